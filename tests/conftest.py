@@ -1,0 +1,27 @@
+"""Where the real data lies: tests that need it skip without it, loudly; with REELBANK_REQUIRE_TESTDATA=1 they fail instead."""
+
+import csv
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("TQDM_MININTERVAL", "10")
+
+
+def testdata(*parts: str) -> Path:
+    """A file or folder of the real data, or a skip (a failure where CI requires it)."""
+    root = os.environ.get("REELBANK_TESTDATA")
+    path = Path(root or "").joinpath(*parts)
+    if root and path.exists():
+        return path
+    missing = f"real data missing: {path}" if root else f"REELBANK_TESTDATA is not set (wanted {'/'.join(parts)})"
+    if os.environ.get("REELBANK_REQUIRE_TESTDATA") == "1":
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+def testdata_rows(name: str) -> list[dict[str, str]]:
+    """The rows of one of the real data's CSV files."""
+    with testdata(name).open(newline="") as file:
+        return list(csv.DictReader(file))
