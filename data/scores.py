@@ -1,0 +1,196 @@
+"""Score tables: what a model said of each video, by video id, so that models can be judged and joined without its features.
+
+On disk an npz of five plain arrays (`video_ids` and `classes` unicode, `labels` int64, `logits` float32, `about` JSON text)
+and `format`. No pickle is written or read.
+"""
+
+import io
+import json
+import math
+import os
+import tokenize
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.data.errors import InputError
+
+FORMAT = "reelbank scores 1"
+# What zipfile, numpy's header parser and json raise on bytes that mean nothing.
+_DAMAGE = (
+    *(OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, SyntaxError),
+    *(zipfile.BadZipFile, tokenize.TokenError, InputError),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of V videos over C classes. Raises InputError when the parts do not fit together.
+
+    video_ids: V different ids. labels: (V,) int64, index into `classes`, -1 where unknown. classes: C different names.
+    logits: (V, C) float32, finite; softmax(logits) is the model's distribution over classes.
+    about: where they come from, JSON-able: dataset, split, part, seed, head, store, signature, coarse categories ...
+    """
+
+    video_ids: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    logits: np.ndarray
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ids, classes = tuple(map(str, self.video_ids)), tuple(map(str, self.classes))
+        labels = np.asarray(self.labels)
+        if labels.size == 0:
+            labels = labels.astype(np.int64)
+        if labels.dtype.kind not in "iu":
+            raise InputError(f"scores: labels must be whole numbers, not {labels.dtype}")
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is refused below
+            logits = np.asarray(self.logits).astype(np.float32)
+        if labels.shape != (len(ids),) or logits.shape != (len(ids), len(classes)) or not classes:
+            raise InputError(
+                f"scores: {len(ids)} video ids and {len(classes)} classes need labels ({len(ids)},) and logits "
+                f"({len(ids)}, {len(classes)}), not {labels.shape} and {logits.shape}"
+            )
+        for what, names in (("video id", ids), ("class", classes)):
+            if len(set(names)) != len(names):
+                twice = next(name for i, name in enumerate(names) if name in names[:i])
+                raise InputError(f"scores: {what} {twice!r} is there more than once")
+        if len(labels) and not (labels.min() >= -1 and labels.max() < len(classes)):
+            raise InputError(
+                f"scores: labels {labels.min()} to {labels.max()} do not fit {len(classes)} classes (-1 is unknown)"
+            )
+        finite = np.isfinite(logits).all(axis=1)  # (V,)
+        if not finite.all():
+            raise InputError(
+                f"scores: {(~finite).sum()} videos have a score that is no number, the first {ids[int(finite.argmin())]!r}"
+            )
+        labels = labels.astype(np.int64)
+        for name, value in (("video_ids", ids), ("labels", labels), ("classes", classes), ("logits", logits)):
+            object.__setattr__(self, name, value)
+
+
+def log_probabilities(scores: Scores) -> np.ndarray:
+    """log softmax(logits), (V, C) float64, always finite."""
+    logits = scores.logits.astype(np.float64)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def probabilities(scores: Scores) -> np.ndarray:
+    """softmax(logits), (V, C) float64, rows summing to 1."""
+    return np.exp(log_probabilities(scores))
+
+
+def save(scores: Scores, path: str | Path) -> None:
+    """Write the table to `path` (an npz); a reader finds the old file or the whole new one, never a piece."""
+    path = Path(path)
+    arrays = {
+        "format": np.array(FORMAT),
+        "video_ids": np.array(scores.video_ids, dtype=np.str_),
+        "labels": scores.labels,
+        "classes": np.array(scores.classes, dtype=np.str_),
+        "logits": scores.logits,
+        "about": np.array(json.dumps(scores.about, allow_nan=False)),
+    }
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def load(path: str | Path) -> Scores:
+    """Read a table written by `save`. Raises InputError, naming the file, for anything else: missing, damaged, holding
+    objects, packed, or declaring more than it holds (checked before memory is taken)."""
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if _member(archive, "format", 0, "U", path).item() != FORMAT:
+                raise ValueError(f"not {FORMAT!r}")
+            about = json.loads(_member(archive, "about", 0, "U", path).item())
+            if not isinstance(about, dict):
+                raise ValueError("'about' is not a JSON object")
+            return Scores(
+                video_ids=tuple(_member(archive, "video_ids", 1, "U", path).tolist()),
+                labels=_member(archive, "labels", 1, "i", path),
+                classes=tuple(_member(archive, "classes", 1, "U", path).tolist()),
+                logits=_member(archive, "logits", 2, "f", path),
+                about=about,
+            )
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such scores file") from None
+    except _DAMAGE as error:
+        raise InputError(f"{path}: not a readable scores file ({error})") from None
+
+
+def _member(archive: zipfile.ZipFile, name: str, ndim: int, kind: str, path: Path) -> np.ndarray:
+    """One array of the archive; its declared size must be what is there, so a small file cannot ask for much memory."""
+    info = archive.getinfo(f"{name}.npy")
+    if info.compress_type != zipfile.ZIP_STORED or not info.file_size == info.compress_size <= path.stat().st_size:
+        raise ValueError(f"{name!r} is packed or its size is wrong")
+    stream = io.BytesIO(archive.read(info))  # the archive checks its CRC
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise ValueError(f"{name!r} has npy version {version}")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if dtype.kind != kind or len(shape) != ndim:
+        raise ValueError(f"{name!r} is {dtype} of {len(shape)} axes")
+    if math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
+        raise ValueError(f"{name!r} declares another size than it has")
+    stream.seek(0)
+    return np.load(stream, allow_pickle=False)
+
+
+def join(tables: Sequence[Scores]) -> list[Scores]:
+    """The same tables with their rows and columns in the order of the first, by video id and by class name.
+
+    Raises InputError when they hold different videos, different classes, or disagree on a video's label.
+    """
+    if not tables:
+        raise InputError("scores: nothing to join")
+    first, joined = tables[0], [tables[0]]
+    for other in tables[1:]:
+        names = f"{_name(first)} and {_name(other)}"
+        _check_same(f"scores of {names} hold different classes", first.classes, other.classes)
+        _check_same(f"scores of {names} hold different videos", first.video_ids, other.video_ids)
+        row_of = {name: i for i, name in enumerate(other.video_ids)}
+        column_of = {name: i for i, name in enumerate(other.classes)}
+        rows = np.array([row_of[name] for name in first.video_ids], dtype=np.int64)  # (V,)
+        columns = np.array([column_of[name] for name in first.classes], dtype=np.int64)  # (C,)
+        new_index = np.append(np.argsort(columns), -1)  # (C + 1,): other's class index -> first's, and -1 stays -1
+        labels = new_index[other.labels[rows]]
+        if (differs := labels != first.labels).any():
+            ids = [first.video_ids[i] for i in np.flatnonzero(differs)]
+            raise InputError(f"scores of {names} give {len(ids)} videos different labels: {_few(ids)}")
+        logits = other.logits[rows][:, columns]  # (V, C)
+        joined.append(replace(other, video_ids=first.video_ids, labels=labels, classes=first.classes, logits=logits))
+    return joined
+
+
+def _check_same(line: str, one: Sequence[str], other: Sequence[str]) -> None:
+    only_one, only_other = sorted(set(one) - set(other)), sorted(set(other) - set(one))
+    if only_one or only_other:
+        sides = [f"only in the {side}: {_few(ids)}" for side, ids in (("first", only_one), ("second", only_other)) if ids]
+        raise InputError(f"{line} ({len(one)} and {len(other)}); {'; '.join(sides)}")
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _name(scores: Scores) -> str:
+    return str(scores.about.get("name") or scores.about.get("head") or "a model")
