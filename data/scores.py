@@ -152,7 +152,10 @@ def _member(archive: zipfile.ZipFile, name: str, ndim: int, kind: str, path: Pat
     if math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
         raise ValueError(f"{name!r} declares another size than it has")
     stream.seek(0)
-    return np.load(stream, allow_pickle=False)
+    array = np.load(stream, allow_pickle=False)
+    if kind == "U" and (not dtype.isnative or (array.size and array.reshape(-1).view(np.uint32).max() > 0x10FFFF)):
+        raise ValueError(f"{name!r} is not Unicode text")
+    return array
 
 
 def join(tables: Sequence[Scores]) -> list[Scores]:
