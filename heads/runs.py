@@ -1,0 +1,186 @@
+"""Run folders: <bank>/runs/<head>-<signature[:12]>/, one per training, named by the hash of its complete recipe.
+
+recipe.json, checkpoint.safetensors, history.csv, scores-{train,validation,test}.npz, embeddings.h5, and metrics.json,
+written last: a run without it is not finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reelbank.data import scores as score_tables
+from reelbank.data.errors import InputError
+from reelbank.data.recipe import option, signature
+
+if TYPE_CHECKING:
+    from reelbank.heads.model import Model
+
+PARTS = ("train", "validation", "test")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name to write; it takes `path`'s place, synced to disk, when the block ends without an error."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. recipe: the complete recipe that its name is the hash of; metrics: empty while it is unfinished."""
+
+    path: Path
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.metrics)
+
+    @property
+    def signature(self) -> str:
+        return signature(self.recipe)
+
+    def scores(self, part: str) -> score_tables.Scores:
+        """The run's scores of "train", "validation" or "test". Raises InputError when it has no such part."""
+        path = self.path / f"scores-{part}.npz"
+        if not path.exists():
+            raise InputError(f"run {self.path.name} has no scores of part '{part}'")
+        return score_tables.load(path)
+
+
+def read_run(path: Path) -> Run:
+    """A run folder's recipe and metrics. Raises InputError when the folder is no run or was changed."""
+    documents = []
+    for name in ("recipe.json", "metrics.json"):
+        try:
+            documents.append(json.loads((path / name).read_text()))
+        except FileNotFoundError:
+            documents.append({})
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path / name} cannot be read: {error}; remove the run and train it again") from None
+    recipe = documents[0].get("recipe")
+    if not isinstance(recipe, dict):
+        raise InputError(f"{path} is not a run folder (no recipe.json)")
+    if folder_name(recipe) != path.name:
+        raise InputError(f"{path}/recipe.json is not this run's: it was changed, or the folder was renamed")
+    return Run(path, recipe, documents[1])
+
+
+def folder_name(recipe: dict[str, Any]) -> str:
+    return f"{recipe.get('head')}-{signature(recipe)[:12]}"
+
+
+def all_runs(bank: str | Path) -> list[Run]:
+    """Every run of the bank, finished or not, by folder name."""
+    return [read_run(path.parent) for path in sorted(Path(bank, "runs").glob("*/recipe.json"))]
+
+
+def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> list[Run]:
+    """Finished runs: all, or those whose folder name or hash begins with one of `wanted`, each naming exactly one, in that
+    order; of these the ones whose recipe has the values of `match` (head="gru", split="1", ...).
+
+    Raises InputError for a wanted name that fits no finished run or several.
+    """
+    runs = [run for run in all_runs(bank) if run.finished]
+    if wanted:
+        chosen = []
+        for start in wanted:
+            fits = [run for run in runs if run.path.name.startswith(start) or run.signature.startswith(start)]
+            if len(fits) != 1:
+                names = ", ".join(run.path.name for run in fits[:5])
+                found = f"fits {len(fits)} finished runs ({names})" if fits else f"fits no finished run in {Path(bank, 'runs')}"
+                raise InputError(f"run '{start}' {found}; see 'reelbank runs'")
+            chosen += fits
+        runs = chosen
+    return [run for run in runs if all(run.recipe.get(key) == value for key, value in match.items())]
+
+
+def load_run(path: str | Path) -> tuple[Model, dict[str, Any]]:
+    """The trained model, rebuilt on the CPU in evaluation mode, and its recipe. Raises InputError when it does not fit."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from reelbank.heads.model import build_model
+
+    run = read_run(Path(path))
+    model = build_model(run.recipe)
+    checkpoint = run.path / "checkpoint.safetensors"
+    try:
+        model.load_state_dict(load_file(checkpoint), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{checkpoint} cannot be read: {reason}; remove the run and train it again") from None
+    return model.eval(), run.recipe
+
+
+@dataclass(frozen=True)
+class RunsOptions:
+    """Options of the command `runs`."""
+
+    bank: str = option("bank", "folder that holds stores, runs and reports")
+    head: str = option("", "only runs of this head")
+    split: str = option("", "only runs of this split")
+    remove: tuple[str, ...] = option((), "names of runs, or starts of their hashes, to remove for good")
+
+
+def runs(options: RunsOptions) -> int:
+    """Print a table of all runs of the bank, or remove those named; returns the exit code."""
+    found = all_runs(options.bank)
+    if options.remove:
+        doomed = {}
+        for start in options.remove:
+            fits = [run for run in found if run.path.name.startswith(start) or run.signature.startswith(start)]
+            if len(fits) != 1:
+                raise InputError(f"REMOVE={start}: fits {len(fits)} runs; see 'reelbank runs'")
+            doomed[fits[0].path] = None
+        for path in doomed:
+            (path / "metrics.json").unlink(missing_ok=True)  # first: a half removed run is no finished one
+            shutil.rmtree(path)
+            print(f"removed {path}")
+        return 0
+    wanted = {"head": options.head, "split": options.split}
+    shown = [run for run in found if all(run.recipe[key] == value for key, value in wanted.items() if value)]
+    lines = [("run", "data", "store", "split", "seed", "validation", "test", "finished")]
+    for run in shown:
+        recipe = run.recipe
+        data = "/".join(filter(None, (recipe["dataset"], recipe["stream"], recipe["extractor"])))
+        accuracies = [percent(run.metrics.get(part)) for part in ("validation", "test")]
+        store = recipe["store"][:8]
+        lines.append(
+            (run.path.name, data, store, recipe["split"], str(recipe["seed"]), *accuracies, "yes" if run.finished else "no")
+        )
+    print_table(lines)
+    if not shown:
+        print(f"no runs in {Path(options.bank, 'runs')}")
+    return 0
+
+
+def percent(part: dict[str, Any] | None) -> str:
+    """A part's top-1 accuracy for a table, in per cent; '-' when there is none."""
+    return f"{100 * part['top1']:.2f}" if part else "-"
+
+
+def print_table(lines: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as their longest word, left-aligned."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
