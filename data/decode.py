@@ -1,0 +1,327 @@
+"""Frames of video files: the right ones, each once, in order. The only module that knows PyAV, OpenCV and decord.
+
+A video is read twice: a scan of its packets (nothing decoded, a tenth of the cost) gives the frame count that the selection
+is made with; then every frame is decoded in sequence and only the wanted ones become RGB. When decoding finds another count
+than the packets promised (a packet that says "as before" gives no frame), the selection is made again with the true one.
+Nothing seeks by time stamps, and no more than one chunk of frames is held. What was measured: docs/decoding.md.
+"""
+
+import os
+import stat
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from reelbank.data.errors import InputError
+
+DECODERS = ("auto", "pyav", "opencv", "decord")
+
+_CHUNK_BYTES = 32 << 20  # large pictures travel in chunks of fewer frames
+_UNKNOWN_FPS = 25.0  # what FFmpeg itself assumes of a bare stream
+# They make FFmpeg open further files or addresses, or draw any text as a picture: nothing a stranger's file should do.
+_REFUSED_FORMATS = {"applehttp", "concat", "dash", "hls", "image2", "imf", "rtp", "rtsp", "sap", "sdp", "tty"}
+_OPEN_OPTIONS = {"format_whitelist": ",".join(sorted(av.formats_available - _REFUSED_FORMATS)), "protocol_whitelist": "file"}
+
+# One decoded frame, before it is known whether it is wanted: PyAV's, and how to get it as (H, W, 3) uint8 RGB, as coded.
+_Frame = tuple[av.VideoFrame, Callable[[], np.ndarray]]
+
+
+class DecodeError(Exception):
+    """This video cannot be decoded; the message is the reason, one line, without the path."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What was found in a video; JSON-able through dataclasses.asdict.
+
+    frames: the true count, as decoding in sequence finds it (from `probe`: the file's own claim); fps: average, 0.0 when
+    unknown; width, height: pixels as displayed, of the first frame; decoder: which one read it; audio: has it a sound track;
+    damaged_frames: frames that the decoder had to mend.
+    """
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+    decoder: str
+    duration_seconds: float
+    audio: bool
+    damaged_frames: int = 0
+
+
+def decode(
+    path: str | Path,
+    select: Callable[[int], np.ndarray],
+    decoder: str = "auto",
+    chunk_frames: int = 32,
+    alive: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Any, ...]]:
+    """Read a video as messages; `select` gets the frame count and returns 0-based frame numbers, any shape, order, repeats:
+
+    ("start", frames)                           the count that the selection is made with
+    ("frames", numbers (n,) int64, times_seconds (n,) float64, pixels (n, H, W, 3) uint8 RGB)
+                                                each wanted frame once, ascending; n <= chunk_frames, one size within a chunk
+    ("restart",)                                the count was wrong: drop what came so far, another ("start", ...) follows
+    ("done", VideoInfo)                         the last one
+
+    Pictures are turned and mirrored as the file's metadata says; a pixel aspect ratio is not applied. Times count from the
+    start of the file (sound and picture on one clock) and never decrease; where the file's own make no sense, number / fps.
+    `alive` is called for every packet and frame, wanted or not.
+    Raises DecodeError if the video cannot be read whole, InputError for an unknown or missing decoder, ValueError if
+    `select` wants a frame that is not there, OSError if the file cannot be read at all.
+    """
+    read = _reader(decoder)
+    path = Path(path)
+    scan = _scan(path, alive)
+    frames, seconds = scan.frames, scan.seconds
+    for _ in range(3):  # the second reading has the true count; the third is for luck with a file that is being changed
+        yield "start", frames
+        wanted = np.zeros(frames, dtype=bool)
+        wanted[_checked(select(frames), frames)] = True
+        if seconds is None:
+            seconds = np.arange(frames) / (scan.fps or _UNKNOWN_FPS)
+        stamps: list[int | None] = []
+        damaged, size = 0, (0, 0)
+        numbers: list[int] = []
+        pixels: list[np.ndarray] = []
+        for number, (frame, to_rgb) in enumerate(read(path, scan.frames)):
+            alive()
+            stamps.append(frame.pts)
+            damaged += frame.is_corrupt
+            size = size if number else _displayed_size(frame)
+            if number < frames and wanted[number]:
+                picture = _as_displayed(frame, to_rgb())  # (H, W, 3)
+                full = len(pixels) == chunk_frames or (len(pixels) + 1) * picture.nbytes > _CHUNK_BYTES
+                if pixels and (full or pixels[0].shape != picture.shape):
+                    yield "frames", np.array(numbers), seconds[numbers], np.stack(pixels)
+                    numbers, pixels = [], []
+                numbers.append(number)
+                pixels.append(picture)
+        if not stamps:
+            raise DecodeError("no frame of its video track can be decoded")
+        if len(stamps) == frames:
+            if pixels:
+                yield "frames", np.array(numbers), seconds[numbers], np.stack(pixels)
+            yield "done", _info(scan, seconds, size, DECODERS[1] if decoder == "auto" else decoder, damaged)
+            return
+        yield ("restart",)
+        frames, seconds = len(stamps), _clock(stamps, [], scan.time_base, scan.origin_seconds)
+    raise DecodeError("each reading of it finds another number of frames")
+
+
+def probe(path: str | Path) -> VideoInfo:
+    """What the file claims of itself, without decoding: an estimate for plans (frames is 0 when the file does not say).
+
+    Raises DecodeError or OSError as `decode` does.
+    """
+    with _open(Path(path)) as container:
+        stream = _video_stream(container)
+        fps = float(stream.average_rate or 0)
+        seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+        expected = round(seconds * fps)
+        frames = stream.frames if 0 < stream.frames <= 2 * expected + 2 or not expected else expected
+        audio = bool(container.streams.audio)
+        return VideoInfo(frames, fps, stream.width, stream.height, "header", seconds, audio)
+
+
+SAMPLE_FRAMES = 8
+
+
+def write_sample(path: Path) -> Path:
+    """Write a small video that every decoder reads, SAMPLE_FRAMES frames: what cannot read this is itself broken."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25, width=64, height=64, pix_fmt="yuv420p")
+        for number in range(SAMPLE_FRAMES):
+            picture = np.full((64, 64, 3), 20 * number, dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def _checked(numbers: np.ndarray, frames: int) -> np.ndarray:
+    numbers = np.asarray(numbers, dtype=np.int64).ravel()
+    if len(numbers) and not 0 <= numbers.min() <= numbers.max() < frames:
+        raise ValueError(f"select asked for frames {numbers.min()} to {numbers.max()} of {frames}")
+    return numbers
+
+
+# ---- opening a file, and why it cannot be
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    av.logging.set_level(av.logging.PANIC)  # what matters comes as an exception
+    with path.open("rb") as file:  # OSError: vanished, not allowed, a directory, a failing disk
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise DecodeError("not a regular file")
+        start = file.read(4096)
+    if not start:
+        raise DecodeError("empty file (0 bytes)")
+    try:
+        # "file:" and the absolute path, since names may look like options, patterns or addresses
+        return av.open(f"file:{path.absolute()}", options=dict(_OPEN_OPTIONS), metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        raise DecodeError(_why_not_opened(path, start, error)) from None
+
+
+def _why_not_opened(path: Path, start: bytes, error: Exception) -> str:
+    size, declared = path.stat().st_size, _declared_bytes(path)
+    if declared > size:
+        return f"truncated: {size} of {declared} bytes are there"
+    if start[4:8] == b"ftyp":
+        return "truncated or damaged: its index (moov) is missing"
+    if not any(start):
+        return "not a video file (nothing but zero bytes)"
+    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in start):
+        return "not a video file (text or a playlist)"
+    if isinstance(error, av.error.InvalidDataError):
+        return "not a video file, or its header is damaged"
+    return f"cannot be opened: {getattr(error, 'strerror', error)}"
+
+
+def _declared_bytes(path: Path) -> int:
+    """How long the file says it should be (AVI, MP4/MOV, Matroska/WebM), 0 when it does not say."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(4096)
+        if start[:4] == b"RIFF":
+            return struct.unpack("<I", start[4:8])[0] + 8
+        if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            end = 0
+            while end < size:  # box after box
+                file.seek(end)
+                box = file.read(16).ljust(16, b"\0")
+                length = struct.unpack(">I", box[:4])[0]
+                length = struct.unpack(">Q", box[8:])[0] if length == 1 else length
+                if length < 8:  # 0: to the end of the file
+                    return 0
+                end += length
+            return end
+        segment = start.find(b"\x18\x53\x80\x67")
+        if start[:4] == b"\x1a\x45\xdf\xa3" and 0 < segment < len(start) - 12:
+            first = start[segment + 4]
+            width = 9 - first.bit_length()  # leading zeros of the first byte count the bytes that follow
+            value = int.from_bytes(start[segment + 4 : segment + 4 + width]) & ((1 << 7 * width) - 1)
+            return 0 if value == (1 << 7 * width) - 1 else segment + 4 + width + value
+    return 0
+
+
+def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
+    """FFmpeg's best video stream; an attached picture (cover art) only when nothing else is there."""
+    moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    best = container.streams.best("video")
+    if best is None or best.codec_context is None:
+        if container.streams.video:
+            raise DecodeError("its video codec is not known to this FFmpeg")
+        raise DecodeError("no video track (audio only)" if container.streams.audio else "no video track")
+    if best not in moving and moving:
+        best = max(moving, key=lambda s: s.width * s.height)
+    best.codec_context.thread_count = 1  # one worker process per core is faster than threads inside each
+    return best
+
+
+# ---- the scan: packets without decoding
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """frames: packets that should give one; seconds: their times in order of display, None when they make no sense."""
+
+    frames: int
+    seconds: np.ndarray | None
+    fps: float
+    audio: bool
+    time_base: float
+    origin_seconds: float
+
+
+def _scan(path: Path, alive: Callable[[], None]) -> _Scan:
+    with _open(path) as container:
+        stream = _video_stream(container)
+        stamps: list[int | None] = []
+        order: list[int] = []
+        cut = False
+        try:
+            for packet in container.demux(stream):
+                alive()
+                cut = packet.is_corrupt if packet.size else cut
+                if packet.size and not packet.is_discard:  # discarded: decoded for others' sake, never shown
+                    stamps.append(packet.pts)
+                    order += [] if packet.dts is None else [packet.dts]
+        except av.error.FFmpegError as error:
+            raise DecodeError(f"damaged after {len(stamps)} packets: {error.strerror}") from None
+        size, declared = path.stat().st_size, _declared_bytes(path)
+        if cut or (declared > size and not 0 < stream.frames <= len(stamps)):
+            there = f"{size} of {declared} bytes are there" if declared > size else "its last packet is cut off"
+            raise DecodeError(f"truncated: {there}")
+        origin = (container.start_time or 0) / 1e6
+        seconds = _clock(stamps, order, float(stream.time_base), origin)
+        fps = float(stream.average_rate or 0)
+        if not fps and seconds is not None and len(seconds) > 1:
+            fps = float((len(seconds) - 1) / (seconds[-1] - seconds[0]))
+        return _Scan(len(stamps), seconds, fps, bool(container.streams.audio), float(stream.time_base), origin)
+
+
+def _clock(stamps: list[int | None], order: list[int], time_base: float, origin_seconds: float) -> np.ndarray | None:
+    """Presentation times in seconds, ascending, (frames,) float64; None unless each frame has a time of its own and
+    decoding order never jumps back. AVI numbers packets, not pictures, but sorted they are the pictures' places."""
+    known = np.array([s for s in stamps if s is not None], dtype=np.int64)
+    if len(known) < len(stamps) or len(np.unique(known)) < len(known) or np.any(np.diff(order) < 0):
+        return None
+    return np.sort(known) * time_base - origin_seconds
+
+
+def _info(scan: _Scan, seconds: np.ndarray, size: tuple[int, int], decoder: str, damaged: int) -> VideoInfo:
+    duration = float(seconds[-1] - seconds[0]) + (1 / scan.fps if scan.fps else 0.0)
+    return VideoInfo(len(seconds), scan.fps, *size, decoder, duration, scan.audio, damaged)
+
+
+# ---- pictures
+
+
+def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """(a, b, c, d): a pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 1, 0, 0, 1
+    m = struct.unpack("=9i", bytes(data))
+    return m[0], m[1], m[3], m[4]
+
+
+def _displayed_size(frame: av.VideoFrame) -> tuple[int, int]:
+    a, b, _, _ = _display_matrix(frame)
+    return (frame.height, frame.width) if abs(a) < abs(b) else (frame.width, frame.height)
+
+
+def _as_displayed(frame: av.VideoFrame, picture: np.ndarray) -> np.ndarray:
+    """(H, W, 3) as coded -> as displayed: quarter turns and mirrors; other angles go to the nearest quarter."""
+    a, b, c, d = _display_matrix(frame)
+    if abs(a) < abs(b):
+        picture, a, d = picture.transpose(1, 0, 2), c, b
+    return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
+
+
+# ---- readers: every frame of the file in order, each with PyAV's own and a way to get its pixels
+
+
+def _reader(decoder: str) -> Callable[[Path, int], Iterator[_Frame]]:
+    if decoder not in DECODERS:
+        raise InputError(f"DECODER={decoder}: choose from {', '.join(DECODERS)}")
+    return _read_pyav
+
+
+def _read_pyav(path: Path, expected: int) -> Iterator[_Frame]:
+    reformatter = VideoReformatter()  # keeps the conversion tables; a new one for each frame costs more than the conversion
+    done = 0
+    with _open(path) as container:
+        try:
+            for frame in container.decode(_video_stream(container)):
+                yield frame, lambda frame=frame: reformatter.reformat(frame, format="rgb24").to_ndarray()
+                done += 1
+        except av.error.FFmpegError as error:
+            raise DecodeError(f"damaged after {done} of {expected} frames: {error.strerror}") from None
