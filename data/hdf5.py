@@ -1,0 +1,88 @@
+"""HDF5 files may come from strangers: what is looked at before anything is read.
+
+HDF5 can point outside the file (soft and external links, raw storage elsewhere, virtual datasets), load code (filters)
+and declare sizes that nothing backs. Here only datasets of plain numbers and fixed-length strings pass, which lie in this
+very file, whole.
+"""
+
+import math
+from collections.abc import Iterator
+
+import h5py
+
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+_MOST_EXPANSION = 1100  # deflate cannot expand by more than 1032, lzf by 88
+_MOST_CHUNK_BYTES = 1 << 28
+MOST_NESTED = 16
+
+# What h5py raises when a file is not what it claims to be.
+ERRORS = (OSError, RuntimeError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
+
+
+class UnsafeFile(Exception):
+    """One line: what in an HDF5 file is refused, and why."""
+
+
+def links(group: h5py.Group) -> Iterator[tuple[str, type]]:
+    """Each (name, h5py.Group or h5py.Dataset) of a group. Raises UnsafeFile for any link but a hard one."""
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise UnsafeFile(f"/{name} is a link to elsewhere, which is refused")
+        kind = group.get(name, getclass=True)
+        if kind not in (h5py.Dataset, h5py.Group):
+            raise UnsafeFile(f"/{name} is neither a dataset nor a group")
+        yield name, kind
+
+
+def plain(group: h5py.Group, name: str, file_bytes: int) -> h5py.Dataset:
+    """The dataset, once it is known to lie whole in this file, in plain numbers or fixed-length strings.
+
+    Raises UnsafeFile. Nothing but metadata is read.
+    """
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink) or group.get(name, getclass=True) is not h5py.Dataset:
+        raise UnsafeFile(f"/{name} is not a dataset of this file")
+    dataset = group[name]
+    created = dataset.id.get_create_plist()
+    if created.get_layout() == h5py.h5d.VIRTUAL or created.get_external_count():
+        raise UnsafeFile(f"/{name} keeps its data in another file, which is refused")
+    kind = dataset.id.get_type()
+    is_string = kind.get_class() == h5py.h5t.STRING and not kind.is_variable_str()
+    if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT) and not is_string:
+        raise UnsafeFile(f"/{name} holds neither plain numbers nor fixed-length strings")
+    for number in range(created.get_nfilters()):
+        if created.get_filter(number)[0] not in _FILTERS:
+            raise UnsafeFile(f"/{name} is compressed by a foreign filter; allowed are gzip and lzf")
+    declared_bytes = math.prod(dataset.shape) * kind.get_size() if dataset.shape is not None else 0
+    stored_bytes = dataset.id.get_storage_size()
+    if created.get_layout() == h5py.h5d.CHUNKED:
+        _check_chunks(dataset, name, declared_bytes, stored_bytes, file_bytes)
+    elif stored_bytes != declared_bytes:
+        raise UnsafeFile(f"/{name} declares {declared_bytes} bytes and stores {stored_bytes}")
+    if stored_bytes > file_bytes:
+        raise UnsafeFile(f"/{name} declares {stored_bytes} bytes in a file of {file_bytes}")
+    if created.get_layout() == h5py.h5d.CONTIGUOUS and stored_bytes:
+        start = dataset.id.get_offset()
+        if start is None or start + stored_bytes > file_bytes:
+            raise UnsafeFile(f"/{name} reaches past the end of the file")
+    return dataset
+
+
+def _check_chunks(dataset: h5py.Dataset, name: str, declared_bytes: int, stored_bytes: int, file_bytes: int) -> None:
+    wanted = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    if dataset.id.get_num_chunks() != wanted:
+        raise UnsafeFile(f"/{name} declares {wanted} chunks and stores {dataset.id.get_num_chunks()}")
+    chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    if max(declared_bytes, chunk_bytes * wanted) > _MOST_EXPANSION * stored_bytes or stored_bytes > file_bytes:
+        raise UnsafeFile(f"/{name} declares {declared_bytes} bytes and stores {stored_bytes} of them")
+    if chunk_bytes > _MOST_CHUNK_BYTES:
+        raise UnsafeFile(f"/{name} has chunks of {chunk_bytes} bytes; at most {_MOST_CHUNK_BYTES} are read")
+
+
+def strings(dataset: h5py.Dataset) -> list[str]:
+    """A one-dimensional dataset of fixed-length UTF-8 as Python strings. Raises UnsafeFile."""
+    if dataset.dtype.kind != "S" or dataset.ndim != 1:
+        raise UnsafeFile(f"{dataset.name} is not a list of fixed-length strings")
+    try:
+        return [text.decode("utf-8") for text in dataset[:].tolist()] if len(dataset) else []
+    except UnicodeDecodeError:
+        raise UnsafeFile(f"{dataset.name} is not UTF-8") from None
