@@ -1,0 +1,350 @@
+"""The toy data set: 360 short videos with sound that we draw and voice, so that everything can be tried offline.
+
+Ten classes in five families of two; within a family only the named thing differs, everything else (style, places, colours, speeds,
+camera) is drawn once for the pair, so a stream that cannot see the difference is right in half of the pair, no more.
+
+| family   | classes                                | what differs                                             | who can tell |
+|----------|----------------------------------------|----------------------------------------------------------|--------------|
+| look     | look_stripes, look_checks              | the texture of one drifting object                       | any picture, also averaged over time |
+| motion   | motion_up, motion_down                 | one is the other backwards                               | flow, also averaged; pictures only in their order |
+| sound    | sound_low, sound_high                  | pitch of the beeps, 220-440 or 880-1760 Hz               | sound alone |
+| order    | order_flash_grow, order_grow_flash     | one is the other backwards: a flash and a swelling disc  | pictures in their order; averaged over time nothing |
+| relation | relation_alike, relation_different     | six pairs of objects, equal or unequal in each; the same | pictures, by comparing places within a frame; averaged |
+|          |                                        | twelve objects in both                                   | over frame and time almost nothing |
+
+Videos are 96 x 96, 25 fps, 48 to 56 frames, H.264 in mp4 with an AAC track. Every class has 12 groups of 3 clips; a group (background,
+colours, timbre) is shared by the two classes of a family and never parted. Groups 1-4, 5-8, 9-12 are the test parts of splits
+1, 2, 3. The same seed gives the same bytes with the same PyAV on the same kind of machine.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import joblib
+import numpy as np
+from tqdm import tqdm
+
+from reelbank.data.errors import InputError
+from reelbank.data.videos import Dataset, DatasetOptions, Video
+
+VERSION = 1  # raise it when a drawn byte changes: folders drawn by another version are drawn anew
+COARSE = {
+    "look": ("look_stripes", "look_checks"),
+    "motion": ("motion_up", "motion_down"),
+    "sound": ("sound_low", "sound_high"),
+    "order": ("order_flash_grow", "order_grow_flash"),
+    "relation": ("relation_alike", "relation_different"),
+}
+CLASSES = tuple(name for names in COARSE.values() for name in names)
+GROUPS, CLIPS = 12, 3
+SPLITS = ("1", "2", "3")
+SIZE_PX, FPS, RATE_HZ = 96, 25, 22_050
+_MANIFEST = "toy.json"
+
+Frames = np.ndarray  # (T, H, W, 3) float32, 0 to 1
+
+
+def official_parts(group: int) -> tuple[str, ...]:
+    """'train' or 'test' in each of the three splits."""
+    return tuple("test" if 4 * split < group <= 4 * (split + 1) else "train" for split in range(3))
+
+
+def video_ids() -> list[str]:
+    """All 360 ids, `<class>/v_<class>_gNN_cNN`, sorted."""
+    return sorted(
+        f"{name}/v_{name}_g{group:02d}_c{clip:02d}"
+        for name in CLASSES
+        for group in range(1, GROUPS + 1)
+        for clip in range(1, CLIPS + 1)
+    )
+
+
+def load(options: DatasetOptions) -> Dataset:
+    """The toy set below ROOT, by default `<bank>/toy` (`<bank>/toy-seed<n>` for another seed), drawn first where it is missing.
+    Another seed is another data set and has another name."""
+    name = "toy" if options.seed == 0 else f"toy-seed{options.seed}"
+    folder = Path(options.root or Path(options.bank, name)).expanduser().absolute()
+    draw(folder, options.seed)
+    videos = []
+    for video_id in video_ids():
+        label, group, _ = _parse(video_id)
+        family = label.split("_")[0]
+        videos.append(Video(video_id, folder / f"{video_id}.mp4", label, f"{family}/g{group:02d}", official_parts(group)))
+    return Dataset(name, folder, tuple(videos), CLASSES, SPLITS, COARSE)
+
+
+def draw(folder: Path, seed: int = 0, workers: int = 0) -> int:
+    """Draw what is missing in `folder`; returns how many videos were drawn. Each file is written under a hidden name and renamed, so
+    a killed drawing goes on where it was. Videos of another seed or version are drawn anew. `workers` 0: one process per
+    core. Raises InputError when `folder` holds other things, or cannot be written."""
+    manifest = {"drawn_by": "reelbank toy", "version": VERSION, "seed": seed}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _claim(folder, manifest)
+        missing = [video_id for video_id in video_ids() if not (folder / f"{video_id}.mp4").exists()]
+        for name in {video_id.split("/")[0] for video_id in missing}:
+            (folder / name).mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the toy data set cannot be drawn in {folder}: {error.strerror}") from None
+    if missing:
+        jobs = (joblib.delayed(_draw_one)(folder, video_id, seed) for video_id in missing)
+        pool = joblib.Parallel(n_jobs=workers or -1, return_as="generator_unordered")
+        for _ in tqdm(pool(jobs), total=len(missing), desc="drawing the toy data set", unit=" videos"):
+            pass
+    return len(missing)
+
+
+def _claim(folder: Path, manifest: dict) -> None:
+    """Make sure that what lies in `folder` is this drawing; remove another seed's or version's."""
+    path = folder / _MANIFEST
+    if path.exists():
+        if json.loads(path.read_text(encoding="utf-8")) == manifest:
+            return
+        for video_id in video_ids():
+            (folder / f"{video_id}.mp4").unlink(missing_ok=True)
+    elif any(folder.iterdir()):
+        raise InputError(f"ROOT={folder} is not empty and was not drawn by DATASET=toy; give an empty or new folder")
+    hidden = folder / f".{_MANIFEST}.{os.getpid()}"
+    hidden.write_text(json.dumps(manifest), encoding="utf-8")
+    hidden.replace(path)
+
+
+def _draw_one(folder: Path, video_id: str, seed: int) -> None:
+    label, group, clip = _parse(video_id)
+    frames, sound = render(label, group, clip, seed)
+    path = folder / f"{video_id}.mp4"
+    hidden = path.with_name(f".{path.name}.{os.getpid()}")
+    write_video(hidden, frames, sound)
+    hidden.replace(path)
+
+
+def _parse(video_id: str) -> tuple[str, int, int]:
+    label, _, name = video_id.partition("/")
+    group, clip = name.removeprefix(f"v_{label}_").split("_")
+    return label, int(group[1:]), int(clip[1:])
+
+
+def write_video(path: Path, frames: np.ndarray, sound: np.ndarray) -> None:
+    """Encode frames (T, H, W, 3) uint8 and mono sound (n,) float32 in -1 to 1 as H.264 and AAC in mp4."""
+    with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
+        picture = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "16", "g": "25"})
+        picture.width, picture.height, picture.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
+        picture.codec_context.thread_count = 1  # more threads, other bytes
+        voice = container.add_stream("aac", rate=RATE_HZ, layout="mono", options={"b": "64k"})
+        voice.codec_context.thread_count = 1
+        for frame in frames:
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(picture.encode(None))
+        block = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound[None], dtype=np.float32), format="fltp", layout="mono")
+        block.sample_rate = RATE_HZ
+        block.pts = 0
+        fifo = av.AudioFifo()
+        fifo.write(block)
+        while (piece := fifo.read(1024, partial=True)) is not None:
+            container.mux(voice.encode(piece))
+        container.mux(voice.encode(None))
+
+
+def render(label: str, group: int, clip: int, seed: int = 0, noise: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """One video before encoding: frames (T, 96, 96, 3) uint8 and mono sound (n,) float32 at 22,050 Hz, n = T / 25 seconds.
+    `noise` False leaves out grain and hiss, the only things that the two classes of a pair do not share."""
+    family = label.split("_")[0]
+    second = COARSE[family].index(label) == 1
+    number = list(COARSE).index(family)
+    style = np.random.default_rng([seed, number, group])
+    scene = np.random.default_rng([seed, number, group, clip])
+    grain = np.random.default_rng([seed, number, group, clip, second])
+    frames = int(scene.integers(48, 57))
+    stage = _Stage(style, scene, frames)
+    picture = {"look": _look, "motion": _motion, "sound": _speaker, "order": _order, "relation": _relation}[family](
+        stage, style, scene, second
+    )
+    sound = _voice(style, scene, frames, high=second if family == "sound" else None)
+    if noise:
+        picture = picture + 0.015 * grain.standard_normal(picture.shape, dtype=np.float32)
+        sound = sound + 0.003 * grain.standard_normal(len(sound), dtype=np.float32)
+    return (np.clip(picture, 0, 1) * 255 + 0.5).astype(np.uint8), np.clip(sound, -1, 1).astype(np.float32)
+
+
+class _Stage:
+    """A background that the group fixes, a camera that trembles, and a brush that paints soft-edged objects on it."""
+
+    def __init__(self, style: np.random.Generator, scene: np.random.Generator, frames: int) -> None:
+        self.frames = frames
+        wobble = scene.normal(0, 1, (frames + 12, 2))
+        kernel = np.hanning(13)[:, None]
+        smooth = np.stack([(wobble[t : t + 13] * kernel).sum(0) for t in range(frames)]) / 3  # (T, 2), about a pixel
+        grid = np.arange(SIZE_PX, dtype=np.float32)
+        self.y = grid[None, :, None] - smooth[:, 0, None, None].astype(np.float32)  # (T, H, 1)
+        self.x = grid[None, None, :] - smooth[:, 1, None, None].astype(np.float32)  # (T, 1, W)
+        base = style.uniform(0.15, 0.5, 3)
+        offset = scene.uniform(0, SIZE_PX, 2)
+        light = scene.uniform(0.85, 1.15)
+        ripple = np.zeros((frames, SIZE_PX, SIZE_PX), np.float32)
+        for _ in range(3):
+            fy, fx = style.uniform(-1, 1, 2) * 2 * np.pi / style.uniform(18, 50)
+            ripple += np.sin(fy * (self.y + offset[0]) + fx * (self.x + offset[1]) + style.uniform(0, 6.28))
+        tint = style.uniform(0.02, 0.06, 3)
+        self.picture: Frames = ((base + tint * ripple[..., None]) * light).astype(np.float32)  # (T, H, W, 3)
+
+    def local(self, y: np.ndarray, x: np.ndarray, angle: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates in an object at (y, x), each (T,) or a number, turned by `angle`: two of (T, H, W)."""
+        dy, dx = self.y - _column(y), self.x - _column(x)
+        cos, sin = np.cos(_column(angle)), np.sin(_column(angle))
+        return cos * dy + sin * dx, cos * dx - sin * dy
+
+    def paint(self, distance_px: np.ndarray, colour: np.ndarray, when: slice = slice(None)) -> None:
+        """Paint where the signed distance (T, H, W) is negative, edge one pixel soft; colour (3,) or (T, H, W, 3)."""
+        cover = np.clip(0.5 - distance_px[when], 0, 1)[..., None]
+        self.picture[when] += cover * ((colour if colour.ndim == 1 else colour[when]) - self.picture[when])
+
+
+def _column(values: np.ndarray | float) -> np.ndarray:
+    return np.asarray(values, dtype=np.float32).reshape(-1, 1, 1)
+
+
+def _disc(y: np.ndarray, x: np.ndarray, radius_px: np.ndarray | float) -> np.ndarray:
+    return np.hypot(y, x) - _column(radius_px)
+
+
+def _square(y: np.ndarray, x: np.ndarray, radius_px: np.ndarray | float) -> np.ndarray:
+    return np.maximum(abs(y), abs(x)) - 0.88 * _column(radius_px)
+
+
+def _cross(y: np.ndarray, x: np.ndarray, radius_px: np.ndarray | float) -> np.ndarray:
+    arm = 0.38 * _column(radius_px)
+    return np.maximum(np.maximum(abs(y), abs(x)) - 1.1 * _column(radius_px), np.minimum(abs(y), abs(x)) - arm)
+
+
+def _drift(scene: np.random.Generator, frames: int, margin_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """A slow straight path inside the margins, in any direction: y (T,), x (T,)."""
+    ends = scene.uniform(margin_px, SIZE_PX - margin_px, (2, 2))
+    ends[1] = ends[0] + np.clip(ends[1] - ends[0], -14, 14)
+    path = np.linspace(ends[0], ends[1], frames)
+    return path[:, 0], path[:, 1]
+
+
+def _bright(style: np.random.Generator) -> np.ndarray:
+    colour = style.uniform(0.45, 1, 3)
+    colour[style.integers(3)] = style.uniform(0.1, 0.4)
+    return colour
+
+
+def _look(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> Frames:
+    """One disc or square, striped or checked."""
+    light, dark = np.clip(_bright(style) + 0.2, 0, 1), style.uniform(0, 0.25, 3)
+    shape = (_disc, _square)[scene.integers(2)]
+    angle = scene.uniform(0, np.pi) + np.linspace(0, scene.uniform(-0.5, 0.5), stage.frames)
+    radius = scene.uniform(24, 32)
+    y, x = stage.local(*_drift(scene, stage.frames, 34), angle)
+    wave = 2 * np.pi / scene.uniform(9, 13)
+    phase = scene.uniform(0, 6.28, 2)
+    bands = np.sin(wave * x + phase[0])
+    pattern = bands * np.sin(wave * y + phase[1]) * 1.3 if second else bands
+    share = (0.5 + 0.5 * np.tanh(4 * pattern))[..., None]
+    stage.paint(shape(y, x, radius), dark + share * (light - dark))
+    return stage.picture
+
+
+def _motion(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> Frames:
+    """Four objects that rise, leave above and come back from below; backwards they sink."""
+    colours = [_bright(style) for _ in range(4)]
+    time = np.arange(stage.frames)
+    for number, lane in enumerate(scene.permutation(4)):
+        radius = scene.uniform(8, 12)
+        loop = SIZE_PX + 2 * radius + 6
+        y = (scene.uniform(0, loop) - scene.uniform(1.4, 3.0) * time) % loop - radius - 3
+        x = 12 + 24 * lane + 4 * np.sin(scene.uniform(0.05, 0.2) * time + scene.uniform(0, 6.28))
+        place = stage.local(y, x)
+        stage.paint((_disc, _square)[scene.integers(2)](*place, radius), colours[number])
+    return stage.picture[::-1] if second else stage.picture
+
+
+def _speaker(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> Frames:
+    """A loudspeaker at rest: it looks the same whatever it plays."""
+    del second
+    case, cone = style.uniform(0, 0.3, 3), _bright(style)
+    y, x = scene.uniform(34, SIZE_PX - 34, 2)
+    size = scene.uniform(22, 30)
+    place = stage.local(y, x)
+    stage.paint(_square(*place, size), case)
+    for share, colour in ((0.75, cone), (0.55, case), (0.35, cone)):
+        stage.paint(_disc(*place, share * size), colour)
+    return stage.picture
+
+
+def _order(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> Frames:
+    """A flash, later a disc that swells; backwards the disc comes first."""
+    colour, flash = _bright(style), style.uniform(0.8, 1, 3)
+    lengths = scene.integers(9, 14, 2)
+    half = stage.frames // 2
+    begins = [scene.integers(2, half - lengths[0]), scene.integers(half, stage.frames - lengths[1] - 2)]
+    flashing, swelling = (_event(stage.frames, int(b), int(n)) for b, n in zip(begins, lengths, strict=True))
+    radius = scene.uniform(9, 12)
+    place = stage.local(*_drift(scene, stage.frames, 30))
+    stage.paint(_disc(*place, radius * (1 + 1.6 * swelling)), colour)
+    stage.picture += 0.6 * flashing[:, None, None, None] * (flash - stage.picture)
+    return stage.picture[::-1] if second else stage.picture
+
+
+def _event(frames: int, begin: int, length: int) -> np.ndarray:
+    """0 outside, up to 1 and down again inside, the same backwards: (T,) float32."""
+    shape = np.zeros(frames, np.float32)
+    shape[begin : begin + length] = np.minimum(1, 2 * np.sin(np.pi * (np.arange(length) + 0.5) / length))
+    return shape
+
+
+# Kinds differ in shape and in colour: what has to be learnt is the comparison, not the kinds.
+_KINDS = (
+    (_disc, np.array([0.9, 0.2, 0.2])),
+    (_square, np.array([0.2, 0.85, 0.3])),
+    (_cross, np.array([0.3, 0.4, 0.95])),
+)
+
+
+def _relation(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> Frames:
+    """Six pairs one after another; in either class each kind is shown twice as first and twice as second object."""
+    del style
+    pairs = 2 * len(_KINDS)
+    firsts = np.arange(pairs) // 2
+    turned = (firsts + scene.integers(1, 3)) % 3  # each kind twice again, nowhere its own partner
+    others = turned if second else firsts
+    cuts = np.linspace(0, stage.frames, pairs + 1).round().astype(int)
+    for begin, end, pair in zip(cuts[:-1], cuts[1:], scene.permutation(pairs), strict=True):
+        angle, apart = scene.uniform(0, 2 * np.pi), scene.uniform(34, 50)
+        middle = scene.uniform(42, SIZE_PX - 42, 2)
+        for side, kind in ((1, firsts[pair]), (-1, others[pair])):
+            shape, colour = _KINDS[kind]
+            y, x = middle + side * apart / 2 * np.array([np.sin(angle), np.cos(angle)])
+            shade = np.clip(colour * scene.uniform(0.8, 1.1), 0, 1)
+            turn = scene.uniform(-0.3, 0.3)
+            stage.paint(shape(*stage.local(y, x, turn), scene.uniform(11, 15)), shade, slice(begin, end))
+    return stage.picture
+
+
+def _voice(style: np.random.Generator, scene: np.random.Generator, frames: int, high: bool | None) -> np.ndarray:
+    """A quiet hum that the group fixes; with `high` given, beeps of high or low pitch on it. (n,) float64 at RATE_HZ."""
+    time = np.arange(round(frames / FPS * RATE_HZ)) / RATE_HZ  # (n,) seconds
+    sound = _tone(time, style.uniform(90, 180), style.uniform(0.1, 0.6, 5)) * scene.uniform(0.02, 0.05)
+    if high is None:
+        return sound
+    pitch_hz = 220 * 2 ** scene.uniform(0, 1) * (4 if high else 1)
+    beats_hz, share = scene.uniform(3, 6), scene.uniform(0.35, 0.7)
+    phase = (beats_hz * time + scene.uniform(0, 1)) % 1 / share
+    beeps = np.where(phase < 1, np.sin(np.pi * np.clip(phase, 0, 1)) ** 0.5, 0)
+    return sound + beeps * _tone(time, pitch_hz, style.uniform(0.1, 0.5, 3)) * scene.uniform(0.1, 0.3)
+
+
+def _tone(time_seconds: np.ndarray, pitch_hz: float, overtones: np.ndarray) -> np.ndarray:
+    """A tone with overtones, mean square 1/2 whatever its timbre."""
+    strengths = np.concatenate([[1.0], overtones / np.arange(2, len(overtones) + 2)])
+    waves = [s * np.sin(2 * np.pi * pitch_hz * (k + 1) * time_seconds) for k, s in enumerate(strengths)]
+    return np.sum(waves, axis=0) / np.sqrt((strengths**2).sum())
+
+
+def drawn(folder: Path) -> Iterator[Path]:
+    """The finished videos of a drawing, sorted."""
+    return (path for path in (folder / f"{video_id}.mp4" for video_id in video_ids()) if path.exists())
