@@ -75,8 +75,8 @@ def load(options: DatasetOptions) -> Dataset:
     check_level(root, CLASSES, "HMDB-51")
     if not options.splits_dir:
         raise InputError(
-            "DATASET=hmdb51 needs its official lists: SPLITS=<folder testTrainMulti_7030_splits>, from test_train_splits.rar on "
-            "the HMDB-51 site"
+            "DATASET=hmdb51 needs its official lists: SPLITS=<folder testTrainMulti_7030_splits>, from "
+            "test_train_splits.rar on the HMDB-51 site"
         )
     lists = read_lists(existing_folder(options.splits_dir, "SPLITS", "hmdb51"))
     found, notes = find_videos(root)

@@ -1,25 +1,27 @@
 """The toy data set: 360 short videos with sound that we draw and voice, so that everything can be tried offline.
 
-Ten classes in five families of two; within a family only the named thing differs, everything else (style, places, colours, speeds,
-camera) is drawn once for the pair, so a stream that cannot see the difference is right in half of the pair, no more.
+Ten classes in five families of two. Within a family only one thing differs; all else (style, places, colours, speeds, camera)
+is drawn once for both classes, so what cannot see that thing gets half of the pair right, no more.
 
-| family   | classes                                | what differs                                             | who can tell |
-|----------|----------------------------------------|----------------------------------------------------------|--------------|
-| look     | look_stripes, look_checks              | the texture of one drifting object                       | any picture, also averaged over time |
-| motion   | motion_up, motion_down                 | one is the other backwards                               | flow, also averaged; pictures only in their order |
-| sound    | sound_low, sound_high                  | pitch of the beeps, 220-440 or 880-1760 Hz               | sound alone |
-| order    | order_flash_grow, order_grow_flash     | one is the other backwards: a flash and a swelling disc  | pictures in their order; averaged over time nothing |
-| relation | relation_alike, relation_different     | six pairs of objects, equal or unequal in each; the same | pictures, by comparing places within a frame; averaged |
-|          |                                        | twelve objects in both                                   | over frame and time almost nothing |
+look      look_stripes, look_checks: the texture of one drifting object.
+          Any picture tells, also averaged over time.
+motion    motion_up, motion_down: four objects rise; the other class is the same backwards.
+          Flow tells, also averaged over time; pictures only by their order.
+sound     sound_low, sound_high: beeps of 220-440 or 880-1760 Hz from a loudspeaker at rest.
+          Only sound tells.
+order     order_flash_grow, order_grow_flash: a flash, then a disc swells; the other class is the same backwards.
+          Pictures (and flow) tell by their order; averaged over time they do not.
+relation  relation_alike, relation_different: six pairs of objects, equal in every pair or unequal in every pair, wherever they
+          are; the same twelve objects in both classes.
+          Pictures tell, by comparing places within a frame; averaged over places and time they do not.
 
-Videos are 96 x 96, 25 fps, 48 to 56 frames, H.264 in mp4 with an AAC track. Every class has 12 groups of 3 clips; a group (background,
-colours, timbre) is shared by the two classes of a family and never parted. Groups 1-4, 5-8, 9-12 are the test parts of splits
-1, 2, 3. The same seed gives the same bytes with the same PyAV on the same kind of machine.
+Videos are 96 x 96, 25 fps, 48 to 56 frames, H.264 in mp4 with an AAC track. Every class has 12 groups of 3 clips; a group (its
+background, colours, timbre) is shared by the two classes of a family and never parted. Groups 1-4, 5-8, 9-12 are the test parts
+of splits 1, 2, 3. The same seed gives the same bytes with the same PyAV on the same kind of machine.
 """
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -77,8 +79,8 @@ def load(options: DatasetOptions) -> Dataset:
 
 
 def draw(folder: Path, seed: int = 0, workers: int = 0) -> int:
-    """Draw what is missing in `folder`; returns how many videos were drawn. Each file is written under a hidden name and renamed, so
-    a killed drawing goes on where it was. Videos of another seed or version are drawn anew. `workers` 0: one process per
+    """Draw what is missing in `folder`; returns how many videos were drawn. Each file is written under a hidden name and
+    renamed, so a killed drawing goes on where it was. Videos of another seed or version are drawn anew. `workers` 0: one process per
     core. Raises InputError when `folder` holds other things, or cannot be written."""
     manifest = {"drawn_by": "reelbank toy", "version": VERSION, "seed": seed}
     try:
@@ -343,8 +345,3 @@ def _tone(time_seconds: np.ndarray, pitch_hz: float, overtones: np.ndarray) -> n
     strengths = np.concatenate([[1.0], overtones / np.arange(2, len(overtones) + 2)])
     waves = [s * np.sin(2 * np.pi * pitch_hz * (k + 1) * time_seconds) for k, s in enumerate(strengths)]
     return np.sum(waves, axis=0) / np.sqrt((strengths**2).sum())
-
-
-def drawn(folder: Path) -> Iterator[Path]:
-    """The finished videos of a drawing, sorted."""
-    return (path for path in (folder / f"{video_id}.mp4" for video_id in video_ids()) if path.exists())

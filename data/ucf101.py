@@ -14,9 +14,9 @@ SPLITS = ("1", "2", "3")
 COARSE = {
     name: tuple(classes.split())
     for name, classes in {
-        "human-object interaction": """ApplyEyeMakeup ApplyLipstick BlowDryHair BrushingTeeth CuttingInKitchen Hammering HulaHoop
-            JugglingBalls JumpRope Knitting Mixing MoppingFloor Nunchucks PizzaTossing ShavingBeard SkateBoarding SoccerJuggling
-            Typing WritingOnBoard YoYo""",
+        "human-object interaction": """ApplyEyeMakeup ApplyLipstick BlowDryHair BrushingTeeth CuttingInKitchen Hammering
+            HulaHoop JugglingBalls JumpRope Knitting Mixing MoppingFloor Nunchucks PizzaTossing ShavingBeard SkateBoarding
+            SoccerJuggling Typing WritingOnBoard YoYo""",
         "body-motion only": """BabyCrawling BlowingCandles BodyWeightSquats HandstandPushups HandstandWalking JumpingJack Lunges
             PullUps PushUps RockClimbingIndoor RopeClimbing Swing TaiChi TrampolineJumping WalkingWithDog WallPushups""",
         "human-human interaction": "BandMarching Haircut HeadMassage MilitaryParade SalsaSpin",
@@ -49,8 +49,8 @@ def parse_id(video_id: str) -> tuple[str, int] | None:
 
 
 def read_lists(folder: Path) -> list[set[str]]:
-    """The official lists trainlist0N.txt and testlist0N.txt: for each split the ids they name, in folded case. Raises InputError
-    (file and line) for a malformed line, a class number out of order, or a part that the group rule contradicts."""
+    """The official lists trainlist0N.txt and testlist0N.txt: for each split the ids they name, in folded case. Raises
+    InputError (file and line) for a malformed line, a class number out of order, or a part that the group rule contradicts."""
     _check_class_list(folder / "classInd.txt")
     named: list[set[str]] = []
     for split in range(3):

@@ -1,6 +1,7 @@
 """Videos and data sets as the rest of the program sees them, and how video files are found below a folder."""
 
 import difflib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +12,10 @@ from reelbank.data.errors import InputError
 ENDINGS = {
     kind: frozenset(words.split())
     for kind, words in {
-        "video": """3g2 3gp asf avi divx dv f4v flv gif m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg mpg mts mxf nut ogv rm rmvb ts
-            vob webm wmv y4m""",
-        "bystander": """bib bmp cfg csv db doc docx h5 hdf5 htm html ini jpeg jpg json jsonl lock log mat md md5 npy npz pdf pkl png
-            py rst sh sha256 srt tex tif tiff toml tsv txt url vtt xls xlsx xml yaml yml""",
+        "video": """264 265 3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg mpg
+            mts mxf nut ogv rm rmvb ts vob webm wmv y4m""",
+        "bystander": """bib bmp cfg csv db doc docx h5 hdf5 htm html ini jpeg jpg json jsonl lock log mat md md5 npy npz pdf pkl
+            png py rst sh sha256 srt tex tif tiff toml tsv txt url vtt xls xlsx xml yaml yml""",
     }.items()
 }
 
@@ -92,25 +93,25 @@ def check_level(root: Path, classes: Iterable[str], title: str) -> None:
     """Raises InputError unless `root` holds a class folder; points to the folder above or below that does."""
     known = {name.casefold() for name in classes}
 
-    def holds_classes(folder: Path) -> bool:
-        return any(path.name.casefold() in known for path in subfolders(folder))
+    def class_folders(folder: Path) -> int:
+        return sum(path.name.casefold() in known for path in subfolders(folder))
 
-    if holds_classes(root):
+    if class_folders(root):
         return
-    if root.name.casefold() in known or (root.parent != root and holds_classes(root.parent)):
+    if root.name.casefold() in known:
         raise InputError(f"ROOT={root} is one class, not the folder of all classes; use ROOT={root.parent}")
     below = subfolders(root)
-    for folder in below + [deeper for path in below for deeper in subfolders(path)]:
-        if holds_classes(folder):
-            raise InputError(f"ROOT={root} holds no class folders of {title}; use ROOT={folder}")
+    counts = {folder: class_folders(folder) for folder in below + [deeper for path in below for deeper in subfolders(path)]}
+    if any(counts.values()):
+        raise InputError(f"ROOT={root} holds no class folders of {title}; use ROOT={max(counts, key=counts.__getitem__)}")
     what = "no class folders" if _entries(root) else "nothing: the folder is empty, and no class folders"
     raise InputError(f"ROOT={root} holds {what} of {title} (such as {min(classes)})")
 
 
 def find_videos(root: Path) -> tuple[dict[str, Path], list[str]]:
-    """All video files below `root` by id, in order of id, and notes on what was left out. Links are followed, loops are not;
-    hidden files and unfinished stores (`*.parts`) are passed over. Raises InputError for two files with one id."""
-    found: dict[str, Path] = {}
+    """All video files below `root` by id, in order of id, and notes on what was left out. Files that differ only in their
+    ending keep it in their ids. Links are followed, loops are not; hidden files and unfinished stores (`*.parts`) are passed over."""
+    same_stem: dict[str, list[Path]] = defaultdict(list)
     refused, broken, unreadable_names = [], [], []
     for path in _walk(root):
         name = path.relative_to(root).as_posix()
@@ -120,14 +121,18 @@ def find_videos(root: Path) -> tuple[dict[str, Path], list[str]]:
         elif not path.exists():
             broken.append(name)
         elif ending in ENDINGS["video"]:
-            video_id = name[: -len(path.suffix)]
-            if video_id in found:
-                raise InputError(f"two videos would share the id {video_id}: {found[video_id]} and {path}; rename or move one")
-            found[video_id] = path
+            same_stem[name[: -len(path.suffix)]].append(path)
         elif ending not in ENDINGS["bystander"]:
             refused.append(name)
+    found: dict[str, Path] = {}
+    for stem, paths in same_stem.items():
+        for path in paths:
+            video_id = stem if len(paths) == 1 else path.relative_to(root).as_posix()
+            if video_id in found:
+                raise InputError(f"two videos would share the id {video_id}: {found[video_id]} and {path}; rename one of them")
+            found[video_id] = path
     notes = [
-        f"left out, {reason}: {some(sorted(names))}"
+        f"left out, {reason}: {some(sorted(names), 8)}"
         for reason, names in (
             ("not a video by its ending", refused),
             ("link that leads nowhere", broken),
