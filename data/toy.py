@@ -46,8 +46,6 @@ SPLITS = ("1", "2", "3")
 SIZE_PX, FPS, RATE_HZ = 96, 25, 22_050
 _MANIFEST = "toy.json"
 
-Frames = np.ndarray  # (T, H, W, 3) float32, 0 to 1
-
 
 def official_parts(group: int) -> tuple[str, ...]:
     """'train' or 'test' in each of the three splits."""
@@ -80,8 +78,8 @@ def load(options: DatasetOptions) -> Dataset:
 
 def draw(folder: Path, seed: int = 0, workers: int = 0) -> int:
     """Draw what is missing in `folder`; returns how many videos were drawn. Each file is written under a hidden name and
-    renamed, so a killed drawing goes on where it was. Videos of another seed or version are drawn anew. `workers` 0: one process per
-    core. Raises InputError when `folder` holds other things, or cannot be written."""
+    renamed, so a killed drawing goes on where it was. Videos of another seed or version are drawn anew. `workers` 0: one
+    process per core. Raises InputError when `folder` holds other things, or cannot be written."""
     manifest = {"drawn_by": "reelbank toy", "version": VERSION, "seed": seed}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,26 +180,28 @@ class _Stage:
         grid = np.arange(SIZE_PX, dtype=np.float32)
         self.y = grid[None, :, None] - smooth[:, 0, None, None].astype(np.float32)  # (T, H, 1)
         self.x = grid[None, None, :] - smooth[:, 1, None, None].astype(np.float32)  # (T, 1, W)
-        base = style.uniform(0.15, 0.5, 3)
-        offset = scene.uniform(0, SIZE_PX, 2)
+        base = style.uniform(0.15, 0.5, 3).astype(np.float32)
+        offset_y, offset_x = (float(o) for o in scene.uniform(0, SIZE_PX, 2))
         light = scene.uniform(0.85, 1.15)
         ripple = np.zeros((frames, SIZE_PX, SIZE_PX), np.float32)
         for _ in range(3):
-            fy, fx = style.uniform(-1, 1, 2) * 2 * np.pi / style.uniform(18, 50)
-            ripple += np.sin(fy * (self.y + offset[0]) + fx * (self.x + offset[1]) + style.uniform(0, 6.28))
-        tint = style.uniform(0.02, 0.06, 3)
-        self.picture: Frames = ((base + tint * ripple[..., None]) * light).astype(np.float32)  # (T, H, W, 3)
+            fy, fx = (float(f) for f in style.uniform(-1, 1, 2) * 2 * np.pi / style.uniform(18, 50))
+            ripple += np.sin(fy * (self.y + offset_y) + fx * (self.x + offset_x) + style.uniform(0, 6.28))
+        tint = style.uniform(0.02, 0.06, 3).astype(np.float32)
+        self.picture = (base + tint * ripple[..., None]) * np.float32(light)  # (T, H, W, 3)
 
-    def local(self, y: np.ndarray, x: np.ndarray, angle: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    def local(
+        self, y: np.ndarray, x: np.ndarray, angle: np.ndarray | float = 0.0, when: slice = slice(None)
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates in an object at (y, x), each (T,) or a number, turned by `angle`: two of (T, H, W)."""
-        dy, dx = self.y - _column(y), self.x - _column(x)
+        dy, dx = self.y[when] - _column(y), self.x[when] - _column(x)
         cos, sin = np.cos(_column(angle)), np.sin(_column(angle))
         return cos * dy + sin * dx, cos * dx - sin * dy
 
     def paint(self, distance_px: np.ndarray, colour: np.ndarray, when: slice = slice(None)) -> None:
-        """Paint where the signed distance (T, H, W) is negative, edge one pixel soft; colour (3,) or (T, H, W, 3)."""
-        cover = np.clip(0.5 - distance_px[when], 0, 1)[..., None]
-        self.picture[when] += cover * ((colour if colour.ndim == 1 else colour[when]) - self.picture[when])
+        """Paint frames `when` where the signed distance (T, H, W) is negative, soft by a pixel; colour (3,) or (T, H, W, 3)."""
+        cover = np.clip(0.5 - distance_px, 0, 1)[..., None]
+        self.picture[when] += cover * (colour.astype(np.float32) - self.picture[when])
 
 
 def _column(values: np.ndarray | float) -> np.ndarray:
@@ -232,26 +232,26 @@ def _drift(scene: np.random.Generator, frames: int, margin_px: float) -> tuple[n
 def _bright(style: np.random.Generator) -> np.ndarray:
     colour = style.uniform(0.45, 1, 3)
     colour[style.integers(3)] = style.uniform(0.1, 0.4)
-    return colour
+    return colour.astype(np.float32)
 
 
-def _look(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> Frames:
+def _look(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> np.ndarray:
     """One disc or square, striped or checked."""
-    light, dark = np.clip(_bright(style) + 0.2, 0, 1), style.uniform(0, 0.25, 3)
+    light = np.clip(_bright(style) + 0.2, 0, 1)
+    dark = style.uniform(0, 0.25, 3).astype(np.float32)
     shape = (_disc, _square)[scene.integers(2)]
     angle = scene.uniform(0, np.pi) + np.linspace(0, scene.uniform(-0.5, 0.5), stage.frames)
     radius = scene.uniform(24, 32)
     y, x = stage.local(*_drift(scene, stage.frames, 34), angle)
     wave = 2 * np.pi / scene.uniform(9, 13)
-    phase = scene.uniform(0, 6.28, 2)
-    bands = np.sin(wave * x + phase[0])
-    pattern = bands * np.sin(wave * y + phase[1]) * 1.3 if second else bands
+    bands, rows = np.sin(wave * x + scene.uniform(0, 6.28)), np.sin(wave * y + scene.uniform(0, 6.28))
+    pattern = 1.3 * bands * rows if second else bands
     share = (0.5 + 0.5 * np.tanh(4 * pattern))[..., None]
     stage.paint(shape(y, x, radius), dark + share * (light - dark))
     return stage.picture
 
 
-def _motion(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> Frames:
+def _motion(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> np.ndarray:
     """Four objects that rise, leave above and come back from below; backwards they sink."""
     colours = [_bright(style) for _ in range(4)]
     time = np.arange(stage.frames)
@@ -265,7 +265,7 @@ def _motion(stage: _Stage, style: np.random.Generator, scene: np.random.Generato
     return stage.picture[::-1] if second else stage.picture
 
 
-def _speaker(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> Frames:
+def _speaker(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> np.ndarray:
     """A loudspeaker at rest: it looks the same whatever it plays."""
     del second
     case, cone = style.uniform(0, 0.3, 3), _bright(style)
@@ -278,7 +278,7 @@ def _speaker(stage: _Stage, style: np.random.Generator, scene: np.random.Generat
     return stage.picture
 
 
-def _order(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> Frames:
+def _order(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> np.ndarray:
     """A flash, later a disc that swells; backwards the disc comes first."""
     colour, flash = _bright(style), style.uniform(0.8, 1, 3)
     lengths = scene.integers(9, 14, 2)
@@ -288,7 +288,7 @@ def _order(stage: _Stage, style: np.random.Generator, scene: np.random.Generator
     radius = scene.uniform(9, 12)
     place = stage.local(*_drift(scene, stage.frames, 30))
     stage.paint(_disc(*place, radius * (1 + 1.6 * swelling)), colour)
-    stage.picture += 0.6 * flashing[:, None, None, None] * (flash - stage.picture)
+    stage.picture += 0.6 * flashing[:, None, None, None] * (flash.astype(np.float32) - stage.picture)
     return stage.picture[::-1] if second else stage.picture
 
 
@@ -307,7 +307,7 @@ _KINDS = (
 )
 
 
-def _relation(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> Frames:
+def _relation(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> np.ndarray:
     """Six pairs one after another; in either class each kind is shown twice as first and twice as second object."""
     del style
     pairs = 2 * len(_KINDS)
@@ -323,7 +323,8 @@ def _relation(stage: _Stage, style: np.random.Generator, scene: np.random.Genera
             y, x = middle + side * apart / 2 * np.array([np.sin(angle), np.cos(angle)])
             shade = np.clip(colour * scene.uniform(0.8, 1.1), 0, 1)
             turn = scene.uniform(-0.3, 0.3)
-            stage.paint(shape(*stage.local(y, x, turn), scene.uniform(11, 15)), shade, slice(begin, end))
+            when = slice(begin, end)
+            stage.paint(shape(*stage.local(y, x, turn, when), scene.uniform(11, 15)), shade, when)
     return stage.picture
 
 

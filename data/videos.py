@@ -12,8 +12,8 @@ from reelbank.data.errors import InputError
 ENDINGS = {
     kind: frozenset(words.split())
     for kind, words in {
-        "video": """264 265 3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg mpg
-            mts mxf nut ogv rm rmvb ts vob webm wmv y4m""",
+        "video": """264 265 3g2 3gp asf avi divx dv f4v flv gif h264 h265 hevc ivf m2ts m2v m4v mjpeg mjpg mkv mov mp4 mpe mpeg
+            mpg mts mxf nut ogv rm rmvb ts vob webm wmv y4m""",
         "bystander": """bib bmp cfg csv db doc docx h5 hdf5 htm html ini jpeg jpg json jsonl lock log mat md md5 npy npz pdf pkl
             png py rst sh sha256 srt tex tif tiff toml tsv txt url vtt xls xlsx xml yaml yml""",
     }.items()
@@ -110,7 +110,8 @@ def check_level(root: Path, classes: Iterable[str], title: str) -> None:
 
 def find_videos(root: Path) -> tuple[dict[str, Path], list[str]]:
     """All video files below `root` by id, in order of id, and notes on what was left out. Files that differ only in their
-    ending keep it in their ids. Links are followed, loops are not; hidden files and unfinished stores (`*.parts`) are passed over."""
+    ending keep it in their ids. Links are followed, loops are not; hidden files and unfinished stores (`*.parts`) are passed
+    over."""
     same_stem: dict[str, list[Path]] = defaultdict(list)
     refused, broken, unreadable_names = [], [], []
     for path in _walk(root):
