@@ -1,0 +1,210 @@
+"""What is judged and fused: finished runs of a bank and score files from elsewhere, and which of them are one experiment."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reelbank.data import scores as score_tables
+from reelbank.data.errors import InputError
+from reelbank.data.recipe import option, signature
+from reelbank.data.scores import Scores
+from reelbank.heads.runs import Run, find_runs, read_run
+
+# Two runs whose recipes differ in nothing but these are the same experiment done again. (`coverage` is a hash over the
+# videos of a split's parts, so it differs from split to split.)
+REPEATED = ("split", "seed", "coverage", "sha256")
+FACTS = ("dataset", "stream", "extractor", "store", "head", "split", "seed")
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs: those named, or all finished ones of the bank; of these, the ones that match."""
+
+    bank: str = option("bank", "folder that holds stores, runs and reports")
+    runs: tuple[str, ...] = option(
+        (), "names of runs or starts of their hashes, run folders, score files (.npz)", positional=True
+    )
+    dataset: str = option("", "only runs on this data set")
+    stream: str = option("", "only runs on this stream")
+    store: str = option("", "only runs on the store whose hash begins so")
+    head: str = option("", "only runs of this head")
+    split: str = option("", "only runs of this split")
+    seed: int | None = option(None, "only runs of this seed")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run's scores of one part. recipe: the run's, or what a score file says of itself; metrics: {} for a file."""
+
+    name: str
+    path: Path
+    recipe: dict[str, Any]
+    metrics: dict[str, Any]
+    scores: Scores
+
+    def fact(self, key: str) -> str:
+        """What recipe or scores say of `key`, as text; "" when they do not say."""
+        value = self.recipe.get(key, self.scores.about.get(key))
+        return "" if value is None else str(value)
+
+    @property
+    def coarse(self) -> dict[str, list[str]]:
+        """Coarse category -> its classes, for the classes that are here; {} when the data set has none."""
+        coarse = self.scores.about.get("coarse") or {}
+        here = set(self.scores.classes)
+        found = {name: [c for c in classes if c in here] for name, classes in coarse.items()}
+        return {name: classes for name, classes in found.items() if classes}
+
+
+@dataclass(frozen=True)
+class Group:
+    """Repetitions of one experiment: the same recipe on different splits and seeds. label, detail: for people."""
+
+    entries: tuple[Entry, ...]
+    label: str
+    detail: str
+
+    @property
+    def videos(self) -> int:
+        """How many different videos the runs judge together."""
+        known = (zip(e.scores.video_ids, e.scores.labels, strict=True) for e in self.entries)
+        return len({video for pairs in known for video, label in pairs if label >= 0})
+
+    def values(self, key: str) -> list[str]:
+        """The different values of a fact, in order."""
+        return sorted({entry.fact(key) for entry in self.entries} - {""}, key=lambda text: (len(text), text))
+
+
+def select(selection: Selection, part: str) -> tuple[list[Entry], list[str]]:
+    """The scores of `part` of everything selected, and a line on each run that is left out, and why.
+
+    Raises InputError when nothing is left, a named run does not exist or has no such part.
+    """
+    wanted = {key: str(value) for key in FACTS if (value := getattr(selection, key, None)) not in (None, "")}
+    entries, notes = [], []
+    for found in _named(selection) if selection.runs else find_runs(selection.bank):
+        recipe = found.recipe
+        facts = {key: str(recipe.get(key, "")) for key in wanted}
+        facts["store"] = facts.get("store", "")[: len(wanted.get("store", ""))]
+        if any(facts[key] != value for key, value in wanted.items()):
+            continue
+        if isinstance(found, Entry):
+            entries.append(found)
+        elif selection.runs or (found.path / f"scores-{part}.npz").exists():
+            entries.append(Entry(found.path.name, found.path, recipe, found.metrics, found.scores(part)))
+        else:
+            notes.append(f"{found.path.name} has no scores of part '{part}' and is left out")
+    for entry in entries:
+        if (said := entry.scores.about.get("part", part)) != part:
+            raise InputError(f"{entry.path}: scores of part '{said}', not of part '{part}'")
+    if not entries:
+        what = " ".join([*selection.runs, *(f"{key.upper()}={value}" for key, value in wanted.items())])
+        raise InputError(
+            f"no finished run{' for ' + what if what else ''} in {Path(selection.bank, 'runs')}; see 'reelbank runs'"
+        )
+    kept, left = newest(entries)
+    return kept, notes + left
+
+
+def _named(selection: Selection) -> list[Entry | Run]:
+    found: list[Entry | Run] = []
+    for word in dict.fromkeys(selection.runs):
+        path = Path(word)
+        if path.suffix == ".npz":
+            found.append(_from_file(path))
+        elif path.is_dir():
+            run = read_run(path)
+            if not run.finished:
+                raise InputError(f"{path}: this run is not finished; the command that began it goes on with it")
+            found.append(run)
+        else:
+            found += find_runs(selection.bank, [word])
+    return found
+
+
+def _from_file(path: Path) -> Entry:
+    scores = score_tables.load(path)
+    about = scores.about
+    recipe = {key: about[key] for key in FACTS if key in about}
+    recipe["head"] = about.get("name") or about.get("head") or path.stem
+    recipe["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return Entry(path.name, path, recipe, {}, scores)
+
+
+def experiment(recipe: Mapping[str, Any]) -> str:
+    """Hash of the recipe without split and seed, the same for all repetitions of one experiment, fused ones included."""
+    return signature(_without_repetition(recipe))
+
+
+def _without_repetition(recipe: Any) -> Any:
+    if isinstance(recipe, Mapping):
+        return {key: _without_repetition(value) for key, value in recipe.items() if key not in REPEATED}
+    return [_without_repetition(value) for value in recipe] if isinstance(recipe, list | tuple) else recipe
+
+
+def newest(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
+    """One entry for each experiment, split and seed, and lines on the others: a store that grew between two trainings
+    leaves two runs. The one that judges more videos is kept, of equals the one finished last."""
+    best: dict[tuple[str, ...], Entry] = {}
+    for entry in entries:
+        key = (experiment(entry.recipe), entry.fact("split"), entry.fact("seed"))
+        best[key] = max(best.get(key, entry), entry, key=_recency)
+    kept = list(best.values())
+    left = [f"{entry.name} is left out: the same was run again on other videos" for entry in entries if entry not in kept]
+    return kept, left
+
+
+def _recency(entry: Entry) -> tuple[int, float]:
+    file = entry.path / "metrics.json" if entry.path.is_dir() else entry.path
+    return len(entry.scores.video_ids), file.stat().st_mtime
+
+
+def grouped(entries: Iterable[Entry]) -> list[Group]:
+    """The entries as experiments, in order of first appearance, each labelled by head and features and, where these do
+    not tell two apart, by the options in which they differ."""
+    together: dict[str, list[Entry]] = {}
+    for entry in entries:
+        together.setdefault(experiment(entry.recipe), []).append(entry)
+    groups = list(together.values())
+    names = [(title(group[0].recipe), features(group[0].recipe)) for group in groups]
+    made = []
+    for group, name in zip(groups, names, strict=True):
+        alike = [_flat(_without_repetition(other[0].recipe)) for other, n in zip(groups, names, strict=True) if n == name]
+        own = _flat(_without_repetition(group[0].recipe))
+        differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
+        detail = ", ".join(f"{key.rpartition('.')[2]} {_short(own[key])}" for key in differing)
+        ordered = sorted(group, key=lambda e: (len(e.fact("split")), e.fact("split"), len(e.fact("seed")), e.fact("seed")))
+        made.append(Group(tuple(ordered), " ".join(filter(None, name)), detail))
+    return made
+
+
+def title(recipe: Mapping[str, Any]) -> str:
+    """What the model is, for people: the head's name, or how a fusion joins its members."""
+    if recipe.get("head") != "fused":
+        return str(recipe.get("head", ""))
+    weights = recipe["weights"]
+    return f"{recipe['how']} of {len(weights)}" + (
+        "" if len(set(weights)) == 1 else f" ({', '.join(f'{w:g}' for w in weights)})"
+    )
+
+
+def features(recipe: Mapping[str, Any]) -> str:
+    """What the model saw, for people: stream and extractor."""
+    extractors = [name.rpartition("/")[2] for name in str(recipe.get("extractor", "")).split("+")]  # a backbone file's name
+    return " ".join(filter(None, (str(recipe.get("stream", "")), "+".join(dict.fromkeys(extractors)))))
+
+
+def _flat(recipe: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in recipe.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return signature({"value": value})[:8] if any(isinstance(v, Mapping) for v in value) else " ".join(map(str, value))
+    text = str(value)
+    return text[:8] if len(text) == 64 else text

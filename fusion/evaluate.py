@@ -1,0 +1,166 @@
+"""Command `evaluate`: accuracies of runs, mean and deviation over splits and seeds, as a table and as CSV."""
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.data.recipe import option
+from reelbank.fusion.entries import FACTS, Entry, Group, Selection, grouped, select
+from reelbank.fusion.metrics import (
+    Share,
+    accuracy,
+    category_accuracies,
+    class_accuracies,
+    confusion,
+    mean_and_deviation,
+    mean_share,
+    share,
+)
+from reelbank.heads.runs import PARTS, print_table, replacing
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(Selection):
+    """Options of the command `evaluate`."""
+
+    part: str = option("test", "which videos: of the split's test part, or of what training was done with", PARTS)
+    per_class: bool = option(False, "also a table of every class")
+    out: str = option("", "CSV file to write; without it reports/evaluation-<part>.csv in the bank")
+
+
+@dataclass(frozen=True)
+class Contest:
+    """Experiments that can be compared: the same data set and classes. groups: best mean top-1 first."""
+
+    dataset: str
+    classes: tuple[str, ...]
+    coarse: dict[str, list[str]]
+    groups: tuple[Group, ...]
+
+    @property
+    def title(self) -> str:
+        return f"{self.dataset or 'unnamed data set'}, {len(self.classes)} classes"
+
+
+def contests(entries: Sequence[Entry]) -> list[Contest]:
+    """The entries as experiments, by data set and classes, each set's best experiment first."""
+    together: dict[tuple[str, tuple[str, ...]], list[Entry]] = {}
+    for entry in entries:
+        together.setdefault((entry.fact("dataset"), entry.scores.classes), []).append(entry)
+    made = []
+    for (dataset, classes), some in together.items():
+        groups = sorted(grouped(some), key=lambda group: -top(group)[0].value)
+        coarse = max((entry.coarse for entry in some), key=len)
+        made.append(Contest(dataset, classes, coarse, tuple(groups)))
+    return made
+
+
+def top(group: Group, k: int = 1) -> tuple[Share, float]:
+    """Mean top-k accuracy of the group's runs with its interval, and the deviation over runs (nan for one run)."""
+    values = [accuracy(entry.scores, k).value for entry in group.entries]
+    return mean_share(values, group.videos), mean_and_deviation(values)[1]
+
+
+def category_means(group: Group, coarse: dict[str, list[str]]) -> dict[str, float]:
+    """Mean over runs of each coarse category's accuracy; a category no run has a video of is absent."""
+    found: dict[str, list[float]] = {}
+    for entry in group.entries:
+        for category, right in category_accuracies(entry.scores, coarse).items():
+            found.setdefault(category, []).append(right.value)
+    return {category: mean_and_deviation(values)[0] for category, values in found.items()}
+
+
+def class_means(group: Group) -> np.ndarray:
+    """Mean over runs of each class's accuracy, (C,) float64; a run without a video of a class does not count there, and
+    nan stands where none has one."""
+    accuracies = np.array([class_accuracies(confusion(entry.scores)) for entry in group.entries])  # (runs, C)
+    counted = np.isfinite(accuracies).sum(axis=0)
+    return np.divide(np.nansum(accuracies, axis=0), counted, out=np.full(len(counted), np.nan), where=counted > 0)
+
+
+def evaluate(options: EvaluateOptions) -> int:
+    """Print the table of the selected runs and write every run's figures as CSV; returns the exit code."""
+    entries, notes = select(options, options.part)
+    for note in notes:
+        print(f"note: {note}")
+    for contest in contests(entries):
+        print(f"{contest.title}, part {options.part}; chance is {percent(1 / len(contest.classes))}; accuracies in %")
+        print_table(_lines(contest))
+        if options.per_class:
+            print()
+            print_table(_class_lines(contest))
+        print()
+    out = Path(options.out or Path(options.bank, "reports", f"evaluation-{options.part}.csv"))
+    write_csv(out, entries, options.part)
+    print(f"every run's figures: {out}")
+    return 0
+
+
+def _lines(contest: Contest) -> list[tuple[str, ...]]:
+    many = len(contest.classes) > 5  # with five classes or fewer top-5 says nothing
+    lines = [("model", "runs", "splits", "seeds", "videos", "top-1", "95 %", *(["top-5"] if many else []), *contest.coarse)]
+    for group in contest.groups:
+        (right, deviation), means = top(group), category_means(group, contest.coarse)
+        name = group.label + (f" ({group.detail})" if group.detail else "")
+        repeats = [" ".join(group.values(key)) or "-" for key in ("split", "seed")]
+        interval = f"{percent(right.low)} to {percent(right.high)}"
+        five = [plus_minus(*_value(top(group, 5)))] if many else []
+        by_category = [percent(means.get(category, math.nan)) for category in contest.coarse]
+        figures = (plus_minus(right.value, deviation), interval, *five, *by_category)
+        lines.append((name, str(len(group.entries)), *repeats, str(group.videos), *figures))
+    return lines
+
+
+def _value(found: tuple[Share, float]) -> tuple[float, float]:
+    return found[0].value, found[1]
+
+
+def _class_lines(contest: Contest) -> list[tuple[str, ...]]:
+    columns = [class_means(group) for group in contest.groups]
+    heads = [group.label + (f" ({group.detail})" if group.detail else "") for group in contest.groups]
+    rows = [(name, *(percent(column[i]) for column in columns)) for i, name in enumerate(contest.classes)]
+    return [("class", *heads), *rows]
+
+
+def percent(value: float) -> str:
+    """An accuracy in [0, 1] as per cent with two places, '-' for nan."""
+    return "-" if math.isnan(value) else f"{100 * value:.2f}"
+
+
+def plus_minus(mean: float, deviation: float) -> str:
+    """Mean and deviation in per cent; without the deviation of a single run."""
+    return percent(mean) + ("" if math.isnan(deviation) else f" ± {percent(deviation)}")
+
+
+def rows(entries: Iterable[Entry], part: str) -> list[dict[str, Any]]:
+    """Every run's every figure as one row: the run's facts, measure ("top1", "top5", "category", "class"), of what, value
+    in [0, 1] with its 95 % interval, and the number of videos."""
+    made = []
+    for entry in entries:
+        facts = {"run": entry.name, **{key: entry.fact(key) for key in FACTS}, "part": part}
+        matrix = confusion(entry.scores)
+        videos = matrix.sum(axis=1)
+        found = [("top1", "", accuracy(entry.scores)), ("top5", "", accuracy(entry.scores, 5))]
+        found += [("category", name, right) for name, right in category_accuracies(entry.scores, entry.coarse).items()]
+        found += [
+            ("class", name, share(float(value), int(n)))
+            for name, value, n in zip(entry.scores.classes, class_accuracies(matrix), videos, strict=True)
+            if n
+        ]
+        made += [facts | {"measure": measure, "of": of, **right._asdict()} for measure, of, right in found]
+    return made
+
+
+def write_csv(path: Path, entries: Iterable[Entry], part: str) -> None:
+    """Write `rows` to `path`, its folder made when it is missing."""
+    lines = rows(entries, part)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
