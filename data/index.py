@@ -1,6 +1,7 @@
 """What a feature file says about its features: the index, to and from HDF5 datasets."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +39,8 @@ def identity(recipe: dict[str, Any], dataset_name: str) -> str:
 
 def check_id(video_id: str) -> None:
     """Ids become file names on export and lines on screen. Raises InputError for one that could reach elsewhere."""
-    if not video_id or not video_id.isprintable() or "\\" in video_id or {"", ".", ".."} & set(video_id.split("/")):
+    framed = f"/{video_id}/"
+    if "//" in framed or "/./" in framed or "/../" in framed or "\\" in framed or not framed.isprintable():
         raise InputError(f"video id {video_id!r}: must be a relative path with '/', of printable characters; rename the file")
 
 
@@ -139,5 +141,5 @@ def _parse_about(dataset: h5py.Dataset, videos: int) -> dict[str, Any]:
     return about
 
 
-def _has(value: Any, kinds: dict[str, type]) -> bool:
+def _has(value: Any, kinds: Mapping[str, type]) -> bool:
     return isinstance(value, dict) and value.keys() == kinds.keys() and all(isinstance(value[key], kinds[key]) for key in kinds)

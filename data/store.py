@@ -56,7 +56,8 @@ class Store:
         self.groups = [file.index.groups[number] for file, number in found]
         self.parts = [catalog.parts_of(video_id, self.dataset["splits"]) for video_id in self.video_ids]
         self.sources = [file.index.about["sources"][number] for file, number in found]
-        self.rows = np.array([file.index.offsets[n + 1] - file.index.offsets[n] for file, n in found], np.int64)
+        rows = {id(file): np.diff(file.index.offsets).tolist() for file in catalog.files}
+        self.rows = np.array([rows[id(file)][number] for file, number in found], np.int64)
         self.row_shape: tuple[int, ...] = next((f.index.row_shape for f in catalog.files if f.index.video_ids), (0,))
 
     @classmethod

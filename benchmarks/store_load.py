@@ -1,0 +1,86 @@
+"""How fast a store is loaded: 2,000 videos x (25, 2048) float16 (205 MB) against a plain numpy read of the same bytes.
+
+Interleaved in one run, page cache warm, median and quartiles of the rounds; the store's time includes opening it and all its
+checksums. Beside it the usual layouts: one HDF5 dataset per video, one .npy per video.
+Run: python benchmarks/store_load.py [videos] [rounds]
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+from reelbank.data.store import Store, StoreWriter
+
+ROWS, DIMENSIONS = 25, 2048
+LIMIT = 1.5  # of the plain read
+
+
+def write_layouts(folder: Path, videos: int) -> dict[str, Callable[[], np.ndarray]]:
+    """The same features in each layout, and how each is read whole: (V * 25, 2048) float16."""
+    rng = np.random.default_rng(0)
+    values = rng.random((videos * ROWS, DIMENSIONS), np.float32).astype(np.float16)
+    ids = [f"class{number % 101:03d}/video{number:05d}" for number in range(videos)]
+    values.tofile(folder / "plain.bin")
+    dataset = {"name": "bench", "classes": [], "splits": [], "coarse": {}}
+    metas = [{"id": v, "label": "", "group": "", "parts": [], "source": {"bytes": 1, "frames": 100}} for v in ids]
+    with StoreWriter(folder / "store.h5", {"extractor": "bench"}, dataset) as writer:
+        for number, meta in enumerate(metas):
+            writer.add(meta, values[number * ROWS : (number + 1) * ROWS], np.arange(ROWS))
+        writer.finish(metas)
+    (folder / "npy").mkdir()
+    with h5py.File(folder / "each.h5", "w") as file:
+        for number, name in enumerate(ids):
+            file[name] = values[number * ROWS : (number + 1) * ROWS]
+            np.save(folder / "npy" / f"{number:05d}.npy", values[number * ROWS : (number + 1) * ROWS])
+
+    def read_store() -> np.ndarray:
+        with Store.open(folder / "store.h5") as store:
+            return store.load()[0]
+
+    def read_each() -> np.ndarray:
+        with h5py.File(folder / "each.h5") as file:
+            return np.concatenate([file[name][:] for name in ids])
+
+    def read_npy() -> np.ndarray:
+        return np.concatenate([np.load(folder / "npy" / f"{number:05d}.npy") for number in range(videos)])
+
+    def read_plain() -> np.ndarray:
+        return np.fromfile(folder / "plain.bin", np.float16).reshape(-1, DIMENSIONS)
+
+    readers = {
+        "plain numpy read": read_plain,
+        "store": read_store,
+        "HDF5, dataset per video": read_each,
+        "npy per video": read_npy,
+    }
+    for name, read in readers.items():  # warms the page cache too
+        if not np.array_equal(read(), values):
+            raise SystemExit(f"{name}: read something else than was written")
+    return readers
+
+
+def main(videos: int = 2000, rounds: int = 9) -> int:
+    """Print the table; 1 when the store takes more than `LIMIT` times the plain read."""
+    with tempfile.TemporaryDirectory() as folder:
+        readers = write_layouts(Path(folder), videos)
+        seconds: dict[str, list[float]] = {name: [] for name in readers}
+        for _ in range(rounds):
+            for name, read in readers.items():
+                start = time.perf_counter()
+                read()
+                seconds[name].append(time.perf_counter() - start)
+    plain = np.array(seconds["plain numpy read"])
+    print(f"{videos} videos x ({ROWS}, {DIMENSIONS}) float16, {videos * ROWS * DIMENSIONS * 2 / 1e6:.0f} MB, {rounds} rounds")
+    for name, taken in seconds.items():
+        low, middle, high = np.percentile(taken, [25, 50, 75])
+        ratio = np.median(np.array(taken) / plain)
+        print(f"{name:26} {middle:.3f} s ({low:.3f} to {high:.3f})  {ratio:5.2f} x the plain read")
+    return int(np.median(np.array(seconds["store"]) / plain) > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
