@@ -1,9 +1,90 @@
 """Reelbank: video clips go in once, features stay for good. `import reelbank` in a notebook, `reelbank` on the command line."""
 
+import importlib
+import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _here = Path(__file__).resolve().parent
 # The packages lie beside this file in a checkout, in reelbank/ once installed. Importing them as reelbank.data,
 # reelbank.extract ... means that no folder of the user's named data/ or extract/ can stand in their place.
 __path__ = [str(_here / "reelbank"), str(_here)]
 __version__ = "0.1.0"
+
+# command: (module, options, function, one line of help); modules are imported only when their command is called
+COMMANDS = {
+    "extract": ("extract.run", "ExtractOptions", "extract", "videos -> feature store; again, and it goes on where it was"),
+    "train": ("heads.train", "TrainOptions", "train", "feature store -> trained heads: runs"),
+    "evaluate": ("fusion.evaluate", "EvaluateOptions", "evaluate", "accuracies of runs, over splits and seeds"),
+    "fuse": ("fusion.late", "FuseOptions", "fuse_runs", "join the scores of two or more runs"),
+    "report": ("fusion.report", "ReportOptions", "report", "one HTML page of results"),
+    "runs": ("heads.runs", "RunsOptions", "runs", "list the runs"),
+    "stores": ("data.shelf", "StoresOptions", "stores", "list the feature stores"),
+    "inspect": ("data.shelf", "InspectOptions", "inspect", "recipe, coverage and failures of a store"),
+    "verify": ("data.shelf", "VerifyOptions", "verify", "read every byte of a store and name what is damaged"),
+    "remove": ("data.shelf", "RemoveOptions", "remove", "delete a store"),
+    "import": ("data.importers", "ImportOptions", "import_store", "bring features of other tools into a store"),
+    "doctor": ("extract.doctor", "DoctorOptions", "doctor", "what works on this machine"),
+}
+
+# What a notebook needs, imported when first asked for: `reelbank.Store` is `reelbank.data.store.Store`.
+PUBLIC = {
+    "InputError": "data.errors",
+    "Store": "data.store",
+    "StoreWriter": "data.store",
+    "load_dataset": "data.datasets",
+    "Scores": "data.scores",
+    "find_store": "data.shelf",
+    "find_runs": "heads.runs",
+    "load_run": "heads.runs",
+    "fuse": "fusion.late",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in PUBLIC:
+        return getattr(importlib.import_module(f"reelbank.{PUBLIC[name]}"), name)
+    raise AttributeError(f"module 'reelbank' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *PUBLIC])
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """The `reelbank` command: returns the exit code; 2 for what the user can mend, 130 when stopped."""
+    from reelbank.data.errors import InputError
+    from reelbank.data.recipe import parse
+
+    command, *rest = list(sys.argv[1:] if words is None else words) or ["--help"]
+    if command in ("-h", "--help", "help"):
+        print("usage: reelbank COMMAND [NAME=value ...]\n")
+        print("\n".join(f"  {name:<10}{entry[3]}" for name, entry in COMMANDS.items()))
+        print("\n'reelbank COMMAND --help' lists the options of a command.")
+        return 0
+    if command == "--version":
+        print(__version__)
+        return 0
+    if command not in COMMANDS:
+        print(f"reelbank: error: no command '{command}'; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    module_name, options_name, function_name, about = COMMANDS[command]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's polite stop is a Ctrl-C
+    try:
+        module = importlib.import_module(f"reelbank.{module_name}")
+        return getattr(module, function_name)(parse(getattr(module, options_name), rest, command, about))
+    except InputError as error:
+        print(f"reelbank: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nreelbank: stopped; what was done is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `reelbank stores | head`
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

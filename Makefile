@@ -1,0 +1,69 @@
+# Every variable given on make's command line, and those below when they stand in the environment, becomes an option of
+# the command: make train HEAD=gru SEED="0 1 2" runs reelbank train HEAD=gru SEED='0 1 2'. What a command does not know
+# it refuses by name.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo extract train evaluate fuse report runs stores inspect verify remove import doctor test lint bench clean
+
+VARIABLES := DATASET ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS NODE CROPS T CLIP STRIDE HEAD LAYERS HIDDEN SPLIT SEED \
+	STORE DEVICE WORKERS DECODER PLAN BANK
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/made-from-pyproject
+
+# 'it''s' in single quotes, whatever it holds
+quote = '$(subst ','\'',$1)'
+given := $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name)))
+given += $(foreach name,$(VARIABLES),$(if $(filter environment,$(origin $(name))),$(name)))
+given := $(filter-out PYTHON MAKE% -%,$(given))
+options = $(foreach name,$(sort $(given)),$(name)=$(call quote,$($(name))))
+
+help: ## this list
+	@echo "make TARGET [NAME=value ...]"
+	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile | expand -t 14
+	@echo "Options of a target: make extract HELP=1, or reelbank extract --help."
+
+$(READY): pyproject.toml
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+setup: $(READY) ## make the environment (.venv); the other targets do it themselves
+
+demo: $(READY) ## draw the toy data set, extract it, train two heads, show what came out: offline, minutes
+	$(BIN)/reelbank extract $(options)
+	$(BIN)/reelbank train HEAD=meanpool SPLIT='1 2 3' $(options)
+	$(BIN)/reelbank train HEAD=reslstm SPLIT='1 2 3' $(options)
+	$(BIN)/reelbank report $(options)
+
+extract: ## videos -> feature store: DATASET ROOT EXTRACTOR WEIGHTS CROPS T ...; PLAN=1 only says what it would do
+train: ## feature store -> trained heads: HEAD SPLIT SEED STORE LAYERS HIDDEN ...
+evaluate: ## accuracies of runs, over splits and seeds
+fuse: ## join the scores of runs: RUNS="hash hash" HOW=product
+report: ## one HTML page of results
+runs: ## list the runs
+stores: ## list the feature stores
+inspect: ## recipe, coverage and failures of a store: STORE=hash
+verify: ## read every byte of a store: STORE=hash
+remove: ## delete a store: STORE=hash YES=1
+import: ## bring features of other tools into a store
+doctor: ## what works on this machine
+extract train evaluate fuse report runs stores inspect verify remove import doctor: $(READY)
+	@$(BIN)/reelbank $@ $(options)
+
+test: $(READY) ## all tests; those on real data need REELBANK_TESTDATA
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf .lint && mkdir -p .lint/reelbank
+	ln -s ../../reelbank.py .lint/reelbank/__init__.py
+	ln -s ../../data ../../extract ../../heads ../../fusion .lint/reelbank/
+	cd .lint && ../$(BIN)/mypy --config-file ../pyproject.toml -p reelbank
+
+bench: $(READY) ## ratios against named peers, each in one run
+	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean: ## remove the environment and caches; the bank stays
+	rm -rf .venv .lint .pytest_cache .mypy_cache .ruff_cache .hypothesis

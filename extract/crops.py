@@ -1,0 +1,40 @@
+"""Resize and crops, as uint8 on the device: the network's float input is made only inside the forward pass."""
+
+import torch
+from torchvision.transforms.v2 import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+CROPS = (1, 5, 10)
+# A picture is resized whole, so one that is a hair wide would become gigabytes.
+MAX_ASPECT = 32
+
+
+def resize(frames: torch.Tensor, size_px: int | tuple[int, int], interpolation: str) -> torch.Tensor:
+    """(n, 3, H, W) uint8 -> (n, 3, H', W') uint8, antialiased; an int is the short side, a pair is (H', W').
+
+    torchvision's uint8 path stays within one grey level of PIL. Raises ValueError for a picture longer than MAX_ASPECT : 1.
+    """
+    height, width = frames.shape[-2:]
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ValueError(f"the picture is {width} x {height}: more than {MAX_ASPECT} times as long as wide")
+    size = [size_px] if isinstance(size_px, int) else list(size_px)
+    return F.resize(frames, size, interpolation=InterpolationMode(interpolation), antialias=True)
+
+
+def take_crops(frames: torch.Tensor, crop_px: int | tuple[int, int], crops: int) -> torch.Tensor:
+    """(n, 3, H, W) uint8 -> (n, crops, 3, h, w) uint8, in torchvision's order.
+
+    1: the centre. 5: top left, top right, bottom left, bottom right, centre. 10: these five, then the same five of the
+    mirrored picture (Res-LSTM paper, 3.3: "four corners and the center of each frame, along with their mirrors").
+    """
+    h, w = (crop_px, crop_px) if isinstance(crop_px, int) else crop_px
+    height, width = frames.shape[-2:]
+    top, left = round((height - h) / 2), round((width - w) / 2)
+    centre = (top, left)
+    corners = [(0, 0), (0, width - w), (height - h, 0), (height - h, width - w)]
+    five = [centre] if crops == 1 else [*corners, centre]
+    cut = torch.stack([frames[..., y : y + h, x : x + w] for y, x in five], 1)  # (n, 1 or 5, 3, h, w)
+    if crops < 10:
+        return cut
+    # The mirrored picture's top left corner is the mirror image of the top right one.
+    return torch.cat([cut, cut[:, [1, 0, 3, 2, 4]].flip(-1)], 1)  # (n, 10, 3, h, w)

@@ -1,0 +1,55 @@
+"""`reelbank doctor`: what works on this machine, and what to do about what does not."""
+
+import importlib
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+import reelbank
+from reelbank.data.recipe import option
+
+DECODERS = {"pyav": "av", "opencv": "cv2", "decord": "decord"}
+REMEDIES = {
+    "opencv": "pip install opencv-python; on Debian also apt-get install libgl1 libglib2.0-0",
+    "decord": "pip install decord (x86-64 Linux and Windows have wheels)",
+    "pyav": "pip install av",
+}
+
+
+@dataclass(frozen=True)
+class DoctorOptions:
+    bank: str = option("bank", "folder that holds stores, runs and reports")
+
+
+def doctor(options: DoctorOptions) -> int:
+    """Print one line for each thing that matters. Returns 1 when the default decoder does not work."""
+    print(f"reelbank {reelbank.__version__}, Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores")
+    broken = False
+    for decoder, module in DECODERS.items():
+        try:
+            version = importlib.import_module(module).__version__
+        except (ImportError, OSError) as error:
+            print(f"decoder {decoder}: does not load ({error}); {REMEDIES[decoder]}")
+            broken |= decoder == "pyav"
+        else:
+            print(f"decoder {decoder}: {version}{' (the default)' if decoder == 'pyav' else ''}")
+    if torch.cuda.is_available():
+        for number in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(number)
+            print(f"GPU cuda:{number}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+    else:
+        print("GPU: none that torch can use; networks run on the CPU")
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    print(f"torch.compile on the CPU: {compiler or 'no C++ compiler (g++): large jobs run uncompiled'}")
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    weights = sorted(cache.glob("*.pth")) if cache.is_dir() else []
+    print(f"torchvision weights in {cache}: {', '.join(path.name for path in weights) or 'none yet; fetched when first used'}")
+    bank = Path(options.bank).resolve()
+    place = next(folder for folder in (bank, *bank.parents) if folder.exists())
+    free = shutil.disk_usage(place).free / 2**30
+    print(f"bank {bank}: {free:.0f} GiB free{'' if os.access(place, os.W_OK) else ', NOT WRITABLE: give BANK=<folder>'}")
+    return int(broken)

@@ -1,0 +1,369 @@
+"""Stage one, `reelbank extract`: videos in, one feature store per node out; run again, it goes on where it was."""
+
+import dataclasses
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from reelbank.data.datasets import Dataset, Video, load_dataset
+from reelbank.data.errors import InputError
+from reelbank.data.recipe import option
+from reelbank.data.store import StoreWriter, identity
+from reelbank.data.workers import DecodePool
+from reelbank.extract import networks
+from reelbank.extract.crops import CROPS
+from reelbank.extract.loop import ClipBatches, Sampling, Views, extract_videos
+from reelbank.extract.networks import Network
+
+# Raised whenever the same recipe would give other numbers than before: old stores then keep their own identity.
+FEATURES_VERSION = 1
+
+# Where an option is left empty. The toy set needs no learned features, and is to run anywhere in minutes.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "": {"extractor": "torchvision:resnet50", "crops": 10, "t": 25},
+    "toy": {"extractor": "torchvision:resnet18", "weights": "random", "crops": 1, "t": 16},
+}
+COMPILE_FROM_CROPS = 20_000  # compiling costs half a minute or more
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    dataset: str = option("toy", "ucf101, hmdb51, folder or toy")
+    root: str = option("", "folder that holds the data set's class folders (toy: is drawn)")
+    lists: str = option("", "folder of the official split lists (hmdb51: needed; ucf101: checked when given)")
+    csv: str = option("", "dataset folder: a CSV of path,label,split")
+    classes: tuple[str, ...] = option((), "extract these classes only")
+    stream: str = option("rgb", "what is looked at", ("rgb",))
+    extractor: str = option("", "torchvision:<model>, timm:<model> or path/to/file.py:<function> (default: torchvision:resnet50)")
+    weights: str = option("", "pretrained, random, or a state dict's path (default: pretrained; toy: random; a file of yours: its own)")
+    node: tuple[str, ...] = option((), "nodes to keep, one store each (default: what the classifier reads)")
+    pool: bool = option(True, "average maps over space and time; 0 keeps them")
+    crops: int | None = option(None, "1 (centre), 5 or 10, averaged (default: 10; toy: 1)")
+    keep_crops: bool = option(False, "keep each crop's features instead of their mean")
+    t: int | None = option(None, "clips per video, spread by sigma(t); 0 keeps every clip (default: 25; toy: 16)")
+    sampling: str = option("sigma", "how T clips are spread", ("sigma", "segments"))
+    clip: int | None = option(None, "frames per clip (default: 1 for image networks, 16 for video networks)")
+    stride: int | None = option(None, "frames between clip starts (default: 1, 8 for video networks)")
+    resize: int | None = option(None, "short side in pixels before the crops (default: as the weights were trained)")
+    decoder: str = option("auto", "who decodes", ("auto", "pyav", "opencv", "decord"))
+    precision: str = option("fp32", "arithmetic of the network", ("fp32", "fp16", "bf16"))
+    compile: str = option("auto", "torch.compile, checked against eager: auto does for large jobs", ("auto", "1", "0"))
+    batch: int = option(0, "network inputs per batch (default: 30 on the CPU, 250 on a GPU; a video network: an eighth)")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
+    workers: int = option(0, "decode processes (default: 1 when the CPU computes, else all cores)")
+    seed: int = option(0, "of random weights, the toy set and the split of a folder")
+    shard: str = option("", "i/n: take every n-th video from the i-th on (1/4 ... 4/4), one process each, one store")
+    retry: bool = option(False, "try videos again that failed before")
+    timeout: float = option(120.0, "seconds without a frame after which a video is given up")
+    plan: bool = option(False, "print videos, time and disk, and stop")
+    bank: str = option("bank", "folder that holds stores, runs and reports")
+
+
+def extract(options: ExtractOptions) -> int:
+    """Extract what is not there yet. Returns 0, or 1 when some video of the data set failed (its reason is in the store)."""
+    options = with_defaults(options)
+    dataset = load_dataset(
+        options.dataset, options.root, splits_dir=options.lists, csv=options.csv, seed=options.seed, bank=options.bank
+    )
+    for note in dataset.notes:
+        print(note)
+    videos = chosen_videos(dataset, options)
+    device = chosen_device(options.device)
+    network = networks.build(options.extractor, options.node, options.weights, options.seed, options.pool)
+    if options.resize:
+        preprocessing = dataclasses.replace(network.preprocessing, resize_px=options.resize)
+        network = dataclasses.replace(network, preprocessing=preprocessing)
+    sampling = chosen_sampling(options, network)
+    recipes = [recipe(options, network, node, sampling) for node in network.nodes]
+    paths = [store_path(options.bank, dataset.name, network.name, one) for one in recipes]
+    views = Views(options.crops or 1, options.keep_crops)
+    batch = options.batch or (250 if device.type == "cuda" else 30) // (8 if network.is_video else 1)
+    if options.plan:
+        return plan(videos, paths, recipes, dataset, network, sampling, views, batch, device)
+    about = {"name": dataset.name, "classes": list(dataset.classes), "splits": list(dataset.splits)}
+    about["coarse"] = {name: list(members) for name, members in dataset.coarse.items()}
+    shard = options.shard.replace("/", "-of-")
+    writers = [StoreWriter(path, one, about, shard=shard) for path, one in zip(paths, recipes, strict=True)]
+    try:
+        for path in paths:
+            print(f"store {path}")
+        todo = [video for video in videos if wanted(video, writers, options.retry)]
+        if shard:
+            todo = todo[shard_slice(options.shard)]
+        print(f"{len(videos)} videos, {len(videos) - len(todo)} there already, {len(todo)} to extract")
+        if todo:
+            network.module.to(device)
+            expected_crops = len(videos) * (sampling.steps or 100) * views.crops
+            forward = Forward(network, options, device, expected_crops)
+            batches = ClipBatches(forward, network, views, sampling.clip_frames, batch, device)
+            workers = options.workers or (os.cpu_count() or 1 if device.type == "cuda" else 1)
+            with DecodePool(min(workers, len(todo)), options.timeout) as pool:
+                _run(todo, dataset, pool, sampling, network, batches, options.decoder, writers)
+        finished = [writer.finish([meta(video) for video in videos]) for writer in writers]
+        return _closing_words(videos, writers, paths, all(finished), bool(shard))
+    except KeyboardInterrupt:
+        for writer in writers:
+            writer.flush()
+        raise
+    finally:
+        for writer in writers:
+            writer.close()
+
+
+def with_defaults(options: ExtractOptions) -> ExtractOptions:
+    """Fill the options that were left empty from DEFAULTS."""
+    defaults = DEFAULTS.get(options.dataset, DEFAULTS[""])
+    filled = {name: value for name, value in defaults.items() if getattr(options, name) in ("", None)}
+    if options.extractor and "weights" in filled and ".py:" in options.extractor:
+        del filled["weights"]  # a file of the user's brings its own
+    options = dataclasses.replace(options, **filled)
+    if options.crops not in CROPS:
+        raise InputError(f"CROPS={options.crops}: choose from {', '.join(map(str, CROPS))}")
+    if (options.t or 0) < 0:
+        raise InputError(f"T={options.t}: give the number of clips per video, or 0 for all")
+    return options
+
+
+def chosen_videos(dataset: Dataset, options: ExtractOptions) -> list[Video]:
+    """The videos of the asked classes, in the data set's order."""
+    unknown = sorted(set(options.classes) - set(dataset.classes))
+    if unknown:
+        raise InputError(f"CLASSES: {dataset.name} has no class {', '.join(unknown)}; it has {', '.join(dataset.classes[:5])} ...")
+    videos = [video for video in dataset.videos if not options.classes or video.label in options.classes]
+    if not videos:
+        raise InputError(f"ROOT={dataset.root}: no video of the classes {', '.join(options.classes)} is there")
+    return videos
+
+
+def chosen_device(name: str) -> torch.device:
+    """auto is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"DEVICE={name}: give auto, cpu, cuda or cuda:<number>") from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"DEVICE={name}: torch finds no such GPU here; use DEVICE=cpu, or see 'reelbank doctor'")
+    return device
+
+
+def chosen_sampling(options: ExtractOptions, network: Network) -> Sampling:
+    """The clip grid: single frames for image networks."""
+    if not network.is_video and options.clip not in (None, 1):
+        raise InputError(f"CLIP={options.clip}: {network.name} looks at single frames; clips are for video networks")
+    return Sampling(
+        clip_frames=options.clip or (networks.CLIP_FRAMES if network.is_video else 1),
+        stride_frames=options.stride or (networks.STRIDE_FRAMES if network.is_video else 1),
+        steps=options.t or None,
+        sampling=options.sampling,
+    )
+
+
+def shard_slice(shard: str) -> slice:
+    """'2/4' -> every fourth from the second on."""
+    number, _, count = shard.partition("/")
+    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        raise InputError(f"SHARD={shard}: give i/n with 1 <= i <= n, for example 1/4")
+    return slice(int(number) - 1, None, int(count))
+
+
+def recipe(options: ExtractOptions, network: Network, node: str, sampling: Sampling) -> dict[str, Any]:
+    """Everything that the numbers of a store depend on; its hash is the store's identity. The device, the batch and
+    compilation are not in it: they change features by rounding only."""
+    steps = sampling.steps
+    return {
+        "features_version": FEATURES_VERSION,
+        "stream": options.stream,
+        "extractor": options.extractor if ".py:" not in options.extractor else network.name,
+        "weights": network.weights,
+        "node": node,
+        "pool": "mean" if options.pool else "none",
+        "decoder": options.decoder,
+        "clip_frames": sampling.clip_frames,
+        "stride_frames": sampling.stride_frames,
+        "steps": steps,
+        "sampling": sampling.sampling if steps else "all",
+        "preprocessing": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(network.preprocessing).items()
+        },
+        "crops": options.crops,
+        "crops_kept": options.keep_crops,
+        "precision": options.precision,
+    }
+
+
+def store_path(bank: str, dataset: str, network: str, one: dict[str, Any]) -> Path:
+    """<bank>/stores/<dataset>-<stream>-<network>[-<node>]-<identity[:8]>.h5"""
+    node = "" if one["node"] == networks.EMBEDDING else f"-{one['node']}"
+    return Path(bank) / "stores" / f"{dataset}-{one['stream']}-{network}{node}-{identity(one, dataset)[:8]}.h5"
+
+
+def meta(video: Video, info: Any = None) -> dict[str, Any]:
+    """What the store keeps of a video beside its features."""
+    about: dict[str, Any] = {"id": video.id, "label": video.label, "group": video.group, "parts": list(video.parts)}
+    if info is not None:
+        about["source"] = {"bytes": size_bytes(video), **dataclasses.asdict(info)}
+    return about
+
+
+def size_bytes(video: Video) -> int:
+    """Size of the file, -1 when it is not there."""
+    try:
+        return video.path.stat().st_size
+    except OSError:
+        return -1
+
+
+def wanted(video: Video, writers: list[StoreWriter], retry: bool) -> bool:
+    """Is a video missing in some store? One whose file has changed is; one that failed is not, unless it is to be retried."""
+    size = size_bytes(video)
+    for writer in writers:
+        if video.id in writer.done:
+            if writer.done[video.id] != size >= 0:
+                return True
+        elif retry or video.id not in writer.failed or writer.failed[video.id]["bytes"] != size:
+            return True
+    return False
+
+
+class Forward:
+    """The network's forward pass as asked: precision, and compiled where that pays and agrees with eager."""
+
+    def __init__(self, network: Network, options: ExtractOptions, device: torch.device, crops: int):
+        self.module, self.device = network.module, device
+        self.dtype = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}[options.precision]
+        able = device.type == "cuda" or bool(shutil.which("g++") or shutil.which("clang++"))
+        compiling = options.compile == "1" or (options.compile == "auto" and crops >= COMPILE_FROM_CROPS and able)
+        self.compiled: Callable | None = torch.compile(self.module) if compiling else None
+        self.checked = False
+
+    def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+            if self.compiled is None:
+                return self.module(pixels)
+            if not self.checked:
+                self.checked = True
+                return self._check(pixels)
+            return self.compiled(pixels)
+
+    def _check(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The first batch both ways; compiled code that differs, or does not compile, is not used."""
+        eager = self.module(pixels)
+        assert self.compiled is not None
+        try:
+            compiled = self.compiled(pixels)
+        except Exception as error:  # noqa: BLE001 - the compiler and its backends raise anything
+            print(f"torch.compile failed ({str(error).strip().splitlines()[0]}); going on without it")
+            self.compiled = None
+            return eager
+        off = max(((a - b).norm() / b.norm().clamp_min(1e-12)).item() for a, b in zip(compiled, eager, strict=True))
+        if not off < (1e-4 if self.dtype is None else 1e-2):
+            print(f"torch.compile gives features {off:.1e} off; going on without it")
+            self.compiled = None
+        return eager
+
+
+def _run(
+    todo: list[Video],
+    dataset: Dataset,
+    pool: DecodePool,
+    sampling: Sampling,
+    network: Network,
+    batches: ClipBatches,
+    decoder: str,
+    writers: list[StoreWriter],
+) -> None:
+    by_id = {video.id: video for video in todo}
+    tasks = ((video.id, video.path) for video in todo)
+    with tqdm(total=len(todo), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract") as bar:
+        for key, found, times, info in extract_videos(tasks, pool, sampling, network, batches, decoder):
+            video = by_id[key]
+            reason = found if isinstance(found, str) else unfit(found)
+            if reason:
+                bar.write(f"failed: {video.path}: {reason}")
+            for number, writer in enumerate(writers):
+                if reason:
+                    writer.fail({**meta(video), "source": {"bytes": size_bytes(video)}}, reason)
+                elif not already(writer, video):
+                    writer.add(meta(video, info), found[number].astype(np.float16), times)
+            bar.update()
+
+
+def already(writer: StoreWriter, video: Video) -> bool:
+    """Does this one of several stores hold the video, as it is now?"""
+    return writer.done.get(video.id) == size_bytes(video)
+
+
+def unfit(values: list[np.ndarray]) -> str:
+    """Why these features cannot be stored as float16; empty when they can."""
+    largest = max(float(np.abs(value).max()) for value in values)
+    return "" if largest <= np.finfo(np.float16).max else f"features reach {largest:.3g}, beyond float16"
+
+
+def _closing_words(videos: list[Video], writers: list[StoreWriter], paths: list[Path], finished: bool, shard: bool) -> int:
+    failed = {key: reason for writer in writers for key, reason in writer.failed.items()}
+    here = [video for video in videos if video.id in failed]
+    for path in paths:
+        state = "done" if finished else "not finished: other shards are to come" if shard else "not finished"
+        print(f"{path}: {len(videos) - len(here)} of {len(videos)} videos, {state}")
+    if here:
+        print(f"{len(here)} failed (RETRY=1 tries them again; 'reelbank inspect' lists all):")
+        for video in here[:10]:
+            print(f"  {video.id}: {failed[video.id]['reason']}")
+    return 1 if here else 0
+
+
+def plan(
+    videos: list[Video],
+    paths: list[Path],
+    recipes: list[dict[str, Any]],
+    dataset: Dataset,
+    network: Network,
+    sampling: Sampling,
+    views: Views,
+    batch: int,
+    device: torch.device,
+) -> int:
+    """Print what would be done, with an estimate from one timed batch; writes nothing."""
+    from reelbank.data.decode import probe
+    from reelbank.data.store import Store
+
+    rows = [sampling(max(1, probe(video.path).frames)).shape[0] if not sampling.steps else sampling.steps for video in videos]
+    module = network.module.to(device)
+    clips_per_batch = max(1, batch // views.crops)
+    probe_batches = ClipBatches(module, network, views, sampling.clip_frames, batch, device)
+    with torch.inference_mode():
+        outputs = module(probe_batches.buffer.flatten(0, 1))
+        started = time.perf_counter()
+        outputs = module(probe_batches.buffer.flatten(0, 1))
+        row_bytes = [output[0].numel() * 2 * (views.crops if views.keep_crops else 1) for output in outputs]
+        float(outputs[0].sum())  # waits for the device
+        seconds = (time.perf_counter() - started) / clips_per_batch
+    for path, one, size in zip(paths, recipes, row_bytes, strict=True):
+        there: set[str] = set()
+        if path.exists() or path.with_suffix(".parts").exists():
+            with Store.open(path) as store:
+                there = set(store.video_ids) | set(store.failures)
+        left = sum(count for video, count in zip(videos, rows, strict=True) if video.id not in there)
+        missing = sum(video.id not in there for video in videos)
+        print(f"store {path} ({one['node']}, {size // 2} numbers a row)")
+        print(f"  {len(videos)} videos of {dataset.name}, {missing} to extract, {left:,} rows, {left * views.crops:,} network inputs")
+        print(f"  about {_duration(left * seconds)} on {device}, {left * size / 2**20:,.1f} MiB on disk")
+    return 0
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{math.ceil(seconds)} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
