@@ -135,13 +135,14 @@ def _from_file(path: Path) -> Entry:
 
 def experiment(recipe: Mapping[str, Any]) -> str:
     """Hash of the recipe without split and seed, the same for all repetitions of one experiment, fused ones included."""
-    return signature(_without_repetition(recipe))
+    return signature(without_repetition(recipe))
 
 
-def _without_repetition(recipe: Any) -> Any:
+def without_repetition(recipe: Any) -> Any:
+    """The recipe less what differs between repetitions of one experiment, at any depth."""
     if isinstance(recipe, Mapping):
-        return {key: _without_repetition(value) for key, value in recipe.items() if key not in REPEATED}
-    return [_without_repetition(value) for value in recipe] if isinstance(recipe, list | tuple) else recipe
+        return {key: without_repetition(value) for key, value in recipe.items() if key not in REPEATED}
+    return [without_repetition(value) for value in recipe] if isinstance(recipe, list | tuple) else recipe
 
 
 def newest(entries: Sequence[Entry]) -> tuple[list[Entry], list[str]]:
@@ -171,8 +172,8 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
     names = [(title(group[0].recipe), features(group[0].recipe)) for group in groups]
     made = []
     for group, name in zip(groups, names, strict=True):
-        alike = [_flat(_without_repetition(other[0].recipe)) for other, n in zip(groups, names, strict=True) if n == name]
-        own = _flat(_without_repetition(group[0].recipe))
+        alike = [_flat(without_repetition(other[0].recipe)) for other, n in zip(groups, names, strict=True) if n == name]
+        own = _flat(without_repetition(group[0].recipe))
         differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
         detail = ", ".join(f"{key.rpartition('.')[2]} {_short(own[key])}" for key in differing)
         ordered = sorted(group, key=lambda e: (len(e.fact("split")), e.fact("split"), len(e.fact("seed")), e.fact("seed")))

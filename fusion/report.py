@@ -1,0 +1,374 @@
+"""Command `report`: one HTML file that says what was run, on what, and how well; it needs no network and no other file."""
+
+import csv
+import datetime
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import reelbank
+from reelbank.data.errors import InputError
+from reelbank.data.recipe import option
+from reelbank.data.store import Store
+from reelbank.fusion import figures
+from reelbank.fusion.entries import Entry, Group, Selection, select, without_repetition
+from reelbank.fusion.evaluate import Contest, category_means, class_means, contests, top
+from reelbank.fusion.metrics import accuracy, confusion, mean_and_deviation
+from reelbank.heads.runs import PARTS, replacing
+
+_STYLE, _SCRIPT = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+
+
+@dataclass(frozen=True)
+class ReportOptions(Selection):
+    """Options of the command `report`."""
+
+    part: str = option("test", "which videos are judged", PARTS)
+    name: str = option("", "the report is reports/<name>.html in the bank (default: the data sets' names)")
+    out: str = option("", "write the report to this file instead")
+
+
+def report(options: ReportOptions) -> int:
+    """Write the report on the selected runs and print where it is; returns the exit code."""
+    entries, notes = select(options, options.part)
+    found = contests(entries)
+    name = options.name or "-".join(dict.fromkeys(contest.dataset or "scores" for contest in found))
+    out = Path(options.out or Path(options.bank, "reports", f"{name.replace('/', '-')}.html"))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as temporary:
+        temporary.write_text(page(found, options.part, notes), encoding="utf-8")
+    for note in notes:
+        print(f"note: {note}")
+    print(f"report on {len(entries)} runs: {out}")
+    return 0
+
+
+def page(found: Sequence[Contest], part: str, notes: Sequence[str] = ()) -> str:
+    """The whole document."""
+    datasets = list(dict.fromkeys(contest.dataset or "unnamed data set" for contest in found))
+    runs = sum(len(group.entries) for contest in found for group in contest.groups)
+    title = f"{', '.join(datasets)}: {_count(runs, 'run')}"
+    made = datetime.datetime.now(datetime.UTC)
+    body = [f"<header><h1>{escape(title)}</h1>"]
+    body.append(
+        f'<p class="quiet">Accuracy on the {escape(part)} part of each split. Made {made:%d %B %Y, %H:%M} UTC by Reelbank '
+        f"{reelbank.__version__}.</p>"
+    )
+    body += [f'<p class="quiet">Note: {escape(note)}.</p>' for note in notes]
+    body.append("</header>")
+    for number, contest in enumerate(found):
+        if len(found) > 1:
+            body.append(f"<h1>{escape(contest.title)}</h1>")
+        body += _contest(contest, part, f"c{number}")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+        "script-src 'unsafe-inline'\">"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>\n"
+        + "\n".join(body)
+        + f"\n<script>{_SCRIPT}</script></body></html>\n"
+    )
+
+
+def _contest(contest: Contest, part: str, anchor: str) -> list[str]:
+    marks = _letters(len(contest.groups))
+    return [
+        *_results(contest, marks, anchor),
+        *_curves(contest, marks),
+        *_classes(contest, marks),
+        *_matrices(contest, marks),
+        *_origins(contest, marks, part, anchor),
+    ]
+
+
+def _letters(count: int) -> list[str]:
+    """A, B, ... Z, AA, AB, ...: what experiments are called throughout a report."""
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return [alphabet[i] if i < 26 else alphabet[i // 26 - 1] + alphabet[i % 26] for i in range(count)]
+
+
+def _results(contest: Contest, marks: Sequence[str], anchor: str) -> list[str]:
+    chance, many = 1 / len(contest.classes), len(contest.classes) > 5
+    best, deviation = top(contest.groups[0])
+    first = contest.groups[0]
+    sentence = (
+        f"Highest of {_count(len(contest.groups), 'model')} on {len(contest.classes)} classes: "
+        f"<strong>{escape(first.label)}</strong>, <strong>{_pm(best.value, deviation)} %</strong> top-1 ({_repeats(first)}). "
+        f"Chance is {100 * chance:.1f} %."
+    )
+    heads = [
+        _th("Model"),
+        _th("Splits"),
+        _th("Seeds"),
+        _th("Videos", True),
+        _th("Top-1 %", True),
+        "<th>95 % interval, 0 to 100 %</th>",
+    ]
+    heads += [_th("Top-5 %", True)] if many else []
+    heads += [_th(name, True) for name in contest.coarse]
+    rows, columns = (
+        [],
+        [[category_means(group, contest.coarse).get(c, math.nan) for c in contest.coarse] for group in contest.groups],
+    )
+    leaders = np.nanmax(np.array(columns), axis=0) if contest.coarse else []
+    for mark, group, categories in zip(marks, contest.groups, columns, strict=True):
+        right, deviation = top(group)
+        cells = [f'<th><a href="#{anchor}{mark}">{mark}</a>&ensp;{escape(group.label)}{_small(group.detail)}</th>']
+        cells += [f'<td class="w">{escape(", ".join(group.values(key)) or "–")}</td>' for key in ("split", "seed")]
+        cells.append(_td(group.videos, str(group.videos)))
+        cells.append(_td(right.value, _pm(right.value, deviation), "best" if right.value == best.value else ""))
+        interval = f"{100 * right.low:.1f}–{100 * right.high:.1f}"
+        cells.append(f'<td class="w">{figures.whisker(right, chance)} <span class="quiet">{interval}</span></td>')
+        if many:
+            five, deviation = top(group, 5)
+            cells.append(_td(five.value, _pm(five.value, deviation)))
+        for value, leader in zip(categories, leaders, strict=True):
+            cells.append(_td(value, _one(value), "best" if value == leader else ""))
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    several = any(len(group.entries) > 1 for group in contest.groups)
+    note = "Mean ± standard deviation over runs (splits and seeds). " if several else ""
+    note += "The interval is Wilson’s for the mean, each video counted once; the dashed tick is chance. "
+    note += "Under a coarse category stands the share of its videos given their right class." if contest.coarse else ""
+    table = _table("".join(heads), rows, note)
+    return ["<section><h2>Results</h2>", f"<p>{sentence}</p>", table, "</section>"]
+
+
+def _curves(contest: Contest, marks: Sequence[str]) -> list[str]:
+    drawn = []
+    for mark, group in zip(marks, contest.groups, strict=True):
+        histories = [(entry, history) for entry in group.entries if (history := read_history(entry.path))]
+        if not histories:
+            continue
+        charts = []
+        for measure in ("loss", "accuracy"):
+            lines, kept = [], []
+            for entry, history in histories:
+                for side in ("train", "validation"):
+                    points = [(past["epoch"], past[f"{side}_{measure}"]) for past in history if f"{side}_{measure}" in past]
+                    lines.append((side, f"{entry.name}, {side}", points))
+                    if side == "validation":
+                        kept += [point for point in points if point[0] == entry.metrics.get("best_epoch")]
+            unit = "accuracy, %" if measure == "accuracy" else "cross-entropy loss"
+            chart = figures.curves(lines, kept, unit, measure == "accuracy")
+            charts.append(f"<figure><figcaption>{unit[0].upper() + unit[1:]}</figcaption>{chart}</figure>")
+        drawn.append(f"<h3>{_heading(mark, group)}</h3><div class='small-multiples'>{''.join(charts)}</div>")
+    if not drawn:
+        return []
+    keys = _keys([("var(--second)", "training"), ("var(--accent)", "validation")])
+    note = "<p class='quiet'>One line for each run; a ring marks the epoch whose weights were kept.</p>"
+    return ["<section><h2>Learning curves</h2>", note, keys, *drawn, "</section>"]
+
+
+def read_history(folder: Path) -> list[dict[str, float]]:
+    """A run's epochs from history.csv, empty cells left out; [] for what has no history. Raises InputError when damaged."""
+    path = folder / "history.csv"
+    if not path.exists():
+        return []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+    if any("epoch" not in row or not all(map(math.isfinite, row.values())) for row in rows):
+        raise InputError(f"{path} cannot be read: a row without its epoch, or with a value that is no number")
+    return rows
+
+
+def _classes(contest: Contest, marks: Sequence[str]) -> list[str]:
+    means = np.array([class_means(group) for group in contest.groups])  # (G, C)
+    seen = {
+        (video, int(label))
+        for group in contest.groups
+        for entry in group.entries
+        for video, label in zip(entry.scores.video_ids, entry.scores.labels, strict=True)
+    }
+    videos = np.bincount([label for _, label in seen if label >= 0], minlength=len(contest.classes))  # (C,)
+    category_of = {name: category for category, some in contest.coarse.items() for name in some}
+    heads = [_th("Class"), *([_th("Category")] if contest.coarse else []), _th("Videos", True)]
+    for i, (mark, group) in enumerate(zip(marks, contest.groups, strict=True)):
+        heads.append(_th(f"{mark} {group.label}", True, "descending" if i == 0 else ""))
+    rows = []
+    for i in np.argsort(-np.nan_to_num(means[0], nan=-1), kind="stable"):
+        name = contest.classes[i]
+        cells = [f"<th>{escape(name)}</th>"]
+        cells += [f'<td class="quiet">{escape(category_of.get(name, "–"))}</td>'] if contest.coarse else []
+        cells.append(_td(int(videos[i]), str(videos[i])))
+        cells += [
+            f'<td class="bar" data-v="{value if math.isfinite(value) else -1:.6g}" style="--v:{np.nan_to_num(value):.4f}">'
+            f"{_one(value)}</td>"
+            for value in means[:, i]
+        ]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    note = "Share of each class’s videos given that class, in %; mean over runs. Click a heading to sort."
+    return ["<section><h2>Classes</h2>", _table("".join(heads), rows, note, "classes"), "</section>"]
+
+
+def _matrices(contest: Contest, marks: Sequence[str]) -> list[str]:
+    drawn: list[str] = []
+    for mark, group in zip(marks, contest.groups, strict=True):
+        counts = np.sum([confusion(entry.scores) for entry in group.entries], axis=0)  # (C, C)
+        runs = f", {_count(len(group.entries), 'run')} added up" if len(group.entries) > 1 else ""
+        picture = f'<div class="scroll">{figures.matrix(counts, contest.classes, contest.coarse)}</div>'
+        state = "" if drawn else " open"
+        drawn.append(
+            f"<details{state}><summary>{_heading(mark, group)}{runs}</summary>"
+            f"{picture}{_mistakes(counts, contest.classes)}</details>"
+        )
+    _, blocks = figures.grouped_order(contest.classes, contest.coarse)
+    keys = [("var(--accent)", "right"), ("var(--miss)", "wrong")]
+    note = "<p class='quiet'>Rows are true classes, columns what was answered; the stronger, the larger the share of the row"
+    note += ", in %" if len(contest.classes) <= 14 else ""
+    note += ". Point at a cell for its count.</p>"
+    categories = [(f"var(--c{number % 6})", name) for number, name in enumerate(blocks)]
+    legend = _keys(keys) + (_keys(categories) if categories else "")
+    return ["<section><h2>Confusion</h2>", note, legend, *drawn, "</section>"]
+
+
+def _mistakes(counts: np.ndarray, classes: Sequence[str], most: int = 10) -> str:
+    """The most frequent confusions, by share of the true class's videos."""
+    wrong, totals = counts.copy(), np.maximum(counts.sum(axis=1), 1)
+    np.fill_diagonal(wrong, 0)
+    shares = wrong / totals[:, None]
+    places = [divmod(int(place), len(classes)) for place in np.argsort(-shares, axis=None, kind="stable")[:most]]
+    rows = []
+    for true, said in places:
+        if count := int(wrong[true, said]):
+            share = shares[true, said]
+            cells = f"<td>{escape(classes[true])}</td><td>{escape(classes[said])}</td>{_td(share, _one(share))}"
+            rows.append(f"<tr>{cells}{_td(count, f'{count} of {totals[true]}')}</tr>")
+    if not rows:
+        return "<p>No video was given a wrong class.</p>"
+    heads = f"{_th('True class')}{_th('Taken for')}{_th('%', True)}{_th('Videos', True)}"
+    return _table(heads, rows, "Most frequent confusions, by share of the true class’s videos.")
+
+
+def _origins(contest: Contest, marks: Sequence[str], part: str, anchor: str) -> list[str]:
+    made = [
+        "<section><h2>Where the numbers come from</h2>",
+        "<p class='quiet'>Each model’s feature store, options and runs. A run’s folder in the bank bears its name and holds "
+        "its weights, history and scores.</p>",
+    ]
+    stores: dict[Path, dict[str, Any]] = {}
+    for mark, group in zip(marks, contest.groups, strict=True):
+        first = group.entries[0]
+        documents = [_document(entry) for entry in group.entries]
+        facts = {"Data set": first.fact("dataset"), "Stream": first.fact("stream"), "Extractor": first.fact("extractor")}
+        if first.fact("store"):
+            facts["Feature store"] = ", ".join(group.values("store"))
+        of_store = _store_recipe(documents[0], first.fact("store"), stores)
+        weights = of_store.get("weights")
+        facts["Weights"] = (
+            ", ".join(f"{k} {v}" for k, v in weights.items()) if isinstance(weights, dict) else str(weights or "")
+        )
+        facts["Code"] = "; ".join(dict.fromkeys(filter(None, map(_code, documents))))
+        listed = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items() if value)
+        made.append(f'<h3 id="{anchor}{mark}">{_heading(mark, group)}</h3><dl>{listed}</dl>')
+        recipe = {key: value for key, value in without_repetition(first.recipe).items() if key != "classes"}
+        made.append(_details("Recipe of the runs", recipe))
+        if of_store:
+            made.append(_details("Recipe of the feature store", of_store))
+        made.append(_runs(group, part))
+    return [*made, "</section>"]
+
+
+def _runs(group: Group, part: str) -> str:
+    heads = f"{_th('Run')}{_th('Split')}{_th('Seed')}{_th('Videos', True)}{_th(part.capitalize() + ' %', True)}"
+    heads += f"{_th('Interval')}{_th('Validation %', True)}{_th('Epoch kept', True)}{_th('Training, s', True)}"
+    rows = []
+    for entry in group.entries:
+        right, metrics = accuracy(entry.scores), entry.metrics
+        validation = (metrics.get("validation") or {}).get("top1", math.nan)
+        cells = [f"<td><code>{escape(entry.name)}</code></td>"]
+        cells += [f"<td>{escape(entry.fact(key) or '–')}</td>" for key in ("split", "seed")]
+        cells += [_td(right.videos, str(right.videos)), _td(right.value, _one(right.value))]
+        cells.append(f'<td class="w quiet">{100 * right.low:.1f}–{100 * right.high:.1f}</td>')
+        cells.append(_td(validation, _one(validation)))
+        for key, form in (("best_epoch", "{:g}"), ("seconds", "{:.0f}")):
+            value = metrics.get(key, math.nan)
+            cells.append(_td(value, form.format(value) if math.isfinite(value) else "–"))
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    values = [accuracy(entry.scores).value for entry in group.entries]
+    notes = dict.fromkeys(str(note) for entry in group.entries for note in entry.metrics.get("notes", ()))
+    caption = f"Mean {_pm(*mean_and_deviation(values))} %." if len(values) > 1 else ""
+    return _table(heads, rows, escape(" ".join([caption, *(f"Note: {note}." for note in notes)]).strip()))
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    """A run's recipe.json: the recipe and what its figures may depend on besides; {} for a score file."""
+    path = entry.path / "recipe.json"
+    return json.loads(path.read_text(encoding="utf-8")) if entry.path.is_dir() else {}
+
+
+def _store_recipe(document: dict[str, Any], identity: str, known: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+    """The recipe of the store the run was trained on; {} when that store is not where it was any more."""
+    path = Path(document.get("store_path", ""))
+    if not document.get("store_path") or not path.exists():
+        return {}
+    if path not in known:
+        with Store.open(path) as store:
+            known[path] = store.recipe if store.identity == identity else {}
+    return known[path]
+
+
+def _code(document: dict[str, Any]) -> str:
+    environment = document.get("environment", {})
+    words = [f"{key} {environment[key]}" for key in ("reelbank", "commit", "torch", "device") if environment.get(key)]
+    return ", ".join(words)
+
+
+def _heading(mark: str, group: Group) -> str:
+    return f"{mark}&ensp;{escape(group.label)}" + (f" <small>{escape(group.detail)}</small>" if group.detail else "")
+
+
+def _details(summary: str, recipe: dict[str, Any]) -> str:
+    text = json.dumps(recipe, indent=2, ensure_ascii=False)
+    return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
+
+
+def _keys(keys: Sequence[tuple[str, str]]) -> str:
+    spans = "".join(f'<span><span class="key" style="--hue:{hue}"></span>{escape(name)}</span>' for hue, name in keys)
+    return f'<div class="keys">{spans}</div>'
+
+
+def _table(heads: str, rows: Sequence[str], caption: str, style: str = "") -> str:
+    said = f"<caption>{caption}</caption>" if caption else ""
+    body = f"<thead><tr>{heads}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody>"
+    return f'<div class="scroll"><table class="{style}">{said}{body}</table></div>'
+
+
+def _th(text: str, number: bool = False, sort: str = "") -> str:
+    attributes = (' class="n"' if number else "") + (f' aria-sort="{sort}"' if sort else "")
+    return f"<th{attributes}><button>{escape(text)}</button></th>"
+
+
+def _td(value: float, text: str, style: str = "") -> str:
+    return f'<td class="{f"n {style}".strip()}" data-v="{value if math.isfinite(value) else -1:.6g}">{escape(text)}</td>'
+
+
+def _small(text: str) -> str:
+    return f"<small>{escape(text)}</small>" if text else ""
+
+
+def _one(value: float) -> str:
+    return "–" if math.isnan(value) else f"{100 * value:.1f}"
+
+
+def _pm(mean: float, deviation: float) -> str:
+    return _one(mean) + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _repeats(group: Group) -> str:
+    found = [(len(group.values("split")), "split"), (len(group.values("seed")), "seed")]
+    words = [_count(number, what) for number, what in found if number]
+    return ", ".join([*words, f"{group.videos} videos"])
