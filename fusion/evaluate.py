@@ -56,7 +56,7 @@ def contests(entries: Sequence[Entry]) -> list[Contest]:
     for (dataset, classes), some in together.items():
         groups = sorted(grouped(some), key=lambda group: -top(group)[0].value)
         coarse = max((entry.coarse for entry in some), key=len)
-        made.append(Contest(dataset, classes, coarse, tuple(groups)))
+        made.append(Contest(dataset, classes, coarse if len(coarse) > 1 else {}, tuple(groups)))  # one category says nothing
     return made
 
 

@@ -15,12 +15,13 @@ def whisker(right: Share, chance: float, width_px: int = 150) -> str:
     """A dot at the accuracy, a line over its interval and a tick at chance, on a scale from 0 to 100 %."""
     x = [4 + (width_px - 8) * value for value in (right.low, right.value, right.high, chance)]
     said = f"{100 * right.value:.1f} %, 95 % interval {100 * right.low:.1f} to {100 * right.high:.1f} %"
+    size = f'width="{width_px}" height="18" viewBox="0 0 {width_px} 18"'
     return (
-        f'<svg class="whisker" width="{width_px}" height="18" role="img" aria-label="{said}"><title>{said}</title>'
+        f'<svg class="whisker" {size} role="img" aria-label="{said}"><title>{said}</title>'
         f'<line class="scale" x1="4" x2="{width_px - 4}" y1="9" y2="9"/>'
         f'<line class="chance" x1="{x[3]:.1f}" x2="{x[3]:.1f}" y1="3" y2="15"/>'
         f'<line class="interval" x1="{x[0]:.1f}" x2="{x[2]:.1f}" y1="9" y2="9"/>'
-        f'<circle cx="{x[1]:.1f}" cy="9" r="4"/></svg>'
+        f'<circle cx="{x[1]:.1f}" cy="9" r="3.5"/></svg>'
     )
 
 
@@ -91,7 +92,7 @@ def matrix(counts: np.ndarray, classes: Sequence[str], categories: Mapping[str, 
     for row, column in zip(*np.nonzero(counts), strict=True):
         share = counts[row, column] / totals[row]
         right = row == column
-        strength = 0.15 + 0.85 * (share if right else math.sqrt(share))
+        strength = 0.08 + 0.92 * (share if right else math.sqrt(share))
         said = (
             f"{names[row]} \N{RIGHTWARDS ARROW} {names[column]}: {counts[row, column]} of {totals[row]} ({100 * share:.1f} %)"
         )

@@ -53,7 +53,8 @@ def page(found: Sequence[Contest], part: str, notes: Sequence[str] = ()) -> str:
     """The whole document."""
     datasets = list(dict.fromkeys(contest.dataset or "unnamed data set" for contest in found))
     runs = sum(len(group.entries) for contest in found for group in contest.groups)
-    title = f"{', '.join(datasets)}: {_count(runs, 'run')}"
+    models = sum(len(contest.groups) for contest in found)
+    title = f"{', '.join(datasets)}: {_count(models, 'model')}, {_count(runs, 'run')}"
     made = datetime.datetime.now(datetime.UTC)
     body = [f"<header><h1>{escape(title)}</h1>"]
     body.append(
@@ -338,9 +339,9 @@ def _keys(keys: Sequence[tuple[str, str]]) -> str:
 
 
 def _table(heads: str, rows: Sequence[str], caption: str, style: str = "") -> str:
-    said = f"<caption>{caption}</caption>" if caption else ""
+    said = f'<p class="quiet">{caption}</p>' if caption else ""  # no <caption>: it would scroll away with a wide table
     body = f"<thead><tr>{heads}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody>"
-    return f'<div class="scroll"><table class="{style}">{said}{body}</table></div>'
+    return f'{said}<div class="scroll"><table class="{style}">{body}</table></div>'
 
 
 def _th(text: str, number: bool = False, sort: str = "") -> str:

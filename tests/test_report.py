@@ -1,0 +1,227 @@
+"""The report: complete, self-contained, safe with any name, its numbers those of the scores, and alive in a browser."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_runs import CLASSES, COARSE, made_run
+
+from reelbank.data import scores as score_tables
+from reelbank.data.errors import InputError
+from reelbank.fusion import figures
+from reelbank.fusion.late import FuseOptions, fuse_runs
+from reelbank.fusion.metrics import accuracy, confusion
+from reelbank.fusion.report import ReportOptions, read_history, report
+
+VOID = {"meta", "link", "br", "hr", "img", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that every element is closed in its turn; gathers elements and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID and not (self.get_starttag_text() or "").endswith("/>"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("style", "script"):
+            self.text.append(data)
+
+    def of(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def written(bank: Path, **options) -> tuple[str, Page]:
+    assert report(ReportOptions(bank=str(bank), **options)) == 0
+    (path,) = (bank / "reports").glob("*.html")
+    text = path.read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def two_models(bank: Path) -> list[Path]:
+    return [
+        made_run(bank, head, "rgb", split, seed, skill)
+        for head, skill in (("reslstm", 3.0), ("meanpool", 1.5))
+        for split in ("1", "2")
+        for seed in (0, 1)
+    ]
+
+
+def test_every_run_and_its_figures_are_there(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folders = two_models(tmp_path)
+    _, page = written(tmp_path)
+    assert capsys.readouterr().out == f"report on 8 runs: {tmp_path}/reports/made.html\n"
+    text = " ".join(page.text)
+    values: dict[str, list[float]] = {}
+    for folder in folders:
+        value = accuracy(score_tables.load(folder / "scores-test.npz")).value
+        values.setdefault(folder.name.split("-")[0], []).append(100 * value)
+        assert folder.name in text
+        assert f"{100 * value:.1f}" in text
+    for head in ("reslstm", "meanpool"):
+        assert f"{np.mean(values[head]):.1f} ± {np.std(values[head], ddof=1):.1f}" in text
+    recipe = json.loads((folders[0] / "recipe.json").read_text())
+    assert recipe["recipe"]["store"] in text
+    assert recipe["environment"]["commit"] in text
+    assert '"layers": 2' in text
+    assert all(name in text for name in (*CLASSES, *COARSE))
+    assert len([polyline for polyline in page.of("polyline") if polyline["class"] == "validation"]) == 2 * 8
+    assert len([svg for svg in page.of("svg") if svg["class"] == "matrix"]) == 2
+
+
+def test_it_needs_no_other_file_and_no_network(tmp_path: Path) -> None:
+    two_models(tmp_path)
+    text, page = written(tmp_path)
+    assert not re.search(r"https?:|//[a-z]|@import|url\(|fetch\(", text.replace("// A click", ""))
+    assert not [tag for tag, _ in page.elements if tag in ("link", "img", "iframe", "object", "embed", "base")]
+    assert not [attributes for _, attributes in page.elements if "src" in attributes]
+    assert all((a["href"] or "").startswith("#") for a in page.of("a"))
+    anchors = {attributes.get("id") for _, attributes in page.elements}
+    assert {(a["href"] or "")[1:] for a in page.of("a")} <= anchors
+    assert "default-src 'none'" in str(page.of("meta"))
+
+
+def test_names_are_text_never_markup(tmp_path: Path) -> None:
+    evil = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</style></svg>", "a'b", "e\u0301 視", "&lt;")
+    made_run(tmp_path, "<b>gru", "<i>rgb", "1", classes=evil, dataset="</title><script>x</script>", note="<pre></pre>")
+    text, page = written(tmp_path, name="evil")
+    assert len(page.of("script")) == 1
+    assert not page.of("img")
+    assert not [tag for tag, _ in page.elements if tag in ("b", "i")]
+    assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
+    for name in evil:
+        assert name in " ".join(page.text)
+    assert "alert(1)" in unescape(text)
+
+
+def test_a_fused_run_and_a_score_file_stand_beside_the_others(tmp_path: Path) -> None:
+    rgb, flow = made_run(tmp_path, "gru", "rgb"), made_run(tmp_path, "gru", "flow")
+    fuse_runs(FuseOptions(bank=str(tmp_path), how="sum"))
+    (fused,) = (tmp_path / "runs").glob("fused-*")
+    shutil.copy(flow / "scores-test.npz", tmp_path / "idt.npz")
+    _, page = written(tmp_path, runs=(rgb.name, fused.name, str(tmp_path / "idt.npz")))
+    text = " ".join(page.text)
+    assert "sum of 2" in text
+    assert fused.name in text
+    assert "idt.npz" in text
+    assert len(page.of("polyline")) == 4  # only the trained run has curves
+
+
+def test_data_sets_are_never_compared_with_each_other(tmp_path: Path) -> None:
+    made_run(tmp_path, classes=tuple("abcdef"), dataset="one")
+    made_run(tmp_path, classes=tuple("abc"), dataset="two")
+    _, page = written(tmp_path)
+    text = " ".join(page.text)
+    assert "one, 6 classes" in text
+    assert "two, 3 classes" in text
+    assert len([svg for svg in page.of("svg") if svg["class"] == "whisker"]) == 2
+    assert text.count("Top-5") == 1  # of three classes five are always right
+
+
+def test_a_history_without_validation_and_a_damaged_one(tmp_path: Path) -> None:
+    folder = made_run(tmp_path)
+    with (folder / "history.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["epoch", "train_loss", "validation_loss"], [1, 0.5, ""], [2, 0.25, ""]])
+    assert read_history(folder) == [{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": 0.25}]
+    written(tmp_path)
+    for text in ("epoch,train_loss\n1,good\n", "epoch,train_loss\n,1\n", "epoch,train_loss\n1,nan\n", "epoch\n1,2\n"):
+        (folder / "history.csv").write_text(text)
+        with pytest.raises(InputError, match=r"history\.csv cannot be read"):
+            read_history(folder)
+
+
+def test_the_matrix_groups_classes_and_shows_every_count(tmp_path: Path) -> None:
+    table = score_tables.load(made_run(tmp_path) / "scores-test.npz")
+    counts = confusion(table)
+    page = Page(figures.matrix(counts, table.classes, COARSE))
+    cells = [a for a in page.of("rect") if a["class"] in ("hit", "miss")]
+    assert len(cells) == np.count_nonzero(counts)
+    titles = [text for text in page.text if "\N{RIGHTWARDS ARROW}" in text]
+    for true, said in np.argwhere(counts):
+        share = 100 * counts[true, said] / counts[true].sum()
+        name = f"{table.classes[true]} \N{RIGHTWARDS ARROW} {table.classes[said]}"
+        assert f"{name}: {counts[true, said]} of {counts[true].sum()} ({share:.1f} %)" in titles
+    assert figures.grouped_order(table.classes, COARSE) == ([0, 1, 4, 2, 3, 5], {"with object": (0, 3), "body": (3, 6)})
+    assert figures.grouped_order(("a", "b", "c"), {"x": ["c"]}) == ([2, 0, 1], {"x": (0, 1), "other": (1, 3)})
+    assert figures.grouped_order(("a", "b"), {}) == ([0, 1], {})
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (1, 2, [1, 1.2, 1.4, 1.6, 1.8, 2]), (0, 0.037, [0, 0.01, 0.02, 0.03])],
+)
+def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
+    assert figures.ticks(low, high) == expected
+
+
+CHECK = """<script>
+const errors = [];
+window.addEventListener("error", (event) => errors.push(event.message));
+window.addEventListener("load", () => {
+  const order = () => [...document.querySelectorAll(".classes tbody tr")].map((row) => row.children[0].textContent);
+  const click = (n) => document.querySelectorAll(".classes th button")[n].click();
+  const found = {first: order()};
+  click(3); found.up = order();
+  click(0); found.names = order();
+  click(0); found.back = order();
+  found.hidden = [...document.querySelectorAll("svg")].filter((svg) => svg.checkVisibility() && !svg.getBBox().width).length;
+  found.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  found.errors = errors;
+  const said = document.createElement("pre");
+  said.id = "said";
+  said.textContent = JSON.stringify(found);
+  document.body.append(said);
+});
+</script></head>"""
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_in_a_browser_it_sorts_and_fits(tmp_path: Path, width: int) -> None:
+    browser = shutil.which("chromium")
+    if browser is None:
+        pytest.skip("chromium is not installed: the report was not opened in a browser")
+    two_models(tmp_path)
+    text, _ = written(tmp_path)
+    (tmp_path / "checked.html").write_text(text.replace("</head>", CHECK), encoding="utf-8")
+    words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
+    words += [
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={tmp_path}/profile",
+        "--dump-dom",
+    ]
+    words += [f"--window-size={width},2000", (tmp_path / "checked.html").as_uri()]
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    run = subprocess.run([browser, *words], capture_output=True, text=True, timeout=120, check=True, env=environment)
+    found = json.loads(unescape(re.search(r'<pre id="said">(.*?)</pre>', run.stdout, re.DOTALL)[1]))
+    assert found["errors"] == []
+    assert found["up"] == found["first"][::-1] != found["first"]
+    assert found["names"] == sorted(CLASSES)
+    assert found["back"] == sorted(CLASSES)[::-1]
+    assert found["hidden"] == 0
+    assert found["wide"] == 0
