@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+
 from reelbank.data.store import Store, StoreWriter
 
 ROWS, DIMENSIONS = 25, 2048

@@ -286,7 +286,8 @@ class FeatureFile:
                 else:
                     complete = _read_compressed(dataset, out, int(offsets[number]), int(offsets[number + 1]))
                 if not complete or xxhash.xxh3_64_intdigest(flat.data) != int(checksums[number]):
-                    raise DamagedFile(f"{self.path}: the features of {self.index.video_ids[number]} are damaged")
+                    name = self.index.video_ids[number]
+                    raise DamagedFile(f"{self.path}: the features of {name} are damaged; restore the file or extract again")
 
             yield read
 

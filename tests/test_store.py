@@ -1,0 +1,356 @@
+"""The feature store: what goes in comes out by id, whatever order, parts, kills and full disks lie between."""
+
+import itertools
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from made_stores import DATASET, RECIPE, check_holds, fill, made_meta, made_times, made_values
+
+from reelbank.data import container
+from reelbank.data.errors import InputError
+from reelbank.data.store import Store, StoreWriter, identity
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.mark.parametrize("row_shape", [(5,), (10, 3), (2, 7, 7)])
+@pytest.mark.parametrize("compression", ["", "gzip", "lzf"])
+def test_a_finished_store_is_one_file_that_gives_back_what_went_in(tmp_path, row_shape, compression):
+    path = tmp_path / "made.h5"
+    assert fill(path, range(9), row_shape, part_videos=4, compression=compression)
+    assert [name.name for name in tmp_path.iterdir()] == ["made.h5"]
+    check_holds(path, range(9), row_shape)
+    with Store.open(path) as store:
+        assert store.finished and store.row_shape == row_shape and store.verify() == []
+        assert (store.recipe, store.dataset, store.identity) == (RECIPE, DATASET, identity(RECIPE, "made"))
+
+
+def test_load_gives_rows_end_to_end_in_the_order_asked_for(tmp_path):
+    fill(tmp_path / "made.h5", range(7))
+    with Store.open(tmp_path / "made.h5") as store:
+        values, offsets, times_seconds = store.load([made_meta(n)["id"] for n in (5, 0, 3)])
+        np.testing.assert_array_equal(offsets, [0, 2, 3, 7])
+        np.testing.assert_array_equal(values, np.concatenate([made_values(n) for n in (5, 0, 3)]).astype(np.float16))
+        np.testing.assert_array_equal(times_seconds, np.concatenate([made_times(n) for n in (5, 0, 3)]))
+        assert len(store.load()[0]) == store.rows.sum()
+        assert store.load([])[0].shape == (0, 5)
+        with pytest.raises(InputError, match=r"holds no video 'dig/none' \(1 of the 2"):
+            store.load([made_meta(0)["id"], "dig/none"])
+
+
+def test_an_unfinished_store_is_read_and_taken_up_again(tmp_path):
+    path = tmp_path / "made.h5"
+    metas = [made_meta(number) for number in range(6)]
+    with StoreWriter(path, RECIPE, DATASET, part_videos=2) as writer:
+        for number in range(3):
+            writer.add(metas[number], made_values(number), made_times(number))
+        assert writer.done == {meta["id"]: meta["source"]["bytes"] for meta in metas[:2]}  # the third is not committed yet
+        assert not writer.finish(metas)
+    assert not path.exists()
+    for name in (path, tmp_path / "made.parts"):
+        check_holds(name, range(3))
+    with Store.open(path) as store:
+        assert not store.finished
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        assert writer.done.keys() == {meta["id"] for meta in metas[:3]}
+        for number in range(3, 6):
+            writer.add(metas[number], made_values(number), made_times(number))
+        assert writer.finish(metas)
+    check_holds(path, range(6))
+
+
+def test_a_part_closes_after_its_seconds(tmp_path):
+    with StoreWriter(tmp_path / "made.h5", RECIPE, DATASET, part_seconds=0.05) as writer:
+        writer.add(made_meta(0), made_values(0), made_times(0))
+        assert not writer.done
+        time.sleep(0.06)
+        writer.add(made_meta(1), made_values(1), made_times(1))
+        assert len(writer.done) == 2
+
+
+def test_new_videos_join_a_finished_store_and_newer_metadata_replaces_older(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(3))
+    before = path.stat().st_ino
+    assert fill(path, range(5))
+    assert path.stat().st_ino != before
+    check_holds(path, range(5))
+    changed = {**made_meta(1), "label": "dig", "group": "h", "parts": ["", "test"]}
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        assert writer.finish([changed])  # a list of one: the others stay
+    with Store.open(path) as store:
+        at = store.video_ids.index(changed["id"])
+        assert (store.labels[at], store.groups[at], store.parts[at]) == ("dig", "h", ["", "test"])
+        assert len(store.video_ids) == 5 and store.finished
+
+
+def test_finishing_again_with_nothing_new_writes_nothing(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(3))
+    before = path.stat()
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        assert writer.finish([made_meta(number) for number in reversed(range(3))])
+    after = path.stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+    assert [name.name for name in tmp_path.iterdir()] == ["made.h5"]
+
+
+def test_a_data_set_that_grows_keeps_what_was_known(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(2))
+    wider = {"name": "made", "classes": ["cut", "dig", "fly"], "splits": ["2", "3"], "coarse": {"some": ["cut"]}}
+    with StoreWriter(path, RECIPE, wider) as writer:
+        new = {**made_meta(2), "label": "cut", "parts": ["train", "test"]}
+        writer.add(new, made_values(2), made_times(2))
+        assert writer.finish([new])
+    with Store.open(path) as store:
+        assert store.dataset["classes"] == ["cut", "dig", "fly"]
+        assert store.dataset["splits"] == ["2", "3", "1"]
+        assert store.dataset["coarse"] == {**DATASET["coarse"], "some": ["cut"]}
+        parts_by_id = dict(zip(store.video_ids, store.parts, strict=True))
+        assert parts_by_id[made_meta(1)["id"]] == ["test", "", "train"] and parts_by_id[new["id"]] == ["train", "test", ""]
+
+
+def test_failures_are_kept_with_their_reason_until_the_video_succeeds(tmp_path):
+    path, metas = tmp_path / "made.h5", [made_meta(0), made_meta(1)]
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        for meta in metas:
+            writer.fail(meta, "no frame\ndecoded")
+        assert writer.finish(metas)  # all failed: finished, with no videos
+    with Store.open(path) as store:
+        assert store.finished and store.video_ids == [] and store.load()[0].shape == (0, 0)
+        assert store.failures[metas[0]["id"]] == {"reason": "no frame decoded", "bytes": 1000}
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        assert writer.failed.keys() == {meta["id"] for meta in metas}
+        writer.add(metas[0], made_values(0), made_times(0))
+        writer.fail(metas[0], "features override failures")
+        assert writer.finish(metas)
+        assert writer.failed.keys() == {metas[1]["id"]} and writer.done.keys() == {metas[0]["id"]}
+    check_holds(path, [0])
+
+
+def test_an_empty_data_set_makes_an_empty_store(tmp_path):
+    with StoreWriter(tmp_path / "made.h5", RECIPE, DATASET) as writer:
+        assert writer.finish([])
+    with Store.open(tmp_path / "made.h5") as store:
+        assert store.finished and store.load()[1].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ([[70000.0, 1.0]], "exceed what float16 holds"),
+        ([[np.nan, 1.0]], "hold NaN"),
+        ([[np.inf, 1.0]], "hold NaN or infinity"),
+        ([1.0, 2.0], "must be numbers of shape"),
+        (np.empty((0, 2)), "must be numbers of shape"),
+        ([[1.0, 2.0, 3.0]], "rows of shape (3,) in a store of rows (2,)"),
+        ([["a", "b"]], "must be numbers"),
+    ],
+)
+def test_features_that_cannot_be_kept_are_refused_by_name(tmp_path, values, told):
+    with StoreWriter(tmp_path / "made.h5", RECIPE, DATASET) as writer:
+        writer.add(made_meta(0), np.ones((1, 2)), np.zeros(1))
+        with pytest.raises(InputError, match=re.escape(told)) as refused:
+            writer.add(made_meta(1), np.array(values), np.zeros(1))
+        assert made_meta(1)["id"] in str(refused.value)
+        assert writer.finish([made_meta(0)]) and writer.done.keys() == {made_meta(0)["id"]}
+
+
+@pytest.mark.parametrize(
+    "change", [{"label": "swim"}, {"parts": ["train"]}, {"parts": ["train", "dev"]}, {"id": "../x"}, {"id": "/x"}]
+)
+def test_metadata_that_does_not_fit_the_data_set_is_refused(tmp_path, change):
+    meta = {**made_meta(0), **change}
+    with StoreWriter(tmp_path / "made.h5", RECIPE, DATASET) as writer, pytest.raises(InputError, match=re.escape(meta["id"])):
+        writer.add(meta, np.ones((1, 2)), np.zeros(1))
+
+
+def test_another_recipe_is_refused_with_the_difference(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(2))
+    with pytest.raises(InputError, match=r"weights\.name: pretrained, not random"):
+        StoreWriter(path, {**RECIPE, "weights": {"name": "pretrained"}}, DATASET)
+    with pytest.raises(InputError, match="dataset: other, not made"):
+        StoreWriter(path, RECIPE, {**DATASET, "name": "other"})
+    other = tmp_path / "other.h5"
+    with StoreWriter(other, {**RECIPE, "steps": 25}, DATASET) as writer:
+        writer.add(made_meta(5), made_values(5), made_times(5))
+    (tmp_path / "made.parts").mkdir()
+    for part in (tmp_path / "other.parts").glob("part-*"):
+        part.rename(tmp_path / "made.parts" / part.name)
+    with pytest.raises(InputError, match="steps: 25, not None"):
+        Store.open(path)
+    assert container.FeatureFile(path).damage() == []  # the finished file is as it was
+
+
+def test_one_writer_a_shard_and_only_while_it_lives(tmp_path):
+    path = tmp_path / "made.h5"
+    with StoreWriter(path, RECIPE, DATASET):
+        with pytest.raises(InputError, match="another extraction of this store is running"):
+            StoreWriter(path, RECIPE, DATASET)
+        with StoreWriter(path, RECIPE, DATASET, shard="1") as other:
+            other.add(made_meta(1), made_values(1), made_times(1))
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        assert list(writer.done) == [made_meta(1)["id"]]
+
+
+def test_shards_fill_one_store_and_the_last_one_finishes_it(tmp_path):
+    path, metas = tmp_path / "made.h5", [made_meta(number) for number in range(6)]
+    with StoreWriter(path, RECIPE, DATASET, shard="0") as even, StoreWriter(path, RECIPE, DATASET, shard="1") as odd:
+        for number in range(6):
+            (odd if number % 2 else even).add(metas[number], made_values(number), made_times(number))
+        assert not even.finish(metas)
+        assert odd.finish(metas)
+        assert even.finish(metas) and len(even.done) == 6
+    assert [name.name for name in tmp_path.iterdir()] == ["made.h5"]
+    check_holds(path, range(6))
+
+
+def test_parts_left_beside_the_finished_file_by_a_kill_do_no_harm(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(4), finish=False, part_videos=2)
+    kept = {part.name: part.read_bytes() for part in (tmp_path / "made.parts").iterdir()}
+    fill(path, range(4))
+    inode = path.stat().st_ino
+    (tmp_path / "made.parts").mkdir()
+    for name, content in kept.items():  # as when the kill falls between giving the name and removing the parts
+        (tmp_path / "made.parts" / name).write_bytes(content)
+    with Store.open(path) as store:
+        assert store.finished and len(store.video_ids) == 4
+    check_holds(path, range(4))
+    assert fill(path, range(0)) and path.stat().st_ino == inode
+    assert [name.name for name in tmp_path.iterdir()] == ["made.h5"]
+
+
+def test_a_newer_part_overrides_the_finished_file_and_an_older_part(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, [1])
+    meta = made_meta(1)
+    for value in (2.0, 3.0):
+        with StoreWriter(path, RECIPE, DATASET) as writer:
+            writer.add({**meta, "source": {"bytes": int(value)}}, np.full((2, 5), value), np.zeros(2))
+    with Store.open(path) as store:
+        assert store.features(meta["id"])[0].tolist() == [[3.0] * 5] * 2
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        assert writer.done == {meta["id"]: 3} and writer.finish([meta])
+    with Store.open(path) as store:
+        assert store.features(meta["id"])[0].tolist() == [[3.0] * 5] * 2
+
+
+def test_a_reader_keeps_the_file_it_opened_while_a_new_one_takes_the_name(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(3))
+    with Store.open(path) as store:
+        fill(path, range(40))
+        values, _, _ = store.load()
+        np.testing.assert_array_equal(values, np.concatenate([made_values(n) for n in range(3)]).astype(np.float16))
+
+
+def test_a_reader_of_parts_that_were_merged_meanwhile_is_told(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(3), finish=False)
+    with Store.open(path) as store:
+        fill(path, range(3))
+        with pytest.raises(InputError, match="open the store again"):
+            store.load()
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    videos=st.dictionaries(
+        st.text(st.characters(codec="utf-8", exclude_characters="/\\."), min_size=1, max_size=8).filter(str.isprintable),
+        st.lists(st.lists(st.floats(-65000, 65000), min_size=3, max_size=3), min_size=1, max_size=4),
+        max_size=8,
+    ),
+    part_videos=st.integers(1, 4),
+)
+def test_any_features_come_back_by_id_in_float16(tmp_path_factory, videos, part_videos):
+    path = tmp_path_factory.mktemp("round") / "made.h5"
+    metas = [{"id": name, "label": "", "group": "", "parts": ["", ""], "source": {"bytes": 1}} for name in videos]
+    with StoreWriter(path, RECIPE, DATASET, part_videos=part_videos) as writer:
+        for meta in metas:
+            writer.add(meta, np.array(videos[meta["id"]]), np.zeros(len(videos[meta["id"]])))
+        assert writer.finish(metas)
+    with Store.open(path) as store:
+        assert store.video_ids == list(videos)
+        for name, rows in videos.items():
+            np.testing.assert_array_equal(store.features(name)[0], np.array(rows).astype(np.float16))
+
+
+@settings(max_examples=12, deadline=None)
+@given(data=st.data(), count=st.integers(1, 12))
+def test_any_order_and_interleaving_of_parts_merges_to_the_same(tmp_path_factory, data, count):
+    path = tmp_path_factory.mktemp("merge") / "made.h5"
+    order = data.draw(st.permutations(range(count)))
+    shards = data.draw(st.lists(st.sampled_from("abc"), min_size=count, max_size=count))
+    metas = [made_meta(number) for number in range(count)]
+    writers = {shard: StoreWriter(path, RECIPE, DATASET, part_videos=2, shard=shard) for shard in "abc"}
+    for number, shard in zip(order, shards, strict=True):
+        writers[shard].add(metas[number], made_values(number), made_times(number))
+        if data.draw(st.booleans()):
+            writers[shard].finish(metas)
+    finished = [writer.finish(metas) for writer in writers.values()]
+    for writer in writers.values():
+        writer.close()
+    assert finished[-1] and [name.name for name in path.parent.iterdir()] == ["made.h5"]
+    check_holds(path, range(count))
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be written .*; choose another BANK"):
+        StoreWriter(tmp_path / "file" / "made.h5", RECIPE, DATASET)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_read_only_folder_is_one_line(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(InputError, match=r"cannot be written \(Permission denied\)"):
+        StoreWriter(tmp_path / "made.h5", RECIPE, DATASET)
+    tmp_path.chmod(0o700)
+
+
+def test_what_is_no_store_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no store is there"):
+        Store.open(tmp_path / "none.h5")
+    with pytest.raises(InputError, match=r"ends in \.h5"):
+        Store.open(tmp_path / "none.npz")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["features"] = np.ones((3, 4), np.float16)
+    with pytest.raises(InputError, match="not a feature file of reelbank"):
+        Store.open(tmp_path / "other.h5")
+
+
+def test_the_five_lines_of_the_document_read_a_store(tmp_path):
+    text = (REPOSITORY / "docs" / "store.md").read_text()
+    lines = re.search(r"```python\n(import h5py\n.*?)```", text, re.DOTALL)[1]
+    assert len(lines.strip().splitlines()) == 5
+    fill(tmp_path / "store.h5", range(6))
+    names = {}
+    exec(lines.replace('"store.h5"', repr(str(tmp_path / "store.h5"))), names)
+    with Store.open(tmp_path / "store.h5") as store:
+        np.testing.assert_array_equal(names["values"], store.features(store.video_ids[2])[0])
+        assert names["label"] == store.labels[2] and names["recipe"] == RECIPE
+
+
+def test_the_file_keeps_what_the_document_says(tmp_path):
+    fill(tmp_path / "made.h5", range(6))
+    with h5py.File(tmp_path / "made.h5") as file:
+        assert file.userblock_size == 512
+        assert json.loads(bytes(file["about"][:]))["format"] == "reelbank features 1"
+        assert h5py.check_string_dtype(file["video_ids"].dtype).encoding == "utf-8"
+        for first, last in itertools.pairwise(file["offsets"][:]):
+            number = list(file["offsets"][:]).index(first)
+            assert file["checksums"][number] == container.checksum(file["features"][first:last])
+        assert file["parts"][:].tolist() == [
+            [{"": 0, "train": 1, "test": 2}[p] for p in made_meta(n)["parts"]] for n in range(6)
+        ]

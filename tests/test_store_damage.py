@@ -1,0 +1,335 @@
+"""Damaged files are found before they are used, and files made by strangers reach nothing outside themselves."""
+
+import hashlib
+import json
+import random
+import re
+
+import h5py
+import numpy as np
+import pytest
+from made_stores import DATASET, RECIPE, check_holds, fill, made_meta, made_times, made_values
+
+from reelbank.data import container
+from reelbank.data.errors import InputError
+from reelbank.data.index import arrays
+from reelbank.data.store import Store, StoreWriter
+
+
+def damages(content, features, chance):
+    """Endless damaged copies: flips all over (header, index and features alike), cuts, joins, blocks zeroed or moved."""
+    size = len(content)
+    areas = [(0, 512), (512, features[0] or size), features if features[1] else (0, size), (features[1], size)]
+    while True:
+        copy = bytearray(content)
+        first, last = chance.choice([area for area in areas if area[0] < area[1]])
+        place = chance.randrange(first, last)
+        kind = chance.choice(["bit", "bit", "bit", "byte", "cut", "join", "zero", "move"])
+        if kind == "bit":
+            copy[place] ^= 1 << chance.randrange(8)
+        elif kind == "byte":
+            copy[place] = (copy[place] + chance.randrange(1, 256)) % 256
+        elif kind == "cut":
+            del copy[place:]
+        elif kind == "join":
+            copy += bytes(chance.randrange(1, 600))
+        elif kind == "zero":
+            copy[place : place + 64] = bytes(len(copy[place : place + 64]))
+        else:
+            other = chance.randrange(512, size - 64)
+            copy[place : place + 32] = copy[other : other + 32]
+        if copy != content:
+            yield kind, place, bytes(copy)
+
+
+@pytest.mark.parametrize("compression", ["", "gzip"])
+def test_no_damage_is_ever_read_as_features(tmp_path, compression):
+    path, broken = tmp_path / "made.h5", tmp_path / "broken.h5"
+    fill(path, range(8), (60,), compression=compression)
+    header = container.FeatureFile(path).header
+    features = (header.features_start, header.features_start + header.features_bytes)
+    assert bool(header.features_bytes) == (not compression)
+    made, found_at = damages(path.read_bytes(), features, random.Random(1)), {"open": 0, "load": 0}
+    for _ in range(500):
+        kind, place, content = next(made)
+        broken.write_bytes(content)
+        try:
+            with Store.open(broken) as store:
+                with pytest.raises(InputError, match=r"the features of (dig|fly)/v\d+ are damaged"):
+                    store.load()
+                assert all(re.search(r"v\d+ are damaged", line) for line in store.verify()) and store.verify(), (kind, place)
+            found_at["load"] += 1
+        except InputError as error:
+            assert str(broken) in str(error) and "put a good copy in its place" in str(error), (kind, place)
+            found_at["open"] += 1
+    assert found_at["open"] > 100 and (found_at["load"] > 50 or compression)
+
+
+def test_a_damaged_video_is_named_and_the_others_are_read(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(8))
+    start = container.FeatureFile(path).header.features_start
+    content = bytearray(path.read_bytes())
+    content[start + 2 * 5 * 1] ^= 1  # the first row of video 1, after the one row of video 0
+    path.write_bytes(content)
+    with Store.open(path) as store:
+        for number in (0, 2, 3, 4, 5, 6, 7):
+            store.features(made_meta(number)["id"])
+        with pytest.raises(InputError, match=r"the features of fly/v001 are damaged"):
+            store.features("fly/v001")
+        assert [line.split(": ")[1] for line in store.verify()] == [
+            "the features of fly/v001 are damaged; restore the file or extract again"
+        ]
+
+
+def test_a_damaged_part_is_named_left_out_and_extracted_again(tmp_path, caplog):
+    path = tmp_path / "made.h5"
+    fill(path, range(6), finish=False, part_videos=2)
+    part = sorted((tmp_path / "made.parts").iterdir())[1]
+    content = bytearray(part.read_bytes())
+    content[container.FeatureFile(part).header.features_start] ^= 1
+    part.write_bytes(content)
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        assert sorted(writer.done) == sorted(made_meta(number)["id"] for number in (0, 1, 4, 5))
+        assert f"{part}: its bytes do not match its SHA-256; it is left out" in caplog.text
+        assert not writer.finish([made_meta(number) for number in range(6)])
+        for number in (2, 3):
+            writer.add(made_meta(number), made_values(number), made_times(number))
+        assert writer.finish([made_meta(number) for number in range(6)])
+    check_holds(path, range(6))
+    assert [name.name for name in tmp_path.iterdir()] == ["made.h5"]
+
+
+def test_a_part_with_a_damaged_index_is_reported_by_the_reader(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(4), finish=False, part_videos=2)
+    part = sorted((tmp_path / "made.parts").iterdir())[0]
+    part.write_bytes(part.read_bytes()[:-1])
+    with Store.open(path) as store:
+        assert not store.finished and len(store.video_ids) == 2
+        assert "so it was cut or joined" in store.damaged[str(part)] and store.verify() == list(store.damaged.values())
+    for other in (tmp_path / "made.parts").iterdir():
+        other.write_bytes(b"REELBANK")
+    with pytest.raises(InputError, match="no store is there but damaged parts"):
+        Store.open(path)
+
+
+def test_damage_is_never_merged(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(3))
+    content = bytearray(path.read_bytes())
+    content[container.FeatureFile(path).header.features_start] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="the features of dig/v000 are damaged; restore the file"):
+        fill(path, [3, 4])
+    assert path.read_bytes() == content
+    with Store.open(path) as store:  # what was new is safe
+        assert store.features(made_meta(4)["id"])[0].shape == (1, 5)
+
+
+def test_a_newer_format_is_refused_not_thrown_away(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(2), finish=False)
+    part = next((tmp_path / "made.parts").iterdir())
+    header = container.FeatureFile(part).header
+    part.write_bytes(header._replace(version=2).packed() + part.read_bytes()[512:])
+    for attempt in (lambda: Store.open(path), lambda: StoreWriter(path, RECIPE, DATASET)):
+        with pytest.raises(InputError, match="format version 2, this reelbank reads 1; upgrade"):
+            attempt()
+    assert part.exists()
+
+
+def plain_index(path):
+    """The datasets of a good store, and its features."""
+    fill(path, range(4))
+    with Store.open(path) as store:
+        features = store.load()[0]
+    return arrays(container.FeatureFile(path).index), features
+
+
+def seal(path):
+    """Write the header, with digests that are right, before whatever HDF5 file lies at `path`."""
+    with h5py.File(path) as file:
+        place = (0, 0)
+        if isinstance(file.get("features", getlink=True), h5py.HardLink) and isinstance(file.get("features"), h5py.Dataset):
+            dataset = file["features"].id
+            if dataset.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS and dataset.get_storage_size():
+                place = (dataset.get_offset() or 0, dataset.get_storage_size())
+    content = path.read_bytes()
+    if not 512 < place[0] < sum(place) <= len(content):
+        place = (0, 0)
+    start, end = place[0] or len(content), sum(place) or len(content)
+    index, whole = (hashlib.sha256(data).digest() for data in (content[512:start] + content[end:], content[512:]))
+    header = container.Header(b"REELBANK", 1, 512, len(content), *place, index, whole)
+    path.write_bytes(header.packed() + content[512:])
+
+
+def build(path, datasets, features):
+    """A feature file made with h5py alone, where `datasets` may hold functions (file, name) instead of arrays."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, values in {**datasets, "features": features}.items():
+            if callable(values):
+                values(file, name)
+            elif values is not None:
+                file[name] = values
+    seal(path)
+
+
+def test_a_file_made_with_h5py_alone_is_a_store(tmp_path):
+    datasets, features = plain_index(tmp_path / "good.h5")
+    build(tmp_path / "made.h5", datasets, features)
+    check_holds(tmp_path / "made.h5", range(4))
+
+
+def external_link(file, name):
+    file[name] = h5py.ExternalLink("/etc/passwd", "/x")
+
+
+def soft_link(file, name):
+    file[name] = h5py.SoftLink("/about")
+
+
+def external_storage(file, name):
+    file.create_dataset(name, (10, 5), "<f2", external=[("/etc/passwd", 0, 100)])
+
+
+def virtual(file, name):
+    layout = h5py.VirtualLayout((10, 5), "<f2")
+    layout[:] = h5py.VirtualSource("/etc/passwd", "x", (10, 5), "<f2")
+    file.create_virtual_dataset(name, layout)
+
+
+def vlen(file, name):
+    file.create_dataset(name, data=["a", "b", "c", "d"], dtype=h5py.string_dtype())
+
+
+def references(file, name):
+    file.create_dataset(name, (4,), h5py.ref_dtype)
+
+
+def compound(file, name):
+    file[name] = np.zeros(4, [("a", "i4"), ("b", "i4")])
+
+
+def oversized(file, name):
+    file.create_dataset(name, (1 << 40, 5), "<f2")  # nothing of it is allocated
+
+
+def oversized_chunks(file, name):
+    file.create_dataset(name, (1 << 30, 5), "<f2", chunks=(1 << 20, 5), compression="gzip")[0] = 1
+
+
+def bomb(file, name):
+    file.create_dataset(name, (10, 1 << 27), "<f2", chunks=(1, 1 << 27), compression="gzip")
+
+
+def scale_offset(file, name):
+    file.create_dataset(name, data=np.zeros((10, 5), "<i4"), chunks=(10, 5), scaleoffset=1)
+
+
+def foreign_filter(file, name):
+    created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    created.set_chunk((10, 5))
+    created.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (1,))  # blosc: HDF5 would look for a plugin to load
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.IEEE_F16LE, h5py.h5s.create_simple((10, 5)), created)
+
+
+def group(file, name):
+    file.create_group(name)
+
+
+def named_type(file, name):
+    file[name] = np.dtype("<f2")
+
+
+LINES = {
+    external_link: "link to elsewhere",
+    soft_link: "link to elsewhere",
+    group: "not a dataset",
+    named_type: "neither a dataset",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "hostile", "told"),
+    [
+        *((name, hostile, told) for name in ("features", "labels") for hostile, told in LINES.items()),
+        ("features", external_storage, "keeps its data in another file"),
+        ("features", virtual, "keeps its data in another file"),
+        ("video_ids", vlen, "neither plain numbers nor fixed-length strings"),
+        ("groups", references, "neither plain numbers nor fixed-length strings"),
+        ("groups", compound, "neither plain numbers nor fixed-length strings"),
+        ("features", oversized, "declares 10995116277760 bytes and stores 0"),
+        ("features", oversized_chunks, "declares 1024 chunks and stores 1"),
+        ("features", bomb, "declares 10 chunks and stores 0"),
+        ("features", foreign_filter, "foreign filter"),
+        ("features", scale_offset, "foreign filter"),
+        ("features", np.zeros((10, 5), "<f4"), "not float16"),
+        ("features", np.zeros(10, "<f2"), "not float16 with two axes"),
+        ("features", np.zeros((9, 5), "<f2"), "/offsets do not fit"),
+        ("features", np.zeros((10, 0), "<f2"), "rows of no size"),
+        ("offsets", np.array([0, 5, 3, 7, 10]), "/offsets do not rise"),
+        ("offsets", np.array([0, 1, 3, 6, 1 << 60]), "/offsets do not fit"),
+        ("offsets", np.array([-4, 1, 3, 6, 10]), "/offsets do not fit"),
+        ("times_seconds", np.full(10, np.nan), "/times_seconds do not fit"),
+        ("times_seconds", np.zeros(3), "/times_seconds do not fit"),
+        ("video_ids", np.array([b"a", b"b", b"a", b"c"]), "not unique"),
+        ("video_ids", np.array([b"a", b"b", b"../../x", b"c"]), "must be a relative path"),
+        ("video_ids", np.array([b"a", b"b", b"\x1b[2J", b"c"]), "must be a relative path"),
+        ("video_ids", np.array([b"a", b"b", b"\xff", b"c"]), "not UTF-8"),
+        ("labels", np.array([b"dig", b"fly", b"dig", b"swim"]), "names a class that is not listed"),
+        ("parts", np.full((4, 2), 3, np.uint8), "unknown code"),
+        ("parts", np.zeros((4, 3), np.uint8), "does not fit the splits"),
+        ("checksums", np.zeros(3, np.uint64), "not equally long"),
+        ("checksums", None, "where about, checksums"),
+        ("extra", np.zeros(3), "where about, checksums"),
+    ],
+)
+def test_hostile_files_with_right_digests_are_refused_in_one_line(tmp_path, name, hostile, told):
+    datasets, features = plain_index(tmp_path / "good.h5")
+    path = tmp_path / "made.h5"
+    if name == "features":
+        build(path, datasets, hostile)
+    else:
+        build(path, {**datasets, name: hostile}, features)
+    with pytest.raises(InputError, match=re.escape(told)) as refused:
+        Store.open(path)
+    assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+
+
+def changed(about, keys, value):
+    copy = json.loads(json.dumps(about))
+    inner = copy
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    return json.dumps(copy).encode()
+
+
+@pytest.mark.parametrize(
+    ("keys", "value", "told"),
+    [
+        (None, b"\xff\xfe", "not JSON"),
+        (None, b"[" * 100_000, "not JSON"),
+        (None, b"[]", "does not hold what it should"),
+        (["more"], 1, "does not hold what it should"),
+        (["format"], "reelbank features 9", "is not 'reelbank features 1'"),
+        (["identity"], "0" * 64, "the identity is not that of the recipe"),
+        (["recipe", "extractor"], "another", "the identity is not that of the recipe"),
+        (["recipe", "extractor"], float("nan"), "not JSON"),
+        (["dataset", "classes"], [1, 2], "names are not text"),
+        (["dataset", "coarse"], {"all": "dig"}, "names are not text"),
+        (["dataset", "splits"], "12", "dataset is not one"),
+        (["sources"], [], "sources do not fit"),
+        (["sources", 0], {"bytes": "1"}, "a source is not one"),
+        (["failures"], {"dig/x": "broken"}, "a failure is not one"),
+        (["failures"], {"../x": {"reason": "r", "bytes": 1}}, "must be a relative path"),
+    ],
+)
+def test_hostile_json_with_right_digests_is_refused_in_one_line(tmp_path, keys, value, told):
+    datasets, features = plain_index(tmp_path / "good.h5")
+    text = value if keys is None else changed(json.loads(datasets["about"].tobytes()), keys, value)
+    build(tmp_path / "made.h5", {**datasets, "about": np.frombuffer(text, np.uint8)}, features)
+    with pytest.raises(InputError, match=re.escape(told)) as refused:
+        Store.open(tmp_path / "made.h5")
+    assert "\n" not in str(refused.value)
