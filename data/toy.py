@@ -9,8 +9,8 @@ motion    motion_up, motion_down: four objects rise; the other class is the same
           Flow tells, also averaged over time; pictures only by their order.
 sound     sound_low, sound_high: beeps of 220-440 or 880-1760 Hz from a loudspeaker at rest.
           Only sound tells.
-order     order_flash_grow, order_grow_flash: a flash, then a disc swells; the other class is the same backwards.
-          Pictures (and flow) tell by their order; averaged over time they do not.
+order     order_light_dark, order_dark_light: the light flares up, then goes down; the other class is the same backwards.
+          Pictures tell by their order; averaged over time they do not.
 relation  relation_alike, relation_different: six pairs of objects, equal in every pair or unequal in every pair, wherever they
           are; the same twelve objects in both classes.
           Pictures tell, by comparing places within a frame; averaged over places and time they do not.
@@ -32,12 +32,12 @@ from tqdm import tqdm
 from reelbank.data.errors import InputError
 from reelbank.data.videos import Dataset, DatasetOptions, Video
 
-VERSION = 1  # raise it when a drawn byte changes: folders drawn by another version are drawn anew
+VERSION = 2  # raise it when a drawn byte changes: folders drawn by another version are drawn anew
 COARSE = {
     "look": ("look_stripes", "look_checks"),
     "motion": ("motion_up", "motion_down"),
     "sound": ("sound_low", "sound_high"),
-    "order": ("order_flash_grow", "order_grow_flash"),
+    "order": ("order_light_dark", "order_dark_light"),
     "relation": ("relation_alike", "relation_different"),
 }
 CLASSES = tuple(name for names in COARSE.values() for name in names)
@@ -180,7 +180,7 @@ class _Stage:
         grid = np.arange(SIZE_PX, dtype=np.float32)
         self.y = grid[None, :, None] - smooth[:, 0, None, None].astype(np.float32)  # (T, H, 1)
         self.x = grid[None, None, :] - smooth[:, 1, None, None].astype(np.float32)  # (T, 1, W)
-        base = style.uniform(0.15, 0.5, 3).astype(np.float32)
+        base = style.uniform(0.2, 0.42, 3).astype(np.float32)
         offset_y, offset_x = (float(o) for o in scene.uniform(0, SIZE_PX, 2))
         light = scene.uniform(0.85, 1.15)
         ripple = np.zeros((frames, SIZE_PX, SIZE_PX), np.float32)
@@ -225,6 +225,8 @@ def _drift(scene: np.random.Generator, frames: int, margin_px: float) -> tuple[n
     """A slow straight path inside the margins, in any direction: y (T,), x (T,)."""
     ends = scene.uniform(margin_px, SIZE_PX - margin_px, (2, 2))
     ends[1] = ends[0] + np.clip(ends[1] - ends[0], -14, 14)
+    if scene.integers(2):  # else paths would rather end than begin near the middle, and tell forwards from backwards
+        ends = ends[::-1]
     path = np.linspace(ends[0], ends[1], frames)
     return path[:, 0], path[:, 1]
 
@@ -237,13 +239,13 @@ def _bright(style: np.random.Generator) -> np.ndarray:
 
 def _look(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> np.ndarray:
     """One disc or square, striped or checked."""
-    light = np.clip(_bright(style) + 0.2, 0, 1)
+    light = style.uniform(0.7, 1, 3).astype(np.float32)
     dark = style.uniform(0, 0.25, 3).astype(np.float32)
     shape = (_disc, _square)[scene.integers(2)]
-    angle = scene.uniform(0, np.pi) + np.linspace(0, scene.uniform(-0.5, 0.5), stage.frames)
-    radius = scene.uniform(24, 32)
+    angle = scene.uniform(-0.3, 0.3) + np.linspace(0, scene.uniform(-0.4, 0.4), stage.frames)
+    radius = scene.uniform(32, 40)
     y, x = stage.local(*_drift(scene, stage.frames, 34), angle)
-    wave = 2 * np.pi / scene.uniform(9, 13)
+    wave = 2 * np.pi / scene.uniform(10, 15)
     bands, rows = np.sin(wave * x + scene.uniform(0, 6.28)), np.sin(wave * y + scene.uniform(0, 6.28))
     pattern = 1.3 * bands * rows if second else bands
     share = (0.5 + 0.5 * np.tanh(4 * pattern))[..., None]
@@ -279,16 +281,16 @@ def _speaker(stage: _Stage, style: np.random.Generator, scene: np.random.Generat
 
 
 def _order(stage: _Stage, style: np.random.Generator, scene: np.random.Generator, second: bool) -> np.ndarray:
-    """A flash, later a disc that swells; backwards the disc comes first."""
-    colour, flash = _bright(style), style.uniform(0.8, 1, 3)
-    lengths = scene.integers(9, 14, 2)
+    """A disc; the light flares up, and later goes down; backwards it goes down first."""
+    colour = _bright(style)
+    lengths = scene.integers(13, 18, 2)
     half = stage.frames // 2
     begins = [scene.integers(2, half - lengths[0]), scene.integers(half, stage.frames - lengths[1] - 2)]
-    flashing, swelling = (_event(stage.frames, int(b), int(n)) for b, n in zip(begins, lengths, strict=True))
-    radius = scene.uniform(9, 12)
-    place = stage.local(*_drift(scene, stage.frames, 30))
-    stage.paint(_disc(*place, radius * (1 + 1.6 * swelling)), colour)
-    stage.picture += 0.6 * flashing[:, None, None, None] * (flash.astype(np.float32) - stage.picture)
+    flare, dusk = (_event(stage.frames, int(b), int(n)) for b, n in zip(begins, lengths, strict=True))
+    stage.paint(_disc(*stage.local(*_drift(scene, stage.frames, 24)), scene.uniform(12, 20)), colour)
+    light = np.float32(1) - np.float32(0.85) * dusk[:, None, None, None]
+    white = np.float32(0.8) * flare[:, None, None, None]
+    stage.picture = light * stage.picture * (1 - white) + white
     return stage.picture[::-1] if second else stage.picture
 
 
@@ -316,15 +318,15 @@ def _relation(stage: _Stage, style: np.random.Generator, scene: np.random.Genera
     others = turned if second else firsts
     cuts = np.linspace(0, stage.frames, pairs + 1).round().astype(int)
     for begin, end, pair in zip(cuts[:-1], cuts[1:], scene.permutation(pairs), strict=True):
-        angle, apart = scene.uniform(0, 2 * np.pi), scene.uniform(34, 50)
-        middle = scene.uniform(42, SIZE_PX - 42, 2)
+        angle, apart = scene.uniform(0, 2 * np.pi), scene.uniform(40, 50)
+        middle = scene.uniform(43, SIZE_PX - 43, 2)
         for side, kind in ((1, firsts[pair]), (-1, others[pair])):
             shape, colour = _KINDS[kind]
             y, x = middle + side * apart / 2 * np.array([np.sin(angle), np.cos(angle)])
-            shade = np.clip(colour * scene.uniform(0.8, 1.1), 0, 1)
+            shade = np.clip(colour * scene.uniform(0.9, 1.1), 0, 1)
             turn = scene.uniform(-0.3, 0.3)
             when = slice(begin, end)
-            stage.paint(shape(*stage.local(y, x, turn, when), scene.uniform(11, 15)), shade, when)
+            stage.paint(shape(*stage.local(y, x, turn, when), scene.uniform(14, 17)), shade, when)
     return stage.picture
 
 
