@@ -34,23 +34,23 @@ def parts_folder(path: Path) -> Path:
 
 def temporary_name(folder: Path, shard: str) -> Path:
     """A new name for a file that is being written; `sweep` removes it if its writer dies."""
-    return folder / f"tmp-{shard}-{uuid.uuid4().hex}.h5"
+    return folder / f"tmp+{shard}+{uuid.uuid4().hex}.h5"
 
 
 def part_name(folder: Path, shard: str, time_ns: int) -> Path:
     """The name of a committed part: sorted by time, and unique, so that a rename never replaces one."""
-    return folder / f"part-{time_ns:020d}-{shard}-{uuid.uuid4().hex}.h5"
+    return folder / f"part+{time_ns:020d}+{shard}+{uuid.uuid4().hex}.h5"
 
 
 def shard_lock(folder: Path, shard: str) -> Path:
     """The file a shard's only writer holds locked."""
-    return folder / f"shard-{shard}.lock"
+    return folder / f"shard+{shard}.lock"
 
 
 def check_shard(shard: str) -> None:
     """Raises InputError unless the name of a shard can be part of a file name."""
-    if not re.fullmatch(r"[A-Za-z0-9_.]{0,40}", shard):
-        raise InputError(f"shard {shard!r}: use up to 40 letters, digits, '_' and '.'")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{0,40}", shard):
+        raise InputError(f"shard {shard!r}: use up to 40 letters, digits, '_', '-' and '.'")
 
 
 def sync_folder(folder: Path) -> None:
@@ -100,15 +100,15 @@ def merging(folder: Path) -> Iterator[None]:
 
 def sweep(folder: Path, own_shard: str) -> None:
     """Remove what killed writers left: temporary files and locks of every shard that has no writer but the caller."""
-    for name in {*folder.glob("tmp-*-*.h5"), *folder.glob("shard-*.lock")}:
-        shard = name.stem.split("-")[1]
+    for name in {*folder.glob("tmp+*+*.h5"), *folder.glob("shard+*.lock")}:
+        shard = name.stem.split("+")[1]
         if shard == own_shard:
             if name.suffix == ".h5":
                 name.unlink(missing_ok=True)
             continue
         fd = lock(shard_lock(folder, shard), wait=False)
         if fd is not None:
-            for left in folder.glob(f"tmp-{shard}-*.h5"):
+            for left in folder.glob(f"tmp+{shard}+*.h5"):
                 left.unlink(missing_ok=True)
             shard_lock(folder, shard).unlink()
             os.close(fd)
@@ -223,7 +223,7 @@ def _scan(path: Path, whole: bool) -> Catalog:
     catalog = Catalog()
     files = []
     # Parts first: they are removed only after the finished file has them.
-    for name in sorted(parts_folder(path).glob("part-*.h5")):
+    for name in sorted(parts_folder(path).glob("part+*.h5")):
         try:
             files.append(FeatureFile(name, whole))
         except DamagedFile as error:

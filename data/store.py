@@ -91,6 +91,11 @@ class Store:
         values, _, times_seconds = self.load([video_id])
         return values, times_seconds
 
+    def times_seconds(self, video_id: str) -> np.ndarray:
+        """The times of one video's rows, (K,) float64 in seconds, without reading its features."""
+        file, number = self._catalog.where[video_id]
+        return file.index.times_seconds[file.index.offsets[number] : file.index.offsets[number + 1]]
+
     def load(self, video_ids: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Features of many videos end to end, in the order given (default: the store's): values (R, ...) float16, offsets
         (V + 1,) int64, times (R,) float64 in seconds. Every video's checksum is checked. Raises InputError."""

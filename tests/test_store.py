@@ -185,7 +185,7 @@ def test_another_recipe_is_refused_with_the_difference(tmp_path):
     with StoreWriter(other, {**RECIPE, "steps": 25}, DATASET) as writer:
         writer.add(made_meta(5), made_values(5), made_times(5))
     (tmp_path / "made.parts").mkdir()
-    for part in (tmp_path / "other.parts").glob("part-*"):
+    for part in (tmp_path / "other.parts").glob("part+*"):
         part.rename(tmp_path / "made.parts" / part.name)
     with pytest.raises(InputError, match="steps: 25, not None"):
         Store.open(path)
@@ -197,7 +197,7 @@ def test_one_writer_a_shard_and_only_while_it_lives(tmp_path):
     with StoreWriter(path, RECIPE, DATASET):
         with pytest.raises(InputError, match="another extraction of this store is running"):
             StoreWriter(path, RECIPE, DATASET)
-        with StoreWriter(path, RECIPE, DATASET, shard="1") as other:
+        with StoreWriter(path, RECIPE, DATASET, shard="1-of-2") as other:
             other.add(made_meta(1), made_values(1), made_times(1))
     with StoreWriter(path, RECIPE, DATASET) as writer:
         assert list(writer.done) == [made_meta(1)["id"]]
@@ -205,7 +205,7 @@ def test_one_writer_a_shard_and_only_while_it_lives(tmp_path):
 
 def test_shards_fill_one_store_and_the_last_one_finishes_it(tmp_path):
     path, metas = tmp_path / "made.h5", [made_meta(number) for number in range(6)]
-    with StoreWriter(path, RECIPE, DATASET, shard="0") as even, StoreWriter(path, RECIPE, DATASET, shard="1") as odd:
+    with StoreWriter(path, RECIPE, DATASET, shard="0") as even, StoreWriter(path, RECIPE, DATASET, shard="1-of-2") as odd:
         for number in range(6):
             (odd if number % 2 else even).add(metas[number], made_values(number), made_times(number))
         assert not even.finish(metas)

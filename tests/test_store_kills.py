@@ -100,7 +100,7 @@ def test_a_write_that_fails_leaves_what_was_stored_and_says_so(tmp_path, limit, 
     with Store.open(path) as store:
         assert not store.damaged and store.verify() == []
         assert {made_meta(number)["id"] for number in range(12)} <= set(store.video_ids)
-    assert not list((tmp_path / "made.parts").glob("tmp-*"))
+    assert not list((tmp_path / "made.parts").glob("tmp+*"))
     assert fill(path, range(30), (3000,), compression=compression)
     check_holds(path, range(30), (3000,))
 

@@ -1,0 +1,275 @@
+"""The stores of a bank: finding one, and the commands stores, inspect, verify and remove."""
+
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.data import parts
+from reelbank.data.errors import InputError
+from reelbank.data.recipe import option
+from reelbank.data.store import Store
+
+
+def stores_folder(bank: str | Path) -> Path:
+    """Where a bank keeps its stores."""
+    return Path(bank) / "stores"
+
+
+def shelved(bank: str | Path) -> Iterator[tuple[Path, Store | None, str]]:
+    """Every store of a bank by name: (path, the open store, ""), or (path, None, why it cannot be opened)."""
+    folder = stores_folder(bank)
+    for path in sorted({parts.final_path(name) for name in [*folder.glob("*.h5"), *folder.glob("*.parts")]}):
+        try:
+            store = Store.open(path)
+        except InputError as error:
+            yield path, None, str(error)
+            continue
+        with store:
+            yield path, store, ""
+
+
+def find_store(bank: str | Path, wanted: str = "", **match: Any) -> Path:
+    """The path of one store: `wanted` is its file, or the start of its hash or name; without it, the only store whose data
+    set (`dataset=`) or recipe (any other name) has the given values.
+
+    Raises InputError when there is none, saying what to run, or several, with what tells them apart.
+    """
+    if wanted.endswith((".h5", ".parts")):
+        path = parts.final_path(wanted)
+        for found in (path, stores_folder(bank) / path.name):
+            if found.exists() or parts.parts_folder(found).exists():
+                return found
+        raise InputError(f"STORE={wanted}: no such store; 'reelbank stores' lists what is there")
+    fits: list[tuple[Path, dict[str, Any]]] = []
+    broken = []
+    for path, store, reason in shelved(bank):
+        if store is None:
+            if wanted and (path.name.startswith(wanted) or path.stem.rpartition("-")[2].startswith(wanted[:8])):
+                fits.append((path, {}))
+            broken.append(reason)
+        elif _fits(path, store, wanted, match):
+            fits.append((path, {"dataset": store.dataset, "recipe": store.recipe, "identity": store.identity}))
+    if len(fits) == 1:
+        return fits[0][0]
+    asked = f"STORE={wanted}" if wanted else " ".join(f"{key.upper()}={value}" for key, value in match.items())
+    if fits:
+        raise InputError(f"{asked or 'no STORE given'}: {len(fits)} stores fit; choose with STORE=: {'; '.join(_apart(fits))}")
+    damaged = f" (not readable: {'; '.join(broken)})" if broken else ""
+    if wanted:
+        raise InputError(
+            f"{asked}: no store in {stores_folder(bank)} begins so{damaged}; 'reelbank stores' lists what is there"
+        )
+    raise InputError(
+        f"no store in {stores_folder(bank)}{' with ' + asked if asked else ''}{damaged}; make one with 'make extract {asked}'".rstrip()
+    )
+
+
+def _fits(path: Path, store: Store, wanted: str, match: dict[str, Any]) -> bool:
+    if wanted:
+        return store.identity.startswith(wanted) or path.name.startswith(wanted)
+    given = {**store.recipe, "dataset": store.dataset["name"]}
+    return all(given.get(key) == value for key, value in match.items())
+
+
+def _apart(fits: Sequence[tuple[Path, dict[str, Any]]]) -> list[str]:
+    """For each of several stores its hash start, and the values in which they differ."""
+    flat = [dict(_flat({"dataset": about["dataset"]["name"], **about["recipe"]})) if about else {} for _, about in fits]
+    names = [name for name in dict.fromkeys(key for one in flat for key in one) if len({one.get(name) for one in flat}) > 1]
+    lines = []
+    for (path, about), one in zip(fits, flat, strict=True):
+        values = ", ".join(f"{name} {one[name]}" for name in names[:6] if name in one)
+        lines.append(printable(f"{about['identity'][:8]} ({values})" if about else f"{path.name} (not readable)"))
+    return lines
+
+
+def _flat(recipe: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Each value of nested dicts as text, its names joined with dots."""
+    for key, value in recipe.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", "-" if value is None else str(value)
+
+
+def printable(text: str) -> str:
+    """Text from a file, fit for a terminal: control characters become '?'."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def print_table(rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as their longest word, left-aligned; the first row is the heading."""
+    lines = [[printable(word) for word in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _size(size_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if size_bytes < 1024:
+            return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1024
+    return f"{size_bytes:.1f} GiB"
+
+
+@dataclass(frozen=True)
+class StoresOptions:
+    """Options of the command `stores`."""
+
+    bank: str = option("bank", "folder that holds stores, runs and reports")
+
+
+def stores(options: StoresOptions) -> int:
+    """Print a table of all stores of the bank."""
+    rows = [("hash", "dataset", "stream", "extractor", "T", "crops", "videos", "failed", "rows", "size", "state")]
+    broken = []
+    for path, store, reason in shelved(options.bank):
+        if store is None:
+            broken.append(f"{path.name}: {reason}")
+            continue
+        recipe = [str(recipe_value) for recipe_value in map(store.recipe.get, ("stream", "extractor"))]
+        kept = " kept" if store.recipe.get("crops_kept") else ""
+        steps, crops = store.recipe.get("steps") or "all", f"{store.recipe.get('crops') or '-'}{kept}"
+        counts = [f"{len(store.video_ids):,}", str(len(store.failures)), f"{store.rows.sum():,}", _size(store.size_bytes)]
+        state = "finished" if store.finished else "unfinished"
+        state += f", {len(store.damaged)} parts damaged" if store.damaged else ""
+        rows.append((store.identity[:8], store.dataset["name"], *recipe, str(steps), crops, *counts, state))
+    if len(rows) > 1:
+        print_table(rows)
+    elif not broken:
+        print(f"no stores in {stores_folder(options.bank)}; 'make extract' makes one")
+    for line in broken:
+        print(printable(f"not readable: {line}"))
+    return 0
+
+
+@dataclass(frozen=True)
+class InspectOptions:
+    """Options of the command `inspect`."""
+
+    bank: str = option("bank", "folder that holds stores, runs and reports")
+    store: str = option("", "the store: start of its hash, or its file; empty when there is only one")
+
+
+def inspect(options: InspectOptions) -> int:
+    """Print a store's recipe, coverage, failures and sizes."""
+    with Store.open(find_store(options.bank, options.store)) as store:
+        state = "finished" if store.finished else "unfinished; 'make extract' with the same options goes on"
+        print(printable(f"{store.path}: {state}"))
+        print(f"hash {store.identity}")
+        print(printable("written by " + ", ".join(f"{name} {value}" for name, value in store.written.items() if value)))
+        print("\nrecipe")
+        print_table([("  dataset", store.dataset["name"]), *((f"  {name}", value) for name, value in _flat(store.recipe))])
+        _print_coverage(store)
+        _print_rows(store)
+        if store.failures:
+            print(f"\n{len(store.failures)} videos failed")
+            print_table([(f"  {video_id}", failure["reason"]) for video_id, failure in store.failures.items()])
+        for reason in store.damaged.values():
+            print(printable(f"damaged part, left out: {reason}"))
+    return 0
+
+
+def _print_coverage(store: Store) -> None:
+    labels = Counter(label for label in store.labels if label)
+    classes = f"{len(labels)} of {len(store.dataset['classes'])} classes, " if store.dataset["classes"] else "no labels, "
+    groups = len(set(store.groups) - {""})
+    print(f"\n{len(store.video_ids):,} videos, {classes}{groups or 'no'} groups, {len(store.failures)} failed")
+    rows = [("  split", "train", "test", "neither")]
+    for number, split in enumerate(store.dataset["splits"]):
+        counts = Counter(video_parts[number] for video_parts in store.parts)
+        rows.append((f"  {split}", str(counts["train"]), str(counts["test"]), str(counts[""])))
+    if len(rows) > 1:
+        print_table(rows)
+
+
+def _print_rows(store: Store) -> None:
+    if not len(store.rows):
+        return
+    low, middle, high = np.percentile(store.rows, [0, 50, 100])
+    shape = " x ".join(map(str, store.row_shape))
+    print(f"\n{store.rows.sum():,} rows of {shape} {store.dtype}; {low:.0f} to {high:.0f} a video, median {middle:.0f}")
+    times = [store.times_seconds(video_id) for video_id, count in zip(store.video_ids, store.rows, strict=True) if count > 1]
+    steps = [(video_times[-1] - video_times[0]) / (len(video_times) - 1) for video_times in times]
+    if steps:
+        low, middle, high = np.percentile(steps, [0, 50, 100])
+        print(f"{low:.3g} to {high:.3g} seconds from row to row, median {middle:.3g}")
+    row_bytes = store.dtype.itemsize * int(np.prod(store.row_shape))
+    print(f"{_size(store.size_bytes)} on disk, {_size(row_bytes)} a row")
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """Options of the command `verify`."""
+
+    bank: str = option("bank", "folder that holds stores, runs and reports")
+    store: str = option("", "the store: start of its hash, or its file; empty for all stores of the bank")
+
+
+def verify(options: VerifyOptions) -> int:
+    """Read every byte of one store or all; print what is damaged. Returns 1 when something is."""
+    if options.store:
+        paths = [find_store(options.bank, options.store)]
+    else:
+        paths = [path for path, _, _ in shelved(options.bank)]
+        if not paths:
+            print(f"no stores in {stores_folder(options.bank)}")
+    damaged = 0
+    for path in paths:
+        try:
+            with Store.open(path) as store:
+                lines, state = store.verify(), f"{_size(store.size_bytes)} in {len(store.video_ids):,} videos"
+        except InputError as error:
+            lines = [str(error)]
+        for line in lines:
+            print(printable(line))
+        if lines:
+            damaged += 1
+        else:
+            print(f"{path}: all well, {state}")
+    return int(damaged > 0)
+
+
+@dataclass(frozen=True)
+class RemoveOptions:
+    """Options of the command `remove`."""
+
+    bank: str = option("bank", "folder that holds stores, runs and reports")
+    store: str = option("", "the store: start of its hash, or its file")
+    yes: bool = option(False, "do not ask")
+
+
+def remove(options: RemoveOptions) -> int:
+    """Delete a store and its parts, once the user agreed. Raises InputError for an unknown store, or one being written."""
+    if not options.store:
+        raise InputError("STORE= is needed: the start of the hash of the store to remove; 'reelbank stores' lists them")
+    path = find_store(options.bank, options.store)
+    if not options.yes:
+        if not sys.stdin.isatty():
+            raise InputError(f"{path}: give YES=1 to remove it")
+        if input(f"remove {path} for good? Type yes: ").strip() != "yes":
+            print("nothing was removed")
+            return 1
+    folder = parts.parts_folder(path)
+    held = []
+    try:
+        for name in folder.glob("shard+*.lock"):
+            held.append(parts.lock(name, wait=False))
+            if held[-1] is None:
+                raise InputError(f"{path}: an extraction of this store is running; end it first")
+        path.unlink(missing_ok=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+    finally:
+        for fd in held:
+            if fd is not None:
+                os.close(fd)
+    print(f"removed {path}")
+    return 0

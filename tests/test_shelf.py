@@ -1,0 +1,149 @@
+"""Finding stores, and the commands that list, inspect, verify and remove them."""
+
+import io
+import sys
+
+import pytest
+from made_stores import DATASET, RECIPE, made_meta, made_times, made_values
+
+from reelbank.data import container, shelf
+from reelbank.data.errors import InputError
+from reelbank.data.store import Store, StoreWriter, identity
+
+
+def put(bank, changes=None, numbers=range(4), dataset=None, finish=True):
+    """A store in the bank, named as an extracted one; returns its path and identity."""
+    recipe, about = {**RECIPE, **(changes or {})}, {**DATASET, **(dataset or {})}
+    key = identity(recipe, about["name"])
+    path = bank / "stores" / f"{about['name']}-rgb-x-{key[:8]}.h5"
+    metas = [made_meta(number) for number in numbers]
+    with StoreWriter(path, recipe, about) as writer:
+        for number, meta in zip(numbers, metas, strict=True):
+            writer.add(meta, made_values(number), made_times(number))
+        if finish:
+            assert writer.finish(metas)
+    return path, key
+
+
+def test_the_only_store_that_matches_is_found(tmp_path):
+    one, key = put(tmp_path)
+    other, other_key = put(tmp_path, {"stream": "flow"})
+    third, _ = put(tmp_path, dataset={"name": "second"}, finish=False)
+    assert shelf.find_store(tmp_path, dataset="made", stream="rgb") == one
+    assert shelf.find_store(tmp_path, stream="flow") == other
+    assert shelf.find_store(tmp_path, dataset="second") == third  # an unfinished one counts
+    assert shelf.find_store(tmp_path, key[:6]) == one
+    assert shelf.find_store(tmp_path, other_key, dataset="ignored") == other
+    assert shelf.find_store(tmp_path, str(one)) == one == shelf.find_store(tmp_path, one.name)
+    assert shelf.find_store(tmp_path, str(third.with_suffix(".parts"))) == third
+
+
+def test_none_or_several_are_refused_with_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="make one with 'make extract DATASET=made STREAM=rgb'"):
+        shelf.find_store(tmp_path, dataset="made", stream="rgb")
+    with pytest.raises(InputError, match="make one with 'make extract'$"):
+        shelf.find_store(tmp_path)
+    _, one = put(tmp_path)
+    _, two = put(tmp_path, {"weights": {"name": "pretrained"}})
+    with pytest.raises(InputError) as refused:
+        shelf.find_store(tmp_path, dataset="made")
+    assert "DATASET=made: 2 stores fit; choose with STORE=" in str(refused.value)
+    assert f"{one[:8]} (weights.name random)" in str(refused.value)
+    assert f"{two[:8]} (weights.name pretrained)" in str(refused.value)
+    for unknown in ("0123", "bank/none.h5"):
+        with pytest.raises(InputError, match="reelbank stores"):
+            shelf.find_store(tmp_path, unknown)
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[container.FeatureFile(path).header.features_start] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_broken_store_does_not_hide_the_others(tmp_path, capsys):
+    one, _ = put(tmp_path)
+    other, key = put(tmp_path, {"stream": "flow"})
+    other.write_bytes(other.read_bytes()[:600])
+    assert shelf.find_store(tmp_path) == one
+    assert shelf.find_store(tmp_path, key[:8]) == other
+    with pytest.raises(InputError, match=r"STREAM=flow \(not readable: .*header is damaged|it was cut or joined"):
+        shelf.find_store(tmp_path, stream="flow")
+    assert shelf.stores(shelf.StoresOptions(str(tmp_path))) == 0
+    assert f"not readable: {other.name}" in capsys.readouterr().out
+    assert shelf.verify(shelf.VerifyOptions(str(tmp_path))) == 1
+    assert f"{one}: all well" in capsys.readouterr().out
+    assert shelf.remove(shelf.RemoveOptions(str(tmp_path), key[:8], yes=True)) == 0
+    assert not other.exists() and one.exists()
+
+
+def test_stores_lists_every_store(tmp_path, capsys):
+    assert shelf.stores(shelf.StoresOptions(str(tmp_path))) == 0
+    assert "'make extract' makes one" in capsys.readouterr().out
+    _, key = put(tmp_path, {"crops": 10, "steps": 25}, numbers=range(5))
+    put(tmp_path, {"stream": "flow"}, finish=False)
+    shelf.stores(shelf.StoresOptions(str(tmp_path)))
+    heading, *lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert heading == ["hash", "dataset", "stream", "extractor", "T", "crops", "videos", "failed", "rows", "size", "state"]
+    line = next(line for line in lines if line[0] == key[:8])
+    assert line[1:9] == ["made", "rgb", "torchvision:resnet18", "25", "10", "5", "0", "11"] and line[-1] == "finished"
+    assert {line[-1] for line in lines} == {"finished", "unfinished"}
+
+
+def test_inspect_shows_recipe_coverage_failures_and_rows(tmp_path, capsys):
+    path, _ = put(tmp_path, numbers=range(6), finish=False)
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        writer.fail(made_meta(6), "moov atom\x1b[31m not found")
+        writer.finish([made_meta(number) for number in range(7)])
+    assert shelf.inspect(shelf.InspectOptions(str(tmp_path))) == 0
+    shown = capsys.readouterr().out
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert f"{path}: finished" in shown and "\x1b" not in shown
+    for line in ("weights.name random", "steps -", "6 videos, 2 of 2 classes, 2 groups, 1 failed", "split train test neither"):
+        assert line in lines
+    assert "1 4 2 0" in lines and "2 2 2 2" in lines  # videos 0 and 3 are tests of split 1; split 2 leaves two out
+    assert "13 rows of 5 float16; 1 to 4 a video, median 2" in lines
+    assert "0.5 to 0.5 seconds from row to row, median 0.5" in lines
+    assert "dig/v006 moov atom?[31m not found" in lines
+
+
+def test_verify_names_the_damaged_video_and_says_so_to_the_shell(tmp_path, capsys):
+    path, key = put(tmp_path)
+    assert shelf.verify(shelf.VerifyOptions(str(tmp_path), key[:8])) == 0
+    damage(path)
+    assert shelf.verify(shelf.VerifyOptions(str(tmp_path), key[:8])) == 1
+    assert f"{path}: the features of dig/v000 are damaged" in capsys.readouterr().out
+
+
+def test_remove_asks_and_takes_the_parts_too(tmp_path, capsys, monkeypatch):
+    path, key = put(tmp_path)
+    fill_options = shelf.RemoveOptions(str(tmp_path), key[:8])
+    with pytest.raises(InputError, match="STORE= is needed"):
+        shelf.remove(shelf.RemoveOptions(str(tmp_path), yes=True))
+    with pytest.raises(InputError, match="begins so"):
+        shelf.remove(shelf.RemoveOptions(str(tmp_path), "fff", yes=True))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))
+    with pytest.raises(InputError, match="give YES=1"):
+        shelf.remove(fill_options)
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        writer.add(made_meta(9), made_values(9), made_times(9))
+        writer.flush()
+        with pytest.raises(InputError, match="an extraction of this store is running"):
+            shelf.remove(shelf.RemoveOptions(str(tmp_path), key[:8], yes=True))
+    assert path.exists()
+    assert shelf.remove(shelf.RemoveOptions(str(tmp_path), key[:8], yes=True)) == 0
+    assert list((tmp_path / "stores").iterdir()) == []
+    with pytest.raises(InputError, match="no store is there"):
+        Store.open(path)
+
+
+def test_the_user_may_think_again(tmp_path, monkeypatch):
+    path, key = put(tmp_path)
+    terminal = io.StringIO("no\n")
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert shelf.remove(shelf.RemoveOptions(str(tmp_path), key[:8])) == 1 and path.exists()
+    terminal = io.StringIO("yes\n")
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdin", terminal)
+    assert shelf.remove(shelf.RemoveOptions(str(tmp_path), key[:8])) == 0 and not path.exists()
