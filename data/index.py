@@ -1,5 +1,7 @@
 """What a feature file says about its features: the index, to and from HDF5 datasets."""
 
+import datetime
+import importlib.metadata
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +37,31 @@ class Index:
 def identity(recipe: dict[str, Any], dataset_name: str) -> str:
     """What a store is: SHA-256 of the resolved recipe and the data set's name, 64 hex digits."""
     return signature({"dataset": dataset_name, "recipe": recipe})
+
+
+def make_about(
+    recipe: dict[str, Any], dataset: dict[str, Any], sources: list[dict[str, Any]], failures: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """What /about holds, with who wrote it and when."""
+    return {
+        "format": FORMAT,
+        "identity": identity(recipe, dataset["name"]),
+        "recipe": recipe,
+        "dataset": dataset,
+        "sources": sources,
+        "failures": failures,
+        "written": {
+            **{name: _version(name) for name in ("reelbank", "torch", "h5py", "numpy")},
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        },
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def check_id(video_id: str) -> None:

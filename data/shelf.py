@@ -62,13 +62,11 @@ def find_store(bank: str | Path, wanted: str = "", **match: Any) -> Path:
     if fits:
         raise InputError(f"{asked or 'no STORE given'}: {len(fits)} stores fit; choose with STORE=: {'; '.join(_apart(fits))}")
     damaged = f" (not readable: {'; '.join(broken)})" if broken else ""
+    folder = stores_folder(bank)
     if wanted:
-        raise InputError(
-            f"{asked}: no store in {stores_folder(bank)} begins so{damaged}; 'reelbank stores' lists what is there"
-        )
-    raise InputError(
-        f"no store in {stores_folder(bank)}{' with ' + asked if asked else ''}{damaged}; make one with 'make extract {asked}'".rstrip()
-    )
+        raise InputError(f"{asked}: no store in {folder} begins so{damaged}; 'reelbank stores' lists what is there")
+    command, with_these = ("make extract " + asked).rstrip(), f" with {asked}" if asked else ""
+    raise InputError(f"no store in {folder}{with_these}{damaged}; make one with '{command}'")
 
 
 def _fits(path: Path, store: Store, wanted: str, match: dict[str, Any]) -> bool:

@@ -5,8 +5,6 @@ back and renamed. So a kill at any moment loses at most the open part.
 """
 
 import contextlib
-import datetime
-import importlib.metadata
 import itertools
 import json
 import os
@@ -21,7 +19,7 @@ import numpy as np
 from reelbank.data import container, parts
 from reelbank.data.container import FeatureFile, checksum
 from reelbank.data.errors import InputError
-from reelbank.data.index import FORMAT, PART_NAMES, Index, check_id, identity
+from reelbank.data.index import PART_NAMES, Index, check_id, identity, make_about
 from reelbank.data.recipe import canonical
 
 __all__ = ["Store", "StoreWriter", "identity"]
@@ -266,30 +264,13 @@ class StoreWriter:
             offsets=np.cumsum([0, *(len(values) for _, values, _ in gathered)]),
             times_seconds=np.concatenate([np.empty(0), *(times for _, _, times in gathered)]),
             checksums=np.array([checksum(values) for _, values, _ in gathered], np.uint64),
-            row_shape=self._row_shape_of(gathered),
-            about=self._about(self.dataset, [meta.get("source", {}) for meta in metas], failures),
+            row_shape=gathered[0][1].shape[1:] if gathered else (0,),
+            about=make_about(self.recipe, self.dataset, [meta.get("source", {}) for meta in metas], failures),
         )
         part = parts.part_name(self._folder, self._shard, time.time_ns())
         self._commit(index, (values for _, values, _ in gathered), part)
         self._catalog.append(FeatureFile(part))
         self._refresh()
-
-    @staticmethod
-    def _row_shape_of(gathered: list[tuple[dict[str, Any], np.ndarray, np.ndarray]]) -> tuple[int, ...]:
-        return gathered[0][1].shape[1:] if gathered else (0,)
-
-    def _about(self, dataset: dict[str, Any], sources: list[dict[str, Any]], failures: dict[str, Any]) -> dict[str, Any]:
-        versions = {name: _version(name) for name in ("reelbank", "torch", "h5py", "numpy")}
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        return {
-            "format": FORMAT,
-            "identity": self.identity,
-            "recipe": self.recipe,
-            "dataset": dataset,
-            "sources": sources,
-            "failures": failures,
-            "written": {**versions, "time": now},
-        }
 
     def _commit(self, index: Index, videos: Iterable[np.ndarray], name: Path) -> None:
         temporary = parts.temporary_name(self._folder, self._shard)
@@ -350,7 +331,7 @@ class StoreWriter:
             times_seconds=np.concatenate([np.empty(0), *times]),
             checksums=np.array([file.index.checksums[n] for file, n in places], np.uint64),
             row_shape=places[0][0].index.row_shape if places else (0,),
-            about=self._about(dataset, [file.index.about["sources"][n] for file, n in places], catalog.failures),
+            about=make_about(self.recipe, dataset, [file.index.about["sources"][n] for file, n in places], catalog.failures),
         )
         return index, places
 
@@ -378,13 +359,6 @@ class StoreWriter:
         self._lock = None
         with contextlib.suppress(OSError):  # not empty: parts, or another writer's lock
             self._folder.rmdir()
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def _same(one: Index, other: Index) -> bool:
