@@ -158,13 +158,13 @@ def runs(options: RunsOptions) -> int:
             print(f"removed {path}")
         return 0
     wanted = {"head": options.head, "split": options.split}
-    shown = [run for run in found if all(run.recipe[key] == value for key, value in wanted.items() if value)]
+    shown = [run for run in found if all(run.recipe.get(key) == value for key, value in wanted.items() if value)]
     lines = [("run", "data", "store", "split", "seed", "validation", "test", "finished")]
     for run in shown:
         recipe = run.recipe
-        data = "/".join(filter(None, (recipe["dataset"], recipe["stream"], recipe["extractor"])))
+        data = "/".join(filter(None, (recipe.get(key, "") for key in ("dataset", "stream", "extractor"))))
         accuracies = [percent(run.metrics.get(part)) for part in ("validation", "test")]
-        store = recipe["store"][:8]
+        store = recipe.get("store", "")[:8]
         lines.append(
             (run.path.name, data, store, recipe["split"], str(recipe["seed"]), *accuracies, "yes" if run.finished else "no")
         )

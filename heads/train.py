@@ -24,10 +24,11 @@ from tqdm import tqdm
 
 import reelbank
 from reelbank.data import scores as score_tables
-from reelbank.data.datasets import cut_validation
 from reelbank.data.errors import InputError
+from reelbank.data.parts import parts_folder
 from reelbank.data.recipe import canonical, option, signature
 from reelbank.data.shelf import find_store
+from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store, StoreWriter
 from reelbank.heads import HEADS
 from reelbank.heads.batches import Sequences, sequences
@@ -345,7 +346,7 @@ def write_embeddings(plan: Plan, data: Sequences, embeddings: np.ndarray, of_sto
     """A feature store with one row (1, E) float16 for each video of `data`; its time is the mean of its rows' times."""
     path = plan.path / "embeddings.h5"
     path.unlink(missing_ok=True)
-    shutil.rmtree(path.with_name("embeddings.parts"), ignore_errors=True)
+    shutil.rmtree(parts_folder(path), ignore_errors=True)
     recipe = {"kind": "embedding", "run": signature(plan.recipe), "stream": plan.recipe["stream"], "extractor": plan.path.name}
     writer = StoreWriter(path, recipe, of_store["dataset"], part_videos=len(data.ids))
     try:

@@ -1,0 +1,228 @@
+"""Heads against loops written from the equations and against torch.nn; padding, gradients, normalisation."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from reelbank.data.clips import sigma
+from reelbank.data.errors import InputError
+from reelbank.heads import HEADS
+from reelbank.heads.batches import sequences
+from reelbank.heads.normalise import Normalise
+
+torch.set_num_threads(1)  # the tensors are tiny
+
+N, T, D, C = 5, 7, 12, 4
+OPTIONS = {name: {} if name == "meanpool" else {"layers": 2, "hidden": 9} for name in HEADS}
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(3)
+
+
+def padded(lengths: list[int], filler: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    x = torch.full((len(lengths), max(lengths), D), filler)
+    for row, length in zip(x, lengths, strict=True):
+        row[:length] = torch.randn(length, D)
+    return x, torch.tensor(lengths)
+
+
+def cell_of(layer: nn.LSTM) -> nn.LSTMCell:
+    cell = nn.LSTMCell(layer.input_size, layer.hidden_size)
+    cell.load_state_dict({name.removesuffix("_l0"): value for name, value in layer.state_dict().items()})
+    return cell
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@pytest.mark.parametrize("hidden", [0, 8])
+@torch.no_grad()
+def test_reslstm_is_the_loop_of_equation_1(layers: int, hidden: int) -> None:
+    head = HEADS["reslstm"](D, C, layers=layers, hidden=hidden)
+    x, lengths = padded([7, 3, 1, 5, 6])
+    logits, embedding = head(x, lengths)
+    cells = [cell_of(layer) for layer in head.layers]
+    for n in range(N):
+        m = [torch.zeros(1, hidden or D) for _ in cells]
+        c = [torch.zeros(1, hidden or D) for _ in cells]
+        for t in range(int(lengths[n])):
+            below = head.projection(x[n : n + 1, t])  # x_t^0
+            for level, cell in enumerate(cells):
+                m[level], c[level] = cell(below, (m[level], c[level]))
+                below = m[level] + below  # x_t^l = m_t^l + x_t^{l-1}
+        torch.testing.assert_close(embedding[n], m[-1][0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(logits[n], (m[-1] @ head.classifier.weight.T + head.classifier.bias)[0], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_reslstm_without_residual_is_stacked_lstm() -> None:
+    head = HEADS["reslstm"](D, C, layers=3, residual=False)
+    stack = nn.LSTM(D, D, num_layers=3)
+    names = {
+        f"{kind}_l{level}": f"layers.{level}.{kind}_l0"
+        for level in range(3)
+        for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    }
+    stack.load_state_dict({own: head.state_dict()[other] for own, other in names.items()})
+    x, _ = padded([T] * N)
+    outputs, _ = stack(x.transpose(0, 1))
+    logits, embedding = head(x, torch.full((N,), T))
+    torch.testing.assert_close(embedding, outputs[-1], atol=1e-5, rtol=0)
+    with_residual = HEADS["reslstm"](D, C, layers=3)
+    with_residual.load_state_dict(head.state_dict())
+    assert (with_residual(x, torch.full((N,), T))[0] - logits).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(("name", "kind"), [("lstm", nn.LSTM), ("gru", nn.GRU)])
+@torch.no_grad()
+def test_rnn_is_torchs_own_on_packed_sequences(name: str, kind: type[nn.RNNBase]) -> None:
+    head = HEADS[name](D, C, layers=2, hidden=9)
+    reference = kind(D, 9, num_layers=2, batch_first=True)
+    reference.load_state_dict(head.rnn.state_dict())
+    x, lengths = padded([7, 3, 1, 5, 6])
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    state = reference(packed)[1]
+    last = (state[0] if name == "lstm" else state)[-1]  # (N, 9), top layer at each sequence's end
+    logits, embedding = head(x, lengths)
+    torch.testing.assert_close(embedding, last, atol=1e-5, rtol=0)
+    torch.testing.assert_close(logits, head.classifier(last), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_meanpool_is_the_mean_of_valid_steps() -> None:
+    head = HEADS["meanpool"](D, C)
+    x, lengths = padded([7, 3, 1, 5, 6], filler=float("inf"))
+    logits, embedding = head(x, lengths)
+    for n, length in enumerate(lengths.tolist()):
+        torch.testing.assert_close(embedding[n], x[n, :length].mean(0), atol=1e-6, rtol=0)
+    torch.testing.assert_close(logits, head.classifier(embedding))
+
+
+@pytest.mark.parametrize("name", HEADS)
+@torch.no_grad()
+def test_padding_never_changes_a_result(name: str) -> None:
+    head = HEADS[name](D, C, **OPTIONS[name]).eval()
+    x, lengths = padded([7, 3, 1, 5, 6], filler=50.0)
+    logits, embedding = head(x, lengths)
+    for n, length in enumerate(lengths.tolist()):
+        alone = head(x[n : n + 1, :length], lengths[n : n + 1])
+        torch.testing.assert_close(alone[0][0], logits[n], atol=1e-5, rtol=0)
+        torch.testing.assert_close(alone[1][0], embedding[n], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    head = HEADS[name](D, C, **OPTIONS[name])
+    x, lengths = padded([7, 3, 1, 5, 6])
+    nn.functional.cross_entropy(head(x, lengths)[0], torch.tensor([0, 1, 2, 3, 0])).backward()
+    for parameter_name, parameter in head.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, parameter_name
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_overfits_eight_videos(name: str) -> None:
+    head = HEADS[name](D, C, **OPTIONS[name])
+    x, lengths = padded([7, 3, 1, 5, 6, 2, 4, 7])
+    labels = torch.arange(8) % C
+    optimiser = torch.optim.Adam(head.parameters(), lr=0.03)
+    for _ in range(150):
+        optimiser.zero_grad()
+        loss = nn.functional.cross_entropy(head(x, lengths)[0], labels)
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.1 and (head(x, lengths)[0].argmax(1) == labels).all()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_dropout_acts_in_training_alone(name: str) -> None:
+    head = HEADS[name](D, C, **OPTIONS[name], dropout=0.5)
+    x, lengths = padded([7, 3, 1, 5, 6])
+    assert (head(x, lengths)[0] - head(x, lengths)[0]).abs().max() > 1e-3
+    head.eval()
+    torch.testing.assert_close(head(x, lengths), head(x, lengths))
+
+
+def test_znorm_and_pca_by_hand() -> None:
+    rows = np.random.default_rng(0).normal(3, 2, (50, D)) * np.arange(1, D + 1)
+    rows[:, 4] = 7.0  # a constant feature is centred, never blown up
+    given = rows.astype(np.float16)
+    expected = given.astype(np.float64)
+    deviation = expected.std(0)
+    deviation[4] = 1.0
+    expected = (expected - expected.mean(0)) / deviation
+    normalise = Normalise(D)
+    normalise.fit(given)
+    np.testing.assert_allclose(normalise(torch.from_numpy(given).float()), expected, atol=1e-4)
+
+    both = Normalise(D, pca=3)
+    both.fit(given)
+    reduced = both(torch.from_numpy(given).float()).numpy()
+    values, vectors = np.linalg.eigh(np.cov(expected.T))
+    np.testing.assert_allclose(np.cov(reduced.T), np.diag(values[::-1][:3]), atol=1e-3)
+    np.testing.assert_allclose(np.abs(reduced), np.abs(expected @ vectors[:, ::-1][:, :3]), atol=1e-3)
+
+    neither = Normalise(D, znorm=False)
+    neither.fit(given)
+    assert not neither.state_dict() and torch.equal(neither(torch.ones(2, D)), torch.ones(2, D))
+
+
+def test_pca_alone_centres_and_keeps_scale() -> None:
+    rows = np.random.default_rng(1).normal(5, 1, (40, D)).astype(np.float32)
+    normalise = Normalise(D, znorm=False, pca=D)
+    normalise.fit(rows)
+    out = normalise(torch.from_numpy(rows)).numpy()
+    np.testing.assert_allclose(out.mean(0), 0, atol=1e-5)
+    centred = rows - rows.mean(0)
+    np.testing.assert_allclose(out @ out.T, centred @ centred.T, atol=1e-3)  # a rotation
+
+
+def test_pca_needs_rows_and_dimensions() -> None:
+    with pytest.raises(InputError, match="only 5 rows"):
+        Normalise(D, pca=6).fit(np.ones((5, D), np.float32))
+    with pytest.raises(InputError, match="only 12 dimensions"):
+        Normalise(D, pca=13)
+
+
+def arrays(counts: list[int], shape: tuple[int, ...] = (D,)) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
+    values = np.random.default_rng(2).normal(size=(sum(counts), *shape)).astype(np.float16)
+    offsets = np.cumsum([0, *counts])
+    return tuple(f"v{i}" for i in range(len(counts))), values, offsets, np.arange(sum(counts), dtype=np.float64)
+
+
+def test_batches_pad_to_the_longest_of_the_batch() -> None:
+    ids, values, offsets, times = arrays([3, 1, 6, 2])
+    data = sequences(ids, values, offsets, times)
+    x, lengths = data.batch(torch.tensor([3, 0]))
+    assert x.shape == (2, 3, D) and lengths.tolist() == [2, 3] and x.dtype == torch.float32
+    np.testing.assert_array_equal(x[0, :2], values[10:12].astype(np.float32))
+    np.testing.assert_array_equal(x[1], values[0:3].astype(np.float32))
+    assert not x[0, 2:].any()
+    np.testing.assert_array_equal(data.rows_of(torch.tensor([1, 3])), values[[3, 10, 11]])
+    assert data.times_seconds.tolist() == [1.0, 3.0, 6.5, 10.5]
+
+
+def test_steps_take_rows_by_sigma() -> None:
+    ids, values, offsets, times = arrays([30, 2, 5])
+    data = sequences(ids, values, offsets, times, steps=5)
+    x, lengths = data.batch(torch.arange(3))
+    assert lengths.tolist() == [5, 5, 5]
+    for video, (start, count) in enumerate(((0, 30), (30, 2), (32, 5))):
+        np.testing.assert_array_equal(x[video], values[start + sigma(count, 5)].astype(np.float32))
+    assert sigma(30, 5).tolist() == [0, 7, 14, 21, 29]
+
+
+def test_kept_crops_are_averaged_and_maps_refused() -> None:
+    ids, values, offsets, times = arrays([2, 3], (10, D))
+    x, _ = sequences(ids, values, offsets, times).batch(torch.tensor([0]))
+    np.testing.assert_allclose(x[0], values[:2].astype(np.float32).mean(1), atol=1e-3)
+    ids, values, offsets, times = arrays([2], (4, 3, 3))
+    with pytest.raises(InputError, match="4 x 3 x 3"):
+        sequences(ids, values, offsets, times)
+
+
+def test_features_that_are_not_finite_are_named() -> None:
+    ids, values, offsets, times = arrays([2, 3])
+    values[3, 1] = np.inf
+    with pytest.raises(InputError, match="video v1 "):
+        sequences(ids, values, offsets, times)
