@@ -179,7 +179,7 @@ def join(tables: Sequence[Scores]) -> list[Scores]:
         if (differs := labels != first.labels).any():
             ids = [first.video_ids[i] for i in np.flatnonzero(differs)]
             raise InputError(f"scores of {names} give {len(ids)} videos different labels: {_few(ids)}")
-        logits = other.logits[rows][:, columns]  # (V, C)
+        logits = other.logits[np.ix_(rows, columns)]  # (V, C)
         joined.append(replace(other, video_ids=first.video_ids, labels=labels, classes=first.classes, logits=logits))
     return joined
 

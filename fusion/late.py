@@ -18,9 +18,19 @@ from reelbank.heads.runs import folder_name, print_table, write_json
 
 
 def weighted_sum(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
-    """log of sum_i w_i softmax(z_i) / sum_i w_i: (V, C) float64, the fused distribution's logarithm."""
-    shares = np.log(weights / weights.sum())
-    return np.logaddexp.reduce([share + log_probabilities(table) for share, table in zip(shares, tables, strict=True)])
+    """log of sum_i w_i softmax(z_i), up to a constant for each video: (V, C) float64.
+
+    Softmax and sum are taken in float32, as the field's tools do and published figures of sums imply: where members are so
+    sure of different classes that both probabilities round to 1, the sum is a tie and the first class wins.
+    """
+    total = np.sum([np.float32(weight) * _softmax(table.logits) for weight, table in zip(weights, tables, strict=True)], axis=0)
+    relative = total.astype(np.float64) / total.max(axis=1, keepdims=True)  # float64: what differed still differs
+    return np.log(np.maximum(relative, np.finfo(np.float32).tiny))
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)  # (V, C) float32
 
 
 def weighted_product(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
@@ -76,8 +86,9 @@ class FuseOptions(Selection):
 def fuse_runs(options: FuseOptions) -> int:
     """Fuse the test scores of the selected runs, split by split and seed by seed, into runs of the bank; the exit code."""
     entries, notes = select(options, "test")
-    if not options.runs and options.head != "fused":
-        entries = [entry for entry in entries if entry.recipe["head"] != "fused"]
+    if not options.runs:  # the order must not hang on hashes: weights go by it
+        entries = [entry for entry in entries if options.head == "fused" or entry.recipe["head"] != "fused"]
+        entries.sort(key=lambda entry: (title(entry.recipe), features(entry.recipe), experiment(entry.recipe)))
     members = grouped(entries)
     for note in notes:
         print(f"note: {note}")

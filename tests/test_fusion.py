@@ -59,8 +59,17 @@ def test_fusion_is_by_id_never_by_row() -> None:
 def test_probabilities_too_small_for_a_float_still_fuse() -> None:
     sure = Scores(("u",), [0], ("x", "y"), [[0, 20_000]])
     other = Scores(("u",), [0], ("x", "y"), [[20_000, 0]])
-    for how in ("sum", "product"):
+    for how in ("sum", "product", "logits"):
         np.testing.assert_allclose(probabilities(fuse([sure, other], how)), [[0.5, 0.5]])
+    np.testing.assert_allclose(probabilities(fuse([sure, sure], "sum")), [[0, 1]], atol=1e-30)
+
+
+def test_the_least_difference_of_a_sum_decides() -> None:
+    """0.5 against the next smaller float32: a logarithm rounded to float32 would make a tie of it, and the first would win."""
+    below = float(np.nextafter(np.float32(0.5), np.float32(0)))
+    table = Scores(("u",), [1], ("x", "y"), np.log([[below, 0.5]]))
+    assert table.logits[0, 0] < table.logits[0, 1]
+    assert fuse([table, table], "sum").logits.argmax() == 1
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -126,8 +135,8 @@ def test_the_command_fuses_split_by_split(tmp_path: Path, capsys: pytest.Capture
     printed = capsys.readouterr().out
     fused = find_runs(tmp_path, head="fused")
     assert sorted((run.recipe["split"], run.recipe["seed"]) for run in fused) == [("1", 0), ("1", 1), ("2", 0), ("2", 1)]
-    first = [member["stream"] for member in fused[0].recipe["members"]]
-    weights = {"rgb": fused[0].recipe["weights"][first.index("rgb")], "flow": fused[0].recipe["weights"][first.index("flow")]}
+    weights = {"flow": 1.0, "rgb": 1.5}  # in the order of names, whatever the hashes are
+    assert "weight 1: gru flow net\nweight 1.5: gru rgb net\n" in printed
     for run in fused:
         split, seed = run.recipe["split"], run.recipe["seed"]
         tables = [score_tables.load(folders[stream, split, seed] / "scores-test.npz") for stream in weights]
