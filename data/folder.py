@@ -37,32 +37,30 @@ def load(options: DatasetOptions) -> Dataset:
     bare = sum(label == "" for label in labels.values())
     if bare:
         notes.append(f"{bare:,} of {len(found):,} videos lie in no class folder: unlabelled")
-    groups = guess_groups(list(found))
+    groups = guess_groups(labels)
     return _with_seeded_split(root, found, labels, groups, notes, options.seed)
 
 
-def guess_groups(ids: list[str]) -> dict[str, str]:
-    """id -> group, read from names: `_gNN` (as in UCF-101) is group NN of its class; else a folder inside the class folder is
-    the group; else, for the rest of a class, the name before a last number (`match3_07` -> `match3`), unless more than half
-    of these videos share one such name: that is mere numbering, and the group is unknown (''), as without a class."""
-    groups: dict[str, str] = {}
+def guess_groups(labels: dict[str, str]) -> dict[str, str]:
+    """id -> group, read from the names of labelled videos (id -> label). `_gNN`, as in UCF-101, is group NN of its class; else
+    a folder inside the class folder is the group; else, for the rest of a class, the name before a last number (`match3_07`
+    -> `match3`), unless more than half of these videos share one such name: then the number merely counts them, and the
+    group is unknown (''), as it is without a label."""
+    groups = dict.fromkeys(labels, "")
     stems: dict[str, dict[str, str]] = defaultdict(dict)
-    for video_id in ids:
+    for video_id, label in labels.items():
         folder, _, name = video_id.rpartition("/")
-        label = folder.split("/")[0]
         numbered = re.search(r"_g(\d+)(?=_|$)", name)
-        if not label:
-            groups[video_id] = ""
-        elif numbered:
+        if label and numbered:
             groups[video_id] = f"{label}/g{int(numbered[1]):02d}"
-        elif folder != label:
+        elif label and "/" in folder:
             groups[video_id] = folder
-        else:
+        elif label:
             stems[label][video_id] = re.sub(r"[ _.(-]+\d+\)?$", "", name)
     for label, names in stems.items():
         most = Counter(names.values()).most_common(1)[0][1]
-        for video_id, stem in names.items():
-            groups[video_id] = f"{label}/{stem}" if 2 * most <= len(names) else ""
+        if 2 * most <= len(names):
+            groups |= {video_id: f"{label}/{stem}" for video_id, stem in names.items()}
     return groups
 
 
@@ -94,19 +92,19 @@ def _from_csv(table: Path, root: Path, found: dict[str, Path], notes: list[str],
         video_id = _look_up(row["path"], root, table.parent, found, by_path)
         if video_id is None:
             missing.append(row["path"])
-        elif video_id in named:
+            continue
+        if video_id in named:
             raise InputError(f"{table}, line {line}, column path: {row['path']} is named twice")
-        else:
-            named[video_id] = row
+        named[video_id] = row
     if not named:
         raise InputError(f"{table}: none of its {len(rows):,} videos is in ROOT={root} (first: {some(missing)})")
     if missing:
         notes.append(f"{len(missing):,} of {len(rows):,} videos of {table.name} are not in ROOT: {some(missing)}")
     if len(named) < len(found):
         notes.append(f"{len(found) - len(named):,} of {len(found):,} videos in ROOT are not named in {table.name}: left out")
-    kept = {video_id: path for video_id, path in found.items() if video_id in named}
+    kept = {video_id: path for video_id, path in sorted(found.items()) if video_id in named}
     labels = {video_id: named[video_id].get("label", "") for video_id in kept}
-    groups = {video_id: row["group"] for video_id, row in named.items()} if "group" in columns else guess_groups(list(kept))
+    groups = {video_id: row["group"] for video_id, row in named.items()} if "group" in columns else guess_groups(labels)
     if "split" not in columns:
         return _with_seeded_split(root, kept, labels, groups, notes, seed)
     videos = [Video(i, path, labels[i], groups[i], (named[i]["split"],)) for i, path in kept.items()]
@@ -151,10 +149,15 @@ def _read_csv(table: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]
 
 
 def _look_up(text: str, root: Path, beside: Path, found: dict[str, Path], by_path: dict[Path, str]) -> str | None:
-    """The id a CSV cell names: a path relative to ROOT or to the CSV, or an id (no ending)."""
+    """The id a CSV cell names: a path relative to ROOT or to the CSV, or an id. A file of another ending counts when it is
+    named outright; it is added to `found` under its whole name."""
     for base in (root, beside):
         path = Path(os.path.normpath(base / text))
         if path in by_path:
             return by_path[path]
+        if path.is_file() and root in path.parents:
+            video_id = by_path[path] = path.relative_to(root).as_posix()
+            found[video_id] = path
+            return video_id
     text = text.removeprefix("./")
     return text if text in found else None

@@ -22,6 +22,7 @@ of splits 1, 2, 3. The same seed gives the same bytes with the same PyAV on the 
 
 import json
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -32,7 +33,7 @@ from tqdm import tqdm
 from reelbank.data.errors import InputError
 from reelbank.data.videos import Dataset, DatasetOptions, Video
 
-VERSION = 2  # raise it when a drawn byte changes: folders drawn by another version are drawn anew
+VERSION = 3  # raise it when a drawn byte changes: folders drawn by another version are drawn anew
 COARSE = {
     "look": ("look_stripes", "look_checks"),
     "motion": ("motion_up", "motion_down"),
@@ -45,6 +46,8 @@ GROUPS, CLIPS = 12, 3
 SPLITS = ("1", "2", "3")
 SIZE_PX, FPS, RATE_HZ = 96, 25, 22_050
 _MANIFEST = "toy.json"
+# More threads give other bytes; without cpu-independent x264 gave up to five different files of eight from the same frames.
+_REPEATABLE = {"threads": "1", "x264-params": "threads=1:lookahead-threads=1:cpu-independent=1"}
 
 
 def official_parts(group: int) -> tuple[str, ...]:
@@ -101,11 +104,11 @@ def _claim(folder: Path, manifest: dict) -> None:
     """Make sure that what lies in `folder` is this drawing; remove another seed's or version's."""
     path = folder / _MANIFEST
     if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) == manifest:
+        if path.read_text(encoding="utf-8") == json.dumps(manifest):
             return
         for video_id in video_ids():
             (folder / f"{video_id}.mp4").unlink(missing_ok=True)
-    elif any(folder.iterdir()):
+    elif any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise InputError(f"ROOT={folder} is not empty and was not drawn by DATASET=toy; give an empty or new folder")
     hidden = folder / f".{_MANIFEST}.{os.getpid()}"
     hidden.write_text(json.dumps(manifest), encoding="utf-8")
@@ -130,21 +133,18 @@ def _parse(video_id: str) -> tuple[str, int, int]:
 def write_video(path: Path, frames: np.ndarray, sound: np.ndarray) -> None:
     """Encode frames (T, H, W, 3) uint8 and mono sound (n,) float32 in -1 to 1 as H.264 and AAC in mp4."""
     with av.open(str(path), "w", format="mp4", options={"fflags": "+bitexact"}) as container:
-        picture = container.add_stream("libx264", rate=FPS, options={"preset": "veryfast", "crf": "16", "g": "25"})
+        picture = container.add_stream(
+            "libx264", rate=FPS, options={"preset": "veryfast", "crf": "16", "g": "25", **_REPEATABLE}
+        )
         picture.width, picture.height, picture.pix_fmt = frames.shape[2], frames.shape[1], "yuv420p"
-        picture.codec_context.thread_count = 1  # more threads, other bytes
         voice = container.add_stream("aac", rate=RATE_HZ, layout="mono", options={"b": "64k"})
-        voice.codec_context.thread_count = 1
         for frame in frames:
             container.mux(picture.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(picture.encode(None))
-        block = av.AudioFrame.from_ndarray(np.ascontiguousarray(sound[None], dtype=np.float32), format="fltp", layout="mono")
-        block.sample_rate = RATE_HZ
-        block.pts = 0
-        fifo = av.AudioFifo()
-        fifo.write(block)
-        while (piece := fifo.read(1024, partial=True)) is not None:
-            container.mux(voice.encode(piece))
+        for begin in range(0, len(sound), 1024):  # without a time of its own a block lands 1024 samples late
+            block = av.AudioFrame.from_ndarray(sound[None, begin : begin + 1024], format="fltp", layout="mono")
+            block.sample_rate, block.pts, block.time_base = RATE_HZ, begin, Fraction(1, RATE_HZ)
+            container.mux(voice.encode(block))
         container.mux(voice.encode(None))
 
 
