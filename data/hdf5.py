@@ -13,7 +13,7 @@ import h5py
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 _MOST_EXPANSION = 1100  # deflate cannot expand by more than 1032, lzf by 88
 _MOST_CHUNK_BYTES = 1 << 28
-MOST_NESTED = 16
+_MOST_NESTED = 16
 
 # What h5py raises when a file is not what it claims to be.
 ERRORS = (OSError, RuntimeError, ValueError, TypeError, KeyError, OverflowError, MemoryError)
@@ -32,6 +32,17 @@ def links(group: h5py.Group) -> Iterator[tuple[str, type]]:
         if kind not in (h5py.Dataset, h5py.Group):
             raise UnsafeFile(f"/{name} is neither a dataset nor a group")
         yield name, kind
+
+
+def walk(group: h5py.Group, file_bytes: int, prefix: str = "") -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every dataset below a group with its path, each as `plain` lets it pass. Raises UnsafeFile."""
+    if prefix.count("/") > _MOST_NESTED:
+        raise UnsafeFile(f"its groups are nested more than {_MOST_NESTED} deep")
+    for name, kind in links(group):
+        if kind is h5py.Group:
+            yield from walk(group[name], file_bytes, f"{prefix}{name}/")
+        else:
+            yield prefix + name, plain(group, name, file_bytes)
 
 
 def plain(group: h5py.Group, name: str, file_bytes: int) -> h5py.Dataset:

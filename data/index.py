@@ -65,10 +65,11 @@ def _version(package: str) -> str:
 
 
 def check_id(video_id: str) -> None:
-    """Ids become file names on export and lines on screen. Raises InputError for one that could reach elsewhere."""
+    """Ids become file names on export. Raises InputError for one that could reach elsewhere, or is not valid text."""
     framed = f"/{video_id}/"
-    if "//" in framed or "/./" in framed or "/../" in framed or "\\" in framed or not framed.isprintable():
-        raise InputError(f"video id {video_id!r}: must be a relative path with '/', of printable characters; rename the file")
+    is_text = not any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in video_id)
+    if "//" in framed or "/./" in framed or "/../" in framed or not is_text:
+        raise InputError(f"video id {video_id!r}: must be a relative path with '/', without '.' and '..'; rename the file")
 
 
 def arrays(index: Index) -> dict[str, np.ndarray]:
