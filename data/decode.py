@@ -11,6 +11,7 @@ import stat
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,13 @@ from reelbank.data.errors import InputError
 
 DECODERS = ("auto", "pyav", "opencv", "decord")
 
-_CHUNK_BYTES = 32 << 20  # large pictures travel in chunks of fewer frames
+_CHUNK_BYTES = 16 << 20  # large pictures travel in chunks of fewer frames
 _UNKNOWN_FPS = 25.0  # what FFmpeg itself assumes of a bare stream
 # They make FFmpeg open further files or addresses, or draw any text as a picture: nothing a stranger's file should do.
 _REFUSED_FORMATS = {"applehttp", "concat", "dash", "hls", "image2", "imf", "rtp", "rtsp", "sap", "sdp", "tty"}
 _OPEN_OPTIONS = {"format_whitelist": ",".join(sorted(av.formats_available - _REFUSED_FORMATS)), "protocol_whitelist": "file"}
 
-# One decoded frame, before it is known whether it is wanted: PyAV's, and how to get it as (H, W, 3) uint8 RGB, as coded.
+# One decoded frame, before it is known whether it is wanted: PyAV's, and how to get it as (H, W, 3) uint8 RGB, as displayed.
 _Frame = tuple[av.VideoFrame, Callable[[], np.ndarray]]
 
 
@@ -89,25 +90,27 @@ def decode(
         stamps: list[int | None] = []
         damaged, size = 0, (0, 0)
         numbers: list[int] = []
-        pixels: list[np.ndarray] = []
+        pixels = np.empty((0, 0, 0, 3), dtype=np.uint8)  # room for a chunk; len(numbers) frames of it are filled
         for number, (frame, to_rgb) in enumerate(read(path, scan.frames)):
             alive()
             stamps.append(frame.pts)
             damaged += frame.is_corrupt
             size = size if number else _displayed_size(frame)
             if number < frames and wanted[number]:
-                picture = _as_displayed(frame, to_rgb())  # (H, W, 3)
-                full = len(pixels) == chunk_frames or (len(pixels) + 1) * picture.nbytes > _CHUNK_BYTES
-                if pixels and (full or pixels[0].shape != picture.shape):
-                    yield "frames", np.array(numbers), seconds[numbers], np.stack(pixels)
-                    numbers, pixels = [], []
+                picture = to_rgb()  # (H, W, 3)
+                if numbers and (len(numbers) == len(pixels) or pixels.shape[1:] != picture.shape):
+                    yield "frames", np.array(numbers), seconds[numbers], pixels[: len(numbers)]
+                    numbers = []
+                if not numbers:
+                    room = max(1, min(chunk_frames, _CHUNK_BYTES // picture.nbytes, int(wanted[number:].sum())))
+                    pixels = np.empty((room, *picture.shape), dtype=np.uint8)  # a new one: the last is the consumer's
+                pixels[len(numbers)] = picture
                 numbers.append(number)
-                pixels.append(picture)
         if not stamps:
             raise DecodeError("no frame of its video track can be decoded")
         if len(stamps) == frames:
-            if pixels:
-                yield "frames", np.array(numbers), seconds[numbers], np.stack(pixels)
+            if numbers:
+                yield "frames", np.array(numbers), seconds[numbers], pixels[: len(numbers)]
             yield "done", _info(scan, seconds, size, DECODERS[1] if decoder == "auto" else decoder, damaged)
             return
         yield ("restart",)
@@ -156,9 +159,10 @@ def _checked(numbers: np.ndarray, frames: int) -> np.ndarray:
 
 def _open(path: Path) -> av.container.InputContainer:
     av.logging.set_level(av.logging.PANIC)  # what matters comes as an exception
-    with path.open("rb") as file:  # OSError: vanished, not allowed, a directory, a failing disk
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise DecodeError("not a regular file")
+    status = path.stat()  # OSError, here and below: vanished, not allowed, a failing disk
+    if not stat.S_ISREG(status.st_mode):
+        raise DecodeError("a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+    with path.open("rb") as file:
         start = file.read(4096)
     if not start:
         raise DecodeError("empty file (0 bytes)")
@@ -310,18 +314,92 @@ def _as_displayed(frame: av.VideoFrame, picture: np.ndarray) -> np.ndarray:
 
 
 def _reader(decoder: str) -> Callable[[Path, int], Iterator[_Frame]]:
+    """auto is PyAV: right on every file tried, and the fastest of those that are (docs/decoding.md)."""
     if decoder not in DECODERS:
         raise InputError(f"DECODER={decoder}: choose from {', '.join(DECODERS)}")
-    return _read_pyav
+    return {"opencv": partial(_read_beside, "opencv"), "decord": partial(_read_beside, "decord")}.get(decoder, _read_pyav)
 
 
 def _read_pyav(path: Path, expected: int) -> Iterator[_Frame]:
-    reformatter = VideoReformatter()  # keeps the conversion tables; a new one for each frame costs more than the conversion
+    reformatter = VideoReformatter()  # keeps its tables from frame to frame; making them costs more than using them
     done = 0
     with _open(path) as container:
         try:
             for frame in container.decode(_video_stream(container)):
-                yield frame, lambda frame=frame: reformatter.reformat(frame, format="rgb24").to_ndarray()
+                yield frame, partial(_rgb, reformatter, frame)
                 done += 1
         except av.error.FFmpegError as error:
             raise DecodeError(f"damaged after {done} of {expected} frames: {error.strerror}") from None
+
+
+def _rgb(reformatter: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
+    return _as_displayed(frame, reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
+
+
+def _read_beside(name: str, path: Path, expected: int) -> Iterator[_Frame]:
+    """Another decoder in step with PyAV, which judges it: as many frames, and every wanted one the same picture."""
+    others = {"opencv": _read_opencv, "decord": _read_decord}[name](path)
+    right = _read_pyav(path, expected)
+    for number, (frame, to_rgb) in enumerate(right):
+        other = next(others, None)
+        if other is None:
+            count = number + 1 + sum(1 for _ in right)
+            raise DecodeError(f"{name} finds {number} frames, PyAV {count}; use DECODER=auto")
+        yield frame, partial(_judged, name, number, frame, to_rgb, other)
+    if next(others, None) is not None:
+        raise DecodeError(f"{name} finds more frames than PyAV; use DECODER=auto")
+
+
+def _judged(
+    name: str, number: int, frame: av.VideoFrame, to_rgb: Callable[[], np.ndarray], other: Callable[[], np.ndarray]
+) -> np.ndarray:
+    right, picture = to_rgb(), other()
+    if picture.shape != right.shape:
+        raise DecodeError(f"{name} gives frame {number} as {picture.shape}, not {right.shape} (H, W, 3); use DECODER=auto")
+    # The same frame differs by nothing, by a grey level where more than 8 bits are rounded; a neighbour by more.
+    allowed = 0.5 if max(c.bits for c in frame.format.components) <= 8 else 2.0
+    difference = float(np.mean(np.maximum(picture, right) - np.minimum(picture, right)))
+    if difference > allowed:
+        raise DecodeError(f"{name} gives a wrong frame {number} ({difference:.1f} grey levels off); use DECODER=auto")
+    return picture
+
+
+def _read_opencv(path: Path) -> Iterator[Callable[[], np.ndarray]]:
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    try:
+        import cv2
+    except ImportError as error:
+        todo = "pip install opencv-python, and on a bare Debian: apt-get install libgl1 libglib2.0-0"
+        raise InputError(f"DECODER=opencv: {error}; {todo}") from None
+    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+
+    def retrieve() -> np.ndarray:
+        return cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB)
+
+    try:
+        while capture.grab():
+            yield retrieve
+    finally:
+        capture.release()
+
+
+def _read_decord(path: Path) -> Iterator[Callable[[], np.ndarray]]:
+    try:
+        import decord
+    except ImportError as error:
+        raise InputError(f"DECODER=decord: {error}; pip install decord (x86-64 only), or DECODER=auto") from None
+    decord.logging.set_level(decord.logging.QUIET)
+    os.environ.setdefault("DECORD_DUPLICATE_WARNING_THRESHOLD", "1.0")
+    try:
+        video = decord.VideoReader(str(path.absolute()), num_threads=1)
+        for _ in range(len(video)):
+            yield video.next().asnumpy
+    except (decord.DECORDError, RuntimeError) as error:
+        raise DecodeError(f"decord cannot read it ({_last_line(error)}); use DECODER=auto") from None
+
+
+def _last_line(error: Exception) -> str:
+    """decord's errors end in a stack trace; what it says stands before, after the path in brackets."""
+    said = str(error).split("Stack trace")[0].strip().splitlines()[0]
+    return said.rsplit("]", 1)[-1].strip() or "no reason given"

@@ -137,11 +137,14 @@ class DecodePool:
 
     def _hand_out(self, waiting: Iterator[Task]) -> bool:
         """Give every idle worker a task; False when all is done."""
-        for worker in self.workers:
+        for i, worker in enumerate(self.workers):
+            if worker.ready and worker.task is None and worker.process.poll() is not None:  # died idle: no video's fault
+                worker.end()
+                worker = self.workers[i] = self._start()
             if worker.ready and worker.task is None and (task := next(waiting, None)) is not None:
                 worker.task = task
                 worker.heard = time.monotonic()
-                with suppress(BrokenPipeError, ConnectionResetError):  # it died idle: found when it is listened to
+                with suppress(BrokenPipeError, ConnectionResetError):  # dead: found when it is listened to
                     order = pickle.dumps((os.fspath(task[1]), task[2], task[3]))
                     worker.socket.sendall(struct.pack("=Q", len(order)) + order)
         return any(w.task or w.blamed or not w.ready for w in self.workers)

@@ -1,0 +1,249 @@
+"""Decode processes that die, hang or meet bad files: the guilty are named and nothing else is touched."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from conftest import testdata as real
+from conftest import testdata_rows as real_rows
+
+from reelbank.data import workers
+from reelbank.data.clips import clip_grid
+from reelbank.data.decode import DecodeError, decode, write_sample
+from reelbank.data.errors import InputError
+from reelbank.data.workers import DecodePool
+
+SPREAD = partial(clip_grid, steps=25)
+
+
+def kill_self(frames: int) -> np.ndarray:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return np.arange(frames)
+
+
+def sleep_forever(frames: int) -> np.ndarray:
+    time.sleep(1e6)
+    return np.arange(frames)
+
+
+def fail(frames: int) -> np.ndarray:
+    raise RuntimeError(f"no selection\nof {frames}")
+
+
+def outcomes(pool: DecodePool, tasks) -> tuple[dict, dict]:
+    """({key: VideoInfo or reason}, {key: {number: pixels}}); each key must end exactly once, with nothing after it."""
+    ends, pixels = {}, {}
+    for key, message in pool.run(tasks):
+        assert key not in ends
+        if message[0] in ("start", "restart"):
+            pixels[key] = {}
+        elif message[0] == "frames":
+            pixels[key].update(zip(message[1].tolist(), message[3], strict=True))
+        else:
+            assert message[0] in ("done", "failed")
+            ends[key] = message[1]
+    return ends, pixels
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def wait_until(condition, seconds: float = 30.0) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.05)
+    return condition()
+
+
+def test_every_odd_file_ends_as_it_should_and_none_ends_the_run():
+    rows = {row["file"]: row["frames_pyav"] for row in real_rows("odd.csv")}
+    with DecodePool(2) as pool:
+        ends, pixels = outcomes(pool, ((name, real("odd", name), SPREAD, "auto") for name in rows))
+        assert ends.keys() == rows.keys()
+        assert {name for name, end in ends.items() if isinstance(end, str)} == {n for n, frames in rows.items() if not frames}
+        for name, frames in rows.items():
+            if frames:
+                assert ends[name].frames == int(frames)
+                assert sorted(pixels[name]) == sorted(set(SPREAD(int(frames)).ravel().tolist()))
+        # what comes through the socket is what decode gives, a clip that is begun again included
+        clip = real("clips", "ucf101", "Basketball", "v_Basketball_g16_c03.avi")
+        ends, pixels = outcomes(pool, [("clip", clip, SPREAD, "auto")])
+        messages = list(decode(clip, SPREAD))
+        assert ends["clip"] == messages[-1][1]
+        own = {
+            n: p
+            for m in messages[[m[0] for m in messages].index("restart") :]
+            if m[0] == "frames"
+            for n, p in zip(m[1], m[3], strict=True)
+        }
+        assert pixels["clip"].keys() == own.keys()
+        assert all(np.array_equal(pixels["clip"][n], own[n]) for n in own)
+
+
+def test_deadly_videos_harm_only_themselves(tmp_path):
+    sample = write_sample(tmp_path / "sample.avi")
+    tasks = [
+        ("abort", real("odd", "avi_hugecount.avi"), SPREAD, "decord"),
+        ("killed", sample, kill_self, "auto"),
+        ("hung", sample, sleep_forever, "auto"),
+        ("raises", sample, fail, "auto"),
+        ("gone", tmp_path / "gone.avi", SPREAD, "auto"),
+        ("killed too", sample, kill_self, "auto"),
+    ]
+    good = [(f"good {i}", real("odd", "bframes.mp4"), SPREAD, "auto") for i in range(12)]
+    mixed = [task for pair in zip(good[::2], tasks, good[1::2], strict=True) for task in pair]
+    with DecodePool(2, timeout_seconds=4.0) as pool:
+        before = {worker.process.pid for worker in pool.workers}
+        ends, pixels = outcomes(pool, mixed)
+        assert all(ends[key].frames == 120 and len(pixels[key]) == 25 for key, *_ in good)
+        assert {key: ends[key] for key, *_ in tasks} == {
+            "abort": "decoder process died (SIGABRT)",
+            "killed": "decoder process died (SIGKILL: out of memory?)",
+            "hung": "decoder process hung: no sign of life for 4 s",
+            "raises": "RuntimeError: no selection of 8",
+            "gone": "cannot be read: No such file or directory",
+            "killed too": "decoder process died (SIGKILL: out of memory?)",
+        }
+        after = {worker.process.pid for worker in pool.workers}
+        assert len(after) == 2 and not any(alive(pid) for pid in before - after)
+    assert not any(alive(pid) for pid in after)
+
+
+def test_a_busy_but_silent_decode_is_not_hung(tmp_path):
+    """No frame is wanted for longer than the timeout, yet frames are being decoded."""
+    path = tmp_path / "long.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25, width=1280, height=720, pix_fmt="yuv420p")
+        packets = []
+        noise = np.random.default_rng(0)
+        for _ in range(8):
+            picture = noise.integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+            packets += stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+        packets += stream.encode()
+        for number in range(600):
+            packet = av.Packet(bytes(packets[number % len(packets)]))
+            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, stream.time_base
+            packet.is_keyframe = number % len(packets) == 0
+            container.mux(packet)
+    with DecodePool(1, timeout_seconds=2.5) as pool:
+        ends, _ = outcomes(pool, [("long", path, last, "auto")])
+    assert ends["long"].frames == 600
+
+
+def last(frames: int) -> np.ndarray:
+    return np.array([frames - 1])
+
+
+def test_when_even_a_good_video_fails_the_run_ends(tmp_path):
+    text = tmp_path / "text.avi"
+    text.write_text("no video")
+    with DecodePool(1) as pool:
+        ends, _ = outcomes(pool, [("text", text, SPREAD, "auto")])
+        assert ends == {"text": "not a video file (text or a playlist)"}
+        pool.sample.write_bytes(b"broken")
+        with pytest.raises(InputError, match="a video failed .*text.*, then a known-good one"):
+            outcomes(pool, [("text", text, SPREAD, "auto")])
+    with DecodePool(1) as pool:
+        pool.sample.write_bytes(b"broken")  # before the worker, which is starting, comes to it
+        with pytest.raises(InputError, match="even of a known-good video: .*DecodeError: not a video file"):
+            outcomes(pool, [("text", text, SPREAD, "auto")])
+
+
+def test_an_unknown_decoder_ends_the_run(tmp_path):
+    sample = write_sample(tmp_path / "sample.avi")
+    with DecodePool(1) as pool, pytest.raises(InputError, match="DECODER=ffmpeg"):
+        outcomes(pool, [("sample", sample, SPREAD, "ffmpeg")])
+    with pytest.raises(InputError, match="WORKERS=0"):
+        DecodePool(0)
+
+
+def test_tasks_are_taken_only_when_a_worker_is_free_and_memory_is_bounded(tmp_path):
+    path = tmp_path / "large.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25, width=1280, height=720, pix_fmt="yuv420p")
+        blank = av.VideoFrame.from_ndarray(np.zeros((720, 1280, 3), dtype=np.uint8), format="rgb24")
+        for _ in range(400):
+            container.mux(stream.encode(blank))
+        container.mux(stream.encode())
+    taken = []
+
+    def tasks():
+        for number in range(5):
+            taken.append(number)
+            yield number, path, np.arange, "auto"
+
+    with DecodePool(1) as pool:
+        run = pool.run(tasks())
+        messages = [next(run) for _ in range(5)]
+        assert taken == [0]
+        assert messages[0] == (0, ("start", 400))
+        frames = sum(len(message[1]) for _, message in messages[1:])
+        while frames < 400:
+            _, message = next(run)
+            frames += len(message[1])
+        status = Path(f"/proc/{pool.workers[0].process.pid}/status").read_text()
+        peak_kib = int(status.split("VmHWM:")[1].split()[0])
+        assert peak_kib < 400_000  # all frames would be 1,080,000
+        run.close()  # left before the end: the pool serves the next run all the same
+        sample = write_sample(tmp_path / "sample.avi")
+        ends, _ = outcomes(pool, [("sample", sample, SPREAD, "auto")])
+        assert ends["sample"].frames == 8
+
+
+def test_no_process_outlives_a_killed_parent(tmp_path):
+    """kill -9 of the parent while one worker decodes, one hangs and one is idle; the script has no __main__ guard."""
+    sample = write_sample(tmp_path / "sample.avi")
+    script = tmp_path / "parent.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_workers import *\n"
+        "pool = DecodePool(3)\n"
+        "print(*[w.process.pid for w in pool.workers], flush=True)\n"
+        f"tasks = [(1, {str(sample)!r}, sleep_forever, 'auto'), (2, {str(sample)!r}, SPREAD, 'auto')]\n"
+        "for key, message in pool.run(tasks): print(message[0], flush=True)\n"
+    )
+    with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        assert len(pids) == 3
+        while parent.stdout.readline() != "done\n":
+            pass
+        assert all(alive(pid) for pid in pids)
+        parent.kill()
+    assert wait_until(lambda: not any(alive(pid) for pid in pids))
+
+
+def test_ctrl_c_is_the_parents_alone(tmp_path):
+    sample = write_sample(tmp_path / "sample.avi")
+    with DecodePool(1) as pool:
+        list(pool.run([]))
+        pool.workers[0].process.send_signal(signal.SIGINT)
+        ends, _ = outcomes(pool, [("sample", sample, SPREAD, "auto")])
+        assert ends["sample"].frames == 8
+
+
+def test_a_worker_that_died_idle_costs_no_video(tmp_path):
+    sample = write_sample(tmp_path / "sample.avi")
+    with DecodePool(2) as pool:
+        list(pool.run([]))
+        for worker in pool.workers:
+            worker.process.kill()
+            worker.process.wait()
+        ends, _ = outcomes(pool, [(number, sample, SPREAD, "auto") for number in range(4)])
+    assert all(ends[number].frames == 8 for number in range(4))
+
+
+def test_a_sample_that_decodes_wrongly_is_noticed(tmp_path):
+    with pytest.raises(DecodeError):
+        workers._read_sample(real("odd", "two.mp4"), "auto")
