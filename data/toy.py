@@ -34,7 +34,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.videos import Dataset, DatasetOptions, Video
 
 VERSION = 3  # raise it when a drawn byte changes: folders drawn by another version are drawn anew
-COARSE = {
+COARSE: dict[str, tuple[str, ...]] = {
     "look": ("look_stripes", "look_checks"),
     "motion": ("motion_up", "motion_down"),
     "sound": ("sound_low", "sound_high"),

@@ -48,7 +48,7 @@ def test_ucf101_rule_equals_the_official_lists_for_all_videos() -> None:
     folder = testdata("splits", "ucf101")
     seen = 0
     for split in range(3):
-        counts = Counter()
+        counts: Counter[str] = Counter()
         for part in ("train", "test"):
             for line in (folder / f"{part}list0{split + 1}.txt").read_text().split("\n"):
                 if line.strip():

@@ -148,7 +148,7 @@ def test_relation_pair_shows_the_same_objects_otherwise_paired(monkeypatch: pyte
             drawn: list[tuple[int, int]] = []  # (first frame, kind)
             paint = toy._Stage.paint
 
-            def note(stage, distance_px, colour, when=slice(None), drawn=drawn, paint=paint):  # type: ignore[no-untyped-def]
+            def note(stage, distance_px, colour, when=slice(None), drawn=drawn, paint=paint):
                 kinds = [int(np.argmin([abs(colour / colour.sum() - k / k.sum()).sum() for _, k in toy._KINDS]))]
                 drawn.append((when.start, kinds[0]))
                 paint(stage, distance_px, colour, when)
