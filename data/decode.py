@@ -19,6 +19,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from reelbank.data.containers import declared_bytes
 from reelbank.data.errors import InputError
 
 DECODERS = ("auto", "pyav", "opencv", "decord")
@@ -95,7 +96,7 @@ def decode(
             alive()
             stamps.append(frame.pts)
             damaged += frame.is_corrupt
-            size = size if number else _displayed_size(frame)
+            size = size if number else to_rgb().shape[1::-1]
             if number < frames and wanted[number]:
                 picture = to_rgb()  # (H, W, 3)
                 if numbers and (len(numbers) == len(pixels) or pixels.shape[1:] != picture.shape):
@@ -126,7 +127,7 @@ def probe(path: str | Path) -> VideoInfo:
     with _open(Path(path)) as container:
         stream = _video_stream(container)
         fps = float(stream.average_rate or 0)
-        seconds = float(stream.duration * stream.time_base) if stream.duration else (container.duration or 0) / 1e6
+        seconds = stream.duration * float(stream.time_base or 0) if stream.duration else (container.duration or 0) / 1e6
         expected = round(seconds * fps)
         frames = stream.frames if 0 < stream.frames <= 2 * expected + 2 or not expected else expected
         audio = bool(container.streams.audio)
@@ -174,7 +175,7 @@ def _open(path: Path) -> av.container.InputContainer:
 
 
 def _why_not_opened(path: Path, start: bytes, error: Exception) -> str:
-    size, declared = path.stat().st_size, _declared_bytes(path)
+    size, declared = path.stat().st_size, declared_bytes(path)
     if declared > size:
         return f"truncated: {size} of {declared} bytes are there"
     if start[4:8] == b"ftyp":
@@ -188,38 +189,11 @@ def _why_not_opened(path: Path, start: bytes, error: Exception) -> str:
     return f"cannot be opened: {getattr(error, 'strerror', error)}"
 
 
-def _declared_bytes(path: Path) -> int:
-    """How long the file says it should be (AVI, MP4/MOV, Matroska/WebM), 0 when it does not say."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(4096)
-        if start[:4] == b"RIFF":
-            return struct.unpack("<I", start[4:8])[0] + 8
-        if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            end = 0
-            while end < size:  # box after box
-                file.seek(end)
-                box = file.read(16).ljust(16, b"\0")
-                length = struct.unpack(">I", box[:4])[0]
-                length = struct.unpack(">Q", box[8:])[0] if length == 1 else length
-                if length < 8:  # 0: to the end of the file
-                    return 0
-                end += length
-            return end
-        segment = start.find(b"\x18\x53\x80\x67")
-        if start[:4] == b"\x1a\x45\xdf\xa3" and 0 < segment < len(start) - 12:
-            first = start[segment + 4]
-            width = 9 - first.bit_length()  # leading zeros of the first byte count the bytes that follow
-            value = int.from_bytes(start[segment + 4 : segment + 4 + width]) & ((1 << 7 * width) - 1)
-            return 0 if value == (1 << 7 * width) - 1 else segment + 4 + width + value
-    return 0
-
-
 def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
     """FFmpeg's best video stream; an attached picture (cover art) only when nothing else is there."""
     moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
     best = container.streams.best("video")
-    if best is None or best.codec_context is None:
+    if not isinstance(best, av.VideoStream) or best.codec_context is None:
         if container.streams.video:
             raise DecodeError("its video codec is not known to this FFmpeg")
         raise DecodeError("no video track (audio only)" if container.streams.audio else "no video track")
@@ -259,16 +233,17 @@ def _scan(path: Path, alive: Callable[[], None]) -> _Scan:
                     order += [] if packet.dts is None else [packet.dts]
         except av.error.FFmpegError as error:
             raise DecodeError(f"damaged after {len(stamps)} packets: {error.strerror}") from None
-        size, declared = path.stat().st_size, _declared_bytes(path)
+        size, declared = path.stat().st_size, declared_bytes(path)
         if cut or (declared > size and not 0 < stream.frames <= len(stamps)):
             there = f"{size} of {declared} bytes are there" if declared > size else "its last packet is cut off"
             raise DecodeError(f"truncated: {there}")
         origin = (container.start_time or 0) / 1e6
-        seconds = _clock(stamps, order, float(stream.time_base), origin)
+        time_base = float(stream.time_base or 0)
+        seconds = _clock(stamps, order, time_base, origin)
         fps = float(stream.average_rate or 0)
         if not fps and seconds is not None and len(seconds) > 1:
             fps = float((len(seconds) - 1) / (seconds[-1] - seconds[0]))
-        return _Scan(len(stamps), seconds, fps, bool(container.streams.audio), float(stream.time_base), origin)
+        return _Scan(len(stamps), seconds, fps, bool(container.streams.audio), time_base, origin)
 
 
 def _clock(stamps: list[int | None], order: list[int], time_base: float, origin_seconds: float) -> np.ndarray | None:
@@ -288,23 +263,20 @@ def _info(scan: _Scan, seconds: np.ndarray, size: tuple[int, int], decoder: str,
 # ---- pictures
 
 
-def _display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """(a, b, c, d): a pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+_Matrix = tuple[int, int, int, int]  # (a, b, c, d): a pixel at (x, y) is shown at (a x + c y, b x + d y), up to a shift
+
+
+def _display_matrix(frame: av.VideoFrame) -> _Matrix:
+    data: Any = frame.side_data.get("DISPLAYMATRIX")
     if data is None:
         return 1, 0, 0, 1
     m = struct.unpack("=9i", bytes(data))
     return m[0], m[1], m[3], m[4]
 
 
-def _displayed_size(frame: av.VideoFrame) -> tuple[int, int]:
-    a, b, _, _ = _display_matrix(frame)
-    return (frame.height, frame.width) if abs(a) < abs(b) else (frame.width, frame.height)
-
-
-def _as_displayed(frame: av.VideoFrame, picture: np.ndarray) -> np.ndarray:
+def _as_displayed(matrix: _Matrix, picture: np.ndarray) -> np.ndarray:
     """(H, W, 3) as coded -> as displayed: quarter turns and mirrors; other angles go to the nearest quarter."""
-    a, b, c, d = _display_matrix(frame)
+    a, b, c, d = matrix
     if abs(a) < abs(b):
         picture, a, d = picture.transpose(1, 0, 2), c, b
     return picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
@@ -322,18 +294,22 @@ def _reader(decoder: str) -> Callable[[Path, int], Iterator[_Frame]]:
 
 def _read_pyav(path: Path, expected: int) -> Iterator[_Frame]:
     reformatter = VideoReformatter()  # keeps its tables from frame to frame; making them costs more than using them
+    rotation: int | None = None
+    matrix: _Matrix = (1, 0, 0, 1)
     done = 0
     with _open(path) as container:
         try:
             for frame in container.decode(_video_stream(container)):
-                yield frame, partial(_rgb, reformatter, frame)
+                if frame.rotation != rotation:  # side data makes a frame a reference cycle: look at it once, not at each
+                    rotation, matrix = frame.rotation, _display_matrix(frame)
+                yield frame, partial(_rgb, reformatter, matrix, frame)
                 done += 1
         except av.error.FFmpegError as error:
             raise DecodeError(f"damaged after {done} of {expected} frames: {error.strerror}") from None
 
 
-def _rgb(reformatter: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
-    return _as_displayed(frame, reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
+def _rgb(reformatter: VideoReformatter, matrix: _Matrix, frame: av.VideoFrame) -> np.ndarray:
+    return _as_displayed(matrix, reformatter.reformat(frame, format="rgb24", threads=1).to_ndarray())
 
 
 def _read_beside(name: str, path: Path, expected: int) -> Iterator[_Frame]:

@@ -213,7 +213,7 @@ def _send(connection: socket.socket, message: tuple[Any, ...]) -> None:
     head = json.dumps([kind, *rest]).encode()
     connection.sendall(struct.pack("=Q", len(head)) + head)
     for array in arrays:
-        connection.sendall(memoryview(array).cast("B"))
+        connection.sendall(array.data.cast("B"))
 
 
 def _receive(connection: socket.socket) -> tuple[Any, ...]:
@@ -222,7 +222,7 @@ def _receive(connection: socket.socket) -> tuple[Any, ...]:
         n, height, width, _ = rest[0]
         arrays = np.empty(n, np.int64), np.empty(n, np.float64), np.empty((n, height, width, 3), np.uint8)
         for array in arrays:
-            _read_into(connection, memoryview(array).cast("B"))
+            _read_into(connection, array.data.cast("B"))
         return kind, *arrays
     if kind == "done":
         return kind, decoding.VideoInfo(**rest[0])

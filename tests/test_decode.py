@@ -351,6 +351,13 @@ def test_probe_is_near_and_decodes_nothing():
         probe(real("odd", "empty.mp4"))
 
 
+def test_a_long_silence_is_told_from_a_hang():
+    """`alive` is called while packets are scanned and while frames that nobody wants are decoded."""
+    calls = []
+    list(decode(real("odd", "longgop.mp4"), lambda frames: np.zeros(0), alive=lambda: calls.append(1)))
+    assert len(calls) >= 1200
+
+
 def test_torch_is_not_imported():
     code = "import reelbank.data.workers, sys; assert not {'torch', 'cv2', 'decord'} & set(sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -120,31 +120,6 @@ def test_deadly_videos_harm_only_themselves(tmp_path):
     assert not any(alive(pid) for pid in after)
 
 
-def test_a_busy_but_silent_decode_is_not_hung(tmp_path):
-    """No frame is wanted for longer than the timeout, yet frames are being decoded."""
-    path = tmp_path / "long.avi"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=25, width=1280, height=720, pix_fmt="yuv420p")
-        packets = []
-        noise = np.random.default_rng(0)
-        for _ in range(8):
-            picture = noise.integers(0, 256, (720, 1280, 3), dtype=np.uint8)
-            packets += stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24"))
-        packets += stream.encode()
-        for number in range(600):
-            packet = av.Packet(bytes(packets[number % len(packets)]))
-            packet.stream, packet.pts, packet.dts, packet.time_base = stream, number, number, stream.time_base
-            packet.is_keyframe = number % len(packets) == 0
-            container.mux(packet)
-    with DecodePool(1, timeout_seconds=2.5) as pool:
-        ends, _ = outcomes(pool, [("long", path, last, "auto")])
-    assert ends["long"].frames == 600
-
-
-def last(frames: int) -> np.ndarray:
-    return np.array([frames - 1])
-
-
 def test_when_even_a_good_video_fails_the_run_ends(tmp_path):
     text = tmp_path / "text.avi"
     text.write_text("no video")
@@ -194,7 +169,7 @@ def test_tasks_are_taken_only_when_a_worker_is_free_and_memory_is_bounded(tmp_pa
             frames += len(message[1])
         status = Path(f"/proc/{pool.workers[0].process.pid}/status").read_text()
         peak_kib = int(status.split("VmHWM:")[1].split()[0])
-        assert peak_kib < 400_000  # all frames would be 1,080,000
+        assert peak_kib < 250_000  # all frames would be 1,080,000
         run.close()  # left before the end: the pool serves the next run all the same
         sample = write_sample(tmp_path / "sample.avi")
         ends, _ = outcomes(pool, [("sample", sample, SPREAD, "auto")])

@@ -1,0 +1,139 @@
+"""CPU time of each way to get 25 frames of a video, interleaved, single-threaded, with the wrong frames counted against PyAV.
+
+    python benchmarks/decoders.py CLIPS_FOLDER [rounds]
+
+CLIPS_FOLDER: any folder of videos (searched for .avi, .mp4, .mkv, .mpg). A long H.264 file is made by looping one of them.
+"""
+
+import itertools
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import av
+import cv2
+import decord
+import numpy as np
+
+from reelbank.data.clips import clip_grid
+from reelbank.data.decode import DecodeError, decode
+
+STEPS = 25
+Picked = dict[int, np.ndarray]
+
+
+def ours(decoder: str, path: Path) -> Picked:
+    picked: Picked = {}
+    for message in decode(path, partial(clip_grid, steps=STEPS), decoder):
+        if message[0] == "restart":
+            picked = {}
+        elif message[0] == "frames":
+            picked.update(zip(message[1].tolist(), message[3], strict=True))
+    return picked
+
+
+def bare_opencv(path: Path) -> Picked:
+    """Grab all, retrieve the wanted; believes the header's frame count."""
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    wanted = set(clip_grid(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), steps=STEPS).ravel().tolist())
+    picked = {}
+    for number in itertools.count():
+        if not capture.grab():
+            return picked
+        if number in wanted:
+            picked[number] = cv2.cvtColor(capture.retrieve()[1], cv2.COLOR_BGR2RGB)
+    raise AssertionError
+
+
+def bare_decord(path: Path) -> Picked:
+    """The usual way: get_batch of the wanted frames."""
+    video = decord.VideoReader(str(path), num_threads=1)
+    wanted = clip_grid(len(video), steps=STEPS).ravel()
+    return dict(zip(wanted.tolist(), video.get_batch(wanted).asnumpy(), strict=True))
+
+
+def pyav_seeking(path: Path) -> Picked:
+    """Seek before each wanted frame by its time stamp, decode on to it; numbers follow from the average rate."""
+    picked = {}
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        step = float(1 / stream.average_rate / stream.time_base)
+        for number in clip_grid(stream.frames, steps=STEPS).ravel().tolist():
+            target = round((stream.start_time or 0) + number * step)
+            container.seek(target, stream=stream, backward=True)
+            for frame in container.decode(stream):
+                if frame.pts >= target - step / 2:
+                    picked[number] = frame.to_ndarray(format="rgb24")
+                    break
+    return picked
+
+
+WAYS: dict[str, Callable[[Path], Picked]] = {
+    "auto (PyAV in sequence)": partial(ours, "auto"),
+    "DECODER=opencv": partial(ours, "opencv"),
+    "DECODER=decord": partial(ours, "decord"),
+    "OpenCV unchecked": bare_opencv,
+    "decord get_batch unchecked": bare_decord,
+    "PyAV seeking, unchecked": pyav_seeking,
+}
+
+
+def loop(source: Path, target: Path, frames: int, key_frame_every: int) -> None:
+    """A long H.264 file: `source` encoded again and again."""
+    with av.open(str(source)) as container:
+        pictures = [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
+    height, width = pictures[0].shape[0] * 2 // 3, pictures[0].shape[1]
+    with av.open(str(target), "w") as container:
+        options = {"preset": "veryfast", "g": str(key_frame_every), "keyint_min": str(key_frame_every)}
+        stream = container.add_stream("libx264", rate=25, width=width, height=height, pix_fmt="yuv420p", options=options)
+        for number in range(frames):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pictures[number % len(pictures)], format="yuv420p")))
+        container.mux(stream.encode())
+
+
+def measure(name: str, paths: list[Path], rounds: int) -> None:
+    print(f"\n{name}\n  {'CPU-ms a video':>14} {'refused':>8} {'wrong frames':>13}")
+    right = [ours("auto", path) for path in paths]
+    cost = {way: [np.inf] * len(paths) for way in WAYS}
+    wrong, refused = dict.fromkeys(WAYS, 0), dict.fromkeys(WAYS, 0)
+    for turn in range(rounds):
+        for (i, path), (way, run) in itertools.product(enumerate(paths), WAYS.items()):
+            begin = time.process_time()
+            try:
+                picked = run(path)
+            except (DecodeError, decord.DECORDError, av.FFmpegError, TypeError, ZeroDivisionError):
+                refused[way] += turn == 0
+                continue
+            cost[way][i] = min(cost[way][i], 1000 * (time.process_time() - begin))
+            if turn == 0:
+                both = [np.mean(np.abs(right[i][n].astype(int) - picked[n])) > 2 for n in right[i] if n in picked]
+                wrong[way] += sum(both) + sum(n not in picked for n in right[i])
+    for way in WAYS:
+        done = [c for c in cost[way] if np.isfinite(c)]
+        mean = f"{np.mean(done):.1f}" if done else "-"
+        print(f"  {mean:>14} {refused[way]:>8} {wrong[way]:>13}  {way}")
+
+
+def main() -> None:
+    """Print one table for each kind of file."""
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    decord.logging.set_level(decord.logging.QUIET)
+    cv2.setNumThreads(1)
+    folder, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3
+    found = sorted(path for path in folder.rglob("*") if path.suffix in (".avi", ".mp4", ".mkv", ".mpg"))
+    short = [path for path in found if path.suffix == ".avi"]
+    measure(f"{len(short[::8])} short AVI clips", short[::8], rounds)
+    with tempfile.TemporaryDirectory() as temporary:
+        for spacing in (25, 250):
+            path = Path(temporary) / f"long{spacing}.mp4"
+            loop(short[0], path, 7500, spacing)
+            measure(f"H.264, 7500 frames, a key frame every {spacing}", [path], 1)
+
+
+if __name__ == "__main__":
+    main()
