@@ -51,7 +51,7 @@ class TrainOptions:
     split: tuple[str, ...] = option(("1",), "splits to train on, one run each; 'all' for every split of the data set")
     seed: tuple[int, ...] = option((0,), "seeds of weights, order and dropout, one run each")
     classes: tuple[str, ...] = option((), "train on these classes alone; their order stays the data set's")
-    steps: int | None = option(None, "T, rows of each video taken by sigma(t); without it all rows the store has")
+    t: int | None = option(None, "T: rows of each video taken by sigma(t); without it all rows the store has")
     layers: int = option(2, "stacked recurrent layers")
     hidden: int = option(0, "units of a recurrent layer; 0: as many as features")
     residual: bool = option(True, "add a layer's input to its output (reslstm)")
@@ -59,7 +59,7 @@ class TrainOptions:
     znorm: bool = option(True, "bring every feature to mean 0 and deviation 1 on the training part")
     pca: int = option(0, "PCA to this many dimensions, fitted on the training part after znorm; 0: none")
     optimiser: str = option("rmsprop", "optimiser; sgd has Nesterov momentum 0.9", choices=tuple(OPTIMISERS))
-    lr: float = option(1e-3, "learning rate at the start")
+    lr: float = option(1e-4, "learning rate at the start")
     weight_decay: float = option(0.0, "L2 penalty on all weights")
     batch: int = option(32, "videos in a batch")
     epochs: int = option(30, "most epochs")
@@ -67,7 +67,7 @@ class TrainOptions:
         "constant", "learning rate over epochs; plateau: /10 after 5 epochs without a lower validation loss", SCHEDULES
     )
     lr_drops: tuple[int, ...] = option((), "schedule step: epochs after which the learning rate is divided by 10")
-    patience: int = option(8, "stop after this many epochs without a better validation accuracy; 0: never")
+    patience: int = option(5, "stop after this many epochs without a better validation accuracy; 0: never")
     validation: float = option(0.2, "share of the training part cut off for validation, by whole groups; 0: none")
     refit: bool = option(False, "then train anew on training and validation part, as many epochs as were best")
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
@@ -103,7 +103,8 @@ def train(options: TrainOptions) -> int:
 
 
 def plan_runs(store: Store, options: TrainOptions) -> list[Plan]:
-    """One plan for each split and seed."""
+    """One plan for each split and seed. Raises InputError for anything that makes one of them impossible."""
+    check_numbers(options)
     if not any(store.labels):
         raise InputError(
             f"{store.path}: the store has no labels; extract from a data set with class folders or a CSV of labels"
@@ -113,8 +114,6 @@ def plan_runs(store: Store, options: TrainOptions) -> list[Plan]:
     for name in names:
         if name not in splits:
             raise InputError(f"SPLIT={name}: {store.dataset['name']} has the splits {', '.join(splits)}")
-    if not options.seed or not names:
-        raise InputError("SPLIT and SEED need at least one value each")
     return [plan_run(store, options, split, seed) for split in names for seed in options.seed]
 
 
@@ -133,11 +132,15 @@ def plan_run(store: Store, options: TrainOptions, split: str, seed: int) -> Plan
     notes, held_out = [], set()
     if options.validation:
         labels, groups = ([videos[name][i] for name in of_part["train"]] for i in (0, 1))
-        held_out = cut_validation(of_part["train"], labels, groups, options.validation, 0)  # seed 0: seeds share one cut
+        held_out = cut_validation(
+            of_part["train"], labels, groups, options.validation, 0
+        )  # cut seed 0: all runs of a split share it
         if not held_out:
             notes.append(
                 f"split {split}: no class has two groups of videos, so there is no validation part; the last epoch is kept"
             )
+    if options.schedule == "plateau" and not held_out:
+        raise InputError("SCHEDULE=plateau needs a validation part; give VALIDATION or another schedule")
     ids = {
         "train": tuple(name for name in of_part["train"] if name not in held_out),
         "validation": tuple(name for name in of_part["train"] if name in held_out),
@@ -161,11 +164,11 @@ def plan_run(store: Store, options: TrainOptions, split: str, seed: int) -> Plan
         "classes": list(classes),
         "split": split,
         "seed": seed,
-        "steps": options.steps,
+        "steps": options.t,
         "normalise": {"order": "znorm, pca", "znorm": options.znorm, "pca": options.pca, "fitted_on": "train"},
         "head": options.head,
         "head_options": head_options(options),
-        "training": training_of(options, seed, bool(held_out)),
+        "training": training_of(options, seed),
         "validation": options.validation,
         "refit": options.refit and bool(held_out),
     }
@@ -201,17 +204,25 @@ def head_options(options: TrainOptions) -> dict[str, Any]:
     return chosen
 
 
-def training_of(options: TrainOptions, seed: int, validated: bool) -> dict[str, Any]:
-    """The training part of the recipe. Raises InputError for values that cannot be."""
-    for name in ("lr", "batch", "epochs"):
-        if getattr(options, name) <= 0:
-            raise InputError(f"{name.upper()}={getattr(options, name)}: must be above 0")
-    if seed < 0 or options.weight_decay < 0 or options.patience < 0 or not 0 <= options.validation < 1:
-        raise InputError("SEED, WEIGHT_DECAY and PATIENCE must be at least 0, VALIDATION at least 0 and below 1")
+def check_numbers(options: TrainOptions) -> None:
+    """Raises InputError for values that cannot be."""
+    for name in ("lr", "batch", "epochs", "workers", "t"):
+        value = getattr(options, name)
+        if value is not None and not value > 0:
+            raise InputError(f"{name.upper()}={value}: must be above 0")
+    for name in ("weight_decay", "patience", "pca"):
+        if not getattr(options, name) >= 0:
+            raise InputError(f"{name.upper()}={getattr(options, name)}: must be at least 0")
+    if not 0 <= options.validation < 1:
+        raise InputError(f"VALIDATION={options.validation}: must be at least 0 and below 1")
+    if not options.split or not options.seed or min(options.seed) < 0:
+        raise InputError("SPLIT and SEED need at least one value each, and seeds are at least 0")
     if bool(options.lr_drops) != (options.schedule == "step"):
         raise InputError("SCHEDULE=step and LR_DROPS (the epochs after which the rate falls) go together")
-    if options.schedule == "plateau" and not validated:
-        raise InputError("SCHEDULE=plateau needs a validation part; give VALIDATION or another schedule")
+
+
+def training_of(options: TrainOptions, seed: int) -> dict[str, Any]:
+    """The training part of the recipe."""
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(Training) if field.name != "seed"}
     return dataclasses.asdict(Training(seed=seed, **values)) | {"lr_drops": list(options.lr_drops)}
 
@@ -219,7 +230,7 @@ def training_of(options: TrainOptions, seed: int, validated: bool) -> dict[str, 
 def train_missing(plans: list[Plan], store: Store, options: TrainOptions) -> None:
     """Load the store once and train these runs, `workers` at a time."""
     ids = tuple(name for name, parts in zip(store.video_ids, store.parts, strict=True) if any(parts))
-    data = sequences(ids, *store.load(ids), steps=options.steps)
+    data = sequences(ids, *store.load(ids), steps=options.t)
     of_store = {"path": str(store.path), "identity": store.identity, "dataset": store.dataset, "recipe": store.recipe}
     of_store["videos"] = [
         {"id": name, "label": label, "group": group, "parts": list(parts), "source": source}

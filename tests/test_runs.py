@@ -1,0 +1,87 @@
+"""Run folders: found by hash or recipe, listed, removed; what was changed or damaged is refused."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_train import QUICK, trained
+
+from reelbank.data.errors import InputError
+from reelbank.heads.runs import Run, RunsOptions, find_runs, load_run, runs
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[Run]:
+    """meanpool on splits 1 and 2, gru on split 1."""
+    options = dataclasses.replace(QUICK, epochs=1)
+    return [*trained(tmp_path, options, split=("1", "2")), *trained(tmp_path, options, head="gru", layers=1, hidden=4)]
+
+
+def bank_of(made: list[Run]) -> Path:
+    return made[0].path.parent.parent
+
+
+def test_runs_are_found_by_recipe_hash_and_name(three: list[Run]) -> None:
+    bank = bank_of(three)
+    assert {run.path for run in find_runs(bank)} == {run.path for run in three}
+    assert [run.path for run in find_runs(bank, head="gru")] == [three[2].path]
+    assert [run.recipe["split"] for run in find_runs(bank, head="meanpool", split="2")] == ["2"]
+    wanted = [three[2].signature[:8], three[0].path.name]
+    assert [run.path for run in find_runs(bank, wanted)] == [three[2].path, three[0].path]
+    with pytest.raises(InputError, match="fits 2 finished runs"):
+        find_runs(bank, ["meanpool"])
+    with pytest.raises(InputError, match="fits no finished run"):
+        find_runs(bank, ["nothing"])
+    (three[2].path / "metrics.json").unlink()
+    assert not find_runs(bank, head="gru")
+    assert find_runs(bank / "empty") == []
+
+
+def test_the_table_lists_unfinished_ones_too(three: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
+    (three[2].path / "metrics.json").unlink()
+    capsys.readouterr()
+    assert runs(RunsOptions(bank=str(bank_of(three)))) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 4
+    of_run = {line.split()[0]: line.split() for line in lines[1:]}
+    assert of_run[three[2].path.name][-2:] == ["-", "no"]
+    assert of_run[three[0].path.name][-2:] == [f"{100 * three[0].metrics['test']['top1']:.2f}", "yes"]
+    assert runs(RunsOptions(bank=str(bank_of(three)), head="gru")) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_removing_takes_exactly_the_named(three: list[Run]) -> None:
+    bank = str(bank_of(three))
+    with pytest.raises(InputError, match="fits 2 runs"):
+        runs(RunsOptions(bank=bank, remove=("gru", "meanpool")))
+    assert all(run.path.exists() for run in three)  # nothing went before all were known
+    assert runs(RunsOptions(bank=bank, remove=(three[1].signature[:6],))) == 0
+    assert [run.path.exists() for run in three] == [True, False, True]
+
+
+def test_a_changed_recipe_is_refused(three: list[Run]) -> None:
+    path = three[0].path / "recipe.json"
+    document = json.loads(path.read_text())
+    document["recipe"]["seed"] = 7
+    path.write_text(json.dumps(document))
+    with pytest.raises(InputError, match="changed"):
+        load_run(three[0].path)
+    path.write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_run(three[0].path)
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused(three: list[Run]) -> None:
+    path = three[0].path / "checkpoint.safetensors"
+    tensors = load_file(path)
+    model, _ = load_run(three[0].path)
+    assert all(torch.equal(value, tensors[name]) for name, value in model.state_dict().items())
+    save_file(tensors | {"more": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="cannot be read"):
+        load_run(three[0].path)
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(InputError, match="cannot be read"):
+        load_run(three[0].path)
