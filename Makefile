@@ -1,26 +1,25 @@
-# Every variable given on make's command line, and those below when they stand in the environment, becomes an option of
-# the command: make train HEAD=gru SEED="0 1 2" runs reelbank train HEAD=gru SEED='0 1 2'. What a command does not know
-# it refuses by name.
+# make train HEAD=gru SEED="0 1 2" runs reelbank train HEAD=gru SEED='0 1 2' in an environment that it makes first.
 .DEFAULT_GOAL := help
 .PHONY: help setup demo extract train evaluate fuse report runs stores inspect verify remove import doctor test lint bench clean
 
-VARIABLES := DATASET ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS NODE CROPS T CLIP STRIDE HEAD LAYERS HIDDEN SPLIT SEED \
-	STORE DEVICE WORKERS DECODER PLAN BANK
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/made-from-pyproject
 
-# 'it''s' in single quotes, whatever it holds
+# What is given on make's command line goes to the command, which refuses what it does not know; of the environment,
+# where a ROOT or a T may stand for other reasons, only what is listed for the target.
+environment_extract := DATASET ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS NODE CROPS T CLIP STRIDE SEED DEVICE WORKERS BANK
+environment_train := DATASET STREAM EXTRACTOR STORE HEAD LAYERS HIDDEN SPLIT SEED CLASSES T DEVICE WORKERS BANK
 quote = '$(subst ','\'',$1)'
 given := $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name)))
-given += $(foreach name,$(VARIABLES),$(if $(filter environment,$(origin $(name))),$(name)))
 given := $(filter-out PYTHON MAKE% -%,$(given))
-options = $(foreach name,$(sort $(given)),$(name)=$(call quote,$($(name))))
+listed = $(foreach name,$(or $(environment_$@),BANK),$(if $(filter environment,$(origin $(name))),$(name)))
+options = $(foreach name,$(sort $(given) $(listed)),$(name)=$(call quote,$($(name))))
 
 help: ## this list
 	@echo "make TARGET [NAME=value ...]"
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile | expand -t 14
-	@echo "Options of a target: make extract HELP=1, or reelbank extract --help."
+	@echo "All options of a target: $(BIN)/reelbank extract --help"
 
 $(READY): pyproject.toml
 	rm -rf .venv

@@ -12,7 +12,7 @@ MAX_ASPECT = 32
 def resize(frames: torch.Tensor, size_px: int | tuple[int, int], interpolation: str) -> torch.Tensor:
     """(n, 3, H, W) uint8 -> (n, 3, H', W') uint8, antialiased; an int is the short side, a pair is (H', W').
 
-    torchvision's uint8 path stays within one grey level of PIL. Raises ValueError for a picture longer than MAX_ASPECT : 1.
+    torchvision's uint8 path is PIL's, but for a grey level here and there. Raises ValueError for a picture longer than MAX_ASPECT : 1.
     """
     height, width = frames.shape[-2:]
     if max(height, width) > MAX_ASPECT * min(height, width):
@@ -28,13 +28,13 @@ def take_crops(frames: torch.Tensor, crop_px: int | tuple[int, int], crops: int)
     mirrored picture (Res-LSTM paper, 3.3: "four corners and the center of each frame, along with their mirrors").
     """
     h, w = (crop_px, crop_px) if isinstance(crop_px, int) else crop_px
+    five = _five(frames, h, w)[:, 4:] if crops == 1 else _five(frames, h, w)
+    return five if crops < 10 else torch.cat([five, _five(frames.flip(-1), h, w)], 1)
+
+
+def _five(frames: torch.Tensor, h: int, w: int) -> torch.Tensor:
+    """(n, 3, H, W) -> (n, 5, 3, h, w): the corners and the centre."""
     height, width = frames.shape[-2:]
-    top, left = round((height - h) / 2), round((width - w) / 2)
-    centre = (top, left)
-    corners = [(0, 0), (0, width - w), (height - h, 0), (height - h, width - w)]
-    five = [centre] if crops == 1 else [*corners, centre]
-    cut = torch.stack([frames[..., y : y + h, x : x + w] for y, x in five], 1)  # (n, 1 or 5, 3, h, w)
-    if crops < 10:
-        return cut
-    # The mirrored picture's top left corner is the mirror image of the top right one.
-    return torch.cat([cut, cut[:, [1, 0, 3, 2, 4]].flip(-1)], 1)  # (n, 10, 3, h, w)
+    bottom, right = height - h, width - w
+    places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (round(bottom / 2), round(right / 2))]
+    return torch.stack([frames[..., y : y + h, x : x + w] for y, x in places], 1)

@@ -30,7 +30,7 @@ FEATURES_VERSION = 1
 # Where an option is left empty. The toy set needs no learned features, and is to run anywhere in minutes.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "": {"extractor": "torchvision:resnet50", "crops": 10, "t": 25},
-    "toy": {"extractor": "torchvision:resnet18", "weights": "random", "crops": 1, "t": 16},
+    "toy": {"extractor": "torchvision:resnet18", "weights": "random", "crops": 1, "t": 16, "resize": 112, "size": 112},
 }
 COMPILE_FROM_CROPS = 20_000  # compiling costs half a minute or more
 
@@ -53,7 +53,8 @@ class ExtractOptions:
     sampling: str = option("sigma", "how T clips are spread", ("sigma", "segments"))
     clip: int | None = option(None, "frames per clip (default: 1 for image networks, 16 for video networks)")
     stride: int | None = option(None, "frames between clip starts (default: 1, 8 for video networks)")
-    resize: int | None = option(None, "short side in pixels before the crops (default: as the weights were trained)")
+    resize: int | None = option(None, "short side in pixels before the crops (default: as the weights were trained; toy: 112)")
+    size: int | None = option(None, "side of the crops in pixels (default: as the weights were trained; toy: 112)")
     decoder: str = option("auto", "who decodes", ("auto", "pyav", "opencv", "decord"))
     precision: str = option("fp32", "arithmetic of the network", ("fp32", "fp16", "bf16"))
     compile: str = option("auto", "torch.compile, checked against eager: auto does for large jobs", ("auto", "1", "0"))
@@ -63,6 +64,7 @@ class ExtractOptions:
     seed: int = option(0, "of random weights, the toy set and the split of a folder")
     shard: str = option("", "i/n: take every n-th video from the i-th on (1/4 ... 4/4), one process each, one store")
     retry: bool = option(False, "try videos again that failed before")
+    part_seconds: float = option(30.0, "commit what is done at least this often: a kill loses no more")
     timeout: float = option(120.0, "seconds without a frame after which a video is given up")
     plan: bool = option(False, "print videos, time and disk, and stop")
     bank: str = option("bank", "folder that holds stores, runs and reports")
@@ -79,9 +81,7 @@ def extract(options: ExtractOptions) -> int:
     videos = chosen_videos(dataset, options)
     device = chosen_device(options.device)
     network = networks.build(options.extractor, options.node, options.weights, options.seed, options.pool)
-    if options.resize:
-        preprocessing = dataclasses.replace(network.preprocessing, resize_px=options.resize)
-        network = dataclasses.replace(network, preprocessing=preprocessing)
+    network = dataclasses.replace(network, preprocessing=chosen_sizes(options, network))
     sampling = chosen_sampling(options, network)
     recipes = [recipe(options, network, node, sampling) for node in network.nodes]
     paths = [store_path(options.bank, dataset.name, network.name, one) for one in recipes]
@@ -91,15 +91,14 @@ def extract(options: ExtractOptions) -> int:
         return plan(videos, paths, recipes, dataset, network, sampling, views, batch, device)
     about = {"name": dataset.name, "classes": list(dataset.classes), "splits": list(dataset.splits)}
     about["coarse"] = {name: list(members) for name, members in dataset.coarse.items()}
-    shard = options.shard.replace("/", "-of-")
-    writers = [StoreWriter(path, one, about, shard=shard) for path, one in zip(paths, recipes, strict=True)]
+    chosen = shard_slice(options.shard)
+    writers = [StoreWriter(path, one, about, part_seconds=options.part_seconds, shard=options.shard.replace("/", "of")) for path, one in zip(paths, recipes, strict=True)]
     try:
         for path in paths:
             print(f"store {path}")
-        todo = [video for video in videos if wanted(video, writers, options.retry)]
-        if shard:
-            todo = todo[shard_slice(options.shard)]
-        print(f"{len(videos)} videos, {len(videos) - len(todo)} there already, {len(todo)} to extract")
+        mine = videos[chosen]
+        todo = [video for video in mine if wanted(video, writers, options.retry)]
+        print(f"{len(mine)} videos, {len(mine) - len(todo)} there already, {len(todo)} to extract")
         if todo:
             network.module.to(device)
             expected_crops = len(videos) * (sampling.steps or 100) * views.crops
@@ -109,7 +108,7 @@ def extract(options: ExtractOptions) -> int:
             with DecodePool(min(workers, len(todo)), options.timeout) as pool:
                 _run(todo, dataset, pool, sampling, network, batches, options.decoder, writers)
         finished = [writer.finish([meta(video) for video in videos]) for writer in writers]
-        return _closing_words(videos, writers, paths, all(finished), bool(shard))
+        return _closing_words(videos, writers, paths, all(finished), bool(options.shard))
     except KeyboardInterrupt:
         for writer in writers:
             writer.flush()
@@ -123,8 +122,8 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
     """Fill the options that were left empty from DEFAULTS."""
     defaults = DEFAULTS.get(options.dataset, DEFAULTS[""])
     filled = {name: value for name, value in defaults.items() if getattr(options, name) in ("", None)}
-    if options.extractor and "weights" in filled and ".py:" in options.extractor:
-        del filled["weights"]  # a file of the user's brings its own
+    if options.extractor:  # another network than the default one brings its own weights and sizes
+        filled = {name: value for name, value in filled.items() if name not in ("weights", "resize", "size")}
     options = dataclasses.replace(options, **filled)
     if options.crops not in CROPS:
         raise InputError(f"CROPS={options.crops}: choose from {', '.join(map(str, CROPS))}")
@@ -142,6 +141,19 @@ def chosen_videos(dataset: Dataset, options: ExtractOptions) -> list[Video]:
     if not videos:
         raise InputError(f"ROOT={dataset.root}: no video of the classes {', '.join(options.classes)} is there")
     return videos
+
+
+def chosen_sizes(options: ExtractOptions, network: Network) -> networks.Preprocessing:
+    """The weights' own resize and crop, unless they are given."""
+    chosen = dataclasses.replace(
+        network.preprocessing,
+        resize_px=options.resize or network.preprocessing.resize_px,
+        crop_px=options.size or network.preprocessing.crop_px,
+    )
+    smallest, largest = np.min(chosen.resize_px), np.max(chosen.crop_px)
+    if smallest < largest:
+        raise InputError(f"RESIZE={smallest} is less than the crops' {largest} pixels; give a smaller SIZE as well")
+    return chosen
 
 
 def chosen_device(name: str) -> torch.device:
@@ -170,7 +182,9 @@ def chosen_sampling(options: ExtractOptions, network: Network) -> Sampling:
 
 
 def shard_slice(shard: str) -> slice:
-    """'2/4' -> every fourth from the second on."""
+    """'2/4' -> every fourth from the second on; '' -> all."""
+    if not shard:
+        return slice(None)
     number, _, count = shard.partition("/")
     if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
         raise InputError(f"SHARD={shard}: give i/n with 1 <= i <= n, for example 1/4")

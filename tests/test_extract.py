@@ -1,0 +1,345 @@
+"""Stage one as its users run it: real clips against a straightforward script, kills, changed options, bad input."""
+
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import testdata, testdata_rows
+from torchvision import models, transforms
+
+import reelbank
+from reelbank.data.clips import sigma
+from reelbank.data.store import Store
+
+TINY = """
+import time
+from torch import nn
+
+class Tiny(nn.Module):
+    mean = std = (0.5, 0.5, 0.5)
+    input_size = (3, 32, 32)
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 5, 4)
+
+    def forward(self, x):
+        time.sleep(PAUSE_SECONDS)
+        return self.conv(x).relu().mean((2, 3))
+
+def build():
+    return Tiny()
+"""
+
+
+def encode(path: Path, frames: int, seed: int) -> None:
+    """A small real video: moving noise, mpeg4 in avi."""
+    rng = np.random.default_rng(seed)
+    base = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", 25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(frames):
+            picture = av.VideoFrame.from_ndarray(np.roll(base, 2 * number, 1), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+@pytest.fixture
+def ours(tmp_path, monkeypatch):
+    """A folder of 24 small videos in two classes, a tiny network, and an empty bank as the working folder."""
+    monkeypatch.chdir(tmp_path)
+    for number in range(24):
+        encode(tmp_path / "videos" / ("left", "right")[number % 2] / f"clip_g{number // 2:02d}_c01.avi", 6 + number % 5, number)
+    (tmp_path / "tiny.py").write_text(TINY.replace("PAUSE_SECONDS", "0.0"))
+    (tmp_path / "slow.py").write_text(TINY.replace("PAUSE_SECONDS", "0.02"))
+    return tmp_path
+
+
+def run(*words: str) -> int:
+    return reelbank.main(list(words))
+
+
+BASIC = ("extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "CROPS=10", "T=3", "BATCH=20")
+
+
+def only_store(bank: Path = Path("bank")) -> Path:
+    (path,) = (bank / "stores").glob("*.h5")
+    return path
+
+
+def test_real_clips_equal_a_straightforward_script(tmp_path, monkeypatch):
+    """PyAV, torchvision transforms on PIL pictures, batch 1, fp32, T by sigma(t): ten real clips, to 1e-4; the store to fp16."""
+    monkeypatch.chdir(tmp_path)
+    clips = [row for row in testdata_rows("clips.csv") if row["file"].startswith("clips/ucf101")][::21][:10]
+    for row in clips:
+        target = tmp_path / "ucf" / row["class"] / Path(row["file"]).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(testdata(row["file"]))
+    code = run("extract", "DATASET=ucf101", "ROOT=ucf", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "SEED=4", "CROPS=1", "T=3")
+    assert code == 0
+
+    torch.manual_seed(4)
+    model = models.resnet18(weights=None).eval()
+    model.fc = torch.nn.Identity()
+    prepare = transforms.Compose(
+        [
+            transforms.Resize(256),
+            transforms.CenterCrop(224),
+            transforms.ToTensor(),
+            transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ]
+    )
+    with Store.open(only_store()) as store, torch.inference_mode():
+        assert len(store.video_ids) == 10
+        for row in clips:
+            frames = [frame.to_image() for frame in av.open(str(testdata(row["file"]))).decode(video=0)]
+            expected = np.stack([model(prepare(frames[t])[None])[0].numpy() for t in sigma(len(frames), 3)])
+            values, times_seconds = store.features(f"{row['class']}/{Path(row['file']).stem}")
+            assert np.abs(values - expected).max() <= 1e-4 * np.abs(expected).max() + 2**-11 * np.abs(expected).max()
+            assert np.linalg.norm(values - expected) <= 3e-4 * np.linalg.norm(expected)  # rounding to fp16 alone gives 2e-4
+            assert times_seconds == pytest.approx(sigma(len(frames), 3) / float(row["fps"]), abs=0.05)
+            assert len(frames) == int(row["frames"]) == store.sources[store.video_ids.index(f"{row['class']}/{Path(row['file']).stem}")]["frames"]
+
+
+def test_features_before_rounding_equal_the_script_to_1e_4():
+    """The same, on the float32 features of the loop itself: one clip, ten crops."""
+    from reelbank.data.workers import DecodePool
+    from reelbank.extract import networks
+    from reelbank.extract.loop import ClipBatches, Sampling, Views, extract_videos
+
+    path = testdata("clips", "ucf101", "Basketball", "v_Basketball_g01_c04.avi")
+    network = networks.build("torchvision:resnet18", weights="random", seed=4)
+    batches = ClipBatches(network.module, network, Views(10, False), 1, 20, torch.device("cpu"))
+    with torch.inference_mode(), DecodePool(1) as pool:
+        ((key, (values,), _, _),) = extract_videos([("a", path)], pool, Sampling(1, 1, 3, "sigma"), network, batches, "auto")
+    torch.manual_seed(4)
+    model = models.resnet18(weights=None).eval()
+    model.fc = torch.nn.Identity()
+    normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    frames = [frame.to_image() for frame in av.open(str(path)).decode(video=0)]
+    with torch.inference_mode():
+        for t, value in zip(sigma(len(frames), 3), values, strict=True):
+            crops = transforms.TenCrop(224)(transforms.Resize(256)(frames[t]))
+            expected = torch.stack([model(normalise(transforms.ToTensor()(crop))[None])[0] for crop in crops]).mean(0).numpy()
+            assert np.abs(value - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_twice_is_once_and_another_option_is_another_store(ours, capsys):
+    assert run(*BASIC) == 0
+    path = only_store()
+    before = path.stat()
+    assert run(*BASIC) == 0
+    assert "24 there already, 0 to extract" in capsys.readouterr().out
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert run(*BASIC[:-2], "T=4") == 0
+    assert len(list(Path("bank/stores").glob("*.h5"))) == 2
+    with Store.open(path) as store:
+        assert store.recipe["crops"] == 10 and store.recipe["steps"] == 3 and store.row_shape == (16,)
+        assert store.rows.tolist() == [3] * 24 and sorted(set(store.labels)) == ["left", "right"]
+
+
+def test_videos_that_arrive_later_join_and_changed_files_are_taken_again(ours, capsys):
+    assert run(*BASIC) == 0
+    encode(ours / "videos" / "left" / "clip_g90_c01.avi", 9, 90)
+    encode(ours / "videos" / "left" / "clip_g00_c01.avi", 12, 91)
+    with Store.open(only_store()) as store:
+        old = {video: store.features(video)[0] for video in store.video_ids}
+    capsys.readouterr()
+    assert run(*BASIC) == 0
+    assert "25 videos, 23 there already, 2 to extract" in capsys.readouterr().out
+    with Store.open(only_store()) as store:
+        assert len(store.video_ids) == 25 and store.finished
+        same = [np.array_equal(store.features(video)[0], values) for video, values in old.items()]
+        assert same.count(False) == 1
+
+
+def test_features_do_not_depend_on_the_batch(ours):
+    assert run(*BASIC) == 0
+    assert run(*BASIC[:-1], "BATCH=60", "BANK=other") == 0
+    with Store.open(only_store()) as one, Store.open(only_store(Path("other"))) as two:
+        for video in one.video_ids:
+            np.testing.assert_allclose(one.features(video)[0], two.features(video)[0], rtol=2e-3)
+
+
+def test_several_nodes_and_kept_maps(ours):
+    words = ["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "CLASSES=left"]
+    assert run(*words, "NODE=layer1 layer2", "CROPS=1", "T=2", "RESIZE=64", "SIZE=56") == 0
+    shapes = {}
+    for path in Path("bank/stores").glob("*.h5"):
+        with Store.open(path) as store:
+            shapes[store.recipe["node"]] = store.row_shape
+            assert len(store.video_ids) == 12
+    assert shapes == {"layer1": (64,), "layer2": (128,)}
+
+
+def test_video_network_takes_clips(ours):
+    words = ["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=torchvision:r3d_18", "WEIGHTS=random", "CROPS=1", "T=0"]
+    assert run(*words, "CLIP=4", "STRIDE=2", "CLASSES=left", "BATCH=4") == 0
+    with Store.open(only_store()) as store:
+        frames = [source["frames"] for source in store.sources]
+        assert store.rows.tolist() == [(count - 4) // 2 + 1 for count in frames]
+        assert store.row_shape == (512,)
+        values, times_seconds = store.features(store.video_ids[0])
+        assert times_seconds[0] == pytest.approx(1.5 / 25)  # the centre of frames 0..3
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "reelbank", *words]
+
+
+def test_killed_at_twenty_moments_it_goes_on_and_ends_equal(ours):
+    """kill -9 at random moments of one extraction: what was committed is not extracted again, and the end is the same."""
+    words = (*BASIC[:3], "EXTRACTOR=slow.py:build", *BASIC[4:], "PART_SECONDS=0.2")
+    assert run(*words, "BANK=undisturbed") == 0
+    rng = random.Random(0)
+    kills, committed = 0, set()
+    deadline = 200
+    for _ in range(deadline):
+        process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            if "to extract" in line:
+                break
+        assert said, "the command ended before it said what it would do"
+        assert f"{len(committed)} there already" in said[-1]
+        if kills < 20:
+            time.sleep(rng.uniform(0.0, 0.9))
+            process.kill()
+            kills += 1
+        process.stdout.read()
+        process.stdout.close()
+        code = process.wait()
+        folder = list(Path("bank/stores").glob("*"))
+        if any(path.suffix in (".h5", ".parts") for path in folder):
+            try:
+                with Store.open(next(path for path in folder)) as store:
+                    now = set(store.video_ids)
+            except reelbank.InputError:  # killed before the first part was committed
+                now = set()
+            assert now >= committed, "something committed is gone"
+            committed = now
+        if code == 0:
+            break
+    assert code == 0 and len(committed) == 24
+    assert kills == 20 or len(committed) == 24
+    with Store.open(only_store()) as store, Store.open(only_store(Path("undisturbed"))) as other:
+        assert store.finished and set(store.video_ids) == set(other.video_ids)
+        for video in store.video_ids:
+            for mine, theirs in zip(store.features(video), other.features(video), strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+    assert not list(Path("bank/stores").glob("*.parts"))
+
+
+def test_ctrl_c_keeps_what_is_done(ours):
+    words = (*BASIC[:3], "EXTRACTOR=slow.py:build", *BASIC[4:])
+    often = {**os.environ, "TQDM_MININTERVAL": "0"}
+    process = subprocess.Popen(command(*words), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=often)
+    said = ""
+    while not re.search(r"\b[1-9]\d*/24", said) and process.poll() is None:
+        said += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    said += process.communicate()[1]
+    if process.returncode:  # a fast machine may have finished
+        assert process.returncode == 130 and "the same command goes on" in said and "Traceback" not in said
+        with Store.open(next(Path("bank/stores").glob("*"))) as store:
+            assert store.video_ids and not store.finished
+    assert run(*words) == 0
+
+
+def test_bad_videos_are_recorded_and_harm_nothing(ours, capsys):
+    left = ours / "videos" / "left"
+    good = (left / "clip_g00_c01.avi").read_bytes()
+    (left / "cut_g90_c01.avi").write_bytes(good[:300])
+    (left / "empty_g91_c01.avi").write_bytes(b"")
+    (left / "text_g92_c01.avi").write_text("this is not a film\n" * 50)
+    shutil.copy(testdata("odd", "audio_only.mp4"), left / "sound_g93_c01.mp4")
+    assert run(*BASIC) == 1
+    said = capsys.readouterr()
+    with Store.open(only_store()) as store:
+        assert store.finished and len(store.video_ids) == 24
+        assert set(store.failures) == {"left/cut_g90_c01", "left/empty_g91_c01", "left/text_g92_c01", "left/sound_g93_c01"}
+        assert "empty" in store.failures["left/empty_g91_c01"]["reason"]
+        assert all(len(failure["reason"].splitlines()) == 1 for failure in store.failures.values())
+    assert "4 failed" in said.out and "left/text_g92_c01" in said.out
+    assert run(*BASIC) == 1  # still so, nothing is tried again
+    assert "28 there already, 0 to extract" in capsys.readouterr().out
+    shutil.copy(left / "clip_g02_c01.avi", left / "text_g92_c01.avi")  # mended by the user
+    assert run(*BASIC) == 1
+    assert "1 to extract" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["extract", "DATASET=folder", "ROOT=nowhere"], "nowhere"),
+        (["extract", "DATASET=ufc101", "ROOT=videos"], "ucf101"),
+        (["extract", "DATASET=folder", "ROOT=videos", "CROPES=10"], "did you mean CROPS?"),
+        (["extract", "DATASET=folder", "ROOT=videos", "CROPS=7"], "CROPS=7: choose from 1, 5, 10"),
+        (["extract", "DATASET=folder", "ROOT=videos", "T=some"], "not a number"),
+        (["extract", "DATASET=folder", "ROOT=videos", "CLASSES=up"], "no class up"),
+        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "WEIGHTS=gone.pt"], "gone.pt: there is no such file"),
+        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "DEVICE=cuda:99"], "no such GPU"),
+        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "DECODER=vlc"], "choose from auto"),
+        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "SHARD=5/4"], "SHARD=5/4"),
+        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "CLIP=16"], "single frames"),
+        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "RESIZE=30"], "smaller SIZE"),
+        (["extarct"], "no command 'extarct'"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(ours, capsys, words, says):
+    assert run(*words) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert len(said.splitlines()) == 1 and said.startswith("reelbank: error: ")
+    assert not Path("bank/stores").exists()
+
+
+def test_plan_writes_nothing(ours, capsys):
+    assert run(*BASIC, "PLAN=1") == 0
+    said = capsys.readouterr().out
+    assert "24 videos of folder, 24 to extract, 72 rows, 720 network inputs" in said and "MiB on disk" in said
+    assert not Path("bank").exists()
+
+
+def test_shards_fill_one_store(ours, capsys):
+    assert run(*BASIC, "SHARD=1/2") == 0
+    assert "other shards are to come" in capsys.readouterr().out
+    with Store.open(next(Path("bank/stores").glob("*"))) as store:
+        assert len(store.video_ids) == 12 and not store.finished
+    assert run(*BASIC, "SHARD=2/2") == 0
+    with Store.open(only_store()) as store:
+        assert store.finished and len(store.video_ids) == 24
+
+
+def test_unlabelled_folder(ours):
+    flat = ours / "flat"
+    flat.mkdir()
+    for path in (ours / "videos").rglob("*.avi"):
+        shutil.copy(path, flat / f"{path.parent.name}_{path.name}")
+    assert run("extract", "DATASET=folder", "ROOT=flat", *BASIC[3:]) == 0
+    with Store.open(only_store()) as store:
+        assert set(store.labels) == {""} and len(store.video_ids) == 24
+
+
+def test_works_from_a_folder_with_packages_of_the_same_names(ours):
+    for name in ("data", "extract", "heads", "fusion"):
+        (ours / name).mkdir()
+        (ours / name / "__init__.py").write_text("raise ImportError('the user\\'s own package was imported')")
+    for words in (["-c", "import reelbank; reelbank.load_dataset; reelbank.fuse; print('fine')"], ["-m", "reelbank", *BASIC]):
+        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
+        assert done.returncode == 0, done.stderr
+    script = Path(sys.executable).with_name("reelbank")
+    assert subprocess.run([script, "stores"], capture_output=True, text=True).returncode == 0

@@ -1,0 +1,285 @@
+"""Networks by name: what comes out, whose weights, what is refused and how; features of crops against the plain loop."""
+
+import http.server
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torchvision import models
+
+from reelbank.data.errors import InputError
+from reelbank.extract import networks
+from reelbank.extract.crops import take_crops
+from reelbank.extract.loop import ClipBatches, Views, _Video
+
+OWN = """
+import torch
+from torch import nn
+
+class Tiny(nn.Module):
+    mean = std = (0.5, 0.5, 0.5)
+    input_size = (3, 32, 32)
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, 8, 3, 2, bias=False), nn.BatchNorm2d(8)
+        self.bn.running_var.fill_(4.0)
+
+    def forward(self, x):
+        return self.bn(self.conv(x)).relu().mean((2, 3))
+
+def build():
+    return Tiny()
+
+def wrong():
+    return 7
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    return f"{path}:build"
+
+
+def pixels(*shape: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+
+
+def test_features_are_what_the_classifier_reads():
+    network = networks.build("torchvision:resnet18", weights="random", seed=3)
+    torch.manual_seed(3)
+    reference = models.resnet18(weights=None).eval()
+    x = pixels(2, 3, 224, 224)
+    read = []
+    reference.fc.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+    with torch.inference_mode():
+        mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        reference((x / 255 - mean) / std)
+        (found,) = network.module(x)
+    assert (found - read[0]).norm() < 1e-5 * read[0].norm()
+    assert network.weights == {"source": "random, seed 3", "sha256": networks.state_hash(without_fc(reference))}
+
+
+def without_fc(model: nn.Module) -> nn.Module:
+    model.fc = nn.Identity()
+    return model
+
+
+def test_several_nodes_come_from_one_pass():
+    network = networks.build("torchvision:resnet18", ("layer2", "layer3", "layer4"), "random", seed=1)
+    torch.manual_seed(1)
+    reference = models.resnet18(weights=None).eval()
+    maps = {}
+    for name in network.nodes:
+        getattr(reference, name).register_forward_hook(lambda m, i, out, name=name: maps.update({name: out}))
+    x = pixels(1, 3, 64, 64)
+    with torch.inference_mode():
+        found = network.module(x)
+        reference(network_input(x))
+    for name, feature in zip(network.nodes, found, strict=True):
+        pooled = maps[name].mean((2, 3))
+        assert feature.shape == pooled.shape
+        assert (feature - pooled).norm() < 1e-5 * pooled.norm()
+    kept = networks.build("torchvision:resnet18", ("layer3",), "random", seed=1, pool=False)
+    with torch.inference_mode():
+        (feature,) = kept.module(x)
+    assert feature.shape == (1, 256, 4, 4)
+
+
+def network_input(x: torch.Tensor) -> torch.Tensor:
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    return (x / 255 - mean) / std
+
+
+@pytest.mark.parametrize(
+    ("name", "features"),
+    [
+        ("torchvision:mobilenet_v3_small", 1024),
+        ("torchvision:squeezenet1_1", 512),
+        ("torchvision:vit_b_32", 768),
+        ("timm:resnet10t", 512),
+    ],
+)
+def test_image_models_of_all_families(name, features):
+    network = networks.build(name, weights="random")
+    crop = network.preprocessing.crop_px
+    with torch.inference_mode():
+        (found,) = network.module(pixels(2, 3, crop, crop))
+    assert found.shape == (2, features)
+    assert not network.is_video
+
+
+def test_video_model():
+    network = networks.build("torchvision:r2plus1d_18", weights="random")
+    assert network.is_video
+    assert network.preprocessing.resize_px == (128, 171) and network.preprocessing.crop_px == 112
+    with torch.inference_mode():
+        (found,) = network.module(pixels(1, 3, 8, 56, 56))
+    assert found.shape == (1, 512)
+
+
+def test_batch_norm_is_folded_and_features_stay(own):
+    network = networks.build(own)
+    assert not any("BatchNorm" in type(part).__name__ for part in network.module.modules())
+    torch.manual_seed(0)
+    reference: dict = {}
+    exec(OWN, reference)
+    model = reference["build"]().eval()
+    x = pixels(4, 3, 32, 32)
+    with torch.inference_mode():
+        expected = model((x / 255 - 0.5) / 0.5)
+        (found,) = network.module(x)
+    assert (found - expected).abs().max() < 1e-5
+    assert network.name == "own.build"
+
+
+@pytest.mark.parametrize("crops", [1, 5, 10])
+def test_mean_over_crops_on_the_device_is_the_plain_loop(own, crops):
+    """x_t = 1/10 sum_k A(k, t, :) (Res-LSTM paper, eq. 5), one crop at a time; clips of two videos share batches."""
+    network = networks.build(own)
+    frames = pixels(5, 3, 40, 50)
+    batches = ClipBatches(network.module, network, Views(crops, False), 1, 2 * crops, torch.device("cpu"))
+    videos = [_Video.start(np.arange(n)[:, None]) for n in (2, 3)]
+    with torch.inference_mode():
+        for video, row, frame in zip([videos[0]] * 2 + [videos[1]] * 3, [0, 1, 0, 1, 2], frames, strict=True):
+            batches.add(video, np.array([row]), take_crops(frame[None], 32, crops)[0])
+        batches.finish()
+        found = np.concatenate([video.values[0] for video in videos])
+        for frame, feature in zip(frames, found, strict=True):
+            one_by_one = [network.module(crop[None])[0][0] for crop in take_crops(frame[None], 32, crops)[0]]
+            assert np.abs(torch.stack(one_by_one).mean(0).numpy() - feature).max() < 1e-5
+    assert videos[0].missing == videos[1].missing == 0
+
+
+def test_kept_crops_are_the_single_ones(own):
+    network = networks.build(own)
+    batches = ClipBatches(network.module, network, Views(10, True), 1, 30, torch.device("cpu"))
+    video = _Video.start(np.zeros((4, 1), np.int64))  # one frame, four rows: K < T repeats it
+    crops = take_crops(pixels(1, 3, 40, 50), 32, 10)[0]
+    with torch.inference_mode():
+        batches.add(video, np.arange(4), crops)
+        batches.finish()
+        expected = network.module(crops)[0].numpy()
+    assert video.values[0].shape == (4, 10, 8)
+    assert np.abs(video.values[0] - expected).max() < 1e-6
+
+
+def test_random_weights_follow_the_seed():
+    hashes = [networks.build("torchvision:resnet18", weights="random", seed=seed).weights["sha256"] for seed in (0, 0, 1)]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize("ending", [".pt", ".safetensors"])
+def test_weights_from_a_path(tmp_path, ending):
+    torch.manual_seed(9)
+    model = models.resnet18(weights=None, num_classes=7)
+    path = tmp_path / f"mine{ending}"
+    if ending == ".pt":
+        torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, path)
+    else:
+        save_file(model.state_dict(), path)
+    network = networks.build("torchvision:resnet18", weights=str(path))
+    assert network.weights == {"source": f"file mine{ending}", "sha256": networks.state_hash(without_fc(model))}
+
+
+class Payload:
+    def __reduce__(self):
+        return (exec, ("raise SystemExit('code from a weights file ran')",))
+
+
+def test_hostile_and_wrong_weights_are_refused(tmp_path, own):
+    hostile = tmp_path / "hostile.pt"
+    hostile.write_bytes(pickle.dumps({"a": Payload()}))
+    torch.save({"a": Payload()}, tmp_path / "hostile2.pt")
+    torch.save(models.resnet18(weights=None).state_dict(), tmp_path / "other.pt")
+    (tmp_path / "text.pt").write_text("no weights at all")
+    for name, reason in [
+        ("hostile.pt", "not a readable state dict"),
+        ("hostile2.pt", "not a readable state dict"),
+        ("text.pt", "not a readable state dict"),
+        ("absent.pt", "no such file"),
+        ("other.pt", "does not fit"),
+    ]:
+        with pytest.raises(InputError, match=reason) as caught:
+            networks.build(own, weights=str(tmp_path / name))
+        assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes", "weights", "says"),
+    [
+        ("torchvision:resnet5", (), "random", "did you mean resnet50"),
+        ("timm:resnet5x", (), "random", "timm has no such model"),
+        ("resnet50", (), "random", "torchvision:<model>"),
+        ("nowhere.py:build", (), "own", "no file nowhere.py"),
+        ("torchvision:resnet18", ("layer9",), "random", "no such node; the outermost are"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(name, nodes, weights, says):
+    with pytest.raises(InputError, match=says):
+        networks.build(name, nodes, weights)
+
+
+def test_own_file_mistakes(own):
+    with pytest.raises(InputError, match="no function nothing"):
+        networks.build(own.replace(":build", ":nothing"))
+    with pytest.raises(InputError, match="returned int"):
+        networks.build(own.replace(":build", ":wrong"))
+
+
+@pytest.fixture
+def served(tmp_path, monkeypatch):
+    """A loopback server with a checkpoint under torchvision's file name, and an empty weights cache."""
+    torch.manual_seed(5)
+    model = models.resnet18(weights=None)
+    torch.save(model.state_dict(), tmp_path / "resnet18-feedbeef.pth")
+    handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *words: None})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: handler(*a, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    yield model, tmp_path, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_pretrained_weights_come_through_torchvisions_loader(served, monkeypatch):
+    model, folder, address = served
+    import hashlib
+
+    start = hashlib.sha256((folder / "resnet18-feedbeef.pth").read_bytes()).hexdigest()[:8]
+    (folder / "resnet18-feedbeef.pth").rename(folder / f"resnet18-{start}.pth")
+    choice = models.ResNet18_Weights.DEFAULT
+    monkeypatch.setattr(choice, "_value_", type(choice.value)(f"{address}/resnet18-{start}.pth", choice.transforms, choice.meta))
+    network = networks.build("torchvision:resnet18", weights="pretrained")
+    assert network.weights["sha256"] == networks.state_hash(without_fc(model))
+    assert network.weights["source"].startswith("pretrained ResNet18_Weights")
+    assert (folder / "cache" / "hub" / "checkpoints" / f"resnet18-{start}.pth").is_file()
+    # with the server's file gone, the filled cache serves
+    (folder / f"resnet18-{start}.pth").unlink()
+    assert networks.build("torchvision:resnet18").weights == network.weights
+
+
+def test_pretrained_weights_that_cannot_be_fetched_say_what_to_do(served, monkeypatch):
+    _, folder, address = served
+    choice = models.ResNet18_Weights.DEFAULT
+    for url in (f"{address}/absent-00000000.pth", f"{address}/resnet18-feedbeef.pth"):  # not there; not the hash in its name
+        monkeypatch.setattr(choice, "_value_", type(choice.value)(url, choice.transforms, choice.meta))
+        with pytest.raises(InputError, match="WEIGHTS=random") as caught:
+            networks.build("torchvision:resnet18")
+        assert str(folder / "cache") in str(caught.value) and url in str(caught.value)
+
+
+def test_a_hostile_file_in_the_weights_cache_does_not_run(served, monkeypatch):
+    _, folder, address = served
+    cache = folder / "cache" / "hub" / "checkpoints"
+    cache.mkdir(parents=True)
+    torch.save({"a": Payload()}, cache / "resnet18-feedbeef.pth")
+    choice = models.ResNet18_Weights.DEFAULT
+    monkeypatch.setattr(choice, "_value_", type(choice.value)(f"{address}/resnet18-feedbeef.pth", choice.transforms, choice.meta))
+    with pytest.raises(InputError, match="could not be loaded"):
+        networks.build("torchvision:resnet18")
