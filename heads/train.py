@@ -62,14 +62,14 @@ class TrainOptions:
     lr: float = option(1e-4, "learning rate at the start")
     weight_decay: float = option(0.0, "L2 penalty on all weights")
     batch: int = option(32, "videos in a batch")
-    epochs: int = option(30, "most epochs")
+    epochs: int = option(60, "most epochs")
     schedule: str = option(
         "constant", "learning rate over epochs; plateau: /10 after 5 epochs without a lower validation loss", SCHEDULES
     )
     lr_drops: tuple[int, ...] = option((), "schedule step: epochs after which the learning rate is divided by 10")
     patience: int = option(5, "stop after this many epochs without a better validation accuracy; 0: never")
     validation: float = option(0.2, "share of the training part cut off for validation, by whole groups; 0: none")
-    refit: bool = option(False, "then train anew on training and validation part, as many epochs as were best")
+    refit: bool = option(True, "then train anew on training and validation part together, as many epochs as were best")
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
     workers: int = option(1, "runs trained at the same time")
 
@@ -132,9 +132,8 @@ def plan_run(store: Store, options: TrainOptions, split: str, seed: int) -> Plan
     notes, held_out = [], set()
     if options.validation:
         labels, groups = ([videos[name][i] for name in of_part["train"]] for i in (0, 1))
-        held_out = cut_validation(
-            of_part["train"], labels, groups, options.validation, 0
-        )  # cut seed 0: all runs of a split share it
+        # always seed 0: the runs of a split share one validation part, so their validation figures and scores compare
+        held_out = cut_validation(of_part["train"], labels, groups, options.validation, 0)
         if not held_out:
             notes.append(
                 f"split {split}: no class has two groups of videos, so there is no validation part; the last epoch is kept"
