@@ -250,7 +250,7 @@ def serve(words: list[str]) -> None:
     """Main program of a worker: decode what comes down the socket until it closes. Only `DecodePool` calls this."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = socket.socket(fileno=int(words[0]))
-    threading.Thread(target=_end_with, args=(int(words[1]),), daemon=True).start()
+    threading.Thread(target=_end_with, args=(int(words[1]), Path(words[2]).parent), daemon=True).start()
     sample, chunk_frames = Path(words[2]), int(words[3])
     heard = time.monotonic()
 
@@ -264,10 +264,17 @@ def serve(words: list[str]) -> None:
     with suppress(EOFError, ConnectionError):  # the parent is done
         _send(connection, ("ready",))
         while True:
-            path, select, decoder = pickle.loads(_read(connection, struct.unpack("=Q", _read(connection, 8))[0]))  # noqa: S301
+            order = _read(connection, struct.unpack("=Q", _read(connection, 8))[0])
+            try:
+                path, select, decoder = pickle.loads(order)  # noqa: S301  from our own parent
+            except (AttributeError, ImportError) as error:
+                reason = f"the frame selection cannot be loaded in a decode process ({error}); define it in a module"
+                _send(connection, ("broken", reason))
+                continue
             for message in _messages(path, select, decoder, chunk_frames, alive, sample):
                 _send(connection, message)
                 heard = time.monotonic()
+    shutil.rmtree(sample.parent, ignore_errors=True)
 
 
 def _messages(
@@ -302,8 +309,9 @@ def _read_sample(sample: Path, decoder: str) -> None:
         raise decoding.DecodeError(f"{messages[-1][1].frames} of {decoding.SAMPLE_FRAMES} frames")
 
 
-def _end_with(parent: int) -> None:
-    """End this process when its parent is gone, also by kill -9 in the middle of a long video."""
+def _end_with(parent: int, folder: Path) -> None:
+    """End this process, and tidy up, when its parent is gone, also by kill -9 in the middle of a long video."""
     while os.getppid() == parent:
         time.sleep(0.5)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)

@@ -184,19 +184,36 @@ def test_no_process_outlives_a_killed_parent(tmp_path):
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from test_workers import *\n"
         "pool = DecodePool(3)\n"
-        "print(*[w.process.pid for w in pool.workers], flush=True)\n"
+        "print(pool.folder, *[w.process.pid for w in pool.workers], flush=True)\n"
         f"tasks = [(1, {str(sample)!r}, sleep_forever, 'auto'), (2, {str(sample)!r}, SPREAD, 'auto')]\n"
         "for key, message in pool.run(tasks): print(message[0], flush=True)\n"
     )
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
-        pids = [int(word) for word in parent.stdout.readline().split()]
-        assert len(pids) == 3
-        while parent.stdout.readline() != "done\n":
-            pass
+        folder, *words = parent.stdout.readline().split()
+        pids = [int(word) for word in words]
+        assert len(pids) == 3 and Path(folder).exists()
+        said = sorted(parent.stdout.readline() for _ in range(4))
+        assert said == ["done\n", "frames\n", "start\n", "start\n"]  # one is idle, one is done, one hangs
         assert all(alive(pid) for pid in pids)
         parent.kill()
     assert wait_until(lambda: not any(alive(pid) for pid in pids))
+    assert not Path(folder).exists()
+
+
+def test_a_selection_that_cannot_be_loaded_ends_the_run(tmp_path):
+    """As when it is written in a notebook or in the script itself: it is no video's fault."""
+    sample = write_sample(tmp_path / "sample.avi")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from reelbank.data.workers import DecodePool\n"
+        "def mine(frames): return range(frames)\n"
+        "with DecodePool(1) as pool:\n"
+        f"    try: list(pool.run([(1, {str(sample)!r}, mine, 'auto')]))\n"
+        "    except Exception as error: print(type(error).__name__, error)\n"
+    )
+    said = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False).stdout
+    assert said.startswith("InputError the frame selection cannot be loaded in a decode process")
 
 
 def test_ctrl_c_is_the_parents_alone(tmp_path):
