@@ -78,12 +78,12 @@ class Group:
 
 
 def select(selection: Selection, part: str) -> tuple[list[Entry], list[str]]:
-    """The scores of `part` of everything selected, and a line on each run that is left out, and why.
+    """The scores of `part` of everything selected, and lines on the runs that are left out, and why.
 
     Raises InputError when nothing is left, a named run does not exist or has no such part.
     """
     wanted = {key: str(value) for key in FACTS if (value := getattr(selection, key, None)) not in (None, "")}
-    entries, notes = [], []
+    entries, without = [], []
     for found in _named(selection) if selection.runs else find_runs(selection.bank):
         recipe = found.recipe
         facts = {key: str(recipe.get(key, "")) for key in wanted}
@@ -95,7 +95,7 @@ def select(selection: Selection, part: str) -> tuple[list[Entry], list[str]]:
         elif selection.runs or (found.path / f"scores-{part}.npz").exists():
             entries.append(Entry(found.path.name, found.path, recipe, found.metrics, found.scores(part)))
         else:
-            notes.append(f"{found.path.name} has no scores of part '{part}' and is left out")
+            without.append(found.path.name)
     for entry in entries:
         if (said := entry.scores.about.get("part", part)) != part:
             raise InputError(f"{entry.path}: scores of part '{said}', not of part '{part}'")
@@ -104,8 +104,10 @@ def select(selection: Selection, part: str) -> tuple[list[Entry], list[str]]:
         raise InputError(
             f"no finished run{' for ' + what if what else ''} in {Path(selection.bank, 'runs')}; see 'reelbank runs'"
         )
-    kept, left = newest(entries)
-    return kept, notes + left
+    kept, notes = newest(entries)
+    if without:
+        notes.append(f"left out, having no scores of part '{part}': {', '.join(without)}")
+    return kept, notes
 
 
 def _named(selection: Selection) -> list[Entry | Run]:
@@ -185,10 +187,9 @@ def title(recipe: Mapping[str, Any]) -> str:
     """What the model is, for people: the head's name, or how a fusion joins its members."""
     if recipe.get("head") != "fused":
         return str(recipe.get("head", ""))
-    weights = recipe["weights"]
-    return f"{recipe['how']} of {len(weights)}" + (
-        "" if len(set(weights)) == 1 else f" ({', '.join(f'{w:g}' for w in weights)})"
-    )
+    weights, names = recipe["weights"], [title(member) for member in recipe["members"]]
+    members = ", ".join(names) if len(set(names)) > 1 else f"{len(names)} {names[0]}"
+    return f"{recipe['how']} of {members}" + (f" ({' '.join(f'{w:g}' for w in weights)})" if len(set(weights)) > 1 else "")
 
 
 def features(recipe: Mapping[str, Any]) -> str:

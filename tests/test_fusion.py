@@ -225,7 +225,7 @@ def test_selection_says_what_it_did_not_find(tmp_path: Path, capsys: pytest.Capt
     (folder / "scores-validation.npz").unlink()
     other = made_run(tmp_path, "lstm")
     evaluate(EvaluateOptions(bank=str(tmp_path), part="validation"))
-    assert f"note: {folder.name} has no scores of part 'validation'" in capsys.readouterr().out
+    assert f"note: left out, having no scores of part 'validation': {folder.name}\n" in capsys.readouterr().out
     with pytest.raises(InputError, match="no scores of part 'validation'"):
         evaluate(EvaluateOptions(bank=str(tmp_path), part="validation", runs=(folder.name, other.name)))
     (folder / "metrics.json").unlink()
