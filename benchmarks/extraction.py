@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torchvision import models, transforms
 
-from reelbank.data.clips import sigma
+from reelbank.data.clips import Sampling, sigma
 from reelbank.data.store import StoreWriter
 from reelbank.data.workers import DecodePool
 from reelbank.extract import networks
-from reelbank.extract.loop import ClipBatches, Sampling, Views, extract_videos
+from reelbank.extract.loop import ClipBatches, Views, extract_videos
 from reelbank.extract.run import ExtractOptions, Forward
 
 STEPS, CROPS, BATCH = 25, 10, 30
@@ -67,7 +67,8 @@ def script(paths: list[Path], model: torch.nn.Module) -> None:
             with av.open(str(path)) as container:
                 frames = [frame.to_image() for frame in container.decode(video=0)]
             features = [model(prepare(frames[t])).mean(0) for t in sigma(len(frames), STEPS)]
-            np.save(tempfile.TemporaryFile(), torch.stack(features).numpy())
+            with tempfile.TemporaryFile() as file:
+                np.save(file, torch.stack(features).numpy())
 
 
 def main() -> None:
@@ -98,7 +99,8 @@ def main() -> None:
         print(f"{name:<7}{statistics.median(values) / videos:7.2f} s a video (median of {rounds} rounds of {videos} videos)")
     for name, asked in (("bare", 0.95), ("script", 1.2)):
         ratios = [b / a for a, b in zip(seconds["ours"], seconds[name], strict=True)]
-        print(f"{name} / ours: {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}); asked: at least {asked}")
+        spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+        print(f"{name} / ours: {statistics.median(ratios):.3f} ({spread}); asked: at least {asked}")
 
 
 if __name__ == "__main__":

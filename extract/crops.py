@@ -12,7 +12,8 @@ MAX_ASPECT = 32
 def resize(frames: torch.Tensor, size_px: int | tuple[int, int], interpolation: str) -> torch.Tensor:
     """(n, 3, H, W) uint8 -> (n, 3, H', W') uint8, antialiased; an int is the short side, a pair is (H', W').
 
-    torchvision's uint8 path is PIL's, but for a grey level here and there. Raises ValueError for a picture longer than MAX_ASPECT : 1.
+    torchvision's uint8 path is PIL's, but for a grey level here and there. Raises ValueError for a picture more than
+    MAX_ASPECT times as long as wide.
     """
     height, width = frames.shape[-2:]
     if max(height, width) > MAX_ASPECT * min(height, width):

@@ -27,7 +27,8 @@ class DoctorOptions:
 
 def doctor(options: DoctorOptions) -> int:
     """Print one line for each thing that matters. Returns 1 when the default decoder does not work."""
-    print(f"reelbank {reelbank.__version__}, Python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores")
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    print(f"reelbank {reelbank.__version__}, {versions}, {os.cpu_count()} cores")
     broken = False
     for decoder, module in DECODERS.items():
         try:

@@ -14,24 +14,11 @@ import numpy as np
 import torch
 
 from reelbank.data import clips
+from reelbank.data.clips import Sampling
 from reelbank.data.decode import VideoInfo
 from reelbank.data.workers import DecodePool
 from reelbank.extract.crops import resize, take_crops
 from reelbank.extract.networks import Network
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Which clips of a video become rows (data/clips.py)."""
-
-    clip_frames: int
-    stride_frames: int
-    steps: int | None  # T; None takes every clip
-    sampling: str
-
-    def __call__(self, frames: int) -> np.ndarray:
-        """Frame numbers of the clips, (K, s): also the selection that decode workers are sent."""
-        return clips.clip_grid(frames, self.clip_frames, self.stride_frames, self.steps, self.sampling)
 
 
 @dataclass(frozen=True)

@@ -91,11 +91,12 @@ def build(name: str, nodes: tuple[str, ...] = (), weights: str = "", seed: int =
         weights = weights or "own"
         short_name, model, preprocessing, is_video = _from_file(name, seed)
         if weights == "pretrained":
-            raise InputError(f"WEIGHTS=pretrained: {name} is a file of yours; its builder loads its weights (WEIGHTS=own), or give a path")
+            raise InputError(f"WEIGHTS=pretrained: {name} loads its own weights (WEIGHTS=own), or give a state dict's path")
         source = {"own": "the builder's own", "random": f"random, seed {seed}"}.get(weights, "")
     else:
         raise InputError(
-            f"EXTRACTOR={name}: give torchvision:<model>, timm:<model> or path/to/file.py:<function>, for example torchvision:resnet50"
+            f"EXTRACTOR={name}: give torchvision:<model>, timm:<model> or path/to/file.py:<function>, "
+            "for example torchvision:resnet50"
         )
     if weights not in ("pretrained", "random", "own"):
         _load_file(model, Path(weights), name)
@@ -127,7 +128,7 @@ def _torchvision(name: str, weights: str, seed: int) -> tuple[nn.Module, Preproc
     from torchvision.transforms._presets import ImageClassification, VideoClassification
 
     try:
-        choice = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]
+        choice = models.get_model_weights(name).DEFAULT
     except ValueError:
         near = _nearest(name, models.list_models())
         raise InputError(f"EXTRACTOR=torchvision:{name}: torchvision has no such model{near}") from None
@@ -138,7 +139,7 @@ def _torchvision(name: str, weights: str, seed: int) -> tuple[nn.Module, Preproc
     if weights == "pretrained":
         cache = Path(torch.hub.get_dir()) / "checkpoints" / choice.url.rsplit("/", 1)[-1]
         with _fetching(name, choice.url, f"put the file at {cache}"):
-            # First through the safe loader: the model builder below reads the same file with torch.hub's default, which runs code.
+            # First through the safe loader: the builder below reads the same file with torch.hub's default, which runs code.
             choice.get_state_dict(progress=True, check_hash=True, weights_only=True)
             model = models.get_model(name, weights=choice)
         source = f"pretrained {choice}"
@@ -176,8 +177,8 @@ def _timm(name: str, weights: str, seed: int) -> tuple[nn.Module, Preprocessing,
         std=tuple(config["std"]),
         interpolation=config["interpolation"],
     )
-    tag = model.pretrained_cfg.get("tag") or "default"
-    source = f"pretrained timm {name} {tag}" if weights == "pretrained" else f"random, seed {seed}"
+    cfg: Any = model.pretrained_cfg
+    source = f"pretrained timm {name} {cfg.get('tag') or 'default'}" if weights == "pretrained" else f"random, seed {seed}"
     return model, preprocessing, False, source
 
 
@@ -308,7 +309,8 @@ def _fold_batch_norm(model: nn.Module) -> nn.Module:
     try:
         model = fuse(model)
     except Exception as error:  # noqa: BLE001 - torch.fx raises many kinds for a model that it cannot follow
-        warnings.warn(f"batch norm is not folded (features are the same, only slower): {str(error).splitlines()[0]}", stacklevel=2)
+        reason = str(error).splitlines()[0]
+        warnings.warn(f"batch norm is not folded (features are the same, only slower): {reason}", stacklevel=2)
     for parameter in model.parameters():
         if parameter.ndim in (4, 5):
             layout = torch.channels_last if parameter.ndim == 4 else torch.channels_last_3d

@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from reelbank.data.clips import Sampling
 from reelbank.data.datasets import Dataset, Video, load_dataset
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import option
@@ -21,7 +22,7 @@ from reelbank.data.store import StoreWriter, identity
 from reelbank.data.workers import DecodePool
 from reelbank.extract import networks
 from reelbank.extract.crops import CROPS
-from reelbank.extract.loop import ClipBatches, Sampling, Views, extract_videos
+from reelbank.extract.loop import ClipBatches, Views, extract_videos
 from reelbank.extract.networks import Network
 
 # Raised whenever the same recipe would give other numbers than before: old stores then keep their own identity.
@@ -43,8 +44,8 @@ class ExtractOptions:
     csv: str = option("", "dataset folder: a CSV of path,label,split")
     classes: tuple[str, ...] = option((), "extract these classes only")
     stream: str = option("rgb", "what is looked at", ("rgb",))
-    extractor: str = option("", "torchvision:<model>, timm:<model> or path/to/file.py:<function> (default: torchvision:resnet50)")
-    weights: str = option("", "pretrained, random, or a state dict's path (default: pretrained; toy: random; a file of yours: its own)")
+    extractor: str = option("", "torchvision:<model>, timm:<model> or <file>.py:<function> (default: torchvision:resnet50)")
+    weights: str = option("", "pretrained, random, or a path (default: pretrained; toy: random; <file>.py: its own)")
     node: tuple[str, ...] = option((), "nodes to keep, one store each (default: what the classifier reads)")
     pool: bool = option(True, "average maps over space and time; 0 keeps them")
     crops: int | None = option(None, "1 (centre), 5 or 10, averaged (default: 10; toy: 1)")
@@ -89,10 +90,11 @@ def extract(options: ExtractOptions) -> int:
     batch = options.batch or (250 if device.type == "cuda" else 30) // (8 if network.is_video else 1)
     if options.plan:
         return plan(videos, paths, recipes, dataset, network, sampling, views, batch, device)
-    about = {"name": dataset.name, "classes": list(dataset.classes), "splits": list(dataset.splits)}
+    about: dict[str, Any] = {"name": dataset.name, "classes": list(dataset.classes), "splits": list(dataset.splits)}
     about["coarse"] = {name: list(members) for name, members in dataset.coarse.items()}
     chosen = shard_slice(options.shard)
-    writers = [StoreWriter(path, one, about, part_seconds=options.part_seconds, shard=options.shard.replace("/", "of")) for path, one in zip(paths, recipes, strict=True)]
+    writing: dict[str, Any] = {"part_seconds": options.part_seconds, "shard": options.shard.replace("/", "of")}
+    writers = [StoreWriter(path, one, about, **writing) for path, one in zip(paths, recipes, strict=True)]
     try:
         for path in paths:
             print(f"store {path}")
@@ -136,7 +138,8 @@ def chosen_videos(dataset: Dataset, options: ExtractOptions) -> list[Video]:
     """The videos of the asked classes, in the data set's order."""
     unknown = sorted(set(options.classes) - set(dataset.classes))
     if unknown:
-        raise InputError(f"CLASSES: {dataset.name} has no class {', '.join(unknown)}; it has {', '.join(dataset.classes[:5])} ...")
+        known = ", ".join(dataset.classes[:5])
+        raise InputError(f"CLASSES: {dataset.name} has no class {', '.join(unknown)}; it has {known} ...")
     videos = [video for video in dataset.videos if not options.classes or video.label in options.classes]
     if not videos:
         raise InputError(f"ROOT={dataset.root}: no video of the classes {', '.join(options.classes)} is there")
@@ -303,12 +306,13 @@ def _run(
     with tqdm(total=len(todo), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract") as bar:
         for key, found, times, info in extract_videos(tasks, pool, sampling, network, batches, decoder):
             video = by_id[key]
-            reason = found if isinstance(found, str) else unfit(found)
-            if reason:
-                bar.write(f"failed: {video.path}: {reason}")
+            if not isinstance(found, str):
+                found = unfit(found) or found
+            if isinstance(found, str):
+                bar.write(f"failed: {video.path}: {found}")
             for number, writer in enumerate(writers):
-                if reason:
-                    writer.fail({**meta(video), "source": {"bytes": size_bytes(video)}}, reason)
+                if isinstance(found, str):
+                    writer.fail({**meta(video), "source": {"bytes": size_bytes(video)}}, found)
                 elif not already(writer, video):
                     writer.add(meta(video, info), found[number].astype(np.float16), times)
             bar.update()
@@ -372,7 +376,8 @@ def plan(
         left = sum(count for video, count in zip(videos, rows, strict=True) if video.id not in there)
         missing = sum(video.id not in there for video in videos)
         print(f"store {path} ({one['node']}, {size // 2} numbers a row)")
-        print(f"  {len(videos)} videos of {dataset.name}, {missing} to extract, {left:,} rows, {left * views.crops:,} network inputs")
+        work = f"{left:,} rows, {left * views.crops:,} network inputs"
+        print(f"  {len(videos)} videos of {dataset.name}, {missing} to extract, {work}")
         print(f"  about {_duration(left * seconds)} on {device}, {left * size / 2**20:,.1f} MiB on disk")
     return 0
 

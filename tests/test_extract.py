@@ -18,7 +18,7 @@ from conftest import testdata, testdata_rows
 from torchvision import models, transforms
 
 import reelbank
-from reelbank.data.clips import sigma
+from reelbank.data.clips import Sampling, sigma
 from reelbank.data.store import Store
 
 TINY = """
@@ -80,15 +80,15 @@ def only_store(bank: Path = Path("bank")) -> Path:
 
 
 def test_real_clips_equal_a_straightforward_script(tmp_path, monkeypatch):
-    """PyAV, torchvision transforms on PIL pictures, batch 1, fp32, T by sigma(t): ten real clips, to 1e-4; the store to fp16."""
+    """PyAV, torchvision transforms on PIL pictures, batch 1, fp32, T by sigma(t): ten real clips, to 1e-4; store to fp16."""
     monkeypatch.chdir(tmp_path)
     clips = [row for row in testdata_rows("clips.csv") if row["file"].startswith("clips/ucf101")][::21][:10]
     for row in clips:
         target = tmp_path / "ucf" / row["class"] / Path(row["file"]).name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(testdata(row["file"]))
-    code = run("extract", "DATASET=ucf101", "ROOT=ucf", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "SEED=4", "CROPS=1", "T=3")
-    assert code == 0
+    words = ("extract", "DATASET=ucf101", "ROOT=ucf", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "SEED=4")
+    assert run(*words, "CROPS=1", "T=3") == 0
 
     torch.manual_seed(4)
     model = models.resnet18(weights=None).eval()
@@ -106,18 +106,19 @@ def test_real_clips_equal_a_straightforward_script(tmp_path, monkeypatch):
         for row in clips:
             frames = [frame.to_image() for frame in av.open(str(testdata(row["file"]))).decode(video=0)]
             expected = np.stack([model(prepare(frames[t])[None])[0].numpy() for t in sigma(len(frames), 3)])
-            values, times_seconds = store.features(f"{row['class']}/{Path(row['file']).stem}")
+            video = f"{row['class']}/{Path(row['file']).stem}"
+            values, times_seconds = store.features(video)
             assert np.abs(values - expected).max() <= 1e-4 * np.abs(expected).max() + 2**-11 * np.abs(expected).max()
             assert np.linalg.norm(values - expected) <= 3e-4 * np.linalg.norm(expected)  # rounding to fp16 alone gives 2e-4
             assert times_seconds == pytest.approx(sigma(len(frames), 3) / float(row["fps"]), abs=0.05)
-            assert len(frames) == int(row["frames"]) == store.sources[store.video_ids.index(f"{row['class']}/{Path(row['file']).stem}")]["frames"]
+            assert len(frames) == int(row["frames"]) == store.sources[store.video_ids.index(video)]["frames"]
 
 
 def test_features_before_rounding_equal_the_script_to_1e_4():
     """The same, on the float32 features of the loop itself: one clip, ten crops."""
     from reelbank.data.workers import DecodePool
     from reelbank.extract import networks
-    from reelbank.extract.loop import ClipBatches, Sampling, Views, extract_videos
+    from reelbank.extract.loop import ClipBatches, Views, extract_videos
 
     path = testdata("clips", "ucf101", "Basketball", "v_Basketball_g01_c04.avi")
     network = networks.build("torchvision:resnet18", weights="random", seed=4)
@@ -207,7 +208,7 @@ def test_killed_at_twenty_moments_it_goes_on_and_ends_equal(ours):
     kills, committed = 0, set()
     deadline = 200
     for _ in range(deadline):
-        process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True)
+        process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         said = []
         for line in process.stdout:
             said.append(line)
@@ -284,18 +285,18 @@ def test_bad_videos_are_recorded_and_harm_nothing(ours, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["extract", "DATASET=folder", "ROOT=nowhere"], "nowhere"),
+        ([*BASIC[:2], "ROOT=nowhere"], "nowhere"),
         (["extract", "DATASET=ufc101", "ROOT=videos"], "ucf101"),
-        (["extract", "DATASET=folder", "ROOT=videos", "CROPES=10"], "did you mean CROPS?"),
-        (["extract", "DATASET=folder", "ROOT=videos", "CROPS=7"], "CROPS=7: choose from 1, 5, 10"),
-        (["extract", "DATASET=folder", "ROOT=videos", "T=some"], "not a number"),
-        (["extract", "DATASET=folder", "ROOT=videos", "CLASSES=up"], "no class up"),
-        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "WEIGHTS=gone.pt"], "gone.pt: there is no such file"),
-        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "DEVICE=cuda:99"], "no such GPU"),
-        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "DECODER=vlc"], "choose from auto"),
-        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "SHARD=5/4"], "SHARD=5/4"),
-        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "CLIP=16"], "single frames"),
-        (["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "RESIZE=30"], "smaller SIZE"),
+        ([*BASIC[:3], "CROPES=10"], "did you mean CROPS?"),
+        ([*BASIC[:3], "CROPS=7"], "CROPS=7: choose from 1, 5, 10"),
+        ([*BASIC[:3], "T=some"], "not a number"),
+        ([*BASIC[:3], "CLASSES=up"], "no class up"),
+        ([*BASIC[:4], "WEIGHTS=gone.pt"], "gone.pt: there is no such file"),
+        ([*BASIC[:4], "DEVICE=cuda:99"], "no such GPU"),
+        ([*BASIC[:4], "DECODER=vlc"], "choose from auto"),
+        ([*BASIC[:4], "SHARD=5/4"], "SHARD=5/4"),
+        ([*BASIC[:4], "CLIP=16"], "single frames"),
+        ([*BASIC[:4], "RESIZE=30"], "smaller SIZE"),
         (["extarct"], "no command 'extarct'"),
     ],
 )

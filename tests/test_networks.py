@@ -1,5 +1,6 @@
 """Networks by name: what comes out, whose weights, what is refused and how; features of crops against the plain loop."""
 
+import hashlib
 import http.server
 import pickle
 import threading
@@ -247,14 +248,17 @@ def served(tmp_path, monkeypatch):
     server.shutdown()
 
 
+def point_at(choice, url: str, monkeypatch) -> None:
+    """torchvision's own entry, its address alone changed."""
+    monkeypatch.setattr(choice, "_value_", type(choice.value)(url, choice.transforms, choice.meta))
+
+
 def test_pretrained_weights_come_through_torchvisions_loader(served, monkeypatch):
     model, folder, address = served
-    import hashlib
-
     start = hashlib.sha256((folder / "resnet18-feedbeef.pth").read_bytes()).hexdigest()[:8]
     (folder / "resnet18-feedbeef.pth").rename(folder / f"resnet18-{start}.pth")
     choice = models.ResNet18_Weights.DEFAULT
-    monkeypatch.setattr(choice, "_value_", type(choice.value)(f"{address}/resnet18-{start}.pth", choice.transforms, choice.meta))
+    point_at(choice, f"{address}/resnet18-{start}.pth", monkeypatch)
     network = networks.build("torchvision:resnet18", weights="pretrained")
     assert network.weights["sha256"] == networks.state_hash(without_fc(model))
     assert network.weights["source"].startswith("pretrained ResNet18_Weights")
@@ -268,7 +272,7 @@ def test_pretrained_weights_that_cannot_be_fetched_say_what_to_do(served, monkey
     _, folder, address = served
     choice = models.ResNet18_Weights.DEFAULT
     for url in (f"{address}/absent-00000000.pth", f"{address}/resnet18-feedbeef.pth"):  # not there; not the hash in its name
-        monkeypatch.setattr(choice, "_value_", type(choice.value)(url, choice.transforms, choice.meta))
+        point_at(choice, url, monkeypatch)
         with pytest.raises(InputError, match="WEIGHTS=random") as caught:
             networks.build("torchvision:resnet18")
         assert str(folder / "cache") in str(caught.value) and url in str(caught.value)
@@ -280,6 +284,6 @@ def test_a_hostile_file_in_the_weights_cache_does_not_run(served, monkeypatch):
     cache.mkdir(parents=True)
     torch.save({"a": Payload()}, cache / "resnet18-feedbeef.pth")
     choice = models.ResNet18_Weights.DEFAULT
-    monkeypatch.setattr(choice, "_value_", type(choice.value)(f"{address}/resnet18-feedbeef.pth", choice.transforms, choice.meta))
+    point_at(choice, f"{address}/resnet18-feedbeef.pth", monkeypatch)
     with pytest.raises(InputError, match="could not be loaded"):
         networks.build("torchvision:resnet18")
