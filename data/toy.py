@@ -16,10 +16,11 @@ relation  relation_alike, relation_different: six pairs of objects, equal in eve
           Pictures tell, by comparing places within a frame. Averaged over places and time they hardly do, but how much the
           averages over places vary in time tells too: two alike weigh double.
 
-How hard it is, in per cent right within the pair (chance 50; 48 training videos, 72 test videos over three splits, +-12 at chance):
-random-weight ResNet-18 at 112 px, T = 16, averaged over time + logistic regression: look 96, motion 50, sound 47, order 54,
-relation 62; GRU-128 on the same: order 99, relation 76; mean Farneback flow: motion 100; mean and deviation of log spectra:
-sound 100; a small non-local head on the 4 x 4 maps: relation 88 to 100. Length, mean colour and file size tell at most look.
+How hard it is, in per cent right within the pair (chance 50; 48 training videos, 72 test videos over three splits, +-12 at
+chance). Random-weight ResNet-18 at 112 px, T = 16, averaged over time + logistic regression: look 96, motion 50, sound 47,
+order 54, relation 62; GRU-128 on the same: order 99, relation 76; mean Farneback flow: motion 100; mean and deviation of log
+spectra: sound 100; a small non-local head on the 4 x 4 maps: relation 88 to 100. Length, mean colour and file size tell at
+most look.
 
 Videos are 96 x 96, 25 fps, 48 to 56 frames, H.264 in mp4 with an AAC track. Every class has 12 groups of 3 clips; a group (its
 background, colours, timbre) is shared by the two classes of a family and never parted. Groups 1-4, 5-8, 9-12 are the test parts
