@@ -66,10 +66,16 @@ def _version(package: str) -> str:
 
 def check_id(video_id: str) -> None:
     """Ids become file names on export. Raises InputError for one that could reach elsewhere, or is not valid text."""
-    framed = f"/{video_id}/"
-    is_text = not any("\ud800" <= letter <= "\udfff" or letter == "\0" for letter in video_id)
-    if "//" in framed or "/./" in framed or "/../" in framed or not is_text:
+    if _is_bad(f"/{video_id}/") or "\0" in video_id:
         raise InputError(f"video id {video_id!r}: must be a relative path with '/', without '.' and '..'; rename the file")
+
+
+def _is_bad(framed: str) -> bool:
+    try:
+        framed.encode()
+    except UnicodeEncodeError:
+        return True
+    return "//" in framed or "/./" in framed or "/../" in framed
 
 
 def arrays(index: Index) -> dict[str, np.ndarray]:
@@ -100,8 +106,8 @@ def _fixed(texts: list[str]) -> np.ndarray:
 def parse_index(file: h5py.File, file_bytes: int, place: tuple[int, int]) -> tuple[Index, bool]:
     """The index of an open file of `file_bytes`, whose header puts the features at `place` (start, bytes; zeros when
     compressed), and whether they are compressed. Raises hdf5.UnsafeFile, InputError (an id), or one of hdf5.ERRORS."""
-    if {name for name, _ in hdf5.links(file)} != _NAMES:
-        raise hdf5.UnsafeFile(f"holds {', '.join(sorted(file))[:200]} where {', '.join(sorted(_NAMES))} belong")
+    if dict(hdf5.links(file)) != dict.fromkeys(_NAMES, h5py.Dataset):
+        raise hdf5.UnsafeFile(f"holds {', '.join(sorted(file))[:200]} where the datasets {', '.join(sorted(_NAMES))} belong")
     found = {name: hdf5.plain(file, name, file_bytes) for name in sorted(_NAMES)}
     features = found["features"]
     compressed = features.chunks is not None
@@ -119,8 +125,10 @@ def parse_index(file: h5py.File, file_bytes: int, place: tuple[int, int]) -> tup
     _require(len(times_seconds) == rows and bool(np.isfinite(times_seconds).all()), "/times_seconds do not fit the features")
     _require(len(set(ids)) == videos, "/video_ids are not unique")
     about = _parse_about(found["about"], videos)
-    for video_id in [*ids, *about["failures"]]:
-        check_id(video_id)
+    names = [*ids, *about["failures"]]
+    if _is_bad(f"/{'/0/'.join(names)}/") or any("\0" in name for name in names):  # all at once: there may be a million
+        for name in names:
+            check_id(name)
     dataset = about["dataset"]
     labels, groups, codes = hdf5.strings(found["labels"]), hdf5.strings(found["groups"]), found["parts"][:]
     _require(len(labels) == len(groups) == videos == len(found["checksums"]), "its tables are not equally long")
@@ -160,7 +168,9 @@ def _parse_about(dataset: h5py.Dataset, videos: int) -> dict[str, Any]:
     )
     _require(len(about["sources"]) == videos, "/about: sources do not fit the videos")
     _require(
-        all(isinstance(s, dict) and type(s.get("bytes", 0)) is int for s in about["sources"]), "/about: a source is not one"
+        {type(source) for source in about["sources"]} <= {dict}
+        and {type(source.get("bytes", 0)) for source in about["sources"]} <= {int},
+        "/about: a source is not one",
     )
     failures = about["failures"].values()
     _require(all(_has(failure, {"reason": str, "bytes": int}) for failure in failures), "/about: a failure is not one")

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import itertools
 import logging
 import os
 import re
@@ -11,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reelbank.data.container import DamagedFile, FeatureFile
 from reelbank.data.errors import InputError
+from reelbank.data.feature_file import DamagedFile, FeatureFile
 from reelbank.data.recipe import differences
 
 _log = logging.getLogger("reelbank")
@@ -136,7 +137,7 @@ class Catalog:
         self._enter(file)
 
     def _enter(self, file: FeatureFile) -> None:
-        self.where.update((video_id, (file, number)) for number, video_id in enumerate(file.index.video_ids))
+        self.where.update(zip(file.index.video_ids, zip(itertools.repeat(file), itertools.count()), strict=False))
         self.failures.update(file.index.about["failures"])
         self.failures = {video_id: failure for video_id, failure in self.failures.items() if video_id not in self.where}
 

@@ -16,14 +16,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from reelbank.data import container, parts
-from reelbank.data.container import FeatureFile, checksum
+from reelbank.data import feature_file, parts
 from reelbank.data.errors import InputError
+from reelbank.data.feature_file import FeatureFile, checksum
 from reelbank.data.index import PART_NAMES, Index, check_id, identity, make_about
 from reelbank.data.recipe import canonical
 
 __all__ = ["Store", "StoreWriter", "identity"]
 
+_READ_BYTES = 1 << 20  # small enough that a checksum finds in the cache what was just read
 _PART_BYTES = 1 << 28  # a part is gathered in memory: feature maps close it before their number does
 
 
@@ -107,14 +108,17 @@ class Store:
         offsets = np.concatenate([[0], np.cumsum(self.rows[numbers])]).astype(np.int64)  # (V + 1,)
         values = np.empty((int(offsets[-1]), *self.row_shape), self.dtype)  # (R, ...)
         times_seconds = np.empty(int(offsets[-1]), np.float64)  # (R,)
-        places = zip((self._catalog.where[v] for v in wanted), offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)
-        for file, group in itertools.groupby(places, key=lambda place: place[0][0]):
+        at = 0
+        found = [self._catalog.where[video_id] for video_id in wanted]
+        for file, group in itertools.groupby(found, key=lambda place: place[0]):
+            stored, in_file = file.index.offsets, [number for _, number in group]
             try:
                 with file.reading() as read:
-                    for (_, number), first, last in group:
-                        read(number, values[first:last])
-                        start = file.index.offsets[number]
-                        times_seconds[first:last] = file.index.times_seconds[start : start + last - first]
+                    for first, last in _runs(in_file, stored, _READ_BYTES // values[:1].nbytes):
+                        end = at + int(stored[last] - stored[first])
+                        read(first, last, values[at:end])
+                        times_seconds[at:end] = file.index.times_seconds[stored[first] : stored[last]]
+                        at = end
             except FileNotFoundError:
                 raise InputError(f"{file.path}: was merged into the finished store meanwhile; open the store again") from None
         return values, offsets, times_seconds
@@ -144,7 +148,7 @@ class StoreWriter:
         compression: str = "",
     ) -> None:
         parts.check_shard(shard)
-        if compression not in container.COMPRESSIONS:
+        if compression not in feature_file.COMPRESSIONS:
             raise InputError(f"compression {compression!r}: choose from gzip, lzf, or none")
         self.path = parts.final_path(path)
         self.recipe, self.dataset = json.loads(canonical(recipe)), json.loads(canonical(dataset))
@@ -275,7 +279,7 @@ class StoreWriter:
     def _commit(self, index: Index, videos: Iterable[np.ndarray], name: Path) -> None:
         temporary = parts.temporary_name(self._folder, self._shard)
         try:
-            container.write(temporary, index, videos, self._compression)
+            feature_file.write(temporary, index, videos, self._compression)
             temporary.replace(name)
             parts.sync_folder(name.parent)
             parts.sync_folder(self._folder)
@@ -361,6 +365,17 @@ class StoreWriter:
             self._folder.rmdir()
 
 
+def _runs(numbers: list[int], offsets: np.ndarray, most_rows: int) -> Iterator[tuple[int, int]]:
+    """The numbers as ranges (first, last + 1) of at most `most_rows` rows, or of one video: each is one read."""
+    first = last = numbers[0]
+    for number in numbers:
+        if number != last or (number > first and offsets[number + 1] - offsets[first] > most_rows):
+            yield first, last
+            first = number
+        last = number + 1
+    yield first, last
+
+
 def _same(one: Index, other: Index) -> bool:
     abouts = [{key: value for key, value in index.about.items() if key != "written"} for index in (one, other)]
     lists = [(index.video_ids, index.labels, index.groups, index.parts) for index in (one, other)]
@@ -378,5 +393,5 @@ def _read_all(places: list[tuple[FeatureFile, int]]) -> Iterator[np.ndarray]:
             for _, number in group:
                 rows = int(file.index.offsets[number + 1] - file.index.offsets[number])
                 values = np.empty((rows, *file.index.row_shape), "<f2")  # (K, ...)
-                read(number, values)
+                read(number, number + 1, values)
                 yield values

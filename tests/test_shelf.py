@@ -6,7 +6,7 @@ import sys
 import pytest
 from made_stores import DATASET, RECIPE, made_meta, made_times, made_values
 
-from reelbank.data import container, shelf
+from reelbank.data import feature_file, shelf
 from reelbank.data.errors import InputError
 from reelbank.data.store import Store, StoreWriter, identity
 
@@ -57,7 +57,7 @@ def test_none_or_several_are_refused_with_what_to_do(tmp_path):
 
 def damage(path):
     content = bytearray(path.read_bytes())
-    content[container.FeatureFile(path).header.features_start] ^= 1
+    content[feature_file.FeatureFile(path).header.features_start] ^= 1
     path.write_bytes(content)
 
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_stores import DATASET, RECIPE, check_holds, fill, made_meta, made_times, made_values
 
-from reelbank.data import container
+from reelbank.data import feature_file
 from reelbank.data.errors import InputError
 from reelbank.data.store import Store, StoreWriter, identity
 
@@ -189,7 +189,7 @@ def test_another_recipe_is_refused_with_the_difference(tmp_path):
         part.rename(tmp_path / "made.parts" / part.name)
     with pytest.raises(InputError, match="steps: 25, not None"):
         Store.open(path)
-    assert container.FeatureFile(path).damage() == []  # the finished file is as it was
+    assert feature_file.FeatureFile(path).damage() == []  # the finished file is as it was
 
 
 def test_one_writer_a_shard_and_only_while_it_lives(tmp_path):
@@ -350,7 +350,7 @@ def test_the_file_keeps_what_the_document_says(tmp_path):
         assert h5py.check_string_dtype(file["video_ids"].dtype).encoding == "utf-8"
         for first, last in itertools.pairwise(file["offsets"][:]):
             number = list(file["offsets"][:]).index(first)
-            assert file["checksums"][number] == container.checksum(file["features"][first:last])
+            assert file["checksums"][number] == feature_file.checksum(file["features"][first:last])
         assert file["parts"][:].tolist() == [
             [{"": 0, "train": 1, "test": 2}[p] for p in made_meta(n)["parts"]] for n in range(6)
         ]

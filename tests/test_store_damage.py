@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from made_stores import DATASET, RECIPE, check_holds, fill, made_meta, made_times, made_values
 
-from reelbank.data import container
+from reelbank.data import feature_file
 from reelbank.data.errors import InputError
 from reelbank.data.index import arrays
 from reelbank.data.store import Store, StoreWriter
@@ -46,7 +46,7 @@ def damages(content, features, chance):
 def test_no_damage_is_ever_read_as_features(tmp_path, compression):
     path, broken = tmp_path / "made.h5", tmp_path / "broken.h5"
     fill(path, range(8), (60,), compression=compression)
-    header = container.FeatureFile(path).header
+    header = feature_file.FeatureFile(path).header
     features = (header.features_start, header.features_start + header.features_bytes)
     assert bool(header.features_bytes) == (not compression)
     made, found_at = damages(path.read_bytes(), features, random.Random(1)), {"open": 0, "load": 0}
@@ -68,7 +68,7 @@ def test_no_damage_is_ever_read_as_features(tmp_path, compression):
 def test_a_damaged_video_is_named_and_the_others_are_read(tmp_path):
     path = tmp_path / "made.h5"
     fill(path, range(8))
-    start = container.FeatureFile(path).header.features_start
+    start = feature_file.FeatureFile(path).header.features_start
     content = bytearray(path.read_bytes())
     content[start + 2 * 5 * 1] ^= 1  # the first row of video 1, after the one row of video 0
     path.write_bytes(content)
@@ -86,7 +86,7 @@ def test_a_damaged_part_is_named_left_out_and_extracted_again(tmp_path, caplog):
     fill(path, range(6), finish=False, part_videos=2)
     part = sorted((tmp_path / "made.parts").iterdir())[1]
     content = bytearray(part.read_bytes())
-    content[container.FeatureFile(part).header.features_start] ^= 1
+    content[feature_file.FeatureFile(part).header.features_start] ^= 1
     part.write_bytes(content)
     with StoreWriter(path, RECIPE, DATASET) as writer:
         assert sorted(writer.done) == sorted(made_meta(number)["id"] for number in (0, 1, 4, 5))
@@ -117,7 +117,7 @@ def test_damage_is_never_merged(tmp_path):
     path = tmp_path / "made.h5"
     fill(path, range(3))
     content = bytearray(path.read_bytes())
-    content[container.FeatureFile(path).header.features_start] ^= 1
+    content[feature_file.FeatureFile(path).header.features_start] ^= 1
     path.write_bytes(content)
     with pytest.raises(InputError, match="the features of dig/v000 are damaged; restore the file"):
         fill(path, [3, 4])
@@ -130,7 +130,7 @@ def test_a_newer_format_is_refused_not_thrown_away(tmp_path):
     path = tmp_path / "made.h5"
     fill(path, range(2), finish=False)
     part = next((tmp_path / "made.parts").iterdir())
-    header = container.FeatureFile(part).header
+    header = feature_file.FeatureFile(part).header
     part.write_bytes(header._replace(version=2).packed() + part.read_bytes()[512:])
     for attempt in (lambda: Store.open(path), lambda: StoreWriter(path, RECIPE, DATASET)):
         with pytest.raises(InputError, match="format version 2, this reelbank reads 1; upgrade"):
@@ -143,7 +143,7 @@ def plain_index(path):
     fill(path, range(4))
     with Store.open(path) as store:
         features = store.load()[0]
-    return arrays(container.FeatureFile(path).index), features
+    return arrays(feature_file.FeatureFile(path).index), features
 
 
 def seal(path):
@@ -159,7 +159,7 @@ def seal(path):
         place = (0, 0)
     start, end = place[0] or len(content), sum(place) or len(content)
     index, whole = (hashlib.sha256(data).digest() for data in (content[512:start] + content[end:], content[512:]))
-    header = container.Header(b"REELBANK", 1, 512, len(content), *place, index, whole)
+    header = feature_file.Header(b"REELBANK", 1, 512, len(content), *place, index, whole)
     path.write_bytes(header.packed() + content[512:])
 
 
@@ -244,7 +244,7 @@ def named_type(file, name):
 LINES = {
     external_link: "link to elsewhere",
     soft_link: "link to elsewhere",
-    group: "not a dataset",
+    group: "holds about, checksums",
     named_type: "neither a dataset",
 }
 
@@ -280,8 +280,8 @@ LINES = {
         ("parts", np.full((4, 2), 3, np.uint8), "unknown code"),
         ("parts", np.zeros((4, 3), np.uint8), "does not fit the splits"),
         ("checksums", np.zeros(3, np.uint64), "not equally long"),
-        ("checksums", None, "where about, checksums"),
-        ("extra", np.zeros(3), "where about, checksums"),
+        ("checksums", None, "where the datasets about, checksums"),
+        ("extra", np.zeros(3), "where the datasets about, checksums"),
     ],
 )
 def test_hostile_files_with_right_digests_are_refused_in_one_line(tmp_path, name, hostile, told):

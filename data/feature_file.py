@@ -270,24 +270,28 @@ class FeatureFile:
             raise DamagedFile(f"{self.path}: not readable as HDF5 ({' '.join(str(error).split())})") from None
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[Callable[[int, np.ndarray], None]]:
-        """Gives `read(number, out)`: fills `out` (K, ...) float16, C-contiguous, with a video's rows and checks their
-        checksum. Raises DamagedFile naming the video; FileNotFoundError when the file is gone meanwhile."""
+    def reading(self) -> Iterator[Callable[[int, int, np.ndarray], None]]:
+        """Gives `read(first, last, out)`: fills `out` (rows, ...) float16, C-contiguous, with the rows of videos first to
+        last - 1 and checks their checksums. Raises DamagedFile naming the video; FileNotFoundError when the file is gone."""
         with contextlib.ExitStack() as stack:
             file = self._file or stack.enter_context(self.path.open("rb", buffering=0))
-            fd, offsets, checksums = file.fileno(), self.index.offsets, self.index.checksums
+            fd, offsets = file.fileno(), self.index.offsets
             row_bytes, start = 2 * int(np.prod(self.index.row_shape)), self.header.features_start
             dataset = stack.enter_context(h5py.File(file, "r"))["features"] if self.compressed else None
 
-            def read(number: int, out: np.ndarray) -> None:
+            def read(first: int, last: int, out: np.ndarray) -> None:
                 flat = out.reshape(-1).view(np.uint8)
                 if dataset is None:
-                    complete = read_at(fd, flat, start + int(offsets[number]) * row_bytes)
+                    complete = read_at(fd, flat, start + int(offsets[first]) * row_bytes)
                 else:
-                    complete = _read_compressed(dataset, out, int(offsets[number]), int(offsets[number + 1]))
-                if not complete or xxhash.xxh3_64_intdigest(flat.data) != int(checksums[number]):
-                    name = self.index.video_ids[number]
-                    raise DamagedFile(f"{self.path}: the features of {name} are damaged; restore the file or extract again")
+                    complete = _read_compressed(dataset, out, int(offsets[first]), int(offsets[last]))
+                bounds = ((offsets[first : last + 1] - offsets[first]) * row_bytes).tolist()
+                expected, data = self.index.checksums[first:last].tolist(), flat.data
+                for number in range(last - first):
+                    found = xxhash.xxh3_64_intdigest(data[bounds[number] : bounds[number + 1]])
+                    if not complete or found != expected[number]:
+                        name = self.index.video_ids[first + number]
+                        raise DamagedFile(f"{self.path}: the features of {name} are damaged; restore the file or extract again")
 
             yield read
 
@@ -297,7 +301,7 @@ class FeatureFile:
         with self.reading() as read:
             for number, rows in enumerate(np.diff(self.index.offsets).tolist()):
                 try:
-                    read(number, np.empty((rows, *self.index.row_shape), "<f2"))
+                    read(number, number + 1, np.empty((rows, *self.index.row_shape), "<f2"))
                 except DamagedFile as error:
                     lines.append(str(error))
         with contextlib.ExitStack() as stack:
