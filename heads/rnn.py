@@ -1,9 +1,11 @@
 """Plain stacked recurrent heads: nn.LSTM or nn.GRU, and a linear layer on the last valid output."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-RECURRENT: dict[str, type[nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+RECURRENT: dict[str, Callable[..., nn.RNNBase]] = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 
 def last_valid(outputs: Tensor, lengths: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ def runs(options: RunsOptions) -> int:
     """Print a table of all runs of the bank, or remove those named; returns the exit code."""
     found = all_runs(options.bank)
     if options.remove:
-        doomed = {}
+        doomed: dict[Path, None] = {}
         for start in options.remove:
             fits = [run for run in found if run.path.name.startswith(start) or run.signature.startswith(start)]
             if len(fits) != 1:
