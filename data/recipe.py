@@ -50,7 +50,9 @@ def _boolean(text: str) -> bool:
 def _words(item: type) -> Any:
     def convert(text: str) -> tuple:
         try:
-            return tuple(item(word) for word in re.split(r"[,\s]+", text.strip()) if word)
+            # with a comma in it, only commas part: "ride bike, run" are two classes, one of them of two words
+            words = text.split(",") if "," in text else text.split()
+            return tuple(item(word.strip()) for word in words if word.strip())
         except ValueError:
             raise argparse.ArgumentTypeError(f"'{text}' is not a list of {item.__name__}") from None
 

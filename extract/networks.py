@@ -10,7 +10,7 @@ import hashlib
 import importlib.util
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,10 +146,9 @@ def _torchvision(name: str, weights: str, seed: int) -> tuple[nn.Module, Preproc
     else:
         model = _seeded(seed, lambda: models.get_model(name, weights=None))
         source = f"random, seed {seed}"
-    resize_px = preset.resize_size[0] if len(preset.resize_size) == 1 else tuple(preset.resize_size)
     preprocessing = Preprocessing(
-        resize_px=resize_px,
-        crop_px=preset.crop_size[0] if len(preset.crop_size) == 1 else tuple(preset.crop_size),
+        resize_px=preset.resize_size[0] if len(preset.resize_size) == 1 else tuple(preset.resize_size),
+        crop_px=_side(preset.crop_size),
         mean=tuple(preset.mean),
         std=tuple(preset.std),
         interpolation=preset.interpolation.value,
@@ -203,7 +202,7 @@ def _from_file(name: str, seed: int) -> tuple[str, nn.Module, Preprocessing, boo
     if not isinstance(model, nn.Module):
         raise InputError(f"EXTRACTOR={name}: {function}() returned {type(model).__name__}, not a torch.nn.Module")
     _, *size = getattr(model, "input_size", (3, 224, 224))
-    crop_px = size[-1] if size[-1] == size[-2] else (size[-2], size[-1])
+    crop_px = _side(size[-2:])
     preprocessing = Preprocessing(
         resize_px=getattr(model, "resize_px", round(min(size[-2:]) * 256 / 224)),
         crop_px=crop_px,
@@ -212,6 +211,11 @@ def _from_file(name: str, seed: int) -> tuple[str, nn.Module, Preprocessing, boo
         interpolation=getattr(model, "interpolation", "bilinear"),
     )
     return f"{path.stem}.{function}", model, preprocessing, bool(getattr(model, "is_video", False))
+
+
+def _side(size: Sequence[int]) -> int | tuple[int, int]:
+    """One number for a square."""
+    return size[0] if size[0] == size[-1] else (size[0], size[-1])
 
 
 def _seeded(seed: int, builder: Callable[[], nn.Module]) -> nn.Module:

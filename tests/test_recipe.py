@@ -1,0 +1,79 @@
+"""Options from the command line, and recipes as identities."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reelbank.data.errors import InputError
+from reelbank.data.recipe import differences, option, parse, signature
+
+
+@dataclass(frozen=True)
+class Some:
+    head: str = option("reslstm", "which", ("reslstm", "gru"))
+    split: tuple[str, ...] = option(("1",), "splits")
+    seed: tuple[int, ...] = option((0,), "seeds")
+    rate: float = option(0.1, "rate")
+    t: int | None = option(None, "steps")
+    plan: bool = option(False, "plan")
+    keep_crops: bool = option(False, "crops")
+    files: tuple[str, ...] = option((), "files", positional=True)
+
+
+def test_make_words_and_flags_say_the_same():
+    expected = Some(head="gru", split=("1", "2"), seed=(0, 1), rate=0.5, t=3, plan=True, keep_crops=True, files=("a b.mp4",))
+    made = ["HEAD=gru", "SPLIT=1 2", "SEED=0,1", "RATE=.5", "T=3", "PLAN=1", "KEEP_CROPS=1", "a b.mp4"]
+    flags = ["--head", "gru", "--split=1,2", "--seed", "0 1", "--rate", "0.5", "--t=3", "--keep-crops", "--plan=yes", "a b.mp4"]
+    assert parse(Some, made, "train") == parse(Some, flags, "train") == expected
+    assert parse(Some, [], "train") == Some()
+    assert parse(Some, ["PLAN=0", "SPLIT=ride bike, run"], "train").split == ("ride bike", "run")
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("HAED=gru", "unknown option haed; did you mean HEAD?"),
+        ("--sed=1", "did you mean SEED?"),
+        ("HEAD=lstm5", "HEAD=lstm5: choose from reslstm, gru"),
+        ("T=many", "'many' is not a number of type int"),
+        ("SEED=0 x", "'0 x' is not a list of int"),
+        ("PLAN=perhaps", "neither 1 nor 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(word, says):
+    with pytest.raises(InputError) as caught:
+        parse(Some, [word], "train")
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_list_option_checks_each_word_against_its_choices():
+    @dataclass(frozen=True)
+    class Streams:
+        stream: tuple[str, ...] = option(("rgb",), "streams", ("rgb", "flow"))
+
+    assert parse(Streams, ["STREAM=rgb flow"], "extract").stream == ("rgb", "flow")
+    with pytest.raises(InputError, match="STREAM=sound: choose from rgb, flow"):
+        parse(Streams, ["STREAM=rgb sound"], "extract")
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(), values, max_size=5))
+def test_signature_is_of_the_content_not_of_the_order(recipe):
+    backwards = dict(reversed(list(recipe.items())))
+    assert signature(recipe) == signature(backwards)
+    assert signature(recipe | {"one more": 1}) != signature(recipe | {"one more": 2})
+    assert differences(recipe, backwards) == []
+
+
+def test_differences_name_nested_values():
+    one = {"crops": 10, "weights": {"source": "random", "sha256": "a"}, "same": 1}
+    two = {"crops": 1, "weights": {"source": "random", "sha256": "b"}, "same": 1, "new": True}
+    assert differences(one, two) == ["crops: 10, not 1", "new: None, not True", "weights.sha256: a, not b"]
