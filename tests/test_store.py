@@ -46,6 +46,17 @@ def test_load_gives_rows_end_to_end_in_the_order_asked_for(tmp_path):
             store.load([made_meta(0)["id"], "dig/none"])
 
 
+def test_videos_of_many_reads_come_back_whole_in_any_order(tmp_path):
+    fill(tmp_path / "made.h5", range(9), (150_000,), part_videos=4)  # 0.3 MB a row: some videos share a read, some fill one
+    order = [4, 5, 6, 7, 8, 0, 1, 2, 3, 3, 2, 8]
+    with Store.open(tmp_path / "made.h5") as store:
+        for numbers in (range(9), order):
+            values, _, _ = store.load([made_meta(number)["id"] for number in numbers])
+            np.testing.assert_array_equal(
+                values, np.concatenate([made_values(n, (150_000,)) for n in numbers]).astype(np.float16)
+            )
+
+
 def test_an_unfinished_store_is_read_and_taken_up_again(tmp_path):
     path = tmp_path / "made.h5"
     metas = [made_meta(number) for number in range(6)]
