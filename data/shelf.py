@@ -134,7 +134,7 @@ def stores(options: StoresOptions) -> int:
             continue
         recipe = [str(recipe_value) for recipe_value in map(store.recipe.get, ("stream", "extractor"))]
         kept = " kept" if store.recipe.get("crops_kept") else ""
-        steps, crops = store.recipe.get("steps") or "all", f"{store.recipe.get('crops') or '-'}{kept}"
+        steps, crops = store.recipe.get("steps", "-") or "all", f"{store.recipe.get('crops') or '-'}{kept}"
         counts = [f"{len(store.video_ids):,}", str(len(store.failures)), f"{store.rows.sum():,}", _size(store.size_bytes)]
         state = "finished" if store.finished else "unfinished"
         state += f", {len(store.damaged)} parts damaged" if store.damaged else ""
@@ -196,7 +196,9 @@ def _print_rows(store: Store) -> None:
     print(f"\n{store.rows.sum():,} rows of {shape} {store.dtype}; {low:.0f} to {high:.0f} a video, median {middle:.0f}")
     times = [store.times_seconds(video_id) for video_id, count in zip(store.video_ids, store.rows, strict=True) if count > 1]
     steps = [(video_times[-1] - video_times[0]) / (len(video_times) - 1) for video_times in times]
-    if steps:
+    if store.recipe.get("times") == "row numbers":
+        print("times unknown: the imported features came without")
+    elif steps:
         low, middle, high = np.percentile(steps, [0, 50, 100])
         print(f"{low:.3g} to {high:.3g} seconds from row to row, median {middle:.3g}")
     row_bytes = store.dtype.itemsize * int(np.prod(store.row_shape))

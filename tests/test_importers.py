@@ -51,6 +51,9 @@ def test_every_layout_becomes_the_same_store(tmp_path, layout, capsys):
     for _ in range(2):  # the second time it is there already
         assert run(source, tmp_path) == 0
         assert "4 of 4 videos" in capsys.readouterr().out
+    shelf.inspect(shelf.InspectOptions(str(tmp_path)))
+    shown = capsys.readouterr().out
+    assert "times unknown" in shown and "seconds from row to row" not in shown
     with Store.open(shelf.find_store(tmp_path, dataset="ucf101", stream="rgb", extractor="foreign")) as store:
         assert store.finished and sorted(store.video_ids) == sorted(IDS)
         for video_id, values in zip(IDS, VALUES, strict=True):
