@@ -111,6 +111,7 @@ def train_run(plan: Plan, data: Sequences, of_store: dict[str, Any], device: str
     plan.path.mkdir(parents=True, exist_ok=True)
     with locked(plan.path), few_threads(recipe):
         document = {"signature": signature(recipe), "recipe": recipe, "store_path": of_store["path"]}
+        document["store_recipe"] = of_store["recipe"]
         write_json(plan.path / "recipe.json", {**document, "environment": environment(device)})
         data = data.to(torch.device(device))
         classes = {name: number for number, name in enumerate(recipe["classes"])}

@@ -4,12 +4,16 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from test_train import QUICK, trained
 
+from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
+from reelbank.data.store import Store, StoreWriter
+from reelbank.heads.predict import PredictOptions, predict
 from reelbank.heads.runs import Run, RunsOptions, find_runs, load_run, runs
 
 
@@ -85,3 +89,33 @@ def test_a_checkpoint_that_does_not_fit_is_refused(three: list[Run]) -> None:
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match="cannot be read"):
         load_run(three[0].path)
+
+
+def test_predict_gives_the_runs_own_scores(three: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
+    bank, run = bank_of(three), three[2]
+    capsys.readouterr()
+    target = bank / "all.npz"
+    assert predict(PredictOptions(bank=str(bank), run=run.path.name, top=2, to=str(target))) == 0
+    table, own = score_tables.load(target), run.scores("test")
+    assert len(table.video_ids) == 40
+    row_of = {name: row for row, name in enumerate(table.video_ids)}
+    rows = [row_of[name] for name in own.video_ids]
+    np.testing.assert_allclose(table.logits[rows], own.logits, atol=1e-5)
+    np.testing.assert_array_equal(table.labels[rows], own.labels)
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(own.video_ids[0] + ":"))
+    assert line.split()[1] == own.classes[int(own.logits[0].argmax())] and line.count("%") == 2
+
+
+def test_predict_refuses_a_store_made_in_another_way(three: list[Run]) -> None:
+    bank = bank_of(three)
+    with Store.open(bank / "stores" / "made-rgb-16.h5") as store:
+        values, times_seconds = store.features("run/g0_c0")
+        other, dataset = {**store.recipe, "extractor": "other:16"}, store.dataset
+    meta = {"id": "new", "label": "", "group": "", "parts": ["", ""], "source": {}}
+    with StoreWriter(bank / "stores" / "other.h5", other, dataset) as writer:
+        writer.add(meta, values, times_seconds)
+        assert writer.finish([meta])
+    with pytest.raises(InputError, match="extractor: other:16, not made:16"):
+        predict(PredictOptions(bank=str(bank), run=three[0].path.name, store="other.h5"))
+    with pytest.raises(InputError, match="RUN= is not given"):
+        predict(PredictOptions(bank=str(bank)))
