@@ -45,7 +45,7 @@ class TrainOptions:
         "constant", "learning rate over epochs; plateau: /10 after 5 epochs without a lower validation loss", SCHEDULES
     )
     lr_drops: tuple[int, ...] = option((), "schedule step: epochs after which the learning rate is divided by 10")
-    patience: int = option(5, "stop after this many epochs without a better validation accuracy; 0: never")
+    patience: int = option(3, "stop after this many epochs without a better validation accuracy; 0: never")
     validation: float = option(0.2, "share of the training part cut off for validation, by whole groups; 0: none")
     refit: bool = option(True, "then train anew on training and validation part together, as many epochs as were best")
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
