@@ -1,6 +1,6 @@
 # make train HEAD=gru SEED="0 1 2" runs reelbank train HEAD=gru SEED='0 1 2' in an environment that it makes first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo extract train evaluate fuse report runs stores inspect verify remove import doctor test lint bench clean
+.PHONY: help setup demo extract train evaluate fuse report runs stores inspect verify remove import export doctor test lint bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -46,8 +46,9 @@ inspect: ## recipe, coverage and failures of a store: STORE=hash
 verify: ## read every byte of a store: STORE=hash
 remove: ## delete a store: STORE=hash YES=1
 import: ## bring features of other tools into a store
+export: ## features of a store, one array per video, for other tools
 doctor: ## what works on this machine
-extract train evaluate fuse report runs stores inspect verify remove import doctor: $(READY)
+extract train evaluate fuse report runs stores inspect verify remove import export doctor: $(READY)
 	@$(BIN)/reelbank $@ $(options)
 
 test: $(READY) ## all tests; those on real data need REELBANK_TESTDATA

@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": ("data.shelf", "VerifyOptions", "verify", "read every byte of a store and name what is damaged"),
     "remove": ("data.shelf", "RemoveOptions", "remove", "delete a store"),
     "import": ("data.importers", "ImportOptions", "import_store", "bring features of other tools into a store"),
+    "export": ("data.importers", "ExportOptions", "export", "features of a store, one array per video, for other tools"),
     "doctor": ("extract.doctor", "DoctorOptions", "doctor", "what works on this machine"),
 }
 

@@ -84,7 +84,7 @@ def _with_seeded_split(
 
 
 def _from_csv(table: Path, root: Path, found: dict[str, Path], notes: list[str], seed: int) -> Dataset:
-    rows, columns = _read_csv(table)
+    rows, columns = read_csv(table)
     by_path = {path: video_id for video_id, path in found.items()}
     named: dict[str, dict[str, str]] = {}
     missing = []
@@ -112,7 +112,7 @@ def _from_csv(table: Path, root: Path, found: dict[str, Path], notes: list[str],
     return Dataset("folder", root, tuple(videos), classes, ("1",), notes=tuple(notes))
 
 
-def _read_csv(table: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+def read_csv(table: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     """[(line, row)] and the column names. Raises InputError naming line and column."""
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:

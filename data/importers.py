@@ -133,7 +133,7 @@ def _describe(source: Source, options: ImportOptions) -> tuple[dict[str, Any], l
             f"FILE={options.file}: names such as {source.names[0]} are not UCF-101's; give CSV=<table of path,label,split>"
         )
     # One reader for all tables of path,label,split.
-    rows, columns = folder._read_csv(Path(options.csv).expanduser())
+    rows, columns = folder.read_csv(Path(options.csv).expanduser())
     named = {row["path"]: row for _, row in rows}
     missing = [name for name in source.names if name not in named]
     if missing:

@@ -13,6 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, NoReturn, TypeVar
 
 from reelbank.data.errors import InputError
@@ -129,6 +130,12 @@ def _as_flag(word: str, names: set[str]) -> str:
 
 def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(int(value) if isinstance(value, bool) else value)
+
+
+def extractor_name(extractor: str) -> str:
+    """How recipes name an extractor: a user's file by stem and function, wherever it lies; the hash of its weights says the rest."""
+    file_name, _, function = extractor.rpartition(":")
+    return f"{PurePath(file_name).stem}.{function}" if file_name.endswith(".py") else extractor
 
 
 def canonical(recipe: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from reelbank.data import parts
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import option
+from reelbank.data.recipe import extractor_name, option
 from reelbank.data.store import Store
 
 
@@ -73,6 +73,8 @@ def _fits(path: Path, store: Store, wanted: str, match: dict[str, Any]) -> bool:
     if wanted:
         return store.identity.startswith(wanted) or path.name.startswith(wanted)
     given = {**store.recipe, "dataset": store.dataset["name"]}
+    if "extractor" in match:
+        match = match | {"extractor": extractor_name(match["extractor"])}
     return all(given.get(key) == value for key, value in match.items())
 
 

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from reelbank.data.errors import InputError
+from reelbank.data.recipe import extractor_name
 
 EMBEDDING = "embedding"  # the node name of what the classifier reads
 CLIP_FRAMES, STRIDE_FRAMES = 16, 8  # of video networks: what torchvision's were trained on, and half of it
@@ -210,7 +211,7 @@ def _from_file(name: str, seed: int) -> tuple[str, nn.Module, Preprocessing, boo
         std=tuple(getattr(model, "std", (0.229, 0.224, 0.225))),
         interpolation=getattr(model, "interpolation", "bilinear"),
     )
-    return f"{path.stem}.{function}", model, preprocessing, bool(getattr(model, "is_video", False))
+    return extractor_name(name), model, preprocessing, bool(getattr(model, "is_video", False))
 
 
 def _side(size: Sequence[int]) -> int | tuple[int, int]:

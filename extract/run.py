@@ -17,7 +17,7 @@ from tqdm import tqdm
 from reelbank.data.clips import Sampling
 from reelbank.data.datasets import Dataset, Video, load_dataset
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import option
+from reelbank.data.recipe import extractor_name, option
 from reelbank.data.store import StoreWriter, identity
 from reelbank.data.workers import DecodePool
 from reelbank.extract import networks
@@ -201,7 +201,7 @@ def recipe(options: ExtractOptions, network: Network, node: str, sampling: Sampl
     return {
         "features_version": FEATURES_VERSION,
         "stream": options.stream,
-        "extractor": options.extractor if ".py:" not in options.extractor else network.name,
+        "extractor": extractor_name(options.extractor),
         "weights": network.weights,
         "node": node,
         "pool": "mean" if options.pool else "none",
