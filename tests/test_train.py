@@ -23,7 +23,9 @@ from safetensors.torch import load_file
 from reelbank.data.errors import InputError
 from reelbank.data.scores import Scores
 from reelbank.data.store import Store, StoreWriter
-from reelbank.heads.fit import Training, best_epoch, finished, learning_rate
+from reelbank.heads import HEADS
+from reelbank.heads.batches import sequences
+from reelbank.heads.fit import Training, best_epoch, evaluate, finished, fit, learning_rate
 from reelbank.heads.results import accuracies, summary
 from reelbank.heads.runs import Run, all_runs, load_run
 from reelbank.heads.train import TrainOptions, train
@@ -300,6 +302,28 @@ def test_a_run_in_training_is_not_trained_twice(tmp_path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(InputError, match="another process"):
             trained(tmp_path)
+
+
+def test_the_best_epoch_is_kept_and_comes_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(120, 16)).astype(np.float32)
+    data = sequences(tuple(map(str, range(40))), values, np.arange(41) * 3, np.zeros(120))
+    labels = torch.from_numpy(rng.integers(0, 4, 40))  # nothing to learn: what is learned by heart makes validation worse
+    train_part, validation = torch.arange(24), torch.arange(24, 40)
+    training = Training("adam", 0.01, 0.0, 8, epochs=12, schedule="constant", lr_drops=(), patience=0, seed=0)
+
+    def fitted() -> tuple[torch.nn.Module, list[dict[str, Any]]]:
+        torch.manual_seed(0)
+        head = HEADS["gru"](16, 4, layers=1, hidden=8)
+        return head, fit(head, data, labels, train_part, validation, training, tmp_path / "state")
+
+    head, past = fitted()
+    best = best_epoch(past)
+    assert best < len(past) and past[best - 1]["validation_loss"] != past[-1]["validation_loss"]
+    loss, accuracy = evaluate(head, data, labels, validation)
+    assert (loss, accuracy) == pytest.approx((past[best - 1]["validation_loss"], past[best - 1]["validation_accuracy"]))
+    again, nothing_new = fitted()  # from the state of the last epoch
+    assert nothing_new == past and same(head.state_dict(), again.state_dict())
 
 
 def made_history(accuracies: list[float], losses: list[float]) -> list[dict[str, Any]]:
