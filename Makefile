@@ -1,6 +1,6 @@
 # make train HEAD=gru SEED="0 1 2" runs reelbank train HEAD=gru SEED='0 1 2' in an environment that it makes first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo extract train evaluate fuse report runs stores inspect verify remove import export doctor test lint bench clean
+.PHONY: help setup demo extract train evaluate fuse report predict runs stores inspect verify remove import export doctor test lint bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -40,6 +40,7 @@ train: ## feature store -> trained heads: HEAD SPLIT SEED STORE LAYERS HIDDEN ..
 evaluate: ## accuracies of runs, over splits and seeds
 fuse: ## join the scores of runs: RUNS="hash hash" HOW=product
 report: ## one HTML page of results
+predict: ## a run's scores for every video of a store: RUN=hash STORE=hash
 runs: ## list the runs
 stores: ## list the feature stores
 inspect: ## recipe, coverage and failures of a store: STORE=hash
@@ -48,7 +49,7 @@ remove: ## delete a store: STORE=hash YES=1
 import: ## bring features of other tools into a store
 export: ## features of a store, one array per video, for other tools
 doctor: ## what works on this machine
-extract train evaluate fuse report runs stores inspect verify remove import export doctor: $(READY)
+extract train evaluate fuse report predict runs stores inspect verify remove import export doctor: $(READY)
 	@$(BIN)/reelbank $@ $(options)
 
 test: $(READY) ## all tests; those on real data need REELBANK_TESTDATA

@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": ("fusion.evaluate", "EvaluateOptions", "evaluate", "accuracies of runs, over splits and seeds"),
     "fuse": ("fusion.late", "FuseOptions", "fuse_runs", "join the scores of two or more runs"),
     "report": ("fusion.report", "ReportOptions", "report", "one HTML page of results"),
+    "predict": ("heads.predict", "PredictOptions", "predict", "a run's scores for every video of a store"),
     "runs": ("heads.runs", "RunsOptions", "runs", "list the runs"),
     "stores": ("data.shelf", "StoresOptions", "stores", "list the feature stores"),
     "inspect": ("data.shelf", "InspectOptions", "inspect", "recipe, coverage and failures of a store"),

@@ -15,6 +15,9 @@ from reelbank.heads import HEADS
 from reelbank.heads.fit import OPTIMISERS, SCHEDULES, Training
 from reelbank.heads.runs import folder_name
 
+# Chosen on validation (docs/heads.md); what is not named here trains at 1e-4.
+LEARNING_RATES = {"meanpool": 1e-3}
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -37,7 +40,7 @@ class TrainOptions:
     znorm: bool = option(True, "bring every feature to mean 0 and deviation 1 on the training part")
     pca: int = option(0, "PCA to this many dimensions, fitted on the training part after znorm; 0: none")
     optimiser: str = option("rmsprop", "optimiser; sgd has Nesterov momentum 0.9", choices=tuple(OPTIMISERS))
-    lr: float = option(1e-4, "learning rate at the start")
+    lr: float | None = option(None, "learning rate at the start (default: 1e-4; meanpool: 1e-3)")
     weight_decay: float = option(0.0, "L2 penalty on all weights")
     batch: int = option(32, "videos in a batch")
     epochs: int = option(60, "most epochs")
@@ -183,4 +186,5 @@ def check_numbers(options: TrainOptions) -> None:
 def training_of(options: TrainOptions, seed: int) -> dict[str, Any]:
     """The training part of the recipe."""
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(Training) if field.name != "seed"}
+    values["lr"] = options.lr or LEARNING_RATES.get(options.head, 1e-4)
     return dataclasses.asdict(Training(seed=seed, **values)) | {"lr_drops": list(options.lr_drops)}
