@@ -133,7 +133,7 @@ def _shown(value: Any) -> str:
 
 
 def extractor_name(extractor: str) -> str:
-    """How recipes name an extractor: a user's file by stem and function, wherever it lies; the hash of its weights says the rest."""
+    """How recipes name an extractor: a user's file by stem and function, wherever it lies (its weights have a hash)."""
     file_name, _, function = extractor.rpartition(":")
     return f"{PurePath(file_name).stem}.{function}" if file_name.endswith(".py") else extractor
 
