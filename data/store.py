@@ -32,8 +32,8 @@ class Store:
     """Reads a finished store, an unfinished one, and anything in between. V videos, R rows in all.
 
     `video_ids`, `labels` (class names), `groups` (V,), `parts` (V, S) of "", "train", "test", `sources` (V,) dicts,
-    `rows` (V,) int64, `row_shape`, `dtype` float16, `failures` {id: {"reason", "bytes"}}, `recipe`, `dataset`,
-    `identity`, `finished`, and `damaged`: parts left out and why.
+    `rows` (V,) int64, `checksums` (V,) uint64 of the features' bytes, `row_shape`, `dtype` float16, `failures` {id: {"reason",
+    "bytes"}}, `recipe`, `dataset`, `identity`, `finished`, and `damaged`: parts left out and why.
     """
 
     dtype = np.dtype("<f2")
@@ -57,6 +57,7 @@ class Store:
         self.sources = [file.index.about["sources"][number] for file, number in found]
         rows = {id(file): np.diff(file.index.offsets).tolist() for file in catalog.files}
         self.rows = np.array([rows[id(file)][number] for file, number in found], np.int64)
+        self.checksums = np.array([file.index.checksums[number] for file, number in found], np.uint64)
         self.row_shape: tuple[int, ...] = next((f.index.row_shape for f in catalog.files if f.index.video_ids), (0,))
 
     @classmethod
