@@ -82,6 +82,8 @@ def decode(
     path = Path(path)
     scan = _scan(path, alive)
     frames, seconds = scan.frames, scan.seconds
+    if not frames:
+        raise DecodeError("its video track holds no frames")
     for _ in range(3):  # the second reading has the true count; the third is for luck with a file that is being changed
         yield "start", frames
         wanted = np.zeros(frames, dtype=bool)

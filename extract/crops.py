@@ -5,6 +5,12 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 CROPS = (1, 5, 10)
+
+
+class UnfitPicture(Exception):
+    """This video's picture cannot be shown to a network: a one-line reason."""
+
+
 # A picture is resized whole, so one that is a hair wide would become gigabytes.
 MAX_ASPECT = 32
 
@@ -12,12 +18,12 @@ MAX_ASPECT = 32
 def resize(frames: torch.Tensor, size_px: int | tuple[int, int], interpolation: str) -> torch.Tensor:
     """(n, 3, H, W) uint8 -> (n, 3, H', W') uint8, antialiased; an int is the short side, a pair is (H', W').
 
-    torchvision's uint8 path is PIL's, but for a grey level here and there. Raises ValueError for a picture more than
+    torchvision's uint8 path is PIL's, but for a grey level here and there. Raises UnfitPicture for one more than
     MAX_ASPECT times as long as wide.
     """
     height, width = frames.shape[-2:]
     if max(height, width) > MAX_ASPECT * min(height, width):
-        raise ValueError(f"the picture is {width} x {height}: more than {MAX_ASPECT} times as long as wide")
+        raise UnfitPicture(f"the picture is {width} x {height}: more than {MAX_ASPECT} times as long as wide")
     size = [size_px] if isinstance(size_px, int) else list(size_px)
     return F.resize(frames, size, interpolation=InterpolationMode(interpolation), antialias=True)
 

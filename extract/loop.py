@@ -17,7 +17,7 @@ from reelbank.data import clips
 from reelbank.data.clips import Sampling
 from reelbank.data.decode import VideoInfo
 from reelbank.data.workers import DecodePool
-from reelbank.extract.crops import resize, take_crops
+from reelbank.extract.crops import UnfitPicture, resize, take_crops
 from reelbank.extract.networks import Network
 
 
@@ -95,7 +95,7 @@ class ClipBatches:
         event = None
         if self.buffer.is_cuda:
             event = torch.cuda.Event()
-            event.record()
+            event.record(torch.cuda.current_stream(self.buffer.device))
         self.flying.append((self.tags, results, event))
         self.tags = []
         while len(self.flying) > 1:  # one batch late: the device computes the next while this one is put away
@@ -147,16 +147,18 @@ def extract_videos(
 
     for key, message in pool.run((key, path, sampling, decoder) for key, path in tasks):
         kind = message[0]
+        if key in refused:  # its other messages are still coming
+            continue
         if kind == "start":
             under_way[key] = _Video.start(sampling(message[1]))
         elif kind == "restart":  # the file held another number of frames than its header says: begin again
             under_way.pop(key, None)
-        elif kind == "frames" and key not in refused:
+        elif kind == "frames":
             _, numbers, seconds, pixels = message
             video = under_way[key]
             try:
                 frames = _to_device(pixels, network, device)
-            except ValueError as error:
+            except UnfitPicture as error:
                 refused.add(key)
                 under_way.pop(key)
                 yield key, str(error), np.empty(0), None
@@ -164,10 +166,10 @@ def extract_videos(
             video.pixels.update(zip(numbers.tolist(), frames, strict=True))
             video.seconds.update(zip(numbers.tolist(), seconds.tolist(), strict=True))
             _send_off(video, int(numbers[-1]), network, batches)
-        elif kind == "failed" and key not in refused:
+        elif kind == "failed":
             under_way.pop(key, None)
             yield key, message[1], np.empty(0), None
-        elif kind == "done" and key not in refused:
+        elif kind == "done":
             video = under_way.pop(key)
             video.info = message[1]
             decoded[key] = video

@@ -5,10 +5,12 @@ weights were trained with and everything that its features depend on written dow
 """
 
 import contextlib
+import copy
 import difflib
 import hashlib
 import importlib.util
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.fx.experimental.optimization import fuse
 
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import extractor_name
@@ -58,8 +61,11 @@ class Forward(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, trunk: nn.Module, preprocessing: Preprocessing, is_video: bool, pool: bool):
+    def __init__(
+        self, trunk: nn.Module, nodes: tuple[str, ...], preprocessing: Preprocessing, is_video: bool, pool: bool
+    ) -> None:
         super().__init__()
+        self.nodes = nodes
         shape = (1, -1, 1, 1, 1) if is_video else (1, -1, 1, 1)
         self.trunk, self.pool = trunk, pool
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(shape) * 255)
@@ -69,9 +75,18 @@ class Forward(nn.Module):
         x = (pixels.float() - self.mean) / self.std
         x = x.contiguous(memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d)
         found = self.trunk(x)
-        outputs = tuple(found.values()) if isinstance(found, dict) else (found,)
-        # Global average pooling of maps: (B, C, [t,] h, w) -> (B, C)
-        return tuple((y.flatten(2).mean(2) if self.pool and y.ndim > 2 else y).float().contiguous() for y in outputs)
+        outputs = tuple(found[node] for node in self.nodes) if isinstance(found, dict) else (found,)
+        return tuple((pooled(y) if self.pool else y).float().contiguous() for y in outputs)
+
+
+def pooled(y: torch.Tensor) -> torch.Tensor:
+    """Mean over space and time: (B, C, [t,] h, w), (B, [t,] h, w, C) or tokens (B, n, C) -> (B, C); vectors stay.
+
+    Channels stand last where the two axes before the last are equal and the last is not (swin's maps).
+    """
+    if y.ndim == 3 or (y.ndim > 3 and y.shape[-3] == y.shape[-2] != y.shape[-1]):
+        return y.flatten(1, -2).mean(1)
+    return y.flatten(2).mean(2) if y.ndim > 3 else y
 
 
 def build(name: str, nodes: tuple[str, ...] = (), weights: str = "", seed: int = 0, pool: bool = True) -> Network:
@@ -91,9 +106,9 @@ def build(name: str, nodes: tuple[str, ...] = (), weights: str = "", seed: int =
     elif ".py:" in name:
         weights = weights or "own"
         short_name, model, preprocessing, is_video = _from_file(name, seed)
-        if weights == "pretrained":
-            raise InputError(f"WEIGHTS=pretrained: {name} loads its own weights (WEIGHTS=own), or give a state dict's path")
-        source = {"own": "the builder's own", "random": f"random, seed {seed}"}.get(weights, "")
+        if weights in ("pretrained", "random"):
+            raise InputError(f"WEIGHTS={weights}: {name} makes its own weights (WEIGHTS=own), or give a state dict's path")
+        source = "the builder's own"
     else:
         raise InputError(
             f"EXTRACTOR={name}: give torchvision:<model>, timm:<model> or path/to/file.py:<function>, "
@@ -102,12 +117,21 @@ def build(name: str, nodes: tuple[str, ...] = (), weights: str = "", seed: int =
     if weights not in ("pretrained", "random", "own"):
         _load_file(model, Path(weights), name)
         source = f"file {Path(weights).name}"
+        if hasattr(model, "transform_input"):  # torchvision's loader sets it along with pretrained weights
+            model.transform_input = True
     model.eval().requires_grad_(False)
     described = {"source": source, "sha256": state_hash(model)}
+    if ".py:" in name:  # the same weights in other code are other features
+        described["code_sha256"] = hashlib.sha256(Path(name.rpartition(":")[0]).read_bytes()).hexdigest()
+    if len(set(nodes)) < len(nodes):
+        raise InputError(f"NODE={' '.join(nodes)}: each node once")
+    if preprocessing.interpolation not in ("bilinear", "bicubic", "nearest"):
+        raise InputError(f"EXTRACTOR={name}: interpolation {preprocessing.interpolation} is none of bilinear, bicubic, nearest")
     trunk = _cut(model, nodes, name)
+    whole = Forward(trunk, nodes, preprocessing, is_video, pool).eval()
     return Network(
         name=short_name,
-        module=Forward(_fold_batch_norm(trunk), preprocessing, is_video, pool).eval(),
+        module=_folded(whole, preprocessing, is_video),
         nodes=nodes or (EMBEDDING,),
         preprocessing=preprocessing,
         is_video=is_video,
@@ -167,12 +191,16 @@ def _timm(name: str, weights: str, seed: int) -> tuple[nn.Module, Preprocessing,
         with _fetching(name, "the Hugging Face hub", "copy HF_HOME (~/.cache/huggingface) from a machine that has them"):
             model = timm.create_model(name, pretrained=True, num_classes=0)
     else:
-        model = _seeded(seed, lambda: timm.create_model(name, pretrained=False, num_classes=0))
+        try:
+            model = _seeded(seed, lambda: timm.create_model(name, pretrained=False, num_classes=0))
+        except (RuntimeError, ValueError) as error:
+            raise InputError(f"EXTRACTOR=timm:{name}: {str(error).splitlines()[0]}") from error
     config = timm.data.resolve_model_data_config(model)
-    crop_px = config["input_size"][1]
+    _, height, width = config["input_size"]
+    resized = int(height / config["crop_pct"]), int(width / config["crop_pct"])
     preprocessing = Preprocessing(
-        resize_px=int(crop_px / config["crop_pct"]),
-        crop_px=crop_px,
+        resize_px=resized if config["crop_mode"] == "squash" else min(resized),
+        crop_px=_side((height, width)),
         mean=tuple(config["mean"]),
         std=tuple(config["std"]),
         interpolation=config["interpolation"],
@@ -195,11 +223,17 @@ def _from_file(name: str, seed: int) -> tuple[str, nn.Module, Preprocessing, boo
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickled classes of the user's look themselves up here
-    spec.loader.exec_module(module)
-    builder: Callable[[], nn.Module] | None = getattr(module, function, None)
-    if builder is None:
-        raise InputError(f"EXTRACTOR={name}: {path} has no function {function}")
-    model = _seeded(seed, builder)
+    try:
+        spec.loader.exec_module(module)
+        builder: Callable[[], nn.Module] | None = getattr(module, function, None)
+        if builder is None:
+            raise InputError(f"EXTRACTOR={name}: {path} has no function {function}")
+        model = _seeded(seed, builder)
+    except (Exception, SystemExit) as error:
+        if isinstance(error, InputError):
+            raise
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(f"EXTRACTOR={name}: {error!r} in {Path(line.filename).name}, line {line.lineno}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"EXTRACTOR={name}: {function}() returned {type(model).__name__}, not a torch.nn.Module")
     _, *size = getattr(model, "input_size", (3, 224, 224))
@@ -307,17 +341,32 @@ def _cut(model: nn.Module, nodes: tuple[str, ...], name: str) -> nn.Module:
     return torch.fx.GraphModule(cut, cut.graph).eval()  # a plain one: torchvision's two-mode graph cannot be folded
 
 
-def _fold_batch_norm(model: nn.Module) -> nn.Module:
-    """Batch norm folded into the convolution before it: equal features, less memory traffic."""
-    from torch.fx.experimental.optimization import fuse
+def _folded(whole: Forward, preprocessing: Preprocessing, is_video: bool) -> Forward:
+    """Batch norm folded into the convolution before it: equal features, less memory traffic.
 
+    What was folded is checked against what was not, on one input; a network that cannot be followed, or that differs,
+    stays as it is, with a warning.
+    """
+    folded = copy.copy(whole)
+    folded._modules = dict(whole._modules)
+    crop_px = preprocessing.crop_px
+    h, w = (crop_px, crop_px) if isinstance(crop_px, int) else crop_px
+    shape = (1, 3, CLIP_FRAMES, h, w) if is_video else (1, 3, h, w)
+    pixels = torch.randint(256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    reason = ""
     try:
-        model = fuse(model)
+        folded.trunk = fuse(whole.trunk)
+        with torch.inference_mode():
+            pairs = list(zip(folded(pixels), whole(pixels), strict=True))
+        off = max(((a - b).norm() / b.norm().clamp_min(1e-12)).item() for a, b in pairs)
+        reason = "" if off < 1e-4 else f"features would be {off:.1e} off"
     except Exception as error:  # noqa: BLE001 - torch.fx raises many kinds for a model that it cannot follow
-        reason = str(error).splitlines()[0]
-        warnings.warn(f"batch norm is not folded (features are the same, only slower): {reason}", stacklevel=2)
-    for parameter in model.parameters():
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if reason:
+        warnings.warn(f"batch norm is not folded, which is only slower: {reason}", stacklevel=2)
+        folded = whole
+    for parameter in folded.parameters():
         if parameter.ndim in (4, 5):
             layout = torch.channels_last if parameter.ndim == 4 else torch.channels_last_3d
             parameter.data = parameter.data.contiguous(memory_format=layout)
-    return model
+    return folded

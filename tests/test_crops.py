@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from reelbank.extract.crops import resize, take_crops
+from reelbank.extract.crops import UnfitPicture, resize, take_crops
 
 
 def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
@@ -46,5 +46,5 @@ def test_resize_is_pils_but_for_a_grey_level_here_and_there(size, interpolation)
 
 
 def test_a_hair_wide_picture_is_refused():
-    with pytest.raises(ValueError, match="4097 x 2"):
+    with pytest.raises(UnfitPicture, match="4097 x 2"):
         resize(picture(2, 4097), 256, "bilinear")
