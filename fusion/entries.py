@@ -10,7 +10,7 @@ from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import option, signature
 from reelbank.data.scores import Scores
-from reelbank.heads.runs import Run, find_runs, read_run
+from reelbank.heads.runs import Run, find_runs, matches, read_run
 
 # Two runs whose recipes differ in nothing but these are the same experiment done again. (`coverage` is a hash over the
 # videos of a split's parts, so it differs from split to split.)
@@ -83,17 +83,23 @@ def select(selection: Selection, part: str) -> tuple[list[Entry], list[str]]:
     Raises InputError when nothing is left, a named run does not exist or has no such part.
     """
     wanted = {key: str(value) for key in FACTS if (value := getattr(selection, key, None)) not in (None, "")}
-    entries, without = [], []
+    entries: list[Entry] = []
+    without, damaged = [], []
     for found in _named(selection) if selection.runs else find_runs(selection.bank):
         recipe = found.recipe
         facts = {key: str(recipe.get(key, "")) for key in wanted}
         facts["store"] = facts.get("store", "")[: len(wanted.get("store", ""))]
-        if any(facts[key] != value for key, value in wanted.items()):
+        if not matches(facts, **wanted):
             continue
         if isinstance(found, Entry):
             entries.append(found)
         elif selection.runs or (found.path / f"scores-{part}.npz").exists():
-            entries.append(Entry(found.path.name, found.path, recipe, found.metrics, found.scores(part)))
+            try:
+                entries.append(Entry(found.path.name, found.path, recipe, found.metrics, found.scores(part)))
+            except InputError as error:
+                if selection.runs:
+                    raise
+                damaged.append(f"left out: {error}")
         else:
             without.append(found.path.name)
     for entry in entries:
@@ -107,7 +113,7 @@ def select(selection: Selection, part: str) -> tuple[list[Entry], list[str]]:
     kept, notes = newest(entries)
     if without:
         notes.append(f"left out, having no scores of part '{part}': {', '.join(without)}")
-    return kept, notes
+    return kept, notes + damaged
 
 
 def _named(selection: Selection) -> list[Entry | Run]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.data.recipe import option
+from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import FACTS, Entry, Group, Selection, grouped, select
 from reelbank.fusion.metrics import (
     Share,
@@ -21,7 +22,7 @@ from reelbank.fusion.metrics import (
     mean_share,
     share,
 )
-from reelbank.heads.runs import PARTS, print_table, replacing
+from reelbank.heads.runs import PARTS, replacing, written_to
 
 
 @dataclass(frozen=True)
@@ -84,19 +85,22 @@ def class_means(group: Group) -> np.ndarray:
 
 
 def evaluate(options: EvaluateOptions) -> int:
-    """Print the table of the selected runs and write every run's figures as CSV; returns the exit code."""
+    """Print the table of the selected runs and write every run's figures as CSV; returns the exit code. Raises
+    InputError when nothing fits or the CSV cannot be written."""
     entries, notes = select(options, options.part)
     for note in notes:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     for contest in contests(entries):
-        print(f"{contest.title}, part {options.part}; chance is {percent(1 / len(contest.classes))}; accuracies in %")
+        chance = percent(1 / len(contest.classes))
+        print(printable(f"{contest.title}, part {options.part}; chance is {chance}; accuracies in %"))
         print_table(_lines(contest))
         if options.per_class:
             print()
             print_table(_class_lines(contest))
         print()
     out = Path(options.out or Path(options.bank, "reports", f"evaluation-{options.part}.csv"))
-    write_csv(out, entries, options.part)
+    with written_to("OUT", out):
+        write_csv(out, entries, options.part)
     print(f"every run's figures: {out}")
     return 0
 

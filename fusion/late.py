@@ -12,9 +12,10 @@ from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import option, signature
 from reelbank.data.scores import Scores, join, log_probabilities
+from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import FACTS, Entry, Selection, experiment, features, grouped, select, title
 from reelbank.fusion.metrics import accuracy
-from reelbank.heads.runs import folder_name, print_table, write_json
+from reelbank.heads.runs import commit, folder_name, write_json
 
 
 def weighted_sum(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
@@ -91,12 +92,12 @@ def fuse_runs(options: FuseOptions) -> int:
         entries.sort(key=lambda entry: (title(entry.recipe), features(entry.recipe), experiment(entry.recipe)))
     members = grouped(entries)
     for note in notes:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     if len(members) < 2:
         raise InputError(f"nothing to fuse: {len(entries)} runs of {len(members)} model; a fusion needs two or more models")
     weights = list(options.weights or [1.0] * len(members))
     for weight, member in zip(weights, members, strict=False):  # a wrong number of weights is refused by fuse
-        print(f"weight {weight:g}: {member.label}{', ' + member.detail if member.detail else ''}")
+        print(printable(f"weight {weight:g}: {member.label}{', ' + member.detail if member.detail else ''}"))
     lines = [("split", "seed", "model", "videos", "top-1", "95 %", "run")]
     for (split, seed), some in _by_repetition(entries).items():
         fused = fuse([entry.scores for entry in some], options.how, weights)
@@ -155,8 +156,6 @@ def _recipe(members: Sequence[Entry], how: str, weights: Sequence[float], split:
 
 def _write(folder: Path, recipe: dict[str, Any], fused: Scores, members: Sequence[Entry]) -> None:
     """A run folder as training leaves it, without a checkpoint: metrics.json comes last and makes it a finished one."""
-    from reelbank.heads.train import commit
-
     folder.mkdir(parents=True, exist_ok=True)
     environment = {"reelbank": reelbank.__version__, "commit": commit()}
     write_json(folder / "recipe.json", {"signature": signature(recipe), "recipe": recipe, "environment": environment})

@@ -15,12 +15,13 @@ import numpy as np
 import reelbank
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import option
+from reelbank.data.shelf import printable
 from reelbank.data.store import Store
 from reelbank.fusion import figures
 from reelbank.fusion.entries import Entry, Group, Selection, select, without_repetition
 from reelbank.fusion.evaluate import Contest, category_means, class_means, contests, top
 from reelbank.fusion.metrics import accuracy, confusion, mean_and_deviation
-from reelbank.heads.runs import PARTS, replacing
+from reelbank.heads.runs import PARTS, replacing, written_to
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
 
@@ -35,16 +36,19 @@ class ReportOptions(Selection):
 
 
 def report(options: ReportOptions) -> int:
-    """Write the report on the selected runs and print where it is; returns the exit code."""
+    """Write the report on the selected runs and print where it is; returns the exit code. Raises InputError when nothing
+    fits or the file cannot be written."""
     entries, notes = select(options, options.part)
     found = contests(entries)
     name = options.name or "-".join(dict.fromkeys(contest.dataset or "scores" for contest in found))
     out = Path(options.out or Path(options.bank, "reports", f"{name.replace('/', '-')}.html"))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as temporary:
-        temporary.write_text(page(found, options.part, notes), encoding="utf-8")
+    document = page(found, options.part, notes)
+    with written_to("OUT", out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as temporary:
+            temporary.write_text(document, encoding="utf-8")
     for note in notes:
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     print(f"report on {len(entries)} runs: {out}")
     return 0
 

@@ -43,20 +43,23 @@ class Sequences:
 
 
 def sequences(
-    ids: tuple[str, ...], values: np.ndarray, offsets: np.ndarray, times_seconds: np.ndarray, steps: int | None = None
+    ids: tuple[str, ...],
+    values: np.ndarray,
+    offsets: np.ndarray,
+    times_seconds: np.ndarray,
+    steps: int | None = None,
+    crops_kept: bool = False,
 ) -> Sequences:
-    """From a store's arrays: values (R, D) or, crops kept, (R, crops, D); offsets (V+1,); times_seconds (R,).
+    """From a store's arrays: values (R, D) or, `crops_kept`, (R, crops, D); offsets (V+1,); times_seconds (R,).
 
-    Crops are averaged. `steps` (T) takes T rows of each video by sigma(t); None takes all. Raises InputError for feature
-    maps and for values that are not finite.
+    Crops are averaged. `steps` (T) takes T rows of each video by sigma(t); None takes all. Raises InputError for token and
+    feature maps and for values that are not finite.
     """
-    if values.ndim == 3:
+    if crops_kept and values.ndim == 3:
         values = np.stack([row.mean(0, dtype=np.float32) for row in values]).astype(values.dtype)  # (R, D)
     if values.ndim != 2:
         shape = " x ".join(map(str, values.shape[1:]))
-        raise InputError(
-            f"the store's rows are {shape}: these heads take vectors (or crops x features); extract pooled features"
-        )
+        raise InputError(f"the store's rows have shape {shape}: heads take vectors; extract with POOL=1")
     counts = np.diff(offsets)  # (V,)
     taken = [sigma(int(k), steps) if steps else np.arange(k) for k in counts]
     lengths = np.array([len(t) for t in taken], np.int64)

@@ -11,11 +11,11 @@ from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import differences, option
 from reelbank.data.scores import Scores
-from reelbank.data.shelf import find_store
+from reelbank.data.shelf import find_store, printable
 from reelbank.data.store import Store
 from reelbank.heads.batches import sequences
 from reelbank.heads.fit import outputs
-from reelbank.heads.runs import find_runs, load_run
+from reelbank.heads.runs import find_runs, load_run, written_to
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PredictOptions:
 
 def predict(options: PredictOptions) -> int:
     """Print each video's likeliest classes with their probabilities; returns the exit code. Raises InputError when the run
-    or store is not there, or the store was made in another way than the one the run was trained on."""
+    or store is not there, the store was made in another way than the one the run was trained on, or TO cannot be written."""
     if not options.run:
         raise InputError("RUN= is not given; 'reelbank runs' lists them")
     (run,) = find_runs(options.bank, [options.run])
@@ -40,9 +40,10 @@ def predict(options: PredictOptions) -> int:
     values, classes = probabilities.topk(min(max(options.top, 1), len(table.classes)))  # (V, top) each
     for name, likely, numbers in zip(table.video_ids, values.tolist(), classes.tolist(), strict=True):
         found = (f"{table.classes[number]} {100 * value:.1f} %" for value, number in zip(likely, numbers, strict=True))
-        print(f"{name}: {', '.join(found)}")
+        print(printable(f"{name}: {', '.join(found)}"))
     if options.to:
-        score_tables.save(table, options.to)
+        with written_to("TO", options.to):
+            score_tables.save(table, options.to)
         print(f"scores of {len(table.video_ids)} videos: {options.to}")
     return 0
 
@@ -56,7 +57,8 @@ def predicted(run_path: str | Path, store_path: str | Path) -> Scores:
             raise InputError(f"{store.path}: made in another way than the store of {Path(run_path).name}: {'; '.join(lines)}")
         if not store.video_ids:
             raise InputError(f"{store.path}: holds no video")
-        data = sequences(tuple(store.video_ids), *store.load(), steps=recipe["steps"])
+        crops_kept = bool(store.recipe.get("crops_kept"))
+        data = sequences(tuple(store.video_ids), *store.load(), steps=recipe["steps"], crops_kept=crops_kept)
         number_of = {name: number for number, name in enumerate(recipe["classes"])}
         labels = torch.tensor([number_of.get(label, -1) for label in store.labels]).numpy()
         about = {"dataset": store.dataset["name"], "store": store.identity, "name": Path(run_path).name}

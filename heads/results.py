@@ -6,7 +6,8 @@ import numpy as np
 from tqdm import tqdm
 
 from reelbank.data.scores import Scores
-from reelbank.heads.runs import PARTS, Run, percent, print_table
+from reelbank.data.shelf import print_table
+from reelbank.heads.runs import PARTS, Run, percent
 
 
 def accuracies(scores: Scores | None) -> dict[str, Any] | None:

@@ -9,15 +9,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import reelbank
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import option, signature
+from reelbank.data.recipe import extractor_name, option, signature
+from reelbank.data.shelf import print_table, printable
 
 if TYPE_CHECKING:
     from reelbank.heads.model import Model
@@ -36,6 +40,15 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_to(name: str, path: str | Path) -> Iterator[None]:
+    """Around what writes the file that option `name` gives: raises InputError when the place cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{name}={path}: cannot be written ({error.strerror}); give a place in a folder that can") from None
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:
@@ -67,15 +80,21 @@ class Run:
         return score_tables.load(path)
 
 
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
 def read_run(path: Path) -> Run:
     """A run folder's recipe and metrics. Raises InputError when the folder is no run or was changed."""
     documents = []
     for name in ("recipe.json", "metrics.json"):
         try:
-            documents.append(json.loads((path / name).read_text()))
+            documents.append(json.loads((path / name).read_text(), parse_constant=_no_number))
+            if not isinstance(documents[-1], dict):
+                raise ValueError("not a JSON object")
         except FileNotFoundError:
             documents.append({})
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path / name} cannot be read: {error}; remove the run and train it again") from None
     recipe = documents[0].get("recipe")
     if not isinstance(recipe, dict):
@@ -85,18 +104,53 @@ def read_run(path: Path) -> Run:
     return Run(path, recipe, documents[1])
 
 
+def commit() -> str:
+    """The git commit of this code; "" when it is no checkout."""
+    root = Path(reelbank.__file__).parent
+    git = shutil.which("git")
+    if git is None or not (root / ".git").exists():
+        return ""
+    return subprocess.run(
+        [git, "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+
 def folder_name(recipe: dict[str, Any]) -> str:
     return f"{recipe.get('head')}-{signature(recipe)[:12]}"
 
 
+def read_runs(bank: str | Path) -> tuple[list[Run], dict[Path, str]]:
+    """Every run of the bank, finished or not, by folder name; and the folders that cannot be read as one, with the reason."""
+    found, bad = [], {}
+    for path in sorted(path for path in Path(bank, "runs").glob("[!.]*") if path.is_dir()):
+        try:
+            found.append(read_run(path))
+        except InputError as error:
+            bad[path] = str(error)
+    return found, bad
+
+
 def all_runs(bank: str | Path) -> list[Run]:
-    """Every run of the bank, finished or not, by folder name."""
-    return [read_run(path.parent) for path in sorted(Path(bank, "runs").glob("*/recipe.json"))]
+    """The runs of `read_runs`; a note on stderr names each folder left out."""
+    found, bad = read_runs(bank)
+    for reason in bad.values():
+        print(printable(f"note: left out: {reason}"), file=sys.stderr)
+    return found
+
+
+def matches(recipe: Mapping[str, Any], **match: Any) -> bool:
+    """Whether a recipe has these values. An extractor may be given as its file and function; dataset="folder" stands for
+    every data set made from a plain folder, which are named folder-<name>-<hash>."""
+    if "extractor" in match:
+        match["extractor"] = extractor_name(match["extractor"])
+    if match.get("dataset") == "folder" and str(recipe.get("dataset")).startswith("folder-"):
+        del match["dataset"]
+    return all(recipe.get(key) == value for key, value in match.items())
 
 
 def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> list[Run]:
     """Finished runs: all, or those whose folder name or hash begins with one of `wanted`, each naming exactly one, in that
-    order; of these the ones whose recipe has the values of `match` (head="gru", split="1", ...).
+    order; of these the ones whose recipe `matches` (head="gru", split="1", ...).
 
     Raises InputError for a wanted name that fits no finished run or several.
     """
@@ -111,17 +165,20 @@ def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> lis
                 raise InputError(f"run '{start}' {found}; see 'reelbank runs'")
             chosen += fits
         runs = chosen
-    return [run for run in runs if all(run.recipe.get(key) == value for key, value in match.items())]
+    return [run for run in runs if matches(run.recipe, **match)]
 
 
 def load_run(path: str | Path) -> tuple[Model, dict[str, Any]]:
-    """The trained model, rebuilt on the CPU in evaluation mode, and its recipe. Raises InputError when it does not fit."""
+    """The trained model, rebuilt on the CPU in evaluation mode, and its recipe. Raises InputError when it does not fit,
+    or the run has no model of its own (a fused one)."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     from reelbank.heads.model import build_model
 
     run = read_run(Path(path))
+    if run.recipe.get("head") == "fused":
+        raise InputError(f"{run.path.name}: a fused run has no model of its own; name one of the runs it was made of")
     model = build_model(run.recipe)
     checkpoint = run.path / "checkpoint.safetensors"
     try:
@@ -139,35 +196,35 @@ class RunsOptions:
     bank: str = option("bank", "folder that holds stores, runs and reports")
     head: str = option("", "only runs of this head")
     split: str = option("", "only runs of this split")
-    remove: tuple[str, ...] = option((), "names of runs, or starts of their hashes, to remove for good")
+    remove: tuple[str, ...] = option((), "names (of damaged runs too) or starts of hashes, to remove for good")
 
 
 def runs(options: RunsOptions) -> int:
     """Print a table of all runs of the bank, or remove those named; returns the exit code."""
-    found = all_runs(options.bank)
     if options.remove:
+        found, bad = read_runs(options.bank)
+        hashes = {run.path: run.signature for run in found} | dict.fromkeys(bad, "")
         doomed: dict[Path, None] = {}
         for start in options.remove:
-            fits = [run for run in found if run.path.name.startswith(start) or run.signature.startswith(start)]
+            fits = [path for path, own in hashes.items() if path.name.startswith(start) or own.startswith(start)]
+            fits = [path for path in fits if path.name == start] or fits  # a whole name may begin a copy's
             if len(fits) != 1:
                 raise InputError(f"REMOVE={start}: fits {len(fits)} runs; see 'reelbank runs'")
-            doomed[fits[0].path] = None
+            doomed[fits[0]] = None
         for path in doomed:
             (path / "metrics.json").unlink(missing_ok=True)  # first: a half removed run is no finished one
             shutil.rmtree(path)
-            print(f"removed {path}")
+            print(printable(f"removed {path}"))
         return 0
-    wanted = {"head": options.head, "split": options.split}
-    shown = [run for run in found if all(run.recipe.get(key) == value for key, value in wanted.items() if value)]
+    wanted = {key: value for key, value in (("head", options.head), ("split", options.split)) if value}
+    shown = [run for run in all_runs(options.bank) if matches(run.recipe, **wanted)]
     lines = [("run", "data", "store", "split", "seed", "validation", "test", "finished")]
     for run in shown:
         recipe = run.recipe
-        data = "/".join(filter(None, (recipe.get(key, "") for key in ("dataset", "stream", "extractor"))))
+        data = "/".join(filter(None, (str(recipe.get(key, "")) for key in ("dataset", "stream", "extractor"))))
         accuracies = [percent(run.metrics.get(part)) for part in ("validation", "test")]
-        store = recipe.get("store", "")[:8]
-        lines.append(
-            (run.path.name, data, store, recipe["split"], str(recipe["seed"]), *accuracies, "yes" if run.finished else "no")
-        )
+        store, split, seed = (str(recipe.get(key, "")) for key in ("store", "split", "seed"))
+        lines.append((run.path.name, data, store[:8], split, seed, *accuracies, "yes" if run.finished else "no"))
     print_table(lines)
     if not shown:
         print(f"no runs in {Path(options.bank, 'runs')}")
@@ -177,10 +234,3 @@ def runs(options: RunsOptions) -> int:
 def percent(part: dict[str, Any] | None) -> str:
     """A part's top-1 accuracy for a table, in per cent; '-' when there is none."""
     return f"{100 * part['top1']:.2f}" if part else "-"
-
-
-def print_table(lines: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their longest word, left-aligned."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())

@@ -6,7 +6,6 @@ import fcntl
 import os
 import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,14 +23,14 @@ from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.parts import parts_folder
 from reelbank.data.recipe import canonical, signature
-from reelbank.data.shelf import find_store
+from reelbank.data.shelf import find_store, printable
 from reelbank.data.store import Store, StoreWriter
 from reelbank.heads.batches import Sequences, sequences
 from reelbank.heads.fit import Training, best_epoch, fit, outputs
 from reelbank.heads.model import Model, build_model
 from reelbank.heads.plan import Plan, TrainOptions, plan_runs
 from reelbank.heads.results import accuracies, print_results, print_run
-from reelbank.heads.runs import PARTS, Run, read_run, replacing, write_json
+from reelbank.heads.runs import PARTS, Run, commit, read_run, replacing, write_json
 
 SMALL_HEAD_WEIGHTS = 1_000_000
 
@@ -46,7 +45,7 @@ def train(options: TrainOptions) -> int:
     with Store.open(find_store(Path(options.bank), options.store, **match)) as store:
         plans = plan_runs(store, options)
         for note in dict.fromkeys(note for plan in plans for note in plan.notes):
-            print(f"note: {note}")
+            print(printable(f"note: {note}"))
         missing = [plan for plan in plans if not (plan.path / "metrics.json").exists()]
         if missing:
             train_missing(missing, store, options)
@@ -57,7 +56,7 @@ def train(options: TrainOptions) -> int:
 def train_missing(plans: list[Plan], store: Store, options: TrainOptions) -> None:
     """Load the store once and train these runs, `workers` at a time."""
     ids = tuple(name for name, parts in zip(store.video_ids, store.parts, strict=True) if any(parts))
-    data = sequences(ids, *store.load(ids), steps=options.t)
+    data = sequences(ids, *store.load(ids), steps=options.t, crops_kept=bool(store.recipe.get("crops_kept")))
     of_store: dict[str, Any] = {
         "path": str(store.path),
         "identity": store.identity,
@@ -213,17 +212,6 @@ def environment(device: str) -> dict[str, Any]:
         "torch": torch.__version__,
         "numpy": np.__version__,
     }
-
-
-def commit() -> str:
-    """The git commit of this code; "" when it is no checkout."""
-    root = Path(reelbank.__file__).parent
-    git = shutil.which("git")
-    if git is None or not (root / ".git").exists():
-        return ""
-    return subprocess.run(
-        [git, "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
 
 
 @contextmanager

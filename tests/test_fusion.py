@@ -17,6 +17,7 @@ from reelbank.fusion.entries import Selection, grouped, select
 from reelbank.fusion.evaluate import EvaluateOptions, evaluate
 from reelbank.fusion.late import FuseOptions, fuse, fuse_runs
 from reelbank.fusion.metrics import accuracy
+from reelbank.fusion.report import ReportOptions, report
 from reelbank.heads.runs import find_runs
 
 
@@ -231,3 +232,37 @@ def test_selection_says_what_it_did_not_find(tmp_path: Path, capsys: pytest.Capt
     (folder / "metrics.json").unlink()
     with pytest.raises(InputError, match="not finished"):
         evaluate(EvaluateOptions(bank=str(tmp_path), runs=(str(folder),)))
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    made_run(tmp_path)
+    (tmp_path / "file").write_text("")
+    out = str(tmp_path / "file" / "x")
+    for write in (
+        lambda: evaluate(EvaluateOptions(bank=str(tmp_path), out=out)),
+        lambda: report(ReportOptions(bank=str(tmp_path), out=out)),
+    ):
+        with pytest.raises(InputError, match=r"OUT=.*file/x: cannot be written"):
+            write()
+
+
+def test_damaged_runs_end_neither_evaluation_nor_fusion(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    made_run(tmp_path, stream="rgb")
+    made_run(tmp_path, stream="flow")
+    cut, scores = made_run(tmp_path, seed=1), made_run(tmp_path, seed=2)
+    (cut / "recipe.json").write_text("{")
+    (scores / "scores-test.npz").write_bytes(b"PK")
+    assert evaluate(EvaluateOptions(bank=str(tmp_path))) == 0
+    said = capsys.readouterr()
+    assert f"note: left out: {scores / 'scores-test.npz'}" in said.out and "gru flow net" in said.out
+    assert f"note: left out: {cut / 'recipe.json'}" in said.err
+    assert report(ReportOptions(bank=str(tmp_path))) == 0
+    assert fuse_runs(FuseOptions(bank=str(tmp_path))) == 0
+    with pytest.raises(InputError, match="not a readable scores file"):
+        evaluate(EvaluateOptions(bank=str(tmp_path), runs=(scores.name,)))
+
+
+def test_the_data_set_folder_is_every_folders(tmp_path: Path) -> None:
+    mine = made_run(tmp_path, dataset="folder-clips-0a1b2c")
+    made_run(tmp_path, dataset="folders")
+    assert [entry.path for entry in select(Selection(bank=str(tmp_path), dataset="folder"), "test")[0]] == [mine]

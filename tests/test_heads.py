@@ -214,11 +214,15 @@ def test_steps_take_rows_by_sigma() -> None:
 
 def test_kept_crops_are_averaged_and_maps_refused() -> None:
     ids, values, offsets, times = arrays([2, 3], (10, D))
-    x, _ = sequences(ids, values, offsets, times).batch(torch.tensor([0]))
+    x, _ = sequences(ids, values, offsets, times, crops_kept=True).batch(torch.tensor([0]))
     np.testing.assert_allclose(x[0], values[:2].astype(np.float32).mean(1), atol=1e-3)
-    ids, values, offsets, times = arrays([2], (4, 3, 3))
-    with pytest.raises(InputError, match="4 x 3 x 3"):
-        sequences(ids, values, offsets, times)
+    for shape, crops_kept, shown in (
+        ((4, 3, 3), False, "4 x 3 x 3"),
+        ((10, D), False, f"10 x {D}"),
+        ((2, 7, D), True, "2 x 7"),
+    ):
+        with pytest.raises(InputError, match=f"rows have shape {shown}.*heads take vectors; extract with POOL=1"):
+            sequences(*arrays([2], shape), crops_kept=crops_kept)
 
 
 def test_features_that_are_not_finite_are_named() -> None:

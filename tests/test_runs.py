@@ -2,13 +2,15 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from made_runs import made_run
 from safetensors.torch import load_file, save_file
-from test_train import QUICK, trained
+from test_train import QUICK, make_store, trained
 
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
@@ -119,3 +121,59 @@ def test_predict_refuses_a_store_made_in_another_way(three: list[Run]) -> None:
         predict(PredictOptions(bank=str(bank), run=three[0].path.name, store="other.h5"))
     with pytest.raises(InputError, match="RUN= is not given"):
         predict(PredictOptions(bank=str(bank)))
+
+
+def test_damaged_folders_are_noted_and_stop_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, cut, renamed, bare, number = (made_run(tmp_path, seed=seed) for seed in range(5))
+    (cut / "recipe.json").write_text("{")
+    copy = shutil.copytree(good, good.with_name(good.name + "-copy"))
+    renamed = renamed.rename(renamed.with_name("mine\x1b[2J"))
+    (bare / "recipe.json").unlink()
+    (number / "metrics.json").write_text("[NaN]")
+    assert runs(RunsOptions(bank=str(tmp_path))) == 0
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()] == ["run", good.name]
+    lines = said.err.splitlines()
+    assert len(lines) == 5 and all(line.startswith("note: left out: ") for line in lines)
+    assert all(any(str(path) in line for line in lines) for path in (cut, copy, bare, number))
+    assert "\x1b" not in said.err and "mine?[2J" in said.err
+    assert [run.path for run in find_runs(tmp_path, [good.name])] == [good]
+    for path in (cut, copy, bare, number, renamed):
+        assert runs(RunsOptions(bank=str(tmp_path), remove=(path.name,))) == 0
+        assert not path.exists() and good.exists()
+
+
+def test_a_runs_whole_name_is_it_and_no_copys(tmp_path: Path) -> None:
+    good = made_run(tmp_path)
+    copy = shutil.copytree(good, good.with_name(good.name + "-copy"))
+    assert runs(RunsOptions(bank=str(tmp_path), remove=(good.name,))) == 0
+    assert copy.exists() and not good.exists()
+
+
+def test_a_strangers_recipe_reaches_no_terminal_raw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_run(tmp_path, extractor="net\x1b[2J")
+    assert runs(RunsOptions(bank=str(tmp_path))) == 0
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "net?[2J" in out
+
+
+def test_runs_are_found_by_extractor_file_and_folder_data_set(tmp_path: Path) -> None:
+    mine = made_run(tmp_path, extractor="mine.build", dataset="folder-clips-0a1b2c")
+    named = made_run(tmp_path, dataset="folders")
+    assert [run.path for run in find_runs(tmp_path, extractor="some/place/mine.py:build")] == [mine]
+    assert [run.path for run in find_runs(tmp_path, dataset="folder")] == [mine]
+    assert [run.path for run in find_runs(tmp_path, dataset="folders")] == [named]
+    assert [run.path for run in find_runs(tmp_path, dataset="folder-clips-0a1b2c")] == [mine]
+    assert find_runs(tmp_path, dataset="folder", extractor="mine.py:other") == []
+
+
+def test_a_fused_run_has_no_model(tmp_path: Path) -> None:
+    fused = made_run(tmp_path, head="fused", how="sum", weights=[1.0], members=[])
+    with pytest.raises(InputError, match="a fused run has no model"):
+        predict(PredictOptions(bank=str(tmp_path), run=fused.name, store=str(make_store(tmp_path))))
+
+
+def test_predict_says_where_it_cannot_write(three: list[Run]) -> None:
+    options = PredictOptions(bank=str(bank_of(three)), run=three[0].path.name, to=str(bank_of(three) / "no" / "x.npz"))
+    with pytest.raises(InputError, match=r"TO=.*no/x.npz: cannot be written \(No such file or directory\)"):
+        predict(options)

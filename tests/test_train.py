@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from reelbank.data.store import Store, StoreWriter
 from reelbank.heads import HEADS
 from reelbank.heads.batches import sequences
 from reelbank.heads.fit import Training, best_epoch, evaluate, finished, fit, learning_rate
+from reelbank.heads.predict import predicted
 from reelbank.heads.results import accuracies, summary
 from reelbank.heads.runs import Run, all_runs, load_run
 from reelbank.heads.train import TrainOptions, train
@@ -35,12 +37,15 @@ CLASSES = ("jump", "run", "sit", "wave")
 QUICK = TrainOptions(head="meanpool", lr=0.01, batch=8, epochs=6, refit=False, device="cpu")
 
 
-def make_store(bank: Path, changed: tuple[str, ...] = (), labels: bool = True, groups: int = 5) -> Path:
+def make_store(
+    bank: Path, changed: tuple[str, ...] = (), labels: bool = True, groups: int = 5, crops_kept: bool | None = None
+) -> Path:
     """4 classes x `groups` groups x 2 clips, 3 to 6 rows of 16 features; split 1 tests group 0, split 2 group 1.
-    `changed`: ids whose rows are other ones."""
+    `changed`: ids whose rows are other ones. `crops_kept`, when given: rows of 2 x 16, and what the recipe says of them."""
     rng = np.random.default_rng(0)
     dataset = {"name": "made", "classes": list(CLASSES), "splits": ["1", "2"], "coarse": {"still": ["sit"]}}
-    recipe = {"stream": "rgb", "extractor": "made:16"}
+    recipe: dict[str, Any] = {"stream": "rgb", "extractor": "made:16"}
+    recipe |= {} if crops_kept is None else {"crops_kept": crops_kept}
     centres = rng.normal(size=(len(CLASSES), 16))
     videos = []
     with StoreWriter(bank / "stores" / "made-rgb-16.h5", recipe, dataset) as writer:
@@ -51,6 +56,7 @@ def make_store(bank: Path, changed: tuple[str, ...] = (), labels: bool = True, g
                     values = 2 * centres[number] + rng.normal(size=(rows, 16)) + 3
                     name = f"{label}/g{group}_c{clip}"
                     values = values * 40 + 7 if name in changed else values
+                    values = values if crops_kept is None else np.stack([values, values], 1)
                     parts = ["test" if group == split else "train" for split in range(2)]
                     videos.append(
                         {"id": name, "label": label if labels else "", "group": f"g{group}", "parts": parts, "source": {}}
@@ -165,13 +171,34 @@ def test_fitted_on_training_rows_alone(tmp_path: Path, part: str) -> None:
     (one,) = trained(tmp_path / "a", options)
     make_store(tmp_path / "b", changed=one.scores(part).video_ids)
     (two,) = trained(tmp_path / "b", options)
-    assert one.signature == two.signature
     assert same(weights(one), weights(two))
     assert not np.allclose(one.scores(part).logits, two.scores(part).logits)
     make_store(tmp_path / "c", changed=one.scores("train").video_ids[:3])
     (three,) = trained(tmp_path / "c", options)
     for name in ("mean", "deviation", "components"):
         assert not torch.allclose(weights(one)[f"normalise.{name}"], weights(three)[f"normalise.{name}"])
+
+
+def test_features_that_changed_are_trained_on_anew(tmp_path: Path) -> None:
+    (one,) = trained(tmp_path)
+    shutil.rmtree(tmp_path / "stores")
+    make_store(tmp_path, changed=one.scores("train").video_ids[:1])  # as many rows, the same ids, labels and parts
+    (two,) = trained(tmp_path)
+    assert one.signature != two.signature and not same(weights(one), weights(two))
+    shutil.rmtree(tmp_path / "stores")
+    make_store(tmp_path)
+    assert trained(tmp_path) == []  # the first run's features are back, and it is found
+
+
+def test_only_kept_crops_are_averaged(tmp_path: Path) -> None:
+    (plain,) = trained(tmp_path / "plain")
+    make_store(tmp_path / "crops", crops_kept=True)
+    (crops,) = trained(tmp_path / "crops")  # twice the same crop: their mean is the plain row
+    np.testing.assert_array_equal(crops.scores("test").logits, plain.scores("test").logits)
+    assert predicted(crops.path, tmp_path / "crops" / "stores" / "made-rgb-16.h5").logits.shape == (40, 4)
+    make_store(tmp_path / "tokens", crops_kept=False)
+    with pytest.raises(InputError, match="rows have shape 2 x 16"):
+        trained(tmp_path / "tokens")
 
 
 def test_refit_trains_on_training_and_validation_part(tmp_path: Path) -> None:
