@@ -1,8 +1,9 @@
 """CPU time of each way to get 25 frames of a video, interleaved, single-threaded, with the wrong frames counted against PyAV.
 
-    python benchmarks/decoders.py CLIPS_FOLDER [rounds]
+    python benchmarks/decoders.py [CLIPS_FOLDER [ROUNDS [LONG_FRAMES]]]
 
-CLIPS_FOLDER: any folder of videos (searched for .avi, .mp4, .mkv, .mpg). A long H.264 file is made by looping one of them.
+CLIPS_FOLDER: any folder of AVI videos, by default clips/ucf101 in $REELBANK_TESTDATA. ROUNDS (1): the least of them counts.
+LONG_FRAMES (3000): of the long H.264 files, made by looping one of the clips.
 """
 
 import itertools
@@ -124,15 +125,21 @@ def main() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     decord.logging.set_level(decord.logging.QUIET)
     cv2.setNumThreads(1)
-    folder, rounds = Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    found = sorted(path for path in folder.rglob("*") if path.suffix in (".avi", ".mp4", ".mkv", ".mpg"))
-    short = [path for path in found if path.suffix == ".avi"]
+    testdata = os.environ.get("REELBANK_TESTDATA", "")
+    if len(sys.argv) < 2 and not testdata:
+        sys.exit("decoders.py: give a folder of AVI videos, or set REELBANK_TESTDATA")
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(testdata) / "clips" / "ucf101"
+    rounds = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    long_frames = int(sys.argv[3]) if len(sys.argv) > 3 else 3000
+    short = sorted(folder.rglob("*.avi"))
+    if not short:
+        sys.exit(f"decoders.py: {folder} holds no AVI video")
     measure(f"{len(short[::8])} short AVI clips", short[::8], rounds)
     with tempfile.TemporaryDirectory() as temporary:
         for spacing in (25, 250):
             path = Path(temporary) / f"long{spacing}.mp4"
-            loop(short[0], path, 7500, spacing)
-            measure(f"H.264, 7500 frames, a key frame every {spacing}", [path], 1)
+            loop(short[0], path, long_frames, spacing)
+            measure(f"H.264, {long_frames} frames, a key frame every {spacing}", [path], 1)
 
 
 if __name__ == "__main__":

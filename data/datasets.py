@@ -37,7 +37,7 @@ def load_dataset(
     if name not in DATASETS:
         raise InputError(f"DATASET={name} is unknown{nearest(name, DATASETS)}; choose from {', '.join(DATASETS)}")
     if splits_dir and name not in _TAKES_SPLITS:
-        raise InputError(f"SPLITS={splits_dir}: DATASET={name} has no official lists to read")
+        raise InputError(f"LISTS={splits_dir}: DATASET={name} has no official lists to read")
     if csv and name != "folder":
         raise InputError(f"CSV={csv} is for DATASET=folder, not {name}")
     dataset = DATASETS[name](DatasetOptions(name, root, splits_dir, csv, seed, bank))
@@ -51,7 +51,8 @@ def _keep_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
             raise InputError(f"CLASSES: '{name}' is no class of {dataset.name}{known}")
     wanted = set(classes)
     videos = tuple(video for video in dataset.videos if video.label in wanted)
-    if not videos:
-        raise InputError(f"CLASSES={','.join(classes)}: no video of these classes in ROOT={dataset.root}")
+    empty = sorted(wanted - {video.label for video in videos})
+    if empty:
+        raise InputError(f"CLASSES={','.join(classes)}: no video of {some(empty)} in ROOT={dataset.root}; leave it out")
     note = f"CLASSES keeps {len(videos):,} of {len(dataset.videos):,} videos: {some(classes, 6)}"
     return dataclasses.replace(dataset, videos=videos, notes=(*dataset.notes, note))

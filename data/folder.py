@@ -1,13 +1,13 @@
 """Any folder of videos: class folders with a seeded split, a CSV of path, label, split, or videos without labels."""
 
 import csv
+import hashlib
 import os
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from reelbank.data.errors import InputError
-from reelbank.data.splits import cut_validation
 from reelbank.data.videos import Dataset, DatasetOptions, Video, existing_folder, find_videos, some
 
 TEST_FRACTION = 0.3
@@ -64,13 +64,40 @@ def guess_groups(labels: dict[str, str]) -> dict[str, str]:
     return groups
 
 
+def dataset_name(root: Path) -> str:
+    """`folder-<last folder of ROOT>-<hash of the whole path>`: two folders are two data sets, and so two stores."""
+    resolved = root.resolve()
+    plain = re.sub(r"[^A-Za-z0-9_-]+", "_", resolved.name)[:40]
+    return f"folder-{plain}-{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:6]}"
+
+
+def seeded_test_part(labels: dict[str, str], groups: dict[str, str], seed: int) -> set[str]:
+    """Ids (of id -> label, id -> group) in the test part: those of groups whose hash with `seed`, as a fraction, is below 0.3;
+    a video of group '' is its own group. So a group's part does not depend on what else is present, save where a class would
+    miss one: a class of several groups and none in test gives the one of least hash to test, then a class of none in
+    training the one of greatest hash to training."""
+    members: dict[tuple[str, str], set[str]] = defaultdict(set)  # group -> ids
+    of_class: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for video_id, label in labels.items():
+        key = (groups[video_id], "" if groups[video_id] else video_id)
+        members[key].add(video_id)
+        of_class[label].add(key)
+    place = {key: int(hashlib.sha256("\0".join((str(seed), *key)).encode()).hexdigest()[:12], 16) / 16**12 for key in members}
+    test = {key for key in members if place[key] < TEST_FRACTION}
+    for _, keys in sorted(of_class.items()):
+        if len(keys) > 1 and not keys & test:
+            test.add(min(keys, key=place.__getitem__))
+    for _, keys in sorted(of_class.items()):
+        if keys <= test:
+            test.remove(max(keys, key=place.__getitem__))
+    return {video_id for key in test for video_id in members[key]}
+
+
 def _with_seeded_split(
     root: Path, found: dict[str, Path], labels: dict[str, str], groups: dict[str, str], notes: list[str], seed: int
 ) -> Dataset:
     labelled = [video_id for video_id in found if labels[video_id]]
-    test = cut_validation(
-        labelled, [labels[i] for i in labelled], [groups[i] for i in labelled], fraction=TEST_FRACTION, seed=seed
-    )
+    test = seeded_test_part({video_id: labels[video_id] for video_id in labelled}, groups, seed)
     alone = sorted({labels[i] for i in labelled} - {labels[i] for i in test})
     if alone:
         notes.append(f"in the training part only, for lack of a second group: {some(alone)}")
@@ -80,7 +107,7 @@ def _with_seeded_split(
         part = ("test" if video_id in test else "train") if labels[video_id] else ""
         videos.append(Video(video_id, path, labels[video_id], groups[video_id], (part,) if splits else ()))
     classes = tuple(sorted({labels[i] for i in labelled}))
-    return Dataset("folder", root, tuple(videos), classes, splits, notes=tuple(notes))
+    return Dataset(dataset_name(root), root, tuple(videos), classes, splits, notes=tuple(notes))
 
 
 def _from_csv(table: Path, root: Path, found: dict[str, Path], notes: list[str], seed: int) -> Dataset:
@@ -107,9 +134,25 @@ def _from_csv(table: Path, root: Path, found: dict[str, Path], notes: list[str],
     groups = {video_id: row["group"] for video_id, row in named.items()} if "group" in columns else guess_groups(labels)
     if "split" not in columns:
         return _with_seeded_split(root, kept, labels, groups, notes, seed)
+    torn = _torn({video_id: groups[video_id] for video_id in kept}, {i: row["split"] for i, row in named.items()})
+    if torn and "group" in columns:
+        raise InputError(
+            f"{table}, column split: group {torn[0]} is in both train and test; mend it, or leave the column group out"
+        )
+    if torn:  # the groups were guessed, the split was given
+        notes.append(f"groups read from names that {table.name} splits, so taken as unknown: {some(torn)}")
+        groups = {video_id: "" if group in torn else group for video_id, group in groups.items()}
     videos = [Video(i, path, labels[i], groups[i], (named[i]["split"],)) for i, path in kept.items()]
     classes = tuple(sorted(set(labels.values()) - {""}))
-    return Dataset("folder", root, tuple(videos), classes, ("1",), notes=tuple(notes))
+    return Dataset(dataset_name(root), root, tuple(videos), classes, ("1",), notes=tuple(notes))
+
+
+def _torn(groups: dict[str, str], parts: dict[str, str]) -> list[str]:
+    """The groups (of id -> group) with videos in both train and test (of id -> part)."""
+    sides: dict[str, set[str]] = defaultdict(set)
+    for video_id, group in groups.items():
+        sides[group].add(parts[video_id])
+    return sorted(group for group, found in sides.items() if group and {"train", "test"} <= found)
 
 
 def read_csv(table: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:

@@ -52,9 +52,9 @@ def _read_list(path: Path) -> dict[str, str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        raise InputError(f"SPLITS: {path} is missing; the folder must hold all 153 official HMDB-51 lists") from None
+        raise InputError(f"LISTS: {path} is missing; the folder must hold all 153 official HMDB-51 lists") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"SPLITS: {path} cannot be read: {error}") from None
+        raise InputError(f"LISTS: {path} cannot be read: {error}") from None
     column: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -75,10 +75,10 @@ def load(options: DatasetOptions) -> Dataset:
     check_level(root, CLASSES, "HMDB-51")
     if not options.splits_dir:
         raise InputError(
-            "DATASET=hmdb51 needs its official lists: SPLITS=<folder testTrainMulti_7030_splits>, from "
+            "DATASET=hmdb51 needs its official lists: LISTS=<folder testTrainMulti_7030_splits>, from "
             "test_train_splits.rar on the HMDB-51 site"
         )
-    lists = read_lists(existing_folder(options.splits_dir, "SPLITS", "hmdb51"))
+    lists = read_lists(existing_folder(options.splits_dir, "LISTS", "hmdb51"))
     found, notes = find_videos(root)
     videos, foreign, unlisted = [], set(), []
     for video_id, path in found.items():

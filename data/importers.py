@@ -113,13 +113,16 @@ def _open(path: Path) -> Iterator[Source]:
 
 def _hdf5_source(file: h5py.File, file_bytes: int) -> Source:
     datasets = dict(hdf5.walk(file, file_bytes))
+    for name in datasets if not datasets.keys() >= _PACKED else _PACKED:
+        if datasets[name].ndim == 0:
+            raise hdf5.UnsafeFile(f"/{name} is a single value, not an array of features")
     if not datasets.keys() >= _PACKED:
         videos = list(datasets.values())
         return Source("HDF5 dataset per video", list(datasets), lambda number: videos[number][()], {})
     names, features = hdf5.strings(datasets["name"]), datasets["features"]
     if len(names) != len(features):
         raise hdf5.UnsafeFile(f"/name has {len(names)} entries, /features {len(features)}")
-    facts = {name: table[()] for name, table in datasets.items() if name not in _PACKED and len(table) == len(names)}
+    facts = {n: table[()] for n, table in datasets.items() if n not in _PACKED and (table.shape or ())[:1] == (len(names),)}
     return Source("packed HDF5", names, lambda number: features[number], facts)
 
 
@@ -202,9 +205,11 @@ class ExportOptions:
 
 def export(options: ExportOptions) -> int:
     """Write a store's features one array per video, and `<to>.csv` (path,label,group,split), which `import` takes back."""
-    target = Path(options.to).expanduser()
-    table = target.with_name(target.name + ".csv")
-    if not options.to or target.exists() or table.exists():
+    if not options.to:
+        raise InputError("TO= is needed: a new folder, or a new file that ends in .h5")
+    target = Path(options.to).expanduser().absolute()
+    table = target.parent / f"{target.name}.csv"
+    if target.exists() or table.exists():
         raise InputError(f"TO={options.to}: give a new folder, or a new file that ends in .h5; what is there is not replaced")
     with Store.open(find_store(options.bank, options.store)) as store:
         splits = store.dataset["splits"]
@@ -213,8 +218,9 @@ def export(options: ExportOptions) -> int:
         try:
             _export_arrays(store, target)
             _export_table(store, table, splits.index(options.split) if options.split else 0)
-        except OSError as error:
-            raise InputError(f"TO={target}: cannot be written ({error.strerror or error})") from None
+        except (OSError, ValueError) as error:  # ValueError: HDF5 cannot hold both `a` and `a/b`
+            why = getattr(error, "strerror", "") or " ".join(str(error).split())
+            raise InputError(f"TO={target}: cannot be written ({why})") from None
         print(f"{target}: {len(store.video_ids)} videos; labels in {table}")
     return 0
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from reelbank.data.errors import InputError
 from reelbank.data.feature_file import DamagedFile, FeatureFile
+from reelbank.data.index import Index
 from reelbank.data.recipe import differences
 
 _log = logging.getLogger("reelbank")
@@ -117,7 +118,8 @@ def sweep(folder: Path, own_shard: str) -> None:
 
 @dataclass
 class Catalog:
-    """What the files of one store hold together; a later file overrides an earlier one, features override failures."""
+    """What the files of one store hold together; a later file overrides an earlier one, features override failures of the
+    same source bytes. A later failure of other bytes (the file has changed since) is kept beside the features."""
 
     final: FeatureFile | None = None
     parts: list[FeatureFile] = field(default_factory=list)  # oldest first
@@ -138,8 +140,16 @@ class Catalog:
 
     def _enter(self, file: FeatureFile) -> None:
         self.where.update(zip(file.index.video_ids, zip(itertools.repeat(file), itertools.count()), strict=False))
-        self.failures.update(file.index.about["failures"])
-        self.failures = {video_id: failure for video_id, failure in self.failures.items() if video_id not in self.where}
+        for video_id in file.index.video_ids:
+            self.failures.pop(video_id, None)
+        for video_id, failure in file.index.about["failures"].items():
+            if video_id not in self.where or failure["bytes"] != self.source_bytes(video_id):
+                self.failures[video_id] = failure
+
+    def source_bytes(self, video_id: str) -> int:
+        """Size of the video file from which the features of a stored video come; 0 unknown."""
+        file, number = self.where[video_id]
+        return int(file.index.about["sources"][number].get("bytes", 0))
 
     def enter_final(self, file: FeatureFile) -> None:
         self.final = file
@@ -172,6 +182,28 @@ class Catalog:
     def close(self) -> None:
         if self.final:
             self.final.close()
+
+
+def check_groups(path: Path, index: Index) -> None:
+    """Raises InputError when a group of a store of a plain folder is in both train and test of a split: videos that have left
+    ROOT can be in another part than those that came. Official and imported splits are as they are."""
+    dataset = index.about["dataset"]
+    if not dataset["name"].startswith("folder-"):
+        return
+    for number, split in enumerate(dataset["splits"]):
+        sides: dict[str, str] = {}
+        for group, video_parts in zip(index.groups, index.parts, strict=True):
+            part = video_parts[number]
+            if group and part and sides.setdefault(group, part) != part:
+                raise InputError(
+                    f"{path}: group {group} would be in both train and test of split {split}; give a CSV with the column split "
+                    f"that keeps its part, or another BANK"
+                )
+
+
+def begun(path: Path) -> bool:
+    """Whether a store has a folder of parts and nothing in it yet: extraction just began, or ended before its first part."""
+    return parts_folder(path).is_dir() and not path.exists() and not any(parts_folder(path).glob("part+*.h5"))
 
 
 def combine_datasets(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:

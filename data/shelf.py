@@ -37,7 +37,7 @@ def shelved(bank: str | Path) -> Iterator[tuple[Path, Store | None, str]]:
 
 def find_store(bank: str | Path, wanted: str = "", **match: Any) -> Path:
     """The path of one store: `wanted` is its file, or the start of its hash or name; without it, the only store whose data
-    set (`dataset=`) or recipe (any other name) has the given values.
+    set (`dataset=`; folder: any folder's) or recipe (any other name) has the given values.
 
     Raises InputError when there is none, saying what to run, or several, with what tells them apart.
     """
@@ -53,7 +53,7 @@ def find_store(bank: str | Path, wanted: str = "", **match: Any) -> Path:
         if store is None:
             if wanted and (path.name.startswith(wanted) or path.stem.rpartition("-")[2].startswith(wanted[:8])):
                 fits.append((path, {}))
-            broken.append(reason)
+            broken.append(reason if parts.begun(path) else f"not readable: {reason}")
         elif _fits(path, store, wanted, match):
             fits.append((path, {"dataset": store.dataset, "recipe": store.recipe, "identity": store.identity}))
     if len(fits) == 1:
@@ -61,7 +61,7 @@ def find_store(bank: str | Path, wanted: str = "", **match: Any) -> Path:
     asked = f"STORE={wanted}" if wanted else " ".join(f"{key.upper()}={value}" for key, value in match.items())
     if fits:
         raise InputError(f"{asked or 'no STORE given'}: {len(fits)} stores fit; choose with STORE=: {'; '.join(_apart(fits))}")
-    damaged = f" (not readable: {'; '.join(broken)})" if broken else ""
+    damaged = f" ({'; '.join(broken)})" if broken else ""
     folder = stores_folder(bank)
     if wanted:
         raise InputError(f"{asked}: no store in {folder} begins so{damaged}; 'reelbank stores' lists what is there")
@@ -73,6 +73,8 @@ def _fits(path: Path, store: Store, wanted: str, match: dict[str, Any]) -> bool:
     if wanted:
         return store.identity.startswith(wanted) or path.name.startswith(wanted)
     given = {**store.recipe, "dataset": store.dataset["name"]}
+    if match.get("dataset") == "folder" and given["dataset"].startswith("folder-"):
+        given["dataset"] = "folder"  # the kind: the name also tells which folder
     if "extractor" in match:
         match = match | {"extractor": extractor_name(match["extractor"])}
     return all(given.get(key) == value for key, value in match.items())
@@ -85,7 +87,8 @@ def _apart(fits: Sequence[tuple[Path, dict[str, Any]]]) -> list[str]:
     lines = []
     for (path, about), one in zip(fits, flat, strict=True):
         values = ", ".join(f"{name} {one[name]}" for name in names[:6] if name in one)
-        lines.append(printable(f"{about['identity'][:8]} ({values})" if about else f"{path.name} (not readable)"))
+        reason = "nothing committed yet" if parts.begun(path) else "not readable"
+        lines.append(printable(f"{about['identity'][:8]} ({values})" if about else f"{path.name} ({reason})"))
     return lines
 
 
@@ -132,7 +135,10 @@ def stores(options: StoresOptions) -> int:
     broken = []
     for path, store, reason in shelved(options.bank):
         if store is None:
-            broken.append(f"{path.name}: {reason}")
+            begun = parts.begun(path)
+            broken.append(
+                f"{path.name}: unfinished, nothing committed yet" if begun else f"not readable: {path.name}: {reason}"
+            )
             continue
         recipe = [str(recipe_value) for recipe_value in map(store.recipe.get, ("stream", "extractor"))]
         kept = " kept" if store.recipe.get("crops_kept") else ""
@@ -146,7 +152,7 @@ def stores(options: StoresOptions) -> int:
     elif not broken:
         print(f"no stores in {stores_folder(options.bank)}; 'make extract' makes one")
     for line in broken:
-        print(printable(f"not readable: {line}"))
+        print(printable(line))
     return 0
 
 
@@ -225,6 +231,9 @@ def verify(options: VerifyOptions) -> int:
             print(f"no stores in {stores_folder(options.bank)}")
     damaged = 0
     for path in paths:
+        if parts.begun(path):
+            print(f"{path}: nothing to verify, nothing committed yet")
+            continue
         try:
             with Store.open(path) as store:
                 lines, state = store.verify(), f"{_size(store.size_bytes)} in {len(store.video_ids):,} videos"

@@ -29,8 +29,7 @@ _PART_BYTES = 1 << 28  # a part is gathered in memory: feature maps close it bef
 
 
 class Store:
-    """Reads a finished store, an unfinished one, and anything in between. V videos, R rows in all.
-
+    """Reads a finished store, an unfinished one, and anything in between: V videos, R rows in all.
     `video_ids`, `labels` (class names), `groups` (V,), `parts` (V, S) of "", "train", "test", `sources` (V,) dicts,
     `rows` (V,) int64, `checksums` (V,) uint64 of the features' bytes, `row_shape`, `dtype` float16, `failures` {id: {"reason",
     "bytes"}}, `recipe`, `dataset`, `identity`, `finished`, and `damaged`: parts left out and why.
@@ -67,7 +66,8 @@ class Store:
         catalog = parts.scan(path)
         if not catalog.files:
             damage = f" but damaged parts ({'; '.join(catalog.damaged.values())})" if catalog.damaged else ""
-            raise InputError(f"{path}: no store is there{damage}; make one with 'make extract'")
+            state = "unfinished, nothing committed yet" if parts.begun(path) else f"no store is there{damage}"
+            raise InputError(f"{path}: {state}; 'make extract' makes it")
         return cls(path, catalog)
 
     def __enter__(self) -> Self:
@@ -191,8 +191,7 @@ class StoreWriter:
                 raise InputError(f"{self.path}: is a store of another recipe ({'; '.join(lines)}); choose another name")
 
     def _refresh(self) -> None:
-        where = self._catalog.where.items()
-        self.done: dict[str, int] = {v: int(f.index.about["sources"][n].get("bytes", 0)) for v, (f, n) in where}
+        self.done: dict[str, int] = {video_id: self._catalog.source_bytes(video_id) for video_id in self._catalog.where}
         self.failed: dict[str, dict[str, Any]] = self._catalog.failures
 
     def add(self, meta: dict[str, Any], values: np.ndarray, times_seconds: np.ndarray) -> None:
@@ -292,7 +291,8 @@ class StoreWriter:
     def finish(self, videos: list[dict[str, Any]]) -> bool:
         """Commit, and when every video of the list is there or failed, merge all into the one finished file, then remove the
         parts. Labels, groups and parts of the list replace older ones; videos beyond the list stay. Returns whether the
-        store is finished now. Raises InputError when the disk is full or a stored video is damaged; nothing is lost then."""
+        store is finished now. Raises InputError for a full disk, a damaged video, a folder's group in both parts of a split;
+        nothing is lost then."""
         self.flush()
         for meta in videos:
             self._check_meta(meta)
@@ -338,6 +338,7 @@ class StoreWriter:
             row_shape=places[0][0].index.row_shape if places else (0,),
             about=make_about(self.recipe, dataset, [file.index.about["sources"][n] for file, n in places], catalog.failures),
         )
+        parts.check_groups(self.path, index)
         return index, places
 
     def _new_parts(self, meta: dict[str, Any] | None, old: list[str], splits: list[str]) -> list[str]:

@@ -71,7 +71,7 @@ def read_lists(folder: Path) -> list[set[str]]:
                 if official_parts(group)[split] != part:
                     raise InputError(
                         f"{path}, line {number}: group {group:02d} belongs to the {official_parts(group)[split]} part of split "
-                        f"{split + 1}, and this list says {part}; use the official lists or leave SPLITS out"
+                        f"{split + 1}, and this list says {part}; use the official lists or leave LISTS out"
                     )
                 named[split].add(video_id.casefold())
     return named
@@ -88,9 +88,9 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"SPLITS: {path} is missing; the folder must hold the official UCF-101 lists") from None
+        raise InputError(f"LISTS: {path} is missing; the folder must hold the official UCF-101 lists") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"SPLITS: {path} cannot be read: {error}") from None
+        raise InputError(f"LISTS: {path} cannot be read: {error}") from None
     return [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
 
 
@@ -99,7 +99,7 @@ def load(options: DatasetOptions) -> Dataset:
     Raises InputError for a wrong ROOT or a list that disagrees."""
     root = existing_folder(options.root, "ROOT", "ucf101")
     check_level(root, CLASSES, "UCF-101")
-    lists = read_lists(existing_folder(options.splits_dir, "SPLITS", "ucf101")) if options.splits_dir else []
+    lists = read_lists(existing_folder(options.splits_dir, "LISTS", "ucf101")) if options.splits_dir else []
     found, notes = find_videos(root)
     videos, foreign, misnamed = [], set(), []
     for video_id, path in found.items():
@@ -114,7 +114,7 @@ def load(options: DatasetOptions) -> Dataset:
             if video_id.casefold() not in named:
                 raise InputError(
                     f"{options.splits_dir}: neither trainlist0{split + 1}.txt nor testlist0{split + 1}.txt names {video_id}, "
-                    f"which is in ROOT; use the official lists or leave SPLITS out"
+                    f"which is in ROOT; use the official lists or leave LISTS out"
                 )
         label, group = parsed
         videos.append(Video(video_id, path, label, f"{label}/g{group:02d}", official_parts(group)))

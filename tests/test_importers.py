@@ -7,11 +7,11 @@ import h5py
 import numpy as np
 import pytest
 from conftest import testdata
-from made_stores import fill, made_meta, made_values
+from made_stores import DATASET, RECIPE, fill, made_meta, made_times, made_values
 
 from reelbank.data import importers, shelf, ucf101
 from reelbank.data.errors import InputError
-from reelbank.data.store import Store
+from reelbank.data.store import Store, StoreWriter
 
 STEMS = ["v_Biking_g01_c01", "v_Biking_g09_c02", "v_HandStandPushups_g16_c01", "v_YoYo_g25_c04"]
 CLASSES = ["Biking", "Biking", "HandstandPushups", "YoYo"]
@@ -151,6 +151,33 @@ def test_foreign_files_are_checked_before_they_are_read(tmp_path):
     for wrong, told in (("foreign.h5", "not readable as HDF5"), ("none", "give the HDF5 file"), ("empty", "no features")):
         with pytest.raises(InputError, match=told):
             run(tmp_path / wrong, tmp_path)
+
+
+def test_a_single_value_is_no_features(tmp_path):
+    path = as_datasets(tmp_path / "foreign.h5")
+    with h5py.File(path, "a") as file:
+        file["version"] = 3
+    with pytest.raises(InputError, match=r"foreign.h5: /version is a single value"):
+        run(path, tmp_path)
+    with h5py.File(path, "w") as file:
+        file["features"], file["name"] = 1.0, np.array(STEMS, "S")
+    with pytest.raises(InputError, match="/features is a single value"):
+        run(path, tmp_path)
+    assert run(as_packed(tmp_path / "packed.h5", version=3), tmp_path) == 0  # beside packed features it tells nothing
+
+
+def test_export_says_where_it_cannot_write(tmp_path):
+    with StoreWriter(tmp_path / "stores" / "made.h5", RECIPE, DATASET) as writer:
+        metas = [{**made_meta(0), "id": video_id} for video_id in ("a", "a/b")]
+        for meta in metas:
+            writer.add(meta, made_values(0), made_times(0))
+        assert writer.finish(metas)
+    (tmp_path / "file").write_text("")
+    for to, told in (("", "TO= is needed"), ("/", "not replaced"), (str(tmp_path / "file" / "x"), "cannot be written")):
+        with pytest.raises(InputError, match=f"TO=.*{told}|{told}"):
+            importers.export(importers.ExportOptions(to=to, bank=str(tmp_path)))
+    with pytest.raises(InputError, match="cannot be written"):  # HDF5 has no room for `a` and `a/b`
+        importers.export(importers.ExportOptions(to=str(tmp_path / "x.h5"), bank=str(tmp_path)))
 
 
 @pytest.mark.parametrize("target", ["out", "out.h5"])

@@ -77,6 +77,32 @@ def test_a_broken_store_does_not_hide_the_others(tmp_path, capsys):
     assert not other.exists() and one.exists()
 
 
+def test_a_folder_store_is_found_by_its_kind(tmp_path):
+    one, _ = put(tmp_path, dataset={"name": "folder-clips-012345"}, finish=False)
+    put(tmp_path)
+    assert shelf.find_store(tmp_path, dataset="folder") == one == shelf.find_store(tmp_path, dataset="folder-clips-012345")
+    put(tmp_path, dataset={"name": "folder-clips-6789ab"}, finish=False)
+    with pytest.raises(InputError, match=r"2 stores fit.*dataset folder-clips-012345"):
+        shelf.find_store(tmp_path, dataset="folder")
+
+
+def test_a_store_with_nothing_committed_is_unfinished_not_broken(tmp_path, capsys):
+    folder = tmp_path / "stores" / "made-rgb-x-01234567.parts"
+    folder.mkdir(parents=True)
+    (folder / "shard+.lock").touch()
+    assert shelf.stores(shelf.StoresOptions(str(tmp_path))) == 0
+    assert capsys.readouterr().out == "made-rgb-x-01234567.h5: unfinished, nothing committed yet\n"
+    for store in ("", "0123"):
+        assert shelf.verify(shelf.VerifyOptions(str(tmp_path), store)) == 0
+        assert "nothing to verify" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"\(.*unfinished, nothing committed yet"):
+        shelf.find_store(tmp_path, dataset="made")
+    with pytest.raises(InputError, match="unfinished, nothing committed yet; 'make extract'"):
+        Store.open(folder)
+    assert shelf.remove(shelf.RemoveOptions(str(tmp_path), "0123", yes=True)) == 0
+    assert not folder.exists()
+
+
 def test_stores_lists_every_store(tmp_path, capsys):
     assert shelf.stores(shelf.StoresOptions(str(tmp_path))) == 0
     assert "'make extract' makes one" in capsys.readouterr().out

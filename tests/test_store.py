@@ -148,6 +148,28 @@ def test_failures_are_kept_with_their_reason_until_the_video_succeeds(tmp_path):
     check_holds(path, [0])
 
 
+def test_a_changed_file_that_fails_is_remembered_beside_its_old_features(tmp_path):
+    path, meta = tmp_path / "made.h5", made_meta(0)
+    changed = {**meta, "source": {"bytes": 7}}
+    fill(path, [0])
+    for _ in range(2):
+        with StoreWriter(path, RECIPE, DATASET) as writer:
+            writer.fail(changed, "moov atom not found")
+            writer.flush()
+            assert writer.failed == {meta["id"]: {"reason": "moov atom not found", "bytes": 7}}
+            assert writer.done == {meta["id"]: 1000}
+            assert writer.finish([meta])
+    check_holds(path, [0])
+    with Store.open(path) as store:
+        assert store.finished and store.failures[meta["id"]]["bytes"] == 7
+    with StoreWriter(path, RECIPE, DATASET) as writer:  # mended: its new features end the failure, whatever came before
+        writer.add({**meta, "source": {"bytes": 8}}, made_values(0), made_times(0))
+        assert writer.finish([meta])
+        assert writer.failed == {} and writer.done == {meta["id"]: 8}
+    with Store.open(path) as store:
+        assert store.failures == {}
+
+
 def test_an_empty_data_set_makes_an_empty_store(tmp_path):
     with StoreWriter(tmp_path / "made.h5", RECIPE, DATASET) as writer:
         assert writer.finish([])

@@ -1,0 +1,78 @@
+"""Plain folders: each is a data set of its own, and no group gets into both parts of its seeded split."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made_stores import DATASET, RECIPE, made_meta, made_times, made_values
+from test_datasets import fails, touch
+
+from reelbank.data.datasets import load_dataset
+from reelbank.data.errors import InputError
+from reelbank.data.folder import seeded_test_part
+from reelbank.data.store import Store, StoreWriter
+
+
+def test_each_folder_is_a_data_set_of_its_own(tmp_path: Path) -> None:
+    one, other = touch(tmp_path / "one" / "my clips!", "a/x.mp4"), touch(tmp_path / "other" / "my clips!", "a/x.mp4")
+    names = [load_dataset("folder", str(root)).name for root in (one, other)]
+    assert names[0] != names[1]
+    assert all(re.fullmatch("folder-my_clips_-[0-9a-f]{6}", name) for name in names)
+    (tmp_path / "link").symlink_to(one)
+    assert load_dataset("folder", str(tmp_path / "link")).name == names[0]
+    (one / "t.csv").write_text("path,label,split\na/x.mp4,b,test\n")
+    assert load_dataset("folder", str(one), csv=str(one / "t.csv")).name == names[0]
+
+
+def test_a_group_keeps_its_part_whatever_comes_and_goes(tmp_path: Path) -> None:
+    groups = range(1, 41)
+    whole = load_dataset("folder", str(touch(tmp_path, *(f"a/x_g{g:02d}_c{c}.mp4" for g in groups for c in (1, 2)))))
+    part = {video.group: video.parts[0] for video in whole.videos}
+    assert 0.15 < list(part.values()).count("test") / 40 < 0.45
+    for path in tmp_path.glob("a/*"):
+        if int(path.name[3:5]) % 4 == 0:
+            path.unlink()
+    touch(tmp_path, *(f"a/x_g{g:02d}_c3.mp4" for g in range(1, 80)), "b/y_g01_c1.mp4")
+    later = load_dataset("folder", str(tmp_path))
+    assert {video.group: video.parts[0] for video in later.videos if video.group in part} == part
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 6)), min_size=1, max_size=12), st.integers(0, 9))
+def test_seeded_split_fills_both_parts_of_every_class(videos: list[tuple[str, int]], seed: int) -> None:
+    labels = {f"v{i}": label for i, (label, _) in enumerate(videos)}
+    groups = {f"v{i}": f"{label}{g}" if g else "" for i, (label, g) in enumerate(videos)}
+    test = seeded_test_part(labels, groups, seed)
+    for label in set(labels.values()):
+        units = {(groups[i] or i, i in test) for i in labels if labels[i] == label}
+        assert len({unit for unit, _ in units}) == len(units)  # no group in both
+        assert {side for _, side in units} == ({False, True} if len(units) > 1 else {False})
+
+
+def test_a_split_given_by_csv_that_tears_groups(tmp_path: Path) -> None:
+    root = touch(tmp_path / "videos", "a/x_1.avi", "a/x_2.avi", "a/y_1.avi", "a/y_2.avi")
+    rows = [("a/x_1.avi", "train", "g"), ("a/x_2.avi", "test", "g"), ("a/y_1.avi", "test", "h"), ("a/y_2.avi", "test", "h")]
+    table = tmp_path / "t.csv"
+    table.write_text("path,label,split,group\n" + "".join(f"{path},a,{part},{group}\n" for path, part, group in rows))
+    fails(["t.csv, column split", "group g is in both"], "folder", str(root), csv=str(table))
+    table.write_text("path,label,split\n" + "".join(f"{path},a,{part}\n" for path, part, _ in rows))
+    dataset = load_dataset("folder", str(root), csv=str(table))
+    assert [video.group for video in dataset.videos] == ["", "", "a/y", "a/y"]
+    assert any("taken as unknown: a/x" in note for note in dataset.notes)
+
+
+def test_a_folders_group_never_lies_in_both_parts(tmp_path):
+    def write(name, number, part):
+        meta = {**made_meta(number), "group": "match3", "parts": [part, ""]}
+        with StoreWriter(tmp_path / f"{name}.h5", RECIPE, {**DATASET, "name": name}) as writer:
+            writer.add(meta, made_values(number), made_times(number))
+            return writer.finish([meta])
+
+    for name in ("folder-clips-012345", "hmdb51"):
+        assert write(name, 0, "train") and write(name, 1, "")
+    assert write("hmdb51", 2, "test")
+    with pytest.raises(InputError, match="group match3 would be in both train and test of split 1"):
+        write("folder-clips-012345", 2, "test")
+    with Store.open(tmp_path / "folder-clips-012345.h5") as store:
+        assert len(store.video_ids) == 3 and not store.finished  # nothing is lost
