@@ -218,7 +218,7 @@ def runs(options: RunsOptions) -> int:
         return 0
     wanted = {key: value for key, value in (("head", options.head), ("split", options.split)) if value}
     shown = [run for run in all_runs(options.bank) if matches(run.recipe, **wanted)]
-    lines = [("run", "data", "store", "split", "seed", "validation", "test", "finished")]
+    lines: list[tuple[str, ...]] = [("run", "data", "store", "split", "seed", "validation", "test", "finished")]
     for run in shown:
         recipe = run.recipe
         data = "/".join(filter(None, (str(recipe.get(key, "")) for key in ("dataset", "stream", "extractor"))))
