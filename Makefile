@@ -29,11 +29,12 @@ $(READY): pyproject.toml
 
 setup: $(READY) ## make the environment (.venv); the other targets do it themselves
 
-demo: $(READY) ## draw the toy data set, extract it, train two heads, show what came out: offline, minutes
-	$(BIN)/reelbank extract $(options)
-	$(BIN)/reelbank train HEAD=meanpool SPLIT='1 2 3' $(options)
-	$(BIN)/reelbank train HEAD=reslstm SPLIT='1 2 3' $(options)
-	$(BIN)/reelbank report $(options)
+demo: $(READY) ## draw the toy data set, extract it, train two heads, show what came out: offline, minutes; BANK=<folder>
+	$(BIN)/reelbank extract DATASET=toy $(options)
+	$(BIN)/reelbank train DATASET=toy HEAD=meanpool SPLIT=all $(options)
+	$(BIN)/reelbank train DATASET=toy HEAD=reslstm SPLIT=all HIDDEN=128 $(options)
+	$(BIN)/reelbank evaluate DATASET=toy $(options)
+	$(BIN)/reelbank report DATASET=toy $(options)
 
 extract: ## videos -> feature store: DATASET ROOT EXTRACTOR WEIGHTS CROPS T ...; PLAN=1 only says what it would do
 train: ## feature store -> trained heads: HEAD SPLIT SEED STORE LAYERS HIDDEN ...

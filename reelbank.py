@@ -86,6 +86,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `reelbank stores | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"reelbank: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

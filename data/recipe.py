@@ -13,7 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any, NoReturn, TypeVar
 
 from reelbank.data.errors import InputError
@@ -106,7 +106,8 @@ def parse(options: type[Options], words: Sequence[str], command: str, about: str
             help=help_text,
             **extra,
         )
-    plain = [_as_flag(word, names) for word in words]
+    lists = {f.name for f in fields if f.metadata["positional"]}
+    plain = [flag for word in words for flag in _as_flags(word, lists)]
     found, unknown = parser.parse_known_args(plain)
     for word in unknown:
         name = word.lstrip("-").split("=")[0]
@@ -122,10 +123,13 @@ def parse(options: type[Options], words: Sequence[str], command: str, about: str
     return options(**values)
 
 
-def _as_flag(word: str, names: set[str]) -> str:
-    """make's NAME=value as --name=value; words that only look so but are files stay as they are."""
+def _as_flags(word: str, lists: set[str]) -> list[str]:
+    """make's NAME=value as --name=value; of a list of positional words (RUNS="a b") its words; a file's name stays."""
     match = re.match(r"([A-Z][A-Z0-9_]*)=", word)
-    return f"--{match[1].lower().replace('_', '-')}={word[match.end() :]}" if match else word
+    if not match or Path(word).exists():
+        return [word]
+    name, value = match[1].lower(), word[match.end() :]
+    return value.split() if name in lists else [f"--{name.replace('_', '-')}={value}"]
 
 
 def _shown(value: Any) -> str:

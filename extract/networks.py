@@ -118,7 +118,7 @@ def build(name: str, nodes: tuple[str, ...] = (), weights: str = "", seed: int =
         _load_file(model, Path(weights), name)
         source = f"file {Path(weights).name}"
         if hasattr(model, "transform_input"):  # torchvision's loader sets it along with pretrained weights
-            model.transform_input = True
+            model.transform_input = True  # type: ignore[assignment]
     model.eval().requires_grad_(False)
     described = {"source": source, "sha256": state_hash(model)}
     if ".py:" in name:  # the same weights in other code are other features
@@ -233,7 +233,7 @@ def _from_file(name: str, seed: int) -> tuple[str, nn.Module, Preprocessing, boo
         if isinstance(error, InputError):
             raise
         line = traceback.extract_tb(error.__traceback__)[-1]
-        raise InputError(f"EXTRACTOR={name}: {error!r} in {Path(line.filename).name}, line {line.lineno}") from error
+        raise InputError(f"EXTRACTOR={name}: {type(error).__name__}: {error} in {Path(line.filename).name}, line {line.lineno}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"EXTRACTOR={name}: {function}() returned {type(model).__name__}, not a torch.nn.Module")
     _, *size = getattr(model, "input_size", (3, 224, 224))

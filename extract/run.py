@@ -1,11 +1,12 @@
 """Stage one, `reelbank extract`: videos in, one feature store per node out; run again, it goes on where it was."""
 
+import contextlib
 import dataclasses
 import math
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ import torch
 from tqdm import tqdm
 
 from reelbank.data.clips import Sampling
-from reelbank.data.datasets import Dataset, Video, load_dataset
+from reelbank.data.datasets import Video, load_dataset
+from reelbank.data.decode import DecodeError, probe
 from reelbank.data.errors import InputError
+from reelbank.data.parts import begun, parts_folder
 from reelbank.data.recipe import extractor_name, option
-from reelbank.data.store import StoreWriter, identity
+from reelbank.data.store import Store, StoreWriter, identity
 from reelbank.data.workers import DecodePool
 from reelbank.extract import networks
 from reelbank.extract.crops import CROPS
@@ -67,20 +70,26 @@ class ExtractOptions:
     retry: bool = option(False, "try videos again that failed before")
     part_seconds: float = option(30.0, "commit what is done at least this often: a kill loses no more")
     timeout: float = option(120.0, "seconds without a frame after which a video is given up")
-    plan: bool = option(False, "print videos, time and disk, and stop")
+    plan: bool = option(False, "print videos, time and disk, and stop (the toy set is drawn for it)")
     bank: str = option("bank", "folder that holds stores, runs and reports")
 
 
 def extract(options: ExtractOptions) -> int:
     """Extract what is not there yet. Returns 0, or 1 when some video of the data set failed (its reason is in the store)."""
     options = with_defaults(options)
+    mine = shard_slice(options.shard)
+    device = chosen_device(options.device)
     dataset = load_dataset(
-        options.dataset, options.root, splits_dir=options.lists, csv=options.csv, seed=options.seed, bank=options.bank
+        options.dataset,
+        options.root,
+        splits_dir=options.lists,
+        csv=options.csv,
+        classes=options.classes,
+        seed=options.seed,
+        bank=options.bank,
     )
     for note in dataset.notes:
         print(note)
-    videos = chosen_videos(dataset, options)
-    device = chosen_device(options.device)
     network = networks.build(options.extractor, options.node, options.weights, options.seed, options.pool)
     network = dataclasses.replace(network, preprocessing=chosen_sizes(options, network))
     sampling = chosen_sampling(options, network)
@@ -88,36 +97,30 @@ def extract(options: ExtractOptions) -> int:
     paths = [store_path(options.bank, dataset.name, network.name, one) for one in recipes]
     views = Views(options.crops or 1, options.keep_crops)
     batch = options.batch or (250 if device.type == "cuda" else 30) // (8 if network.is_video else 1)
+    videos = list(dataset.videos)
     if options.plan:
-        return plan(videos, paths, recipes, dataset, network, sampling, views, batch, device)
+        return plan(options, videos[mine], paths, network, sampling, views, batch, device)
     about: dict[str, Any] = {"name": dataset.name, "classes": list(dataset.classes), "splits": list(dataset.splits)}
     about["coarse"] = {name: list(members) for name, members in dataset.coarse.items()}
-    chosen = shard_slice(options.shard)
     writing: dict[str, Any] = {"part_seconds": options.part_seconds, "shard": options.shard.replace("/", "of")}
-    writers = [StoreWriter(path, one, about, **writing) for path, one in zip(paths, recipes, strict=True)]
-    try:
-        for path in paths:
+    with contextlib.ExitStack() as closing:  # closing a writer commits what it holds, also after Ctrl-C
+        writers = []
+        for path, one in zip(paths, recipes, strict=True):
             print(f"store {path}")
-        mine = videos[chosen]
-        todo = [video for video in mine if wanted(video, writers, options.retry)]
-        print(f"{len(mine)} videos, {len(mine) - len(todo)} there already, {len(todo)} to extract")
+            writers.append(StoreWriter(path, one, about, **writing))
+            closing.callback(writers[-1].close)
+        done_and_failed = [(writer.done, writer.failed) for writer in writers]
+        todo = [video for video in videos[mine] if wanted(video, done_and_failed, options.retry)]
+        there = len(videos[mine]) - len(todo)
+        print(f"{there + len(todo)} videos, {there} there already, {len(todo)} to extract", flush=True)
         if todo:
-            network.module.to(device)
-            expected_crops = len(videos) * (sampling.steps or 100) * views.crops
-            forward = Forward(network, options, device, expected_crops)
+            forward = Forward(network, options, device, len(todo) * (sampling.steps or 100) * views.crops)
             batches = ClipBatches(forward, network, views, sampling.clip_frames, batch, device)
-            workers = options.workers or (os.cpu_count() or 1 if device.type == "cuda" else 1)
+            workers = options.workers or (len(os.sched_getaffinity(0)) if device.type == "cuda" else 1)
             with DecodePool(min(workers, len(todo)), options.timeout) as pool:
-                _run(todo, dataset, pool, sampling, network, batches, options.decoder, writers)
+                _run(todo, pool, sampling, network, batches, options.decoder, writers)
         finished = [writer.finish([meta(video) for video in videos]) for writer in writers]
-        return _closing_words(videos, writers, paths, all(finished), bool(options.shard))
-    except KeyboardInterrupt:
-        for writer in writers:
-            writer.flush()
-        raise
-    finally:
-        for writer in writers:
-            writer.close()
+        return _closing_words(videos, writers, paths, all(finished))
 
 
 def with_defaults(options: ExtractOptions) -> ExtractOptions:
@@ -129,21 +132,13 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
     options = dataclasses.replace(options, **filled)
     if options.crops not in CROPS:
         raise InputError(f"CROPS={options.crops}: choose from {', '.join(map(str, CROPS))}")
-    if (options.t or 0) < 0:
-        raise InputError(f"T={options.t}: give the number of clips per video, or 0 for all")
+    for name in ("t", "batch", "workers"):
+        if (getattr(options, name) or 0) < 0:
+            raise InputError(f"{name.upper()}={getattr(options, name)}: must be at least 0")
+    for name in ("clip", "stride", "resize", "size", "timeout", "part_seconds"):
+        if (value := getattr(options, name)) is not None and value <= 0:
+            raise InputError(f"{name.upper()}={value}: must be above 0")
     return options
-
-
-def chosen_videos(dataset: Dataset, options: ExtractOptions) -> list[Video]:
-    """The videos of the asked classes, in the data set's order."""
-    unknown = sorted(set(options.classes) - set(dataset.classes))
-    if unknown:
-        known = ", ".join(dataset.classes[:5])
-        raise InputError(f"CLASSES: {dataset.name} has no class {', '.join(unknown)}; it has {known} ...")
-    videos = [video for video in dataset.videos if not options.classes or video.label in options.classes]
-    if not videos:
-        raise InputError(f"ROOT={dataset.root}: no video of the classes {', '.join(options.classes)} is there")
-    return videos
 
 
 def chosen_sizes(options: ExtractOptions, network: Network) -> networks.Preprocessing:
@@ -242,14 +237,13 @@ def size_bytes(video: Video) -> int:
         return -1
 
 
-def wanted(video: Video, writers: list[StoreWriter], retry: bool) -> bool:
-    """Is a video missing in some store? One whose file has changed is; one that failed is not, unless it is to be retried."""
+def wanted(video: Video, stores: Sequence[tuple[dict[str, int], dict[str, dict]]], retry: bool) -> bool:
+    """Is a video missing in some store (its done and failed videos)? One whose file has changed is; one that failed is not,
+    unless it is to be retried."""
     size = size_bytes(video)
-    for writer in writers:
-        if video.id in writer.done:
-            if writer.done[video.id] != size >= 0:
-                return True
-        elif retry or video.id not in writer.failed or writer.failed[video.id]["bytes"] != size:
+    for done, failed in stores:
+        fails_as_it_is = video.id in failed and failed[video.id]["bytes"] == size and not retry
+        if not fails_as_it_is and done.get(video.id) != size:
             return True
     return False
 
@@ -258,7 +252,7 @@ class Forward:
     """The network's forward pass as asked: precision, and compiled where that pays and agrees with eager."""
 
     def __init__(self, network: Network, options: ExtractOptions, device: torch.device, crops: int):
-        self.module, self.device = network.module, device
+        self.module, self.device = network.module.to(device), device
         self.dtype = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}[options.precision]
         able = device.type == "cuda" or bool(shutil.which("g++") or shutil.which("clang++"))
         compiling = options.compile == "1" or (options.compile == "auto" and crops >= COMPILE_FROM_CROPS and able)
@@ -267,12 +261,15 @@ class Forward:
 
     def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            if self.compiled is None:
-                return self.module(pixels)
-            if not self.checked:
-                self.checked = True
-                return self._check(pixels)
-            return self.compiled(pixels)
+            try:
+                if self.compiled is None:
+                    return self.module(pixels)
+                if not self.checked:
+                    self.checked = True
+                    return self._check(pixels)
+                return self.compiled(pixels)
+            except torch.OutOfMemoryError as error:
+                raise InputError(f"BATCH: {len(pixels)} network inputs do not fit the GPU's memory; give fewer") from error
 
     def _check(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The first batch both ways; compiled code that differs, or does not compile, is not used."""
@@ -293,7 +290,6 @@ class Forward:
 
 def _run(
     todo: list[Video],
-    dataset: Dataset,
     pool: DecodePool,
     sampling: Sampling,
     network: Network,
@@ -306,80 +302,84 @@ def _run(
     with tqdm(total=len(todo), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract") as bar:
         for key, found, times, info in extract_videos(tasks, pool, sampling, network, batches, decoder):
             video = by_id[key]
-            if not isinstance(found, str):
-                found = unfit(found) or found
-            if isinstance(found, str):
-                bar.write(f"failed: {video.path}: {found}")
             for number, writer in enumerate(writers):
-                if isinstance(found, str):
-                    writer.fail({**meta(video), "source": {"bytes": size_bytes(video)}}, found)
-                elif not already(writer, video):
-                    writer.add(meta(video, info), found[number].astype(np.float16), times)
+                if writer.done.get(video.id) == size_bytes(video):
+                    continue  # this one of several stores holds it, as it is now
+                values, reason = _stored(found if isinstance(found, str) else found[number])
+                if reason:
+                    bar.write(f"failed: {video.path}: {reason}")
+                    writer.fail({**meta(video), "source": {"bytes": size_bytes(video)}}, reason)
+                else:
+                    writer.add(meta(video, info), values, times)
             bar.update()
 
 
-def already(writer: StoreWriter, video: Video) -> bool:
-    """Does this one of several stores hold the video, as it is now?"""
-    return writer.done.get(video.id) == size_bytes(video)
+def _stored(found: np.ndarray | str) -> tuple[np.ndarray, str]:
+    """Features as they are stored, (K, ...) float16, or the reason why they cannot be."""
+    if isinstance(found, str):
+        return np.empty(0), found
+    with np.errstate(over="ignore"):
+        values = found.astype(np.float16)
+    reason = "" if np.isfinite(values).all() else f"features reach {np.abs(found).max():.3g}, beyond float16"
+    return values, reason
 
 
-def unfit(values: list[np.ndarray]) -> str:
-    """Why these features cannot be stored as float16; empty when they can."""
-    largest = max(float(np.abs(value).max()) for value in values)
-    return "" if largest <= np.finfo(np.float16).max else f"features reach {largest:.3g}, beyond float16"
-
-
-def _closing_words(videos: list[Video], writers: list[StoreWriter], paths: list[Path], finished: bool, shard: bool) -> int:
-    failed = {key: reason for writer in writers for key, reason in writer.failed.items()}
-    here = [video for video in videos if video.id in failed]
-    for path in paths:
-        state = "done" if finished else "not finished: other shards are to come" if shard else "not finished"
-        print(f"{path}: {len(videos) - len(here)} of {len(videos)} videos, {state}")
-    if here:
-        print(f"{len(here)} failed (RETRY=1 tries them again; 'reelbank inspect' lists all):")
-        for video in here[:10]:
-            print(f"  {video.id}: {failed[video.id]['reason']}")
-    return 1 if here else 0
+def _closing_words(videos: list[Video], writers: list[StoreWriter], paths: list[Path], finished: bool) -> int:
+    for path, writer in zip(paths, writers, strict=True):
+        here = sum(video.id in writer.done for video in videos)
+        print(f"{path}: {here} of {len(videos)} videos, {'done' if finished else 'not finished: other shards are to come'}")
+    failed = {key: failure["reason"] for writer in writers for key, failure in writer.failed.items()}
+    lost = [video for video in videos if video.id in failed]
+    if lost:
+        print(f"{len(lost)} failed (RETRY=1 tries them again; 'reelbank inspect' lists all):")
+        for video in lost[:10]:
+            print(f"  {video.id}: {failed[video.id]}")
+    return 1 if lost else 0
 
 
 def plan(
+    options: ExtractOptions,
     videos: list[Video],
     paths: list[Path],
-    recipes: list[dict[str, Any]],
-    dataset: Dataset,
     network: Network,
     sampling: Sampling,
     views: Views,
     batch: int,
     device: torch.device,
 ) -> int:
-    """Print what would be done, with an estimate from one timed batch; writes nothing."""
-    from reelbank.data.decode import probe
-    from reelbank.data.store import Store
-
-    rows = [sampling(max(1, probe(video.path).frames)).shape[0] if not sampling.steps else sampling.steps for video in videos]
-    module = network.module.to(device)
-    clips_per_batch = max(1, batch // views.crops)
-    probe_batches = ClipBatches(module, network, views, sampling.clip_frames, batch, device)
-    with torch.inference_mode():
-        outputs = module(probe_batches.buffer.flatten(0, 1))
-        started = time.perf_counter()
-        outputs = module(probe_batches.buffer.flatten(0, 1))
-        row_bytes = [output[0].numel() * 2 * (views.crops if views.keep_crops else 1) for output in outputs]
-        float(outputs[0].sum())  # waits for the device
-        seconds = (time.perf_counter() - started) / clips_per_batch
-    for path, one, size in zip(paths, recipes, row_bytes, strict=True):
-        there: set[str] = set()
-        if path.exists() or path.with_suffix(".parts").exists():
+    """Print what would be done, the time from one timed batch; extracts and stores nothing."""
+    stores: list[tuple[dict[str, int], dict[str, dict]]] = []
+    for path in paths:
+        stores.append(({}, {}))
+        if (path.exists() or parts_folder(path).exists()) and not begun(path):
             with Store.open(path) as store:
-                there = set(store.video_ids) | set(store.failures)
-        left = sum(count for video, count in zip(videos, rows, strict=True) if video.id not in there)
-        missing = sum(video.id not in there for video in videos)
-        print(f"store {path} ({one['node']}, {size // 2} numbers a row)")
-        work = f"{left:,} rows, {left * views.crops:,} network inputs"
-        print(f"  {len(videos)} videos of {dataset.name}, {missing} to extract, {work}")
-        print(f"  about {_duration(left * seconds)} on {device}, {left * size / 2**20:,.1f} MiB on disk")
+                sizes = [source.get("bytes", -1) for source in store.sources]
+                stores[-1] = (dict(zip(store.video_ids, sizes, strict=True)), store.failures)
+    todo = [video for video in videos if wanted(video, stores, options.retry)]
+    rows = sum(map(len, (sampling(frames) for video in todo if (frames := _claimed_frames(video, sampling)))))
+    forward = Forward(network, options, device, rows * views.crops)
+    batches = ClipBatches(forward, network, views, sampling.clip_frames, batch, device)
+    for _ in range(2):  # the first one warms up
+        started = time.perf_counter()
+        outputs = forward(batches.buffer.flatten(0, 1))
+        float(outputs[0].sum())  # waits for the device
+    seconds = (time.perf_counter() - started) / batches.capacity * rows
+    print(f"{len(videos)} videos, {len(videos) - len(todo)} there already, {len(todo)} to extract")
+    print(f"{rows:,} rows, {rows * views.crops:,} network inputs, about {_duration(seconds)} on {device}")
+    for path, node, output in zip(paths, network.nodes, outputs, strict=True):
+        numbers = output[0].numel() * (views.crops if views.keep_crops else 1)
+        print(f"store {path} ({node}): {numbers:,} numbers a row, {rows * numbers * 2 / 2**20:,.1f} MiB on disk")
     return 0
+
+
+def _claimed_frames(video: Video, sampling: Sampling) -> int:
+    """What the file's header claims, where the number of rows depends on it; 0 for a file that cannot be opened."""
+    if sampling.steps:
+        return 1
+    try:
+        return probe(video.path).frames or 1
+    except (DecodeError, OSError):
+        return 0
 
 
 def _duration(seconds: float) -> str:

@@ -125,6 +125,21 @@ def test_video_model():
     assert found.shape == (1, 512)
 
 
+@pytest.mark.parametrize(
+    ("name", "node", "features"),
+    [
+        ("torchvision:swin_t", "features.3", 192),  # (B, h, w, C)
+        ("torchvision:vit_b_32", "encoder.layers.encoder_layer_1", 768),  # (B, tokens, C)
+        ("torchvision:resnet18", "layer2", 128),  # (B, C, h, w)
+    ],
+)
+def test_pooling_is_over_space_wherever_the_channels_stand(name, node, features):
+    network = networks.build(name, (node,), "random")
+    with torch.inference_mode():
+        (found,) = network.module(pixels(1, 3, 224, 224))
+    assert found.shape == (1, features)
+
+
 def test_batch_norm_is_folded_and_features_stay(own):
     network = networks.build(own)
     assert not any("BatchNorm" in type(part).__name__ for part in network.module.modules())

@@ -31,6 +31,13 @@ def test_make_words_and_flags_say_the_same():
     assert parse(Some, ["PLAN=0", "SPLIT=ride bike, run"], "train").split == ("ride bike", "run")
 
 
+def test_positional_lists_also_come_by_name_and_files_stay_files(tmp_path, monkeypatch):
+    assert parse(Some, ["FILES=one two", "three"], "fuse").files == ("one", "two", "three")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "A=b.mp4").touch()
+    assert parse(Some, ["A=b.mp4"], "fuse").files == ("A=b.mp4",)
+
+
 @pytest.mark.parametrize(
     ("word", "says"),
     [
