@@ -218,8 +218,8 @@ def export(options: ExportOptions) -> int:
         try:
             _export_arrays(store, target)
             _export_table(store, table, splits.index(options.split) if options.split else 0)
-        except (OSError, ValueError) as error:  # ValueError: HDF5 cannot hold both `a` and `a/b`
-            why = getattr(error, "strerror", "") or " ".join(str(error).split())
+        except OSError as error:
+            why = error.strerror or " ".join(str(error).split())
             raise InputError(f"TO={target}: cannot be written ({why})") from None
         print(f"{target}: {len(store.video_ids)} videos; labels in {table}")
     return 0
