@@ -75,7 +75,7 @@ def main() -> None:
     root = os.environ.get("REELBANK_TESTDATA")
     if not root:
         sys.exit("benchmarks/extraction.py: set REELBANK_TESTDATA to the folder that holds clips/ucf101")
-    videos, rounds = int(os.environ.get("VIDEOS", "6")), int(os.environ.get("ROUNDS", "3"))
+    videos, rounds = int(os.environ.get("VIDEOS", "3")), int(os.environ.get("ROUNDS", "3"))
     paths = sorted(Path(root, "clips", "ucf101").rglob("*.avi"))[::30][:videos]
     network = networks.build("torchvision:resnet50", weights="random")
     forward = Forward(network, ExtractOptions(compile=os.environ.get("COMPILE", "0")), torch.device("cpu"), 0)
