@@ -32,7 +32,7 @@ setup: $(READY) ## make the environment (.venv); the other targets do it themsel
 demo: $(READY) ## draw the toy data set, extract it, train two heads, show what came out: offline, minutes; BANK=<folder>
 	$(BIN)/reelbank extract DATASET=toy $(options)
 	$(BIN)/reelbank train DATASET=toy HEAD=meanpool SPLIT=all $(options)
-	$(BIN)/reelbank train DATASET=toy HEAD=reslstm SPLIT=all HIDDEN=128 $(options)
+	$(BIN)/reelbank train DATASET=toy HEAD=reslstm SPLIT=all $(options)
 	$(BIN)/reelbank evaluate DATASET=toy $(options)
 	$(BIN)/reelbank report DATASET=toy $(options)
 
