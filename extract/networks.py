@@ -233,7 +233,8 @@ def _from_file(name: str, seed: int) -> tuple[str, nn.Module, Preprocessing, boo
         if isinstance(error, InputError):
             raise
         line = traceback.extract_tb(error.__traceback__)[-1]
-        raise InputError(f"EXTRACTOR={name}: {type(error).__name__}: {error} in {Path(line.filename).name}, line {line.lineno}") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise InputError(f"EXTRACTOR={name}: {reason} in {Path(line.filename).name}, line {line.lineno}") from error
     if not isinstance(model, nn.Module):
         raise InputError(f"EXTRACTOR={name}: {function}() returned {type(model).__name__}, not a torch.nn.Module")
     _, *size = getattr(model, "input_size", (3, 224, 224))
