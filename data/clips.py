@@ -4,7 +4,11 @@ All indices here are 0-based (the papers count from 1). A clip is `clip_frames` 
 `stride_frames` (r) frames; an image network sees clips of one frame.
 """
 
+import hashlib
+import math
 from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
 
 import numpy as np
 
@@ -79,3 +83,94 @@ class Sampling:
 def clip_times(frame_times_seconds: np.ndarray) -> np.ndarray:
     """Centre of each clip: the mean of its first and last frame's time. (K, s) float64 -> (K,) float64, seconds."""
     return (frame_times_seconds[:, 0] + frame_times_seconds[:, -1]) / 2
+
+
+def jittered_segments(clips: int, steps: int, rng: np.random.Generator) -> np.ndarray:
+    """A random clip of each of T equal segments, as TSN samples in training: floor((t + u) K / T), u in [0, 1) drawn anew for
+    each t, where `segments` has u = 1/2. (T,) int64 in [0, K), ascending; every clip is as likely, also where K < T repeats."""
+    _check_positive(clips=clips, T=steps)
+    places = np.arange(steps, dtype=np.int64) * clips + rng.integers(clips, size=steps)  # in T-ths of a clip
+    return places // steps
+
+
+def random_window(clips: int, rng: np.random.Generator) -> tuple[int, int]:
+    """(first, count) of a window of l_t <= l_v clips (Res-LSTM paper, 3.1), here at least half of them, rounded up."""
+    _check_positive(clips=clips)
+    count = int(rng.integers((clips + 1) // 2, clips + 1))
+    return int(rng.integers(clips - count + 1)), count
+
+
+def windows(frames: int, window_frames: int, count: int) -> np.ndarray:
+    """First frame and length of `count` windows, (count, 2) int64, spread by sigma over where a window can begin (Charades: 10
+    of 256 frames). A shorter video is the one window of all its frames, repeated, so that every video has as many rows."""
+    _check_positive(frames=frames, window_frames=window_frames)
+    length = min(window_frames, frames)
+    return np.stack([sigma(frames - length + 1, count), np.full(count, length, dtype=np.int64)], axis=1)
+
+
+def view_rng(seed: int, video_id: str, view: int) -> np.random.Generator:
+    """The generator of one augmented view of one video, from a SHA-256 of the three: the same on any machine, in any order."""
+    digest = hashlib.sha256(f"{seed}\0{view}\0{video_id}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "big")))
+
+
+def adaptive_starts(
+    magnitude_px: np.ndarray,
+    fps: float,
+    most_steps: int = 180,
+    most_seconds: float = 36.0,
+    every: int = 5,
+    stretch_seconds: float = 1.0,
+) -> np.ndarray:
+    """Adaptive sampling (paper 003, II.F): more frames from where more moves. (T,) int64 frame numbers, ascending, distinct.
+
+    magnitude_px: (F - 1,) mean flow length between frames k and k + 1. Of the first 36 s, n frames, T = min(180, ceil(n / 5))
+    are taken: each second's share is proportional to its mean magnitude (a shorter last one counts by its length), rounded by
+    largest remainder, at most all of its frames; within the second they are spread evenly. Where nothing moves, evenly over
+    all. A magnitude that is not finite counts as 0, an unknown frame rate (0, NaN) as 25.
+    """
+    _check_positive(most_steps=most_steps, every=every)
+    if not (most_seconds > 0 and stretch_seconds > 0):
+        raise InputError(f"most_seconds and stretch_seconds must be above 0, not {most_seconds} and {stretch_seconds}")
+    fps = fps if 0 < fps < math.inf else 25.0
+    frames = min(len(magnitude_px) + 1, math.ceil(fps * most_seconds))
+    steps = min(most_steps, -(-frames // every))
+    moving = np.append(magnitude_px, magnitude_px[-1:])[:frames].astype(np.float64)  # the last frame moves as it came
+    moving = np.where(np.isfinite(moving), moving, 0.0).clip(0)
+    if not moving.any():
+        return segments(frames, steps)
+    stretch = np.floor(np.arange(frames) / (fps * stretch_seconds))
+    firsts = np.flatnonzero(
+        np.diff(stretch, prepend=-1.0)
+    )  # a stretch shorter than a frame's time holds none, and is no stretch
+    bounds = [*firsts.tolist(), frames]
+    moving /= moving.max()  # sums of huge numbers stay finite
+    weights = [math.fsum(moving[a:b]) for a, b in pairwise(bounds)]
+    counts = _allot(steps, weights, [b - a for a, b in pairwise(bounds)])
+    return np.concatenate([a + segments(b - a, count) for (a, b), count in zip(pairwise(bounds), counts, strict=True) if count])
+
+
+def _allot(total: int, weights: list[float], most: list[int]) -> list[int]:
+    """`total` in whole shares proportional to `weights`, none above its `most`: what is over goes to the others in proportion.
+    Largest remainder, in exact fractions; ties to the earlier. Weight 0 gets some only when all others are full."""
+    given = [0] * len(weights)
+    exact = [Fraction(weight) for weight in weights]
+    while total:
+        left = [i for i in range(len(exact)) if given[i] < most[i] and exact[i] > 0]
+        if not left:  # all that moves is taken whole
+            exact = [Fraction(limit) for limit in most]
+            continue
+        weight = sum(exact[i] for i in left)
+        shares = {i: total * exact[i] / weight for i in left}
+        full = [i for i in left if shares[i] > most[i]]
+        if not full:
+            for i in left:
+                given[i] = math.floor(shares[i])
+            over = total - sum(given[i] for i in left)
+            for i in sorted(left, key=lambda i: given[i] - shares[i])[:over]:
+                given[i] += 1
+            break
+        for i in full:
+            given[i] = most[i]
+        total -= sum(most[i] for i in full)
+    return given
