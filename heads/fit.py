@@ -95,7 +95,7 @@ def fit(
     """
     device = labels.device
     optimiser = OPTIMISERS[training.optimiser](model.parameters(), lr=training.lr, weight_decay=training.weight_decay)
-    history, best = _resume(state_path, model, optimiser, device)
+    history, best = resume_state(state_path, model, optimiser, device)
     while not finished(training, history):
         began, epoch = time.perf_counter(), len(history) + 1
         # every epoch has its own seed: its order and dropout do not depend on whether the epochs before ran in this process
@@ -129,7 +129,7 @@ def fit(
             raise InputError(f"training diverged in epoch {epoch}: the loss is no number any more; take a lower LR")
         if best_epoch(history) == epoch:
             best = {name: value.clone() for name, value in model.state_dict().items()}
-        _save(state_path, model, optimiser, history, best)
+        save_state(state_path, model, optimiser, history, best)
         on_epoch(history[-1])
     model.load_state_dict(best)
     return history
@@ -153,9 +153,10 @@ def outputs(model: nn.Module, data: Sequences, videos: Tensor, batch: int = 256)
     return torch.cat(logits), torch.cat(embeddings)
 
 
-def _save(
+def save_state(
     path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, history: list[dict[str, Any]], best: dict[str, Tensor]
 ) -> None:
+    """Write all that training goes on from, whole or not at all; `resume_state` reads it."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for number, state in optimiser.state_dict()["state"].items():
@@ -164,7 +165,7 @@ def _save(
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, {"history": json.dumps(history)})
 
 
-def _resume(
+def resume_state(
     path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device
 ) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """History and best weights so far, the model's and optimiser's state set; nothing and an empty dict at the start."""
