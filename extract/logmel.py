@@ -1,0 +1,42 @@
+"""Log-mel spectrograms, exactly as VGGish's front end makes them (Hershey et al. 2017, CNN architectures for large-scale audio
+classification; the figures are those of its published code)."""
+
+import functools
+
+import torch
+from torch import Tensor
+
+RATE_HZ = 16000
+WINDOW_SAMPLES, HOP_SAMPLES, FFT_SAMPLES = 400, 160, 512  # 25 ms every 10 ms, padded with zeros to a power of two
+BANDS, LOWEST_HZ, HIGHEST_HZ = 64, 125.0, 7500.0
+OFFSET = 0.01  # keeps the logarithm of silence finite
+
+EXAMPLE_FRAMES = 96
+EXAMPLE_HOP_SAMPLES = EXAMPLE_FRAMES * HOP_SAMPLES  # 0.96 s: example i begins at sample 15360 i
+EXAMPLE_SAMPLES = (EXAMPLE_FRAMES - 1) * HOP_SAMPLES + WINDOW_SAMPLES  # 15600: its last window reaches beyond 0.96 s
+
+
+def logmel(waves: Tensor) -> Tensor:
+    """(n, samples) mono at 16 kHz in [-1, 1], at least 400 samples -> (n, 1 + (samples - 400) // 160, 64) float32.
+
+    log(magnitudes in 64 mel bands + 0.01); 15600 samples are one example of 96 frames. In float64 inside: beside a loud tone
+    float32's rounding error is not small against 0.01.
+    """
+    frames = waves.double().unfold(-1, WINDOW_SAMPLES, HOP_SAMPLES)  # (n, frames, 400)
+    window = torch.hann_window(WINDOW_SAMPLES, periodic=True, dtype=torch.float64, device=waves.device)
+    magnitudes = torch.fft.rfft(frames * window, FFT_SAMPLES).abs()  # (n, frames, 257)
+    return (magnitudes @ mel_weights().to(waves.device) + OFFSET).log().float()
+
+
+@functools.cache
+def mel_weights() -> Tensor:
+    """(257, 64) float64: triangles that overlap by half, linear in HTK's mel = 1127 ln(1 + Hz / 700)."""
+    bins = _mel(torch.linspace(0, RATE_HZ / 2, FFT_SAMPLES // 2 + 1, dtype=torch.float64))[:, None]
+    lowest, highest = _mel(torch.tensor([LOWEST_HZ, HIGHEST_HZ], dtype=torch.float64)).tolist()
+    edges = torch.linspace(lowest, highest, BANDS + 2, dtype=torch.float64)
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    return torch.minimum((bins - left) / (centre - left), (right - bins) / (right - centre)).clamp_min(0)
+
+
+def _mel(hz: Tensor) -> Tensor:
+    return 1127 * torch.log1p(hz / 700)
