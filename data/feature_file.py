@@ -53,8 +53,12 @@ _HEADER = struct.Struct("<8sIIQQQ32s32s")
 
 
 def checksum(values: np.ndarray) -> int:
-    """xxh3 (64 bit) of the little-endian float16 bytes."""
-    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(values, "<f2").reshape(-1).view(np.uint8).data)
+    """xxh3 (64 bit) of the bytes, little-endian float16 or uint8."""
+    return xxhash.xxh3_64_intdigest(_bytes(values, values.dtype.newbyteorder("<")).data)
+
+
+def _bytes(values: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8)
 
 
 class _Sink(io.RawIOBase):
@@ -113,7 +117,7 @@ def read_at(fd: int, buffer: np.ndarray, start: int) -> bool:
 
 
 def write(path: Path, index: Index, videos: Iterable[np.ndarray], compression: str = "") -> None:
-    """Write a new feature file, fsynced and read back; `videos` gives each video's rows (K, ...) float16 in turn.
+    """Write a new feature file, fsynced and read back; `videos` gives each video's rows (K, ...) of the index's type in turn.
 
     Raises OSError when it cannot be written (nothing is left), DamagedFile when what is read back is not what was written.
     """
@@ -147,7 +151,7 @@ def _write(fd: int, index: Index, videos: Iterable[np.ndarray], compression: str
             created.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # a place in the file now, to be filled below
             created.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
             space = h5py.h5s.create_simple((rows, *index.row_shape))
-            dataset = h5py.h5d.create(file.id, b"features", h5py.h5t.IEEE_F16LE, space, created)
+            dataset = h5py.h5d.create(file.id, b"features", h5py.h5t.py_create(index.dtype), space, created)
             features_bytes = dataset.get_storage_size()
             start = dataset.get_offset() if features_bytes else 0
     file_bytes = os.fstat(fd).st_size
@@ -158,7 +162,7 @@ def _write(fd: int, index: Index, videos: Iterable[np.ndarray], compression: str
         place = start
         for number, values in enumerate(videos):
             _check_shape(index, number, values)
-            data = np.ascontiguousarray(values, "<f2").reshape(-1).view(np.uint8)
+            data = _bytes(values, index.dtype)
             write_at(fd, data, place)
             whole.update(data.data)
             place += data.size
@@ -177,16 +181,17 @@ def _raise_kept(sink: _Sink) -> None:
 
 def _check_shape(index: Index, number: int, values: np.ndarray) -> None:
     wanted = (int(index.offsets[number + 1] - index.offsets[number]), *index.row_shape)
-    if values.shape != wanted:
-        raise ValueError(f"{index.video_ids[number]}: {values.shape} rows were given where the index says {wanted}")
+    if values.shape != wanted or values.dtype != index.dtype:
+        given = f"{values.shape} {values.dtype}"
+        raise ValueError(f"{index.video_ids[number]}: {given} rows were given where the index says {wanted} {index.dtype}")
 
 
 def _write_compressed(file: h5py.File, sink: _Sink, index: Index, videos: Iterable[np.ndarray], compression: str) -> None:
-    rows, row_bytes = int(index.offsets[-1]), 2 * int(np.prod(index.row_shape))
+    rows, row_bytes = int(index.offsets[-1]), index.dtype.itemsize * int(np.prod(index.row_shape))
     chunk_rows = min(rows, max(1, (1 << 20) // max(1, row_bytes)))
     shape = (rows, *index.row_shape)
     chunks = (chunk_rows, *index.row_shape)
-    dataset = file.create_dataset("features", shape, "<f2", chunks=chunks, compression=compression, shuffle=True)
+    dataset = file.create_dataset("features", shape, index.dtype, chunks=chunks, compression=compression, shuffle=True)
     for number, values in enumerate(videos):
         _check_shape(index, number, values)
         dataset[index.offsets[number] : index.offsets[number + 1]] = values
@@ -213,6 +218,7 @@ class FeatureFile:
     def __init__(self, path: Path, whole: bool = False, keep_open: bool = False) -> None:
         self.path = path
         self._file: io.FileIO | None = None
+        self._dataset: h5py.Dataset | None = None  # kept open when the features are compressed
         with contextlib.ExitStack() as stack:
             file = stack.enter_context(path.open("rb", buffering=0))
             self.header = self._check_header(file.fileno())
@@ -220,10 +226,13 @@ class FeatureFile:
                 raise DamagedFile(f"{path}: {reason}")
             self.index, self.compressed = self._read_index(file)
             if keep_open:
+                self._dataset = h5py.File(file, "r")["features"] if self.compressed else None
                 stack.pop_all()
                 self._file = file
 
     def close(self) -> None:
+        if self._dataset:
+            self._dataset.file.close()
         if self._file:
             self._file.close()
 
@@ -271,13 +280,16 @@ class FeatureFile:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Callable[[int, int, np.ndarray], None]]:
-        """Gives `read(first, last, out)`: fills `out` (rows, ...) float16, C-contiguous, with the rows of videos first to
-        last - 1 and checks their checksums. Raises DamagedFile naming the video; FileNotFoundError when the file is gone."""
+        """Gives `read(first, last, out)`: fills `out` (rows, ...) of the index's type, C-contiguous, with the rows of videos
+        first to last - 1, views included, and checks their checksums. Any number of threads may read at once. Raises
+        DamagedFile naming the video; FileNotFoundError when the file is gone."""
         with contextlib.ExitStack() as stack:
             file = self._file or stack.enter_context(self.path.open("rb", buffering=0))
             fd, offsets = file.fileno(), self.index.offsets
-            row_bytes, start = 2 * int(np.prod(self.index.row_shape)), self.header.features_start
-            dataset = stack.enter_context(h5py.File(file, "r"))["features"] if self.compressed else None
+            row_bytes = self.index.dtype.itemsize * int(np.prod(self.index.row_shape))
+            start, dataset = self.header.features_start, self._dataset
+            if self.compressed and dataset is None:
+                dataset = stack.enter_context(h5py.File(file, "r"))["features"]
 
             def read(first: int, last: int, out: np.ndarray) -> None:
                 flat = out.reshape(-1).view(np.uint8)
@@ -301,7 +313,7 @@ class FeatureFile:
         with self.reading() as read:
             for number, rows in enumerate(np.diff(self.index.offsets).tolist()):
                 try:
-                    read(number, number + 1, np.empty((rows, *self.index.row_shape), "<f2"))
+                    read(number, number + 1, np.empty((rows, *self.index.row_shape), self.index.dtype))
                 except DamagedFile as error:
                     lines.append(str(error))
         with contextlib.ExitStack() as stack:

@@ -1,6 +1,7 @@
 """What a feature file says about its features: the index, to and from HDF5 datasets."""
 
 import datetime
+import functools
 import importlib.metadata
 import json
 from collections.abc import Mapping
@@ -15,8 +16,10 @@ from reelbank.data.errors import InputError
 from reelbank.data.recipe import canonical, signature
 
 FORMAT = "reelbank features 1"
+DTYPES = (np.dtype("<f2"), np.dtype("u1"))  # of features: numbers, or pictures and flow maps
 PART_NAMES = ("", "train", "test")  # codes 0, 1, 2 of /parts
-_NAMES = {"features", "offsets", "times_seconds", "video_ids", "labels", "groups", "parts", "checksums", "about"}
+ABSENT = "no sound: "  # begins the reason of a video whose sound is not there: a fact, no failure
+_NAMES = {"features", "offsets", "times_seconds", "views", "video_ids", "labels", "groups", "parts", "checksums", "about"}
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,57 @@ class Index:
     """Everything in a feature file but the features. V videos, R rows in all, S splits."""
 
     video_ids: list[str]
-    labels: list[str]  # class names, "" unlabelled
+    labels: list[str]  # class names, "" unlabelled; multi-label: names joined by ";", "" for none
     groups: list[str]
     parts: list[list[str]]  # (V, S) of "", "train", "test"
     offsets: np.ndarray  # (V + 1,) int64
     times_seconds: np.ndarray  # (R,) float64
-    checksums: np.ndarray  # (V,) uint64, xxh3 of each video's float16 bytes
+    views: np.ndarray  # (R,) uint8, 0 a clean row, n one of the n-th augmented view
+    checksums: np.ndarray  # (V,) uint64, xxh3 of the bytes of each video's rows
     row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]  # one of DTYPES
     about: dict[str, Any]
+
+    @functools.cached_property
+    def has_views(self) -> bool:
+        """Whether any row is one of an augmented view."""
+        return bool(self.views.any())
+
+    @functools.cached_property
+    def clean_rows(self) -> np.ndarray:
+        """(V,) int64: how many of each video's rows are clean; they are its first."""
+        if not self.has_views:
+            return np.diff(self.offsets)
+        return np.add.reduceat(self.views == 0, self.offsets[:-1], dtype=np.int64)
+
+
+def are_views(views: np.ndarray, offsets: np.ndarray) -> bool:
+    """Whether each video's `views` (R,) begin with clean rows (0) and go on view by view, none left out."""
+    if not views.any():
+        return True
+    steps = np.diff(views.astype(np.int16), prepend=0)  # (R,)
+    firsts = offsets[:-1]
+    steps[firsts] = 0
+    return not views[firsts].any() and bool(((steps == 0) | (steps == 1)).all())
+
+
+def is_absence(reason: str) -> bool:
+    """Whether the reason of a failure tells a fact: the video has no sound to extract from."""
+    return reason.startswith(ABSENT)
+
+
+def label_names(label: str, dataset: dict[str, Any]) -> list[str]:
+    """The classes of a video from its label: at most one, or any number in a multi-label data set."""
+    if not label:
+        return []
+    return label.split(";") if dataset.get("multilabel", False) else [label]
+
+
+def check_classes(dataset: dict[str, Any]) -> None:
+    """Raises InputError for a class of a multi-label data set whose name holds the separator of labels."""
+    for name in dataset["classes"] if dataset.get("multilabel", False) else ():
+        if ";" in name or not name:
+            raise InputError(f"class {name!r}: ';' joins the classes of a multi-label video; give the class another name")
 
 
 def identity(recipe: dict[str, Any], dataset_name: str) -> str:
@@ -85,6 +131,7 @@ def arrays(index: Index) -> dict[str, np.ndarray]:
     return {
         "offsets": index.offsets.astype("<i8"),
         "times_seconds": index.times_seconds.astype("<f8"),
+        "views": index.views.astype(np.uint8),
         "video_ids": _fixed(index.video_ids),
         "labels": _fixed(index.labels),
         "groups": _fixed(index.groups),
@@ -111,18 +158,26 @@ def parse_index(file: h5py.File, file_bytes: int, place: tuple[int, int]) -> tup
     found = {name: hdf5.plain(file, name, file_bytes) for name in sorted(_NAMES)}
     features = found["features"]
     compressed = features.chunks is not None
-    for name, dtype, axes in (("offsets", "<i8", 1), ("times_seconds", "<f8", 1), ("parts", "|u1", 2), ("checksums", "<u8", 1)):
+    axes_of = {
+        "offsets": ("<i8", 1),
+        "times_seconds": ("<f8", 1),
+        "views": ("|u1", 1),
+        "parts": ("|u1", 2),
+        "checksums": ("<u8", 1),
+    }
+    for name, (dtype, axes) in axes_of.items():
         _require(found[name].dtype == np.dtype(dtype) and found[name].ndim == axes, f"/{name} is not {dtype} with {axes} axes")
-    _require(features.dtype == np.dtype("<f2") and features.ndim >= 2, "/features is not float16 with two axes or more")
+    _require(features.dtype in DTYPES and features.ndim >= 2, "/features is not float16 or uint8 with two axes or more")
     found_place = (features.id.get_offset(), features.id.get_storage_size()) if not compressed and features.size else (0, 0)
     _require(found_place == place, "/features does not lie where the header says")
-    offsets, times_seconds = found["offsets"][:], found["times_seconds"][:]
+    offsets, times_seconds, views = found["offsets"][:], found["times_seconds"][:], found["views"][:]
     ids = hdf5.strings(found["video_ids"])
     videos, rows = len(ids), len(features)
     _require(bool(features.size) or not rows, "/features has rows of no size")
     _require(len(offsets) == videos + 1 and offsets[0] == 0 and offsets[-1] == rows, "/offsets do not fit the features")
     _require(bool((np.diff(offsets) > 0).all()), "/offsets do not rise")
     _require(len(times_seconds) == rows and bool(np.isfinite(times_seconds).all()), "/times_seconds do not fit the features")
+    _require(len(views) == rows and are_views(views, offsets), "/views do not fit the features")
     _require(len(set(ids)) == videos, "/video_ids are not unique")
     about = _parse_about(found["about"], videos)
     names = [*ids, *about["failures"]]
@@ -132,11 +187,25 @@ def parse_index(file: h5py.File, file_bytes: int, place: tuple[int, int]) -> tup
     dataset = about["dataset"]
     labels, groups, codes = hdf5.strings(found["labels"]), hdf5.strings(found["groups"]), found["parts"][:]
     _require(len(labels) == len(groups) == videos == len(found["checksums"]), "its tables are not equally long")
-    _require(set(labels) <= {"", *dataset["classes"]}, "/labels names a class that is not listed")
+    check_classes(dataset)
+    labelled = {name for label in set(labels) for name in label_names(label, dataset)}
+    _require(labelled <= set(dataset["classes"]), "/labels names a class that is not listed")
     _require(codes.shape == (videos, len(dataset["splits"])), "/parts does not fit the splits")
     _require(not codes.size or int(codes.max()) < len(PART_NAMES), "/parts holds an unknown code")
     parts = [[PART_NAMES[code] for code in row] for row in codes.tolist()]
-    index = Index(ids, labels, groups, parts, offsets, times_seconds, found["checksums"][:], features.shape[1:], about)
+    index = Index(
+        video_ids=ids,
+        labels=labels,
+        groups=groups,
+        parts=parts,
+        offsets=offsets,
+        times_seconds=times_seconds,
+        views=views,
+        checksums=found["checksums"][:],
+        row_shape=features.shape[1:],
+        dtype=features.dtype,
+        about=about,
+    )
     return index, compressed
 
 
@@ -160,7 +229,8 @@ def _parse_about(dataset: h5py.Dataset, videos: int) -> dict[str, Any]:
     }  # fmt: skip
     _require(_has(about, kinds), "/about does not hold what it should")
     data = about["dataset"]
-    _require(_has(data, {"name": str, "classes": list, "splits": list, "coarse": dict}), "/about: dataset is not one")
+    dataset_kinds = {"name": str, "classes": list, "splits": list, "coarse": dict, "multilabel": bool}
+    _require(_has({"multilabel": False, **data}, dataset_kinds), "/about: dataset is not one")
     listed = [data["classes"], data["splits"], *data["coarse"].values()]
     _require(
         all(isinstance(names, list) and all(isinstance(n, str) for n in names) for names in listed),

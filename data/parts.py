@@ -215,6 +215,7 @@ def combine_datasets(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]
         "classes": _combine(old["classes"], new["classes"]),
         "splits": _combine(old["splits"], new["splits"]),
         "coarse": {**old["coarse"], **new["coarse"]},
+        **({"multilabel": True} if new.get("multilabel", False) else {}),
     }
 
 
@@ -226,9 +227,17 @@ def _check_alike(file: FeatureFile, other: FeatureFile) -> None:
     if file.index.about["identity"] != other.index.about["identity"]:
         lines = recipe_differences(file.index.about, other.index.about)
         raise InputError(f"{file.path} does not belong to the store of {other.path}: {'; '.join(lines)}; move it away")
-    if file.index.video_ids and other.index.video_ids and file.index.row_shape != other.index.row_shape:
+    check_labelling(file.path, file.index.about["dataset"], other.index.about["dataset"])
+    kinds = [f"{held.index.row_shape} {held.index.dtype}" for held in (file, other)]
+    if file.index.video_ids and other.index.video_ids and kinds[0] != kinds[1]:
+        raise InputError(f"{file.path} holds rows of {kinds[0]}, {other.path} of {kinds[1]}; move one of them away")
+
+
+def check_labelling(path: Path, old: dict[str, Any], new: dict[str, Any]) -> None:
+    """Raises InputError when one of two descriptions of a data set is multi-label and the other is not."""
+    if old.get("multilabel", False) != new.get("multilabel", False):
         raise InputError(
-            f"{file.path} holds rows of {file.index.row_shape}, {other.path} of {other.index.row_shape}; move one of them away"
+            f"{path}: labels of one class a video and of several (multi-label) cannot be mixed; choose another BANK"
         )
 
 
