@@ -1,4 +1,4 @@
-"""Frames of video files: the right ones, each once, in order. The only module that knows PyAV, OpenCV and decord.
+"""Frames of videos: the right ones, each once, in order. Files come through PyAV, OpenCV or decord, folders of images Pillow.
 
 A video is read twice: a scan of its packets (nothing decoded, a tenth of the cost) gives the frame count that the selection
 is made with; then every frame is decoded in sequence and only the wanted ones become RGB. When decoding finds another count
@@ -7,7 +7,6 @@ Nothing seeks by time stamps, and no more than one chunk of frames is held. What
 """
 
 import os
-import stat
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,23 +18,18 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from reelbank.data.containers import declared_bytes
+from reelbank.data import frames_folder
 from reelbank.data.errors import InputError
+from reelbank.data.opening import DecodeError, check_whole, open_container, video_stream
 
 DECODERS = ("auto", "pyav", "opencv", "decord")
 
 _CHUNK_BYTES = 16 << 20  # large pictures travel in chunks of fewer frames
 _UNKNOWN_FPS = 25.0  # what FFmpeg itself assumes of a bare stream
-# They make FFmpeg open further files or addresses, or draw any text as a picture: nothing a stranger's file should do.
-_REFUSED_FORMATS = {"applehttp", "concat", "dash", "hls", "image2", "imf", "rtp", "rtsp", "sap", "sdp", "tty"}
-_OPEN_OPTIONS = {"format_whitelist": ",".join(sorted(av.formats_available - _REFUSED_FORMATS)), "protocol_whitelist": "file"}
-
-# One decoded frame, before it is known whether it is wanted: PyAV's, and how to get it as (H, W, 3) uint8 RGB, as displayed.
-_Frame = tuple[av.VideoFrame, Callable[[], np.ndarray]]
-
-
-class DecodeError(Exception):
-    """This video cannot be decoded; the message is the reason, one line, without the path."""
+# One frame, before it is known whether it is wanted: its time stamp, whether it had to be mended, and how to get it as
+# (H, W, 3) uint8 RGB, as displayed.
+_Frame = tuple[int | None, bool, Callable[[], np.ndarray]]
+_DecodedFrame = tuple[av.VideoFrame, Callable[[], np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -57,12 +51,27 @@ class VideoInfo:
     damaged_frames: int = 0
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What is wanted of a video; picklable when its selections are.
+
+    select: which frames, as in `decode`; None for no picture at all. sound: which examples, as `select` in `sound.read_sound`;
+    None for no sound. span_seconds: only what lies in [start, end) of the file's clock, picture and sound.
+    """
+
+    select: Callable[[int], np.ndarray] | None
+    decoder: str = "auto"
+    sound: Callable[[int], np.ndarray] | None = None
+    span_seconds: tuple[float, float] | None = None
+
+
 def decode(
     path: str | Path,
     select: Callable[[int], np.ndarray],
     decoder: str = "auto",
     chunk_frames: int = 32,
     alive: Callable[[], None] = lambda: None,
+    span_seconds: tuple[float, float] | None = None,
 ) -> Iterator[tuple[Any, ...]]:
     """Read a video as messages; `select` gets the frame count and returns 0-based frame numbers, any shape, order, repeats:
 
@@ -74,35 +83,45 @@ def decode(
 
     Pictures are turned and mirrored as the file's metadata says; a pixel aspect ratio is not applied. Times count from the
     start of the file (sound and picture on one clock) and never decrease; where the file's own make no sense, number / fps.
+    span_seconds: the video is then the frames with start <= time < end alone; count, numbers (from 0), size and duration are
+    theirs, times the file's, and what comes after is not read. A folder of numbered images is a video of 25 frames a second.
     `alive` is called for every packet and frame, wanted or not.
     Raises DecodeError if the video cannot be read whole, InputError for an unknown or missing decoder, ValueError if
     `select` wants a frame that is not there, OSError if the file cannot be read at all.
     """
     read = _reader(decoder)
     path = Path(path)
-    scan = _scan(path, alive)
-    frames, seconds = scan.frames, scan.seconds
-    if not frames:
+    if path.is_dir():
+        scan, read, decoder = _scan_images(path), _read_images, "pillow"
+    else:
+        scan = _scan(path, alive)
+    total, seconds = scan.frames, scan.seconds
+    if not total:
         raise DecodeError("its video track holds no frames")
     for _ in range(3):  # the second reading has the true count; the third is for luck with a file that is being changed
-        yield "start", frames
-        wanted = np.zeros(frames, dtype=bool)
-        wanted[_checked(select(frames), frames)] = True
-        if seconds is None:
-            seconds = np.arange(frames) / (scan.fps or _UNKNOWN_FPS)
+        clock, seconds = seconds, np.arange(total) / (scan.fps or _UNKNOWN_FPS) if seconds is None else seconds
+        first, end = _in_span(seconds, span_seconds)
+        yield "start", end - first
+        wanted = np.zeros(total, dtype=bool)
+        wanted[first + _checked(select(end - first), end - first)] = True
         stamps: list[int | None] = []
         damaged, size = 0, (0, 0)
         numbers: list[int] = []
         pixels = np.empty((0, 0, 0, 3), dtype=np.uint8)  # room for a chunk; len(numbers) frames of it are filled
-        for number, (frame, to_rgb) in enumerate(read(path, scan.frames)):
+        right = False
+        for number, (stamp, mended, to_rgb) in enumerate(read(path, scan.frames)):
             alive()
-            stamps.append(frame.pts)
-            damaged += frame.is_corrupt
-            size = size if number else to_rgb().shape[1::-1]
-            if number < frames and wanted[number]:
+            # Behind the span: if all frames before came at the times that the packets promised, none was lost on the way.
+            right = number == end < total and clock is not None and np.array_equal(_seconds(scan, stamps), clock[:end])
+            if right:
+                break
+            stamps.append(stamp)
+            damaged += mended and first <= number < end
+            size = to_rgb().shape[1::-1] if number == first else size
+            if number < total and wanted[number]:
                 picture = to_rgb()  # (H, W, 3)
                 if numbers and (len(numbers) == len(pixels) or pixels.shape[1:] != picture.shape):
-                    yield "frames", np.array(numbers), seconds[numbers], pixels[: len(numbers)]
+                    yield "frames", np.array(numbers) - first, seconds[numbers], pixels[: len(numbers)]
                     numbers = []
                 if not numbers:
                     room = max(1, min(chunk_frames, _CHUNK_BYTES // picture.nbytes, int(wanted[number:].sum())))
@@ -111,28 +130,46 @@ def decode(
                 numbers.append(number)
         if not stamps:
             raise DecodeError("no frame of its video track can be decoded")
-        if len(stamps) == frames:
+        if right or len(stamps) == total:
             if numbers:
-                yield "frames", np.array(numbers), seconds[numbers], pixels[: len(numbers)]
-            yield "done", _info(scan, seconds, size, DECODERS[1] if decoder == "auto" else decoder, damaged)
+                yield "frames", np.array(numbers) - first, seconds[numbers], pixels[: len(numbers)]
+            yield "done", _info(scan, seconds[first:end], size, DECODERS[1] if decoder == "auto" else decoder, damaged)
             return
         yield ("restart",)
-        frames, seconds = len(stamps), _clock(stamps, [], scan.time_base, scan.origin_seconds)
+        total, seconds = len(stamps), _seconds(scan, stamps)
     raise DecodeError("each reading of it finds another number of frames")
 
 
+def _in_span(seconds: np.ndarray, span_seconds: tuple[float, float] | None) -> tuple[int, int]:
+    """First frame inside and first behind; a microsecond is forgiven, since times are rounded."""
+    if span_seconds is None:
+        return 0, len(seconds)
+    first, end = np.searchsorted(seconds, np.subtract(span_seconds, 1e-6)).tolist()
+    if first >= end:
+        raise DecodeError(f"no frame between {span_seconds[0]:.2f} and {span_seconds[1]:.2f} s")
+    return first, end
+
+
 def probe(path: str | Path) -> VideoInfo:
-    """What the file claims of itself, without decoding: an estimate for plans (frames is 0 when the file does not say).
+    """What the file claims of itself, without decoding: an estimate for plans (frames is 0 when the file does not say, and
+    with width and height 0 for a file of sound alone).
 
     Raises DecodeError or OSError as `decode` does.
     """
-    with _open(Path(path)) as container:
-        stream = _video_stream(container)
+    path = Path(path)
+    if path.is_dir():
+        scan = _scan_images(path)
+        assert scan.seconds is not None
+        return _info(scan, scan.seconds, frames_folder.read_image(frames_folder.images(path)[0]).shape[1::-1], "header", 0)
+    with open_container(path) as container:
+        audio = bool(container.streams.audio)
+        if audio and not container.streams.video:
+            return VideoInfo(0, 0.0, 0, 0, "header", (container.duration or 0) / 1e6, audio)
+        stream = video_stream(container)
         fps = float(stream.average_rate or 0)
         seconds = stream.duration * float(stream.time_base or 0) if stream.duration else (container.duration or 0) / 1e6
         expected = round(seconds * fps)
         frames = stream.frames if 0 < stream.frames <= 2 * expected + 2 or not expected else expected
-        audio = bool(container.streams.audio)
         return VideoInfo(frames, fps, stream.width, stream.height, "header", seconds, audio)
 
 
@@ -157,54 +194,6 @@ def _checked(numbers: np.ndarray, frames: int) -> np.ndarray:
     return numbers
 
 
-# ---- opening a file, and why it cannot be
-
-
-def _open(path: Path) -> av.container.InputContainer:
-    av.logging.set_level(av.logging.PANIC)  # what matters comes as an exception
-    status = path.stat()  # OSError, here and below: vanished, not allowed, a failing disk
-    if not stat.S_ISREG(status.st_mode):
-        raise DecodeError("a folder, not a file" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-    with path.open("rb") as file:
-        start = file.read(4096)
-    if not start:
-        raise DecodeError("empty file (0 bytes)")
-    try:
-        # "file:" and the absolute path, since names may look like options, patterns or addresses
-        return av.open(f"file:{path.absolute()}", options=dict(_OPEN_OPTIONS), metadata_errors="replace")
-    except av.error.FFmpegError as error:
-        raise DecodeError(_why_not_opened(path, start, error)) from None
-
-
-def _why_not_opened(path: Path, start: bytes, error: Exception) -> str:
-    size, declared = path.stat().st_size, declared_bytes(path)
-    if declared > size:
-        return f"truncated: {size} of {declared} bytes are there"
-    if start[4:8] == b"ftyp":
-        return "truncated or damaged: its index (moov) is missing"
-    if not any(start):
-        return "not a video file (nothing but zero bytes)"
-    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in start):
-        return "not a video file (text or a playlist)"
-    if isinstance(error, av.error.InvalidDataError):
-        return "not a video file, or its header is damaged"
-    return f"cannot be opened: {getattr(error, 'strerror', error)}"
-
-
-def _video_stream(container: av.container.InputContainer) -> av.VideoStream:
-    """FFmpeg's best video stream; an attached picture (cover art) only when nothing else is there."""
-    moving = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-    best = container.streams.best("video")
-    if not isinstance(best, av.VideoStream) or best.codec_context is None:
-        if container.streams.video:
-            raise DecodeError("its video codec is not known to this FFmpeg")
-        raise DecodeError("no video track (audio only)" if container.streams.audio else "no video track")
-    if best not in moving and moving:
-        best = max(moving, key=lambda s: s.width * s.height)
-    best.codec_context.thread_count = 1  # one worker process per core is faster than threads inside each
-    return best
-
-
 # ---- the scan: packets without decoding
 
 
@@ -221,8 +210,8 @@ class _Scan:
 
 
 def _scan(path: Path, alive: Callable[[], None]) -> _Scan:
-    with _open(path) as container:
-        stream = _video_stream(container)
+    with open_container(path) as container:
+        stream = video_stream(container)
         stamps: list[int | None] = []
         order: list[int] = []
         cut = False
@@ -235,10 +224,7 @@ def _scan(path: Path, alive: Callable[[], None]) -> _Scan:
                     order += [] if packet.dts is None else [packet.dts]
         except av.error.FFmpegError as error:
             raise DecodeError(f"damaged after {len(stamps)} packets: {error.strerror}") from None
-        size, declared = path.stat().st_size, declared_bytes(path)
-        if cut or (declared > size and not 0 < stream.frames <= len(stamps)):
-            there = f"{size} of {declared} bytes are there" if declared > size else "its last packet is cut off"
-            raise DecodeError(f"truncated: {there}")
+        check_whole(path, cut, len(stamps), stream.frames)
         origin = (container.start_time or 0) / 1e6
         time_base = float(stream.time_base or 0)
         seconds = _clock(stamps, order, time_base, origin)
@@ -246,6 +232,10 @@ def _scan(path: Path, alive: Callable[[], None]) -> _Scan:
         if not fps and seconds is not None and len(seconds) > 1:
             fps = float((len(seconds) - 1) / (seconds[-1] - seconds[0]))
         return _Scan(len(stamps), seconds, fps, bool(container.streams.audio), time_base, origin)
+
+
+def _seconds(scan: _Scan, stamps: list[int | None]) -> np.ndarray | None:
+    return _clock(stamps, [], scan.time_base, scan.origin_seconds)
 
 
 def _clock(stamps: list[int | None], order: list[int], time_base: float, origin_seconds: float) -> np.ndarray | None:
@@ -257,8 +247,14 @@ def _clock(stamps: list[int | None], order: list[int], time_base: float, origin_
     return np.sort(known) * time_base - origin_seconds
 
 
+def _scan_images(folder: Path) -> _Scan:
+    """fps is unknown, 0.0; frame n is taken to be shown at n / 25."""
+    frames = len(frames_folder.images(folder))
+    return _Scan(frames, np.arange(frames) * (1 / _UNKNOWN_FPS), 0.0, False, 1 / _UNKNOWN_FPS, 0.0)
+
+
 def _info(scan: _Scan, seconds: np.ndarray, size: tuple[int, int], decoder: str, damaged: int) -> VideoInfo:
-    duration = float(seconds[-1] - seconds[0]) + (1 / scan.fps if scan.fps else 0.0)
+    duration = float(seconds[-1] - seconds[0]) + 1 / (scan.fps or _UNKNOWN_FPS)
     return VideoInfo(len(seconds), scan.fps, *size, decoder, duration, scan.audio, damaged)
 
 
@@ -294,14 +290,23 @@ def _reader(decoder: str) -> Callable[[Path, int], Iterator[_Frame]]:
     return {"opencv": partial(_read_beside, "opencv"), "decord": partial(_read_beside, "decord")}.get(decoder, _read_pyav)
 
 
+def _read_images(folder: Path, expected: int) -> Iterator[_Frame]:
+    for number, path in enumerate(frames_folder.images(folder)):
+        yield number, False, partial(frames_folder.read_image, path)
+
+
 def _read_pyav(path: Path, expected: int) -> Iterator[_Frame]:
+    return ((frame.pts, frame.is_corrupt, to_rgb) for frame, to_rgb in _decoded(path, expected))
+
+
+def _decoded(path: Path, expected: int) -> Iterator[_DecodedFrame]:
     reformatter = VideoReformatter()  # keeps its tables from frame to frame; making them costs more than using them
     rotation: int | None = None
     matrix: _Matrix = (1, 0, 0, 1)
     done = 0
-    with _open(path) as container:
+    with open_container(path) as container:
         try:
-            for frame in container.decode(_video_stream(container)):
+            for frame in container.decode(video_stream(container)):
                 if frame.rotation != rotation:  # side data makes a frame a reference cycle: look at it once, not at each
                     rotation, matrix = frame.rotation, _display_matrix(frame)
                 yield frame, partial(_rgb, reformatter, matrix, frame)
@@ -317,13 +322,13 @@ def _rgb(reformatter: VideoReformatter, matrix: _Matrix, frame: av.VideoFrame) -
 def _read_beside(name: str, path: Path, expected: int) -> Iterator[_Frame]:
     """Another decoder in step with PyAV, which judges it: as many frames, and every wanted one the same picture."""
     others = {"opencv": _read_opencv, "decord": _read_decord}[name](path)
-    right = _read_pyav(path, expected)
+    right = _decoded(path, expected)
     for number, (frame, to_rgb) in enumerate(right):
         other = next(others, None)
         if other is None:
             count = number + 1 + sum(1 for _ in right)
             raise DecodeError(f"{name} finds {number} frames, PyAV {count}; use DECODER=auto")
-        yield frame, partial(_judged, name, number, frame, to_rgb, other)
+        yield frame.pts, frame.is_corrupt, partial(_judged, name, number, frame, to_rgb, other)
     if next(others, None) is not None:
         raise DecodeError(f"{name} finds more frames than PyAV; use DECODER=auto")
 

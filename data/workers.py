@@ -8,7 +8,7 @@ read when the consumer asks for it, and a worker waits in its send until then, s
 one chunk a worker is under way. What workers send back is numbers and JSON, never pickle.
 
 Since a worker is not started through `multiprocessing`, it does not import the caller's main module: no `__main__` guard is
-needed, and it works from a notebook; but `select` must come from a module that can be imported (or be a functools.partial of
+needed, and it works from a notebook; but selections must come from a module that can be imported (or be a functools.partial of
 such a function), not from the script or the notebook itself.
 """
 
@@ -33,9 +33,11 @@ from typing import Any
 import numpy as np
 
 from reelbank.data import decode as decoding
+from reelbank.data import sound
+from reelbank.data.decode import Reading
 from reelbank.data.errors import InputError
 
-Task = tuple[Hashable, str | Path, Callable[[int], np.ndarray], str]
+Task = tuple[Hashable, str | Path, Reading]
 
 _ALIVE_SECONDS = 1.0  # a busy worker says so this often
 _START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from reelbank.data.workers import serve; serve(sys.argv[2:])"
@@ -115,10 +117,12 @@ class DecodePool:
         return _Worker(self.folder, self.sample, self.chunk_frames, self.timeout_seconds)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Hashable, tuple[Any, ...]]]:
-        """Decode (key, path, select, decoder) tasks, taken as workers become free, and yield (key, message).
+        """Decode (key, path, Reading) tasks, taken as workers become free, and yield (key, message).
 
-        A key's messages are those of `decode.decode`, in order; other keys' come in between. The last message of a key is
-        ("done", VideoInfo) or ("failed", reason). Raises InputError, for the whole run, when decoding itself does not work:
+        A key's messages are, where sound is asked for, those of `sound.read_sound`, or ("sound failed", reason) in place of
+        ("sound done", SoundInfo), which does not hinder the picture; then those of `decode.decode`, in order. Other keys' come
+        in between. The last message of a key is ("done", VideoInfo), from the file's header where no picture is asked for, or
+        ("failed", reason). Raises InputError, for the whole run, when decoding itself does not work:
         an unknown or missing decoder, or a worker that cannot even read a known-good video.
         """
         waiting = iter(tasks)
@@ -145,7 +149,7 @@ class DecodePool:
                 worker.task = task
                 worker.heard = time.monotonic()
                 with suppress(BrokenPipeError, ConnectionResetError):  # dead: found when it is listened to
-                    order = pickle.dumps((os.fspath(task[1]), task[2], task[3]))
+                    order = pickle.dumps((os.fspath(task[1]), task[2]))
                     worker.socket.sendall(struct.pack("=Q", len(order)) + order)
         return any(w.task or w.blamed or not w.ready for w in self.workers)
 
@@ -199,16 +203,20 @@ class DecodePool:
         self.workers[self.workers.index(worker)] = fresh
 
 
-# ---- messages on a socket: a length, JSON, and for frames the three arrays as they lie in memory
+# ---- messages on a socket: a length, JSON, and for frames and sound the three arrays as they lie in memory
+
+
+_ARRAYS = {"frames": np.uint8, "sound": np.float32}  # numbers (n,), times (n,), and the third's type
+_INFOS = {"done": decoding.VideoInfo, "sound done": sound.SoundInfo}
 
 
 def _send(connection: socket.socket, message: tuple[Any, ...]) -> None:
     kind, *rest = message
     arrays: list[np.ndarray] = []
-    if kind == "frames":
+    if kind in _ARRAYS:
         arrays = [np.ascontiguousarray(array) for array in rest]
         rest = [arrays[2].shape]
-    elif kind == "done":
+    elif kind in _INFOS:
         rest = [rest[0].__dict__]
     head = json.dumps([kind, *rest]).encode()
     connection.sendall(struct.pack("=Q", len(head)) + head)
@@ -218,14 +226,14 @@ def _send(connection: socket.socket, message: tuple[Any, ...]) -> None:
 
 def _receive(connection: socket.socket) -> tuple[Any, ...]:
     kind, *rest = json.loads(_read(connection, struct.unpack("=Q", _read(connection, 8))[0]))
-    if kind == "frames":
-        n, height, width, _ = rest[0]
-        arrays = np.empty(n, np.int64), np.empty(n, np.float64), np.empty((n, height, width, 3), np.uint8)
+    if kind in _ARRAYS:
+        n = rest[0][0]
+        arrays = np.empty(n, np.int64), np.empty(n, np.float64), np.empty(rest[0], _ARRAYS[kind])
         for array in arrays:
             _read_into(connection, array.data.cast("B"))
         return kind, *arrays
-    if kind == "done":
-        return kind, decoding.VideoInfo(**rest[0])
+    if kind in _INFOS:
+        return kind, _INFOS[kind](**rest[0])
     return kind, *rest
 
 
@@ -266,23 +274,39 @@ def serve(words: list[str]) -> None:
         while True:
             order = _read(connection, struct.unpack("=Q", _read(connection, 8))[0])
             try:
-                path, select, decoder = pickle.loads(order)  # noqa: S301  from our own parent
+                path, reading = pickle.loads(order)  # noqa: S301  from our own parent
             except (AttributeError, ImportError) as error:
                 reason = f"the frame selection cannot be loaded in a decode process ({error}); define it in a module"
                 _send(connection, ("broken", reason))
                 continue
-            for message in _messages(path, select, decoder, chunk_frames, alive, sample):
+            for message in _messages(path, reading, chunk_frames, alive, sample):
                 _send(connection, message)
                 heard = time.monotonic()
     shutil.rmtree(sample.parent, ignore_errors=True)
 
 
 def _messages(
-    path: str, select: Callable[[int], np.ndarray], decoder: str, chunk_frames: int, alive: Callable[[], None], sample: Path
+    path: str, reading: Reading, chunk_frames: int, alive: Callable[[], None], sample: Path
 ) -> Iterator[tuple[Any, ...]]:
-    """decode's messages, its exceptions as ("failed", reason) or, when the sample fails too, ("broken", reason)."""
+    """Sound's messages, then decode's; exceptions as ("sound failed", reason) and ("failed", reason) or, when the sample fails
+    too, ("broken", reason)."""
+    if reading.sound is not None:
+        heard = sound.read_sound(path, reading.sound, alive=alive, span_seconds=reading.span_seconds)
+        yield from _or_reason(heard, "sound failed", "auto", sample)
+    yield from _or_reason(_pictures(path, reading, chunk_frames, alive), "failed", reading.decoder, sample)
+
+
+def _pictures(path: str, reading: Reading, chunk_frames: int, alive: Callable[[], None]) -> Iterator[tuple[Any, ...]]:
+    if reading.select is None:
+        yield "done", decoding.probe(path)
+    else:
+        yield from decoding.decode(path, reading.select, reading.decoder, chunk_frames, alive, reading.span_seconds)
+
+
+def _or_reason(messages: Iterator[tuple[Any, ...]], failed: str, decoder: str, sample: Path) -> Iterator[tuple[Any, ...]]:
+    """The messages; an exception among them becomes (failed, reason) or ("broken", reason)."""
     try:
-        yield from decoding.decode(path, select, decoder, chunk_frames, alive)
+        yield from messages
         return
     except InputError as error:  # no such decoder: no video's fault
         yield "broken", str(error)
@@ -293,14 +317,14 @@ def _messages(
         reason = str(error)
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
-    except Exception as error:  # noqa: BLE001  whatever `select` or a decoder raises must not end the run
+    except Exception as error:  # noqa: BLE001  whatever a selection or a decoder raises must not end the run
         reason = f"{type(error).__name__}: {error}"
     try:
         _read_sample(sample, decoder)
     except Exception as error:  # noqa: BLE001  as above; here it ends the run, with its reason
         yield "broken", f"decoding does not work here: a video failed ({reason}), then a known-good one ({error!r})"
         return
-    yield "failed", " ".join(reason.split())
+    yield failed, " ".join(reason.split())
 
 
 def _read_sample(sample: Path, decoder: str) -> None:

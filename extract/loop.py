@@ -1,206 +1,313 @@
-"""The one loop: decode processes -> uint8 frames -> device: resize, crops, network, mean over crops -> a video's features.
+"""The one loop: decode processes -> uint8 frames -> device: resize, flow, crops, networks, mean over crops -> features.
 
-Everything overlaps: workers decode ahead while the device computes, results are fetched one batch late, and batches are
-filled across the borders of videos.
+Every video is decoded once, whatever streams want of it. Everything overlaps: workers decode ahead while the device computes,
+results are fetched one batch late, and batches are filled across the borders of videos.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from reelbank.data import clips
-from reelbank.data.clips import Sampling
-from reelbank.data.decode import VideoInfo
+from reelbank.data.decode import Reading, VideoInfo
+from reelbank.data.index import ABSENT
+from reelbank.data.sampling import Examples, Needed, Sampling
+from reelbank.data.sound import SoundInfo
 from reelbank.data.workers import DecodePool
-from reelbank.extract.crops import UnfitPicture, resize, take_crops
+from reelbank.extract.batches import ClipBatches
+from reelbank.extract.crops import UnfitPicture, resize, take_crops, view_crop
+from reelbank.extract.flow import FlowMethod, magnitude, to_uint8
+from reelbank.extract.logmel import logmel
 from reelbank.extract.networks import Network
+from reelbank.extract.tracks import Result, Track, place_of_view
 
 
 @dataclass(frozen=True)
-class Views:
-    """What the network is shown of each clip."""
+class Stream:
+    """One network and what it looks at. `clean` gathers what is shown in `crops` crops, `augmented` the views' one crop.
 
-    crops: int  # 1, 5 or 10
-    keep_crops: bool  # rows (crops, D) instead of their mean (D,)
+    A stream "magnitude" has no network: its rows are the mean lengths of flow, and network and batches are None.
+    """
+
+    name: str
+    network: Network | None
+    clean: ClipBatches | None
+    augmented: ClipBatches | None
+    resize_px: int | tuple[int, int]
+    interpolation: str
+
+    @property
+    def is_flow(self) -> bool:
+        return self.name in ("flow", "magnitude")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A video to extract: for each stream that lacks it, by number, which rows."""
+
+    key: Any
+    path: Path
+    rows: dict[int, Sampling | Examples]
+    span_seconds: tuple[float, float] | None = None
 
 
 @dataclass
-class _Clip:
-    frames: np.ndarray  # (s,) frame numbers
-    rows: np.ndarray  # the rows of the video that this clip fills: K < T repeats clips, computed once
+class _Pictures:
+    """What several streams of one video look at: pictures of one size, or the flow between them, until the last has used them."""
+
+    is_flow: bool
+    as_length: bool  # of flow only its mean length
+    resize_px: int | tuple[int, int]
+    interpolation: str
+    needed: np.ndarray  # numbers of pictures, or of flow fields, ascending
+    items: dict[int, Tensor] = field(default_factory=dict)
+    last: tuple[int, Tensor] | None = None  # the picture before the next field
+
+    def take(self, numbers: np.ndarray, frames: Tensor, flow: FlowMethod | None) -> None:
+        """frames: (n, 3, H, W) uint8 on the device, as decoded."""
+        wanted = np.isin(numbers, self.needed)
+        if self.is_flow:
+            wanted |= np.isin(numbers - 1, self.needed) | ((numbers == 0) & (0 in self.needed))
+        if not wanted.any():
+            return
+        chosen = numbers[wanted].tolist()
+        pictures = resize(frames[torch.from_numpy(wanted)], self.resize_px, self.interpolation)  # (n', 3, H', W')
+        if not self.is_flow:
+            self.items.update(zip(chosen, pictures, strict=True))
+            return
+        assert flow is not None
+        row = [*([self.last] if self.last else []), *zip(chosen, pictures, strict=True)]
+        self.last = row[-1]
+        fields = set(self.needed.tolist())
+        pairs = [(a, b) for a, b in zip(row, row[1:], strict=False) if b[0] == a[0] + 1 and a[0] in fields]
+        if pairs:
+            self._fields([a[0] for a, _ in pairs], [a[1] for a, _ in pairs], [b[1] for _, b in pairs], flow)
+
+    def only_picture(self, flow: FlowMethod) -> None:
+        """A video of one picture: its only field leads from the picture to itself."""
+        if self.is_flow and self.last and not self.items and 0 in self.needed:
+            self._fields([0], [self.last[1]], [self.last[1]], flow)
+
+    def _fields(self, numbers: list[int], first: list[Tensor], second: list[Tensor], flow: FlowMethod) -> None:
+        second = [b if b.shape == a.shape else _as_large(b, a) for a, b in zip(first, second, strict=True)]
+        for shape in dict.fromkeys(a.shape for a in first):  # all one, unless the picture's size changes within the video
+            at = [i for i, a in enumerate(first) if a.shape == shape]
+            found = flow(torch.stack([first[i] for i in at]), torch.stack([second[i] for i in at]))  # (n, 2, H', W')
+            values = magnitude(found) if self.as_length else to_uint8(found)
+            self.items.update((numbers[i], value) for i, value in zip(at, values, strict=True))
+
+    def forget(self, before: int) -> None:
+        for number in [number for number in self.items if number < before]:
+            del self.items[number]
 
 
 @dataclass
 class _Video:
-    """One video on its way through: frames wait until their last clip has been sent off."""
+    """One video on its way through."""
 
-    rows: int
-    waiting: deque[_Clip]
-    grid: np.ndarray  # (K, s)
-    pixels: dict[int, torch.Tensor] = field(default_factory=dict)  # resized, (3, H, W) uint8 on the device
+    task: Task
+    tracks: dict[int, Track]  # by stream
+    pictures: dict[tuple, _Pictures] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
-    values: list[np.ndarray] = field(default_factory=list)  # per node (K, ...) float32
-    missing: int = 0  # clips whose features have not come back
+    sound: SoundInfo | None = None
     info: VideoInfo | None = None
-
-    @classmethod
-    def start(cls, grid: np.ndarray) -> "_Video":
-        starts, first, inverse = np.unique(grid[:, 0], return_index=True, return_inverse=True)
-        waiting = deque(_Clip(grid[first[i]], np.flatnonzero(inverse == i)) for i in range(len(starts)))
-        return cls(rows=len(grid), waiting=waiting, grid=grid, missing=len(waiting))
-
-    def times_seconds(self) -> np.ndarray:
-        """Centres of the clips, (K,) float64."""
-        return clips.clip_times(np.vectorize(self.seconds.__getitem__, otypes=[float])(self.grid))
+    refused: str = ""
 
 
-class ClipBatches:
-    """Gathers clips of any video into batches of one fixed shape and brings their features back.
+class Extraction:
+    """Extracts features of videos for several streams; `frames` and `videos` count what was decoded."""
 
-    The shape is always the same (the last batch is filled up with zeros), so a clip's features do not depend on its
-    neighbours. Each clip is `crops` network inputs; their mean is taken on the device in float32 (Res-LSTM paper, eq. 5).
-    """
+    def __init__(self, streams: list[Stream], flow: FlowMethod | None, device: torch.device) -> None:
+        self.streams, self.flow, self.device = streams, flow, device
+        self.frames, self.videos, self.readings = 0, 0, 0
 
-    def __init__(self, forward: Callable, network: Network, views: Views, clip_frames: int, batch: int, device: torch.device):
-        crop_px = network.preprocessing.crop_px
-        h, w = (crop_px, crop_px) if isinstance(crop_px, int) else crop_px
-        shape = (views.crops, 3, clip_frames, h, w) if network.is_video else (views.crops, 3, h, w)
-        self.capacity = max(1, batch // views.crops)  # whole clips
-        self.buffer = torch.zeros((self.capacity, *shape), dtype=torch.uint8, device=device)
-        self.forward, self.views = forward, views
-        self.tags: list[tuple[_Video, np.ndarray]] = []
-        self.flying: deque[tuple[list[tuple[_Video, np.ndarray]], list[torch.Tensor], torch.cuda.Event | None]] = deque()
+    def run(
+        self, tasks: Iterable[Task], pool: DecodePool, decoder: str = "auto"
+    ) -> Iterator[tuple[Any, dict[int, Result], VideoInfo | None, SoundInfo | None]]:
+        """Yields (key, each wanted stream's Result, what was found in the file) as videos are ready, also those that fail.
 
-    def add(self, video: _Video, rows: np.ndarray, pixels: torch.Tensor) -> None:
-        """pixels: (crops, 3, [s,] h, w) uint8 of one clip."""
-        self.buffer[len(self.tags)] = pixels
-        self.tags.append((video, rows))
-        if len(self.tags) == self.capacity:
-            self._launch()
+        Memory is bounded: at most what the workers have in flight, the clips that wait for their last frame, two batches, and
+        the features of the videos under way.
+        """
+        under_way: dict[Any, _Video] = {}
+        complete: dict[Any, _Video] = {}
 
-    def _launch(self) -> None:
-        count = len(self.tags)
-        self.buffer[count:] = 0
-        outputs = self.forward(self.buffer.flatten(0, 1))  # (clips * crops, 3, [s,] h, w) -> tuple of (clips * crops, ...)
-        results = []
-        for output in outputs:
-            per_crop = output.unflatten(0, (self.capacity, self.views.crops))[:count]  # (clips, crops, ...)
-            features = per_crop if self.views.keep_crops else per_crop.mean(1)
-            results.append(features.to("cpu", non_blocking=True))
-        event = None
-        if self.buffer.is_cuda:
-            event = torch.cuda.Event()
-            event.record(torch.cuda.current_stream(self.buffer.device))
-        self.flying.append((self.tags, results, event))
-        self.tags = []
-        while len(self.flying) > 1:  # one batch late: the device computes the next while this one is put away
-            self._land()
+        def readings() -> Iterator[tuple[Any, Path, Reading]]:
+            for task in tasks:
+                under_way[task.key] = _Video(task, {number: Track() for number in task.rows})
+                yield task.key, task.path, reading(task, decoder)
 
-    def _land(self) -> None:
-        tags, results, event = self.flying.popleft()
-        if event is not None:
-            event.synchronize()
-        arrays = [result.numpy() for result in results]
-        for i, (video, rows) in enumerate(tags):
-            if not video.values:
-                video.values = [np.empty((video.rows, *array.shape[1:]), np.float32) for array in arrays]
-            for value, array in zip(video.values, arrays, strict=True):
-                value[rows] = array[i]
-            video.missing -= 1
-
-    def finish(self) -> None:
-        """Send off the batch that is not full and wait for everything."""
-        if self.tags:
-            self._launch()
-        while self.flying:
-            self._land()
-
-
-def extract_videos(
-    tasks: Iterable[tuple[Any, Path]],
-    pool: DecodePool,
-    sampling: Sampling,
-    network: Network,
-    batches: ClipBatches,
-    decoder: str,
-) -> Iterator[tuple[Any, list[np.ndarray] | str, np.ndarray, VideoInfo | None]]:
-    """Features of each video as they are ready.
-
-    tasks: (key, path). Yields (key, per node (K, ...) float32, times in seconds (K,), info), or (key, reason, [], None)
-    for a video that could not be decoded. Memory is bounded: at most what the workers have in flight, the clips that wait
-    for their last frame, two batches, and the features of the videos under way.
-    """
-    device = batches.buffer.device
-    under_way: dict[Any, _Video] = {}  # decoding
-    decoded: dict[Any, _Video] = {}  # features still on the device
-    refused: set[Any] = set()
-
-    def ready() -> Iterator[tuple[Any, list[np.ndarray] | str, np.ndarray, VideoInfo | None]]:
-        for key in [key for key, video in decoded.items() if not video.missing]:
-            video = decoded.pop(key)
-            yield key, video.values, video.times_seconds(), video.info
-
-    for key, message in pool.run((key, path, sampling, decoder) for key, path in tasks):
-        kind = message[0]
-        if key in refused:  # its other messages are still coming
-            continue
-        if kind == "start":
-            under_way[key] = _Video.start(sampling(message[1]))
-        elif kind == "restart":  # the file held another number of frames than its header says: begin again
-            under_way.pop(key, None)
-        elif kind == "frames":
-            _, numbers, seconds, pixels = message
+        for key, message in pool.run(readings()):
             video = under_way[key]
+            kind, *rest = message
+            if kind in ("done", "failed"):
+                self._end(video, kind, rest[0])
+                complete[key] = under_way.pop(key)
+            else:
+                self._hear(video, kind, rest)
+            yield from self._ready(complete)
+        for stream in self.streams:
+            for batches in (stream.clean, stream.augmented):
+                if batches:
+                    batches.finish()
+        yield from self._ready(complete)
+
+    def _ready(self, complete: dict[Any, _Video]) -> Iterator[tuple[Any, dict[int, Result], VideoInfo | None, SoundInfo | None]]:
+        for key in [key for key, video in complete.items() if not any(track.missing for track in video.tracks.values())]:
+            video = complete.pop(key)
+            yield key, {number: track.result() for number, track in video.tracks.items()}, video.info, video.sound
+
+    def _hear(self, video: _Video, kind: str, rest: list[Any]) -> None:
+        if kind == "start":
+            self.readings += 1
+            self._start(video, rest[0])
+        elif kind == "restart":  # the file held another number of frames than its header says: begin again
+            for number, rows in video.task.rows.items():
+                if isinstance(rows, Sampling):
+                    video.tracks[number] = Track()
+            video.seconds.clear()
+        elif kind == "frames" and not video.refused:
+            self.frames += len(rest[0])
             try:
-                frames = _to_device(pixels, network, device)
+                self._see(video, *rest)
             except UnfitPicture as error:
-                refused.add(key)
-                under_way.pop(key)
-                yield key, str(error), np.empty(0), None
+                video.refused = str(error)
+        elif kind == "sound":
+            self._listen(video, *rest)
+        elif kind == "sound done":
+            video.sound = rest[0]
+            reason = absence(rest[0])
+            for number in self._hearing(video):
+                video.tracks[number].reason = reason
+        elif kind == "sound failed":
+            for number in self._hearing(video):
+                video.tracks[number].reason = rest[0]
+
+    def _hearing(self, video: _Video) -> list[int]:
+        return [number for number in video.tracks if self.streams[number].name == "audio"]
+
+    def _start(self, video: _Video, frames: int) -> None:
+        video.pictures.clear()
+        for number, sampling in video.task.rows.items():
+            if not isinstance(sampling, Sampling):
                 continue
-            video.pixels.update(zip(numbers.tolist(), frames, strict=True))
-            video.seconds.update(zip(numbers.tolist(), seconds.tolist(), strict=True))
-            _send_off(video, int(numbers[-1]), network, batches)
-        elif kind == "failed":
-            under_way.pop(key, None)
-            yield key, message[1], np.empty(0), None
-        elif kind == "done":
-            video = under_way.pop(key)
-            video.info = message[1]
-            decoded[key] = video
-        yield from ready()
-    batches.finish()
-    yield from ready()
+            stream = self.streams[number]
+            video.tracks[number].start(*sampling.rows(frames), sampling.fields)
+            key = (stream.is_flow, stream.name == "magnitude", stream.resize_px, stream.interpolation)
+            needed = np.unique(video.tracks[number].grid)
+            if key in video.pictures:
+                needed = np.union1d(needed, video.pictures[key].needed)
+            video.pictures[key] = _Pictures(*key, needed)
+            video.tracks[number].pictures = key
+
+    def _see(self, video: _Video, numbers: np.ndarray, seconds: np.ndarray, pixels: np.ndarray) -> None:
+        """numbers (n,), seconds (n,), pixels (n, H, W, 3) uint8 of the decoder."""
+        frames = torch.from_numpy(pixels)
+        if self.device.type == "cuda":
+            frames = frames.pin_memory().to(self.device, non_blocking=True)
+        frames = frames.permute(0, 3, 1, 2)  # (n, 3, H, W)
+        video.seconds.update(zip(numbers.tolist(), seconds.tolist(), strict=True))
+        for pictures in video.pictures.values():
+            pictures.take(numbers, frames, self.flow)
+        self._send_off(video, int(numbers[-1]))
+
+    def _send_off(self, video: _Video, last_number: int) -> None:
+        """Send every clip whose pictures are all here; forget pictures that no later clip needs."""
+        needed_from: dict[tuple, int] = dict.fromkeys(video.pictures, last_number + 1)
+        for number, track in video.tracks.items():
+            stream = self.streams[number]
+            if stream.name == "audio":
+                continue
+            last = last_number - stream.is_flow
+            while track.waiting and track.waiting[0].numbers.max() <= last:
+                clip = track.waiting.popleft()
+                items = [video.pictures[track.pictures].items[i] for i in clip.numbers.tolist()]
+                if stream.network is None:
+                    track.put(clip.rows, [torch.stack(items).cpu().numpy()])
+                else:
+                    self._show(stream, video, track, clip.view, clip.rows, items)
+            if track.waiting:
+                first = int(track.waiting[0].numbers.min())
+                needed_from[track.pictures] = min(needed_from[track.pictures], first)
+        for key, pictures in video.pictures.items():
+            pictures.forget(needed_from[key])
+
+    def _show(
+        self, stream: Stream, video: _Video, track: Track, view: int, rows: np.ndarray, items: list[Tensor]
+    ) -> None:
+        """One clip's pictures or fields, (C, H, W) uint8 each, to the batch they belong in."""
+        assert stream.network is not None and stream.clean is not None
+        crop_px, is_flow = stream.network.preprocessing.crop_px, stream.is_flow
+        clip = torch.stack([item if item.shape == items[0].shape else _as_large(item, items[0]) for item in items])
+        batches: ClipBatches = stream.clean
+        if view:
+            assert stream.augmented is not None
+            batches = stream.augmented
+            sampling = video.task.rows[self.streams.index(stream)]
+            assert isinstance(sampling, Sampling)
+            cut = view_crop(clip, crop_px, place_of_view(sampling, view), is_flow)  # (s, 1, C, h, w)
+        else:
+            cut = take_crops(clip, crop_px, batches.crops, is_flow)  # (s, crops, C, h, w)
+        if stream.network.is_video:
+            inputs = cut.permute(1, 2, 0, 3, 4)  # (crops, C, s, h, w)
+        else:
+            inputs = cut.transpose(0, 1).flatten(1, 2)  # (crops, s * C, h, w): of L fields x1 y1 x2 y2 ...
+        batches.add(track, rows, inputs)
+
+    def _listen(self, video: _Video, numbers: np.ndarray, seconds: np.ndarray, waves: np.ndarray) -> None:
+        """numbers (n,), seconds (n,) centres, waves (n, 15600) float32 of the decoder."""
+        examples = logmel(torch.from_numpy(waves).to(self.device))  # (n, 96, 64)
+        for number in self._hearing(video):
+            batches = self.streams[number].clean
+            assert batches is not None
+            for example, time in zip(examples, seconds.tolist(), strict=True):
+                batches.add(video.tracks[number], video.tracks[number].append(time), example[None])
+
+    def _end(self, video: _Video, kind: str, found: Any) -> None:
+        looking = [number for number, rows in video.task.rows.items() if isinstance(rows, Sampling)]
+        if kind == "failed":
+            for number in looking:
+                video.tracks[number].fail(found)
+            for number in self._hearing(video):
+                if video.sound is None and not video.tracks[number].reason:  # the file could not be opened at all
+                    video.tracks[number].fail(found)
+            return
+        video.info = found
+        if looking:
+            self.videos += 1
+        for number in looking:
+            if video.refused:
+                video.tracks[number].fail(video.refused)
+        if looking and not video.refused:
+            if self.flow is not None and found.frames == 1:
+                for pictures in video.pictures.values():
+                    pictures.only_picture(self.flow)
+            self._send_off(video, found.frames)
+            for number in looking:
+                video.tracks[number].times(video.seconds)
+        video.pictures.clear()
 
 
-def _to_device(pixels: np.ndarray, network: Network, device: torch.device) -> torch.Tensor:
-    """(n, H, W, 3) uint8 of the decoder -> (n, 3, H', W') uint8 on the device, resized."""
-    frames = torch.from_numpy(pixels)
-    if device.type == "cuda":
-        frames = frames.pin_memory().to(device, non_blocking=True)
-    frames = frames.permute(0, 3, 1, 2)  # (n, 3, H, W)
-    return resize(frames, network.preprocessing.resize_px, network.preprocessing.interpolation)
+def reading(task: Task, decoder: str) -> Reading:
+    """What the decode process is asked for: the pictures that all streams need together, and the sound."""
+    samplings = tuple(rows for rows in task.rows.values() if isinstance(rows, Sampling))
+    examples = next((rows for rows in task.rows.values() if isinstance(rows, Examples)), None)
+    return Reading(Needed(samplings) if samplings else None, decoder, examples, task.span_seconds)
 
 
-def _send_off(video: _Video, last_number: int, network: Network, batches: ClipBatches) -> None:
-    """Send every clip whose frames are all here; forget frames that no later clip needs."""
-    while video.waiting and video.waiting[0].frames.max() <= last_number:
-        clip = video.waiting.popleft()
-        frames = [video.pixels[number] for number in clip.frames.tolist()]
-        cut = take_crops(_one_size(frames), network.preprocessing.crop_px, batches.views.crops)  # (s, crops, 3, h, w)
-        batches.add(video, clip.rows, cut.permute(1, 2, 0, 3, 4) if network.is_video else cut[0])
-    needed_from = int(video.waiting[0].frames.min()) if video.waiting else last_number + 1
-    for number in [number for number in video.pixels if number < needed_from]:
-        del video.pixels[number]
+def absence(sound: SoundInfo) -> str:
+    """Why a file gives no audio rows although nothing is wrong with it; '' when it gives some."""
+    if sound.state == "none":
+        return f"{ABSENT}the file has no sound track"
+    if sound.state == "short" or not sound.examples:
+        return f"{ABSENT}its track of {sound.seconds:.2f} s is shorter than one example (0.975 s)"
+    return ""
 
 
-def _one_size(frames: list[torch.Tensor]) -> torch.Tensor:
-    """Frames of a clip as one tensor; where the picture's size changes within a clip, all take the first frame's."""
-    first = frames[0]
-    same = [f if f.shape == first.shape else resize(f[None], (first.shape[-2], first.shape[-1]), "bilinear")[0] for f in frames]
-    return torch.stack(same)
+def _as_large(picture: Tensor, other: Tensor) -> Tensor:
+    """Where the picture's size changes within a clip, all take the first one's."""
+    return resize(picture[None], (other.shape[-2], other.shape[-1]), "bilinear")[0]

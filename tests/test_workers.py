@@ -16,7 +16,7 @@ from conftest import testdata_rows as real_rows
 
 from reelbank.data import workers
 from reelbank.data.clips import clip_grid
-from reelbank.data.decode import DecodeError, decode, write_sample
+from reelbank.data.decode import DecodeError, Reading, decode, write_sample
 from reelbank.data.errors import InputError
 from reelbank.data.workers import DecodePool
 
@@ -69,7 +69,7 @@ def wait_until(condition, seconds: float = 30.0) -> bool:
 def test_every_odd_file_ends_as_it_should_and_none_ends_the_run():
     rows = {row["file"]: row["frames_pyav"] for row in real_rows("odd.csv")}
     with DecodePool(2) as pool:
-        ends, pixels = outcomes(pool, ((name, real("odd", name), SPREAD, "auto") for name in rows))
+        ends, pixels = outcomes(pool, ((name, real("odd", name), Reading(SPREAD)) for name in rows))
         assert ends.keys() == rows.keys()
         assert {name for name, end in ends.items() if isinstance(end, str)} == {n for n, frames in rows.items() if not frames}
         for name, frames in rows.items():
@@ -78,7 +78,7 @@ def test_every_odd_file_ends_as_it_should_and_none_ends_the_run():
                 assert sorted(pixels[name]) == sorted(set(SPREAD(int(frames)).ravel().tolist()))
         # what comes through the socket is what decode gives, a clip that is begun again included
         clip = real("clips", "ucf101", "Basketball", "v_Basketball_g16_c03.avi")
-        ends, pixels = outcomes(pool, [("clip", clip, SPREAD, "auto")])
+        ends, pixels = outcomes(pool, [("clip", clip, Reading(SPREAD))])
         messages = list(decode(clip, SPREAD))
         assert ends["clip"] == messages[-1][1]
         own = {
@@ -94,14 +94,14 @@ def test_every_odd_file_ends_as_it_should_and_none_ends_the_run():
 def test_deadly_videos_harm_only_themselves(tmp_path):
     sample = write_sample(tmp_path / "sample.avi")
     tasks = [
-        ("abort", real("odd", "avi_hugecount.avi"), SPREAD, "decord"),
-        ("killed", sample, kill_self, "auto"),
-        ("hung", sample, sleep_forever, "auto"),
-        ("raises", sample, fail, "auto"),
-        ("gone", tmp_path / "gone.avi", SPREAD, "auto"),
-        ("killed too", sample, kill_self, "auto"),
+        ("abort", real("odd", "avi_hugecount.avi"), Reading(SPREAD, "decord")),
+        ("killed", sample, Reading(kill_self)),
+        ("hung", sample, Reading(sleep_forever)),
+        ("raises", sample, Reading(fail)),
+        ("gone", tmp_path / "gone.avi", Reading(SPREAD)),
+        ("killed too", sample, Reading(kill_self)),
     ]
-    good = [(f"good {i}", real("odd", "bframes.mp4"), SPREAD, "auto") for i in range(12)]
+    good = [(f"good {i}", real("odd", "bframes.mp4"), Reading(SPREAD)) for i in range(12)]
     mixed = [task for pair in zip(good[::2], tasks, good[1::2], strict=True) for task in pair]
     with DecodePool(2, timeout_seconds=4.0) as pool:
         before = {worker.process.pid for worker in pool.workers}
@@ -124,21 +124,21 @@ def test_when_even_a_good_video_fails_the_run_ends(tmp_path):
     text = tmp_path / "text.avi"
     text.write_text("no video")
     with DecodePool(1) as pool:
-        ends, _ = outcomes(pool, [("text", text, SPREAD, "auto")])
+        ends, _ = outcomes(pool, [("text", text, Reading(SPREAD))])
         assert ends == {"text": "not a video file (text or a playlist)"}
         pool.sample.write_bytes(b"broken")
         with pytest.raises(InputError, match="a video failed .*text.*, then a known-good one"):
-            outcomes(pool, [("text", text, SPREAD, "auto")])
+            outcomes(pool, [("text", text, Reading(SPREAD))])
     with DecodePool(1) as pool:
         pool.sample.write_bytes(b"broken")  # before the worker, which is starting, comes to it
         with pytest.raises(InputError, match="even of a known-good video: .*DecodeError: not a video file"):
-            outcomes(pool, [("text", text, SPREAD, "auto")])
+            outcomes(pool, [("text", text, Reading(SPREAD))])
 
 
 def test_an_unknown_decoder_ends_the_run(tmp_path):
     sample = write_sample(tmp_path / "sample.avi")
     with DecodePool(1) as pool, pytest.raises(InputError, match="DECODER=ffmpeg"):
-        outcomes(pool, [("sample", sample, SPREAD, "ffmpeg")])
+        outcomes(pool, [("sample", sample, Reading(SPREAD, "ffmpeg"))])
     with pytest.raises(InputError, match="WORKERS=0"):
         DecodePool(0)
 
@@ -156,7 +156,7 @@ def test_tasks_are_taken_only_when_a_worker_is_free_and_memory_is_bounded(tmp_pa
     def tasks():
         for number in range(5):
             taken.append(number)
-            yield number, path, np.arange, "auto"
+            yield number, path, Reading(np.arange)
 
     with DecodePool(1) as pool:
         run = pool.run(tasks())
@@ -172,7 +172,7 @@ def test_tasks_are_taken_only_when_a_worker_is_free_and_memory_is_bounded(tmp_pa
         assert peak_kib < 250_000  # all frames would be 1,080,000
         run.close()  # left before the end: the pool serves the next run all the same
         sample = write_sample(tmp_path / "sample.avi")
-        ends, _ = outcomes(pool, [("sample", sample, SPREAD, "auto")])
+        ends, _ = outcomes(pool, [("sample", sample, Reading(SPREAD))])
         assert ends["sample"].frames == 8
 
 
@@ -185,7 +185,7 @@ def test_no_process_outlives_a_killed_parent(tmp_path):
         "from test_workers import *\n"
         "pool = DecodePool(3)\n"
         "print(pool.folder, *[w.process.pid for w in pool.workers], flush=True)\n"
-        f"tasks = [(1, {str(sample)!r}, sleep_forever, 'auto'), (2, {str(sample)!r}, SPREAD, 'auto')]\n"
+        f"tasks = [(1, {str(sample)!r}, Reading(sleep_forever)), (2, {str(sample)!r}, Reading(SPREAD))]\n"
         "for key, message in pool.run(tasks): print(message[0], flush=True)\n"
     )
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True) as parent:
@@ -206,10 +206,11 @@ def test_a_selection_that_cannot_be_loaded_ends_the_run(tmp_path):
     sample = write_sample(tmp_path / "sample.avi")
     script = tmp_path / "script.py"
     script.write_text(
+        "from reelbank.data.decode import Reading\n"
         "from reelbank.data.workers import DecodePool\n"
         "def mine(frames): return range(frames)\n"
         "with DecodePool(1) as pool:\n"
-        f"    try: list(pool.run([(1, {str(sample)!r}, mine, 'auto')]))\n"
+        f"    try: list(pool.run([(1, {str(sample)!r}, Reading(mine))]))\n"
         "    except Exception as error: print(type(error).__name__, error)\n"
     )
     said = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False).stdout
@@ -221,7 +222,7 @@ def test_ctrl_c_is_the_parents_alone(tmp_path):
     with DecodePool(1) as pool:
         list(pool.run([]))
         pool.workers[0].process.send_signal(signal.SIGINT)
-        ends, _ = outcomes(pool, [("sample", sample, SPREAD, "auto")])
+        ends, _ = outcomes(pool, [("sample", sample, Reading(SPREAD))])
         assert ends["sample"].frames == 8
 
 
@@ -232,7 +233,7 @@ def test_a_worker_that_died_idle_costs_no_video(tmp_path):
         for worker in pool.workers:
             worker.process.kill()
             worker.process.wait()
-        ends, _ = outcomes(pool, [(number, sample, SPREAD, "auto") for number in range(4)])
+        ends, _ = outcomes(pool, [(number, sample, Reading(SPREAD)) for number in range(4)])
     assert all(ends[number].frames == 8 for number in range(4))
 
 
