@@ -112,7 +112,7 @@ def decode(
         for number, (stamp, mended, to_rgb) in enumerate(read(path, scan.frames)):
             alive()
             # Behind the span: if all frames before came at the times that the packets promised, none was lost on the way.
-            right = number == end < total and clock is not None and np.array_equal(_seconds(scan, stamps), clock[:end])
+            right = number == end < total and _came_at(_seconds(scan, stamps), clock, end)
             if right:
                 break
             stamps.append(stamp)
@@ -138,6 +138,10 @@ def decode(
         yield ("restart",)
         total, seconds = len(stamps), _seconds(scan, stamps)
     raise DecodeError("each reading of it finds another number of frames")
+
+
+def _came_at(seconds: np.ndarray | None, clock: np.ndarray | None, end: int) -> bool:
+    return seconds is not None and clock is not None and np.array_equal(seconds, clock[:end])
 
 
 def _in_span(seconds: np.ndarray, span_seconds: tuple[float, float] | None) -> tuple[int, int]:
