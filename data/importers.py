@@ -8,6 +8,8 @@ import contextlib
 import csv
 import hashlib
 import re
+import tempfile
+import tokenize
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,13 +96,8 @@ def _add(writer: StoreWriter, meta: dict[str, Any], source: Source, number: int)
 def _open(path: Path) -> Iterator[Source]:
     if path.is_dir():
         files = sorted(path.rglob("*.npy"))
-        # Mapped, so that a size which the file does not have is refused and not allocated.
-        yield Source(
-            "npy per video",
-            [file.relative_to(path).with_suffix("").as_posix() for file in files],
-            lambda number: np.load(files[number], mmap_mode="r", allow_pickle=False),
-            {},
-        )
+        names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
+        yield Source("npy per video", names, lambda number: _read_npy(files[number]), {})
         return
     try:
         with h5py.File(path, "r") as file:
@@ -109,6 +106,14 @@ def _open(path: Path) -> Iterator[Source]:
         raise InputError(f"FILE={path}: {error}") from None
     except OSError as error:
         raise InputError(f"FILE={path}: not readable as HDF5 ({' '.join(str(error).split())})") from None
+
+
+def _read_npy(file: Path) -> np.ndarray:
+    # Mapped, so that a size which the file does not have is refused and not allocated; objects cannot be mapped.
+    try:
+        return np.lib.format.open_memmap(file, mode="r")
+    except (*hdf5.ERRORS, SyntaxError, tokenize.TokenError) as error:
+        raise InputError(f"FILE={file}: not readable as .npy ({' '.join(str(error).split())})") from None
 
 
 def _hdf5_source(file: h5py.File, file_bytes: int) -> Source:
@@ -183,14 +188,21 @@ def _as_ucf101(source: Source, ids: list[str]) -> tuple[dict[str, Any], list[dic
 
 
 def _sha256(path: Path) -> str:
-    """Of a file's bytes; of a folder: of its .npy files' names and digests."""
-    if path.is_dir():
-        digest = hashlib.sha256()
-        for file in sorted(path.rglob("*.npy")):
-            digest.update(f"{file.relative_to(path).as_posix()} {_sha256(file)}\n".encode())
-        return digest.hexdigest()
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    """Of a file's bytes; of a folder: of its .npy files' names and digests. Raises InputError for one it cannot read."""
+    if not path.is_dir():
+        return _file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*.npy")):
+        digest.update(f"{file.relative_to(path).as_posix()} {_file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"FILE={path}: cannot be read ({error.strerror}); mend it, or move it away") from None
 
 
 @dataclass(frozen=True)
@@ -204,7 +216,11 @@ class ExportOptions:
 
 
 def export(options: ExportOptions) -> int:
-    """Write a store's features one array per video, and `<to>.csv` (path,label,group,split), which `import` takes back."""
+    """Write a store's clean rows one array per video, and `<to>.csv` (path,label,group,split), which `import` takes back.
+
+    Both get their names once they are whole. Raises InputError for an existing target, one that cannot be written, or
+    damaged features; nothing is left then.
+    """
     if not options.to:
         raise InputError("TO= is needed: a new folder, or a new file that ends in .h5")
     target = Path(options.to).expanduser().absolute()
@@ -216,8 +232,12 @@ def export(options: ExportOptions) -> int:
         if options.split and options.split not in splits:
             raise InputError(f"SPLIT={options.split}: {store.path} has the splits {', '.join(splits) or '(none)'}")
         try:
-            _export_arrays(store, target)
-            _export_table(store, table, splits.index(options.split) if options.split else 0)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as partial:
+                _export_arrays(store, Path(partial) / target.name)
+                _export_table(store, Path(partial) / table.name, splits.index(options.split) if options.split else 0)
+                (Path(partial) / target.name).rename(target)
+                (Path(partial) / table.name).rename(table)
         except OSError as error:
             why = error.strerror or " ".join(str(error).split())
             raise InputError(f"TO={target}: cannot be written ({why})") from None

@@ -13,6 +13,7 @@ import numpy as np
 
 from reelbank.data import parts
 from reelbank.data.errors import InputError
+from reelbank.data.index import ABSENT, is_absence, label_names
 from reelbank.data.recipe import extractor_name, option
 from reelbank.data.store import Store
 
@@ -143,8 +144,10 @@ def stores(options: StoresOptions) -> int:
         recipe = [str(recipe_value) for recipe_value in map(store.recipe.get, ("stream", "extractor"))]
         kept = " kept" if store.recipe.get("crops_kept") else ""
         steps, crops = store.recipe.get("steps", "-") or "all", f"{store.recipe.get('crops') or '-'}{kept}"
-        counts = [f"{len(store.video_ids):,}", str(len(store.failures)), f"{store.rows.sum():,}", _size(store.size_bytes)]
+        absent, failed = _absent_and_failed(store)
+        counts = [f"{len(store.video_ids):,}", str(len(failed)), f"{store.rows.sum():,}", _size(store.size_bytes)]
         state = "finished" if store.finished else "unfinished"
+        state += f", without sound: {len(absent)}" if absent else ""
         state += f", {len(store.damaged)} parts damaged" if store.damaged else ""
         rows.append((store.identity[:8], store.dataset["name"], *recipe, str(steps), crops, *counts, state))
     if len(rows) > 1:
@@ -175,19 +178,33 @@ def inspect(options: InspectOptions) -> int:
         print_table([("  dataset", store.dataset["name"]), *((f"  {name}", value) for name, value in _flat(store.recipe))])
         _print_coverage(store)
         _print_rows(store)
-        if store.failures:
-            print(f"\n{len(store.failures)} videos failed")
-            print_table([(f"  {video_id}", failure["reason"]) for video_id, failure in store.failures.items()])
+        absent, failed = _absent_and_failed(store)
+        for heading, reasons in ((f"without sound: {len(absent)}", absent), (f"{len(failed)} videos failed", failed)):
+            if reasons:
+                print(f"\n{heading}")
+                print_table([(f"  {video_id}", reason) for video_id, reason in reasons.items()])
         for reason in store.damaged.values():
             print(printable(f"damaged part, left out: {reason}"))
     return 0
 
 
+def _absent_and_failed(store: Store) -> tuple[dict[str, str], dict[str, str]]:
+    """The videos that have no sound, which is no failure, and those that failed: id -> what is known of it."""
+    reasons = {video_id: failure["reason"] for video_id, failure in store.failures.items()}
+    absent = {video_id: reason.removeprefix(ABSENT) for video_id, reason in reasons.items() if is_absence(reason)}
+    return absent, {video_id: reason for video_id, reason in reasons.items() if not is_absence(reason)}
+
+
 def _print_coverage(store: Store) -> None:
-    labels = Counter(label for label in store.labels if label)
-    classes = f"{len(labels)} of {len(store.dataset['classes'])} classes, " if store.dataset["classes"] else "no labels, "
+    labels = {name for label in store.labels for name in label_names(label, store.dataset)}
+    several = "any number a video, " if store.dataset.get("multilabel", False) else ""
+    classes = (
+        f"{len(labels)} of {len(store.dataset['classes'])} classes, {several}" if store.dataset["classes"] else "no labels, "
+    )
     groups = len(set(store.groups) - {""})
-    print(f"\n{len(store.video_ids):,} videos, {classes}{groups or 'no'} groups, {len(store.failures)} failed")
+    absent, failed = _absent_and_failed(store)
+    without = f", without sound: {len(absent)}" if absent else ""
+    print(f"\n{len(store.video_ids):,} videos, {classes}{groups or 'no'} groups, {len(failed)} failed{without}")
     rows = [("  split", "train", "test", "neither")]
     for number, split in enumerate(store.dataset["splits"]):
         counts = Counter(video_parts[number] for video_parts in store.parts)
@@ -202,6 +219,9 @@ def _print_rows(store: Store) -> None:
     low, middle, high = np.percentile(store.rows, [0, 50, 100])
     shape = " x ".join(map(str, store.row_shape))
     print(f"\n{store.rows.sum():,} rows of {shape} {store.dtype}; {low:.0f} to {high:.0f} a video, median {middle:.0f}")
+    if store.has_views:
+        viewed = store.all_rows - store.rows
+        print(f"and {viewed.sum():,} rows of augmented views, of {np.count_nonzero(viewed):,} videos")
     times = [store.times_seconds(video_id) for video_id, count in zip(store.video_ids, store.rows, strict=True) if count > 1]
     steps = [(video_times[-1] - video_times[0]) / (len(video_times) - 1) for video_times in times]
     if store.recipe.get("times") == "row numbers":

@@ -9,7 +9,7 @@ import pytest
 from conftest import testdata
 from made_stores import DATASET, RECIPE, fill, made_meta, made_times, made_values
 
-from reelbank.data import importers, shelf, ucf101
+from reelbank.data import feature_file, importers, shelf, ucf101
 from reelbank.data.errors import InputError
 from reelbank.data.store import Store, StoreWriter
 
@@ -125,7 +125,8 @@ def test_features_that_cannot_be_stored_fail_alone(tmp_path, capsys):
     assert run(tmp_path / "foreign", tmp_path) == 1
     shown = capsys.readouterr().out
     assert "1 of 4 videos" in shown and f"failed: {IDS[0]}: {IDS[0]}: its features hold NaN or infinity" in shown
-    assert f"failed: {IDS[1]}" in shown and f"failed: {IDS[2]}" in shown
+    for number in (1, 2):
+        assert re.search(f"failed: {IDS[number]}: FILE=.*{STEMS[number]}.npy: not readable as .npy", shown)
     with Store.open(shelf.find_store(tmp_path)) as store:
         assert store.finished and store.video_ids == IDS[3:] and set(store.failures) == set(IDS[:3])
 
@@ -176,8 +177,55 @@ def test_export_says_where_it_cannot_write(tmp_path):
     for to, told in (("", "TO= is needed"), ("/", "not replaced"), (str(tmp_path / "file" / "x"), "cannot be written")):
         with pytest.raises(InputError, match=f"TO=.*{told}|{told}"):
             importers.export(importers.ExportOptions(to=to, bank=str(tmp_path)))
+    before = sorted(tmp_path.rglob("*"))
     with pytest.raises(InputError, match="cannot be written"):  # HDF5 has no room for `a` and `a/b`
         importers.export(importers.ExportOptions(to=str(tmp_path / "x.h5"), bank=str(tmp_path)))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_export_of_damaged_features_leaves_nothing(tmp_path):
+    path = tmp_path / "stores" / "made.h5"
+    fill(path, range(4))
+    content = bytearray(path.read_bytes())
+    content[feature_file.FeatureFile(path).header.features_start + 2 * 5 * 5] ^= 1  # of video 2, after one row and two
+    path.write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    for to in ("out", "out.h5"):
+        with pytest.raises(InputError, match="the features of dig/v002 are damaged"):
+            importers.export(importers.ExportOptions(to=str(tmp_path / to), bank=str(tmp_path)))
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("unreadable", ["folder", "dangling link"])
+def test_a_file_that_cannot_be_opened_is_one_line_that_names_it(tmp_path, unreadable):
+    as_npy(tmp_path / "foreign")
+    path = tmp_path / "foreign" / "v_Biking_g02_c01.npy"
+    path.mkdir() if unreadable == "folder" else path.symlink_to("nowhere")
+    with pytest.raises(InputError, match=rf"FILE={path}: cannot be read \(.*\); mend it, or move it away") as refused:
+        run(tmp_path / "foreign", tmp_path)
+    assert "\n" not in str(refused.value) and not (tmp_path / "stores").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04" + bytes(60), b"\x93NUMPY\x01\x00v\x00{'descr': (" + bytes(99)])
+def test_a_broken_npy_fails_alone_whatever_it_holds(tmp_path, content, capsys):
+    as_npy(tmp_path / "foreign")
+    (tmp_path / "foreign" / "deep" / f"{STEMS[0]}.npy").write_bytes(content)
+    assert run(tmp_path / "foreign", tmp_path) == 1
+    shown = capsys.readouterr().out
+    assert "3 of 4 videos" in shown and f"{STEMS[0]}.npy: not readable as .npy" in shown
+
+
+@pytest.mark.parametrize("target", ["out", "out.h5"])
+def test_uint8_goes_out_and_in_again_without_its_views(tmp_path, target):
+    meta, values = made_meta(0), np.arange(30, dtype=np.uint8).reshape(5, 2, 3)
+    with StoreWriter(tmp_path / "stores" / "made.h5", RECIPE, DATASET) as writer:
+        writer.add(meta, values, np.arange(5), [0, 0, 0, 1, 2])
+        assert writer.finish([meta])
+    assert importers.export(importers.ExportOptions(to=str(tmp_path / target), bank=str(tmp_path))) == 0
+    assert run(tmp_path / target, tmp_path / "bank", csv=str(tmp_path / f"{target}.csv")) == 0
+    with Store.open(shelf.find_store(tmp_path / "bank")) as store:
+        assert store.dtype == np.uint8 and not store.has_views
+        np.testing.assert_array_equal(store.load()[0], values[:3])
 
 
 @pytest.mark.parametrize("target", ["out", "out.h5"])

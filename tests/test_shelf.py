@@ -3,6 +3,7 @@
 import io
 import sys
 
+import numpy as np
 import pytest
 from made_stores import DATASET, RECIPE, made_meta, made_times, made_values
 
@@ -131,6 +132,36 @@ def test_inspect_shows_recipe_coverage_failures_and_rows(tmp_path, capsys):
     assert "13 rows of 5 float16; 1 to 4 a video, median 2" in lines
     assert "0.5 to 0.5 seconds from row to row, median 0.5" in lines
     assert "dig/v006 moov atom?[31m not found" in lines
+
+
+def test_videos_without_sound_are_told_apart_from_failures(tmp_path, capsys):
+    path, _ = put(tmp_path, numbers=range(2), finish=False)
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        for number, reason in ((2, "no sound: no track"), (3, "no sound: shorter than one example"), (4, "sound: broken")):
+            writer.fail(made_meta(number), reason)
+        assert writer.finish([made_meta(number) for number in range(5)])
+    assert shelf.inspect(shelf.InspectOptions(str(tmp_path))) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "2 videos, 2 of 2 classes, 1 groups, 1 failed, without sound: 2" in lines
+    at = lines.index("without sound: 2")
+    assert lines[at + 1 : at + 3] == ["dig/v002 no track", "fly/v003 shorter than one example"]
+    assert lines[lines.index("1 videos failed") + 1] == "dig/v004 sound: broken"
+    shelf.stores(shelf.StoresOptions(str(tmp_path)))
+    words = capsys.readouterr().out.splitlines()[1].split()
+    assert words[7] == "1" and words[-4:] == ["finished,", "without", "sound:", "2"]
+
+
+def test_inspect_tells_of_views_and_of_several_classes_a_video(tmp_path, capsys):
+    meta = {**made_meta(0), "label": "dig;fly"}
+    path, about = tmp_path / "stores" / "made.h5", {**DATASET, "multilabel": True}
+    with StoreWriter(path, RECIPE, about) as writer:
+        writer.add(meta, np.zeros((5, 2, 3), np.uint8), np.arange(5), [0, 0, 0, 1, 1])
+        assert writer.finish([meta])
+    shelf.inspect(shelf.InspectOptions(str(tmp_path)))
+    shown = capsys.readouterr().out
+    assert "1 videos, 2 of 2 classes, any number a video, 1 groups, 0 failed" in shown
+    assert "3 rows of 2 x 3 uint8; 3 to 3 a video" in shown and "and 2 rows of augmented views, of 1 videos" in shown
+    assert "6 B a row" in shown
 
 
 def test_verify_names_the_damaged_video_and_says_so_to_the_shell(tmp_path, capsys):

@@ -185,7 +185,7 @@ def test_an_empty_data_set_makes_an_empty_store(tmp_path):
         ([[np.inf, 1.0]], "hold NaN or infinity"),
         ([1.0, 2.0], "must be numbers of shape"),
         (np.empty((0, 2)), "must be numbers of shape"),
-        ([[1.0, 2.0, 3.0]], "rows of shape (3,) in a store of rows (2,)"),
+        ([[1.0, 2.0, 3.0]], "rows of shape (3,) float16 in a store of rows (2,) float16"),
         ([["a", "b"]], "must be numbers"),
     ],
 )

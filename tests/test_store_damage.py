@@ -211,7 +211,7 @@ def compound(file, name):
 
 
 def oversized(file, name):
-    file.create_dataset(name, (1 << 40, 5), "<f2")  # nothing of it is allocated
+    file.create_dataset(name, (1 << 40, 5), "u1" if name == "views" else "<f2")  # nothing of it is allocated
 
 
 def oversized_chunks(file, name):
@@ -272,6 +272,14 @@ LINES = {
         ("offsets", np.array([-4, 1, 3, 6, 10]), "/offsets do not fit"),
         ("times_seconds", np.full(10, np.nan), "/times_seconds do not fit"),
         ("times_seconds", np.zeros(3), "/times_seconds do not fit"),
+        ("views", None, "where the datasets about, checksums"),  # as before there were views
+        ("views", np.zeros(10, "<i8"), "/views is not |u1 with 1 axes"),
+        ("views", np.zeros(9, np.uint8), "/views do not fit"),
+        ("views", np.array([0, 1, 1, 0, 0, 0, 0, 0, 0, 0], np.uint8), "/views do not fit"),  # video 1 has no clean row
+        ("views", np.array([0, 0, 2, 0, 0, 0, 0, 0, 0, 0], np.uint8), "/views do not fit"),  # the first view is missing
+        ("views", np.array([0, 0, 1, 0, 1, 0, 0, 0, 0, 0], np.uint8), "/views do not fit"),  # clean after a view
+        ("views", np.array([128, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.uint8), "/views do not fit"),
+        ("views", oversized, "/views declares"),
         ("video_ids", np.array([b"a", b"b", b"a", b"c"]), "not unique"),
         ("video_ids", np.array([b"a", b"b", b"../../x", b"c"]), "must be a relative path"),
         ("video_ids", np.array([b"a", b"b", b"/etc/x", b"c"]), "must be a relative path"),
@@ -319,6 +327,8 @@ def changed(about, keys, value):
         (["dataset", "classes"], [1, 2], "names are not text"),
         (["dataset", "coarse"], {"all": "dig"}, "names are not text"),
         (["dataset", "splits"], "12", "dataset is not one"),
+        (["dataset", "multilabel"], 1, "dataset is not one"),
+        (["dataset"], {**DATASET, "multilabel": True, "classes": ["dig", "fly", "a;b"]}, "give the class another name"),
         (["sources"], [], "sources do not fit"),
         (["sources", 0], {"bytes": "1"}, "a source is not one"),
         (["failures"], {"dig/x": "broken"}, "a failure is not one"),
