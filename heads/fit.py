@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from reelbank.data.errors import InputError
 from reelbank.heads.batches import Sequences
 from reelbank.heads.runs import replacing
+from reelbank.heads.streaming import Streamed
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
@@ -24,6 +25,7 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 SCHEDULES = ("constant", "step", "cosine", "plateau")
 PLATEAU_EPOCHS, PLATEAU_FLOOR = 5, 1e-6
+EVALUATED_VIDEOS, EVALUATED_BYTES = 256, 1 << 28  # at most, at once
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def finished(training: Training, history: list[dict[str, Any]]) -> bool:
 
 def fit(
     model: nn.Module,
-    data: Sequences,
+    data: Sequences | Streamed,
     labels: Tensor,
     train: Tensor,
     validation: Tensor,
@@ -87,9 +89,9 @@ def fit(
     state_path: Path,
     on_epoch: Callable[[dict[str, Any]], None] = lambda past: None,
 ) -> list[dict[str, Any]]:
-    """Train `model` in place on videos `train` of `data` and leave it with the best epoch's weights; returns the history.
+    """Train `model` in place on sequences `train` of `data` and leave it with the best epoch's weights; returns the history.
 
-    labels: (V,) int64; train, validation: video numbers, int64; all on the model's device. An empty `validation` trains
+    labels: (S,) int64; train, validation: sequence numbers, int64; all on the model's device. An empty `validation` trains
     all epochs and keeps the last. After every epoch the state is written to `state_path`, whole or not at all; when it is
     there, training goes on from it and ends in the same weights. Raises InputError when the loss is no number any more.
     """
@@ -104,15 +106,15 @@ def fit(
             group["lr"] = learning_rate(training, history)
         model.train()
         total, right = torch.zeros((), device=device), torch.zeros((), device=device)
-        for chosen in torch.randperm(len(train)).to(device).split(training.batch):
-            videos = train[chosen]
-            logits, _ = model(*data.batch(videos))
-            loss = nn.functional.cross_entropy(logits, labels[videos])
+        groups = train[torch.randperm(len(train)).to(device)].split(training.batch)
+        for group, batch in zip(groups, data.batches(groups), strict=True):
+            logits, _ = model(*batch)
+            loss = nn.functional.cross_entropy(logits, labels[group])
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            total += loss.detach() * len(videos)
-            right += (logits.argmax(1) == labels[videos]).sum()
+            total += loss.detach() * len(group)
+            right += (logits.argmax(1) == labels[group]).sum()
         validation_loss, validation_accuracy = evaluate(model, data, labels, validation)
         history.append(
             {
@@ -136,7 +138,7 @@ def fit(
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, data: Sequences, labels: Tensor, videos: Tensor) -> tuple[float | None, float | None]:
+def evaluate(model: nn.Module, data: Sequences | Streamed, labels: Tensor, videos: Tensor) -> tuple[float | None, float | None]:
     """Mean cross-entropy and top-1 accuracy in [0, 1] over these videos; None, None when there are none."""
     if not len(videos):
         return None, None
@@ -146,10 +148,12 @@ def evaluate(model: nn.Module, data: Sequences, labels: Tensor, videos: Tensor) 
 
 
 @torch.inference_mode()
-def outputs(model: nn.Module, data: Sequences, videos: Tensor, batch: int = 256) -> tuple[Tensor, Tensor]:
+def outputs(model: nn.Module, data: Sequences | Streamed, videos: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (n, C) and embeddings (n, E) of these videos, in their order, without dropout."""
     model.eval()
-    logits, embeddings = zip(*(model(*data.batch(some)) for some in videos.split(batch)), strict=True)
+    at_once = min(EVALUATED_VIDEOS, max(1, EVALUATED_BYTES // data.longest_bytes))
+    batches = data.batches(videos.split(at_once))
+    logits, embeddings = zip(*(model(*batch) for batch in batches), strict=True)
     return torch.cat(logits), torch.cat(embeddings)
 
 

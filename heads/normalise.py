@@ -1,12 +1,13 @@
 """What is done to features before a head sees them, fitted on rows of the training part and stored with the checkpoint."""
 
+from collections.abc import Callable, Iterable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from reelbank.data.errors import InputError
 
-CHUNK_ROWS = 8192
 CONSTANT = 1e-6  # a feature whose deviation is below this is only centred
 
 
@@ -33,29 +34,36 @@ class Normalise(nn.Module):
         if pca:
             self.register_buffer("components", torch.eye(feature_dim, pca))
 
-    def fit(self, rows: np.ndarray) -> None:
-        """Fit on the training part's rows (R, D), any float type. Raises InputError when PCA needs more rows."""
-        if self.pca > len(rows):
-            raise InputError(f"PCA={self.pca}: the training part has only {len(rows)} rows; take PCA={len(rows)} or less")
+    def fit(self, read: Callable[[], Iterable[np.ndarray]]) -> None:
+        """Fit on the training part's rows; `read()` gives them all, in pieces (R', D) of any real type, and is called up to
+        three times. No more than one piece is held. Raises InputError when PCA needs more rows."""
         if not (self.znorm or self.pca):
             return
-        chunks = range(0, len(rows), CHUNK_ROWS)
-        mean = sum(rows[i : i + CHUNK_ROWS].sum(0, dtype=np.float64) for i in chunks) / len(rows)  # (D,)
+        count, total = 0, np.zeros(self.mean.shape)
+        for rows in read():
+            count, total = count + len(rows), total + rows.sum(0, dtype=np.float64)
+        if self.pca > count:
+            raise InputError(f"PCA={self.pca}: the training part has only {count} rows; take PCA={count} or less")
+        mean = total / count  # (D,)
         self.mean.copy_(torch.from_numpy(mean))
         if self.znorm:
-            variance = sum(((rows[i : i + CHUNK_ROWS] - mean) ** 2).sum(0) for i in chunks) / len(rows)  # (D,)
+            variance = sum(((rows - mean) ** 2).sum(0) for rows in read()) / count  # (D,)
             deviation = np.sqrt(variance)
             self.deviation.copy_(torch.from_numpy(np.where(deviation < CONSTANT, 1.0, deviation)))
         if self.pca:
-            from sklearn.decomposition import PCA  # seconds to import, and few runs need it
+            self.components.copy_(self._principal(read()))
 
-            centred = np.empty(rows.shape, np.float32)
-            for i in chunks:
-                centred[i : i + CHUNK_ROWS] = self._scaled(
-                    torch.from_numpy(rows[i : i + CHUNK_ROWS]).float().to(self.mean.device)
-                ).cpu()
-            fitted = PCA(self.pca, svd_solver="covariance_eigh").fit(centred)
-            self.components.copy_(torch.from_numpy(fitted.components_.T.copy()))
+    def _principal(self, pieces: Iterable[np.ndarray]) -> Tensor:
+        """The directions of largest variance of the scaled rows, (D, D'), each with its largest entry positive."""
+        device = self.mean.device
+        covariance = torch.zeros(len(self.mean), len(self.mean), dtype=torch.float64, device=device)
+        for rows in pieces:
+            x = self._scaled(torch.from_numpy(rows).float().to(device))  # (R', D), of mean 0 over all pieces
+            covariance += x.T @ x
+        _, vectors = torch.linalg.eigh(covariance)  # in columns, least variance first
+        components = vectors[:, -self.pca :].flip(1)
+        largest = components.abs().argmax(0, keepdim=True)  # (1, D')
+        return components * components.gather(0, largest).sign()
 
     def _scaled(self, x: Tensor) -> Tensor:
         if self.znorm:

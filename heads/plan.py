@@ -13,7 +13,9 @@ from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store
 from reelbank.heads import HEADS
 from reelbank.heads.fit import OPTIMISERS, SCHEDULES, Training
+from reelbank.heads.leak import check_unseen, validation_notes
 from reelbank.heads.runs import folder_name
+from reelbank.heads.streaming import READ_FROM
 
 # Chosen on validation (docs/heads.md); what is not named here trains at 1e-4.
 LEARNING_RATES = {"meanpool": 1e-3}
@@ -28,11 +30,13 @@ class TrainOptions:
     dataset: str = option("", "the store's data set")
     stream: str = option("", "the store's stream")
     extractor: str = option("", "the store's extractor")
+    weights: str = option("", "start of the hash that the store's pretrained weights share over all splits (their family)")
     head: str = option("reslstm", "network to train", choices=tuple(HEADS))
     split: tuple[str, ...] = option(("1",), "splits to train on, one run each; 'all' for every split of the data set")
     seed: tuple[int, ...] = option((0,), "seeds of weights, order and dropout, one run each")
     classes: tuple[str, ...] = option((), "train on these classes alone; their order stays the data set's")
     t: int | None = option(None, "T: rows of each video taken by sigma(t); without it all rows the store has")
+    views: bool = option(True, "train on the augmented views of the training videos too, when the store has any")
     layers: int = option(2, "stacked recurrent layers")
     hidden: int = option(0, "units of a recurrent layer; 0: as many as features")
     residual: bool = option(True, "add a layer's input to its output (reslstm)")
@@ -53,6 +57,7 @@ class TrainOptions:
     refit: bool = option(True, "then train anew on training and validation part together, as many epochs as were best")
     device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
     workers: int = option(1, "runs trained at the same time")
+    read_from: str = option("auto", "where rows lie while training; auto: on disk when they need half of the memory", READ_FROM)
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,9 @@ class Plan:
 def plan_runs(store: Store, options: TrainOptions) -> list[Plan]:
     """One plan for each split and seed. Raises InputError for anything that makes one of them impossible."""
     check_numbers(options)
+    if store.dataset.get("multilabel"):
+        raise InputError(f"{store.path}: its videos have several labels each; train has heads for single-label data sets only")
+    check_vectors(store)
     if not any(store.labels):
         raise InputError(
             f"{store.path}: the store has no labels; extract from a data set with class folders or a CSV of labels"
@@ -77,6 +85,8 @@ def plan_runs(store: Store, options: TrainOptions) -> list[Plan]:
     for name in names:
         if name not in splits:
             raise InputError(f"SPLIT={name}: {store.dataset['name']} has the splits {', '.join(splits)}")
+    for name in names:
+        check_unseen(store, name)
     return [plan_run(store, options, split, seed) for split in names for seed in options.seed]
 
 
@@ -92,7 +102,8 @@ def plan_run(store: Store, options: TrainOptions, split: str, seed: int) -> Plan
     of_part = {part: tuple(name for name in videos if videos[name][2] == part) for part in ("train", "test")}
     if not of_part["train"]:
         raise InputError(f"SPLIT={split}: the store holds no training video of it; see 'reelbank inspect'")
-    notes, held_out = [], set()
+    notes: list[str] = []
+    held_out: set[str] = set()
     if options.validation:
         labels, groups = ([videos[name][i] for name in of_part["train"]] for i in (0, 1))
         # always seed 0: the runs of a split share one validation part, so their validation figures and scores compare
@@ -113,6 +124,7 @@ def plan_run(store: Store, options: TrainOptions, split: str, seed: int) -> Plan
         if without and (names or part == "test"):
             few = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
             notes.append(f"split {split}: no {part} video of {few}")
+    notes += validation_notes(store, split, held_out, options.validation)
     features = dict(zip(store.video_ids, zip(store.rows.tolist(), store.checksums.tolist(), strict=True), strict=True))
     coverage = signature({name: [*videos[name], *features[name], name in held_out] for name in videos})
     recipe = {
@@ -134,7 +146,16 @@ def plan_run(store: Store, options: TrainOptions, split: str, seed: int) -> Plan
         "validation": options.validation,
         "refit": options.refit and bool(held_out),
     }
+    if options.views and store.has_views:  # a store without has the same runs as ever
+        recipe["views"] = True
     return Plan(Path(options.bank, "runs", folder_name(recipe)), recipe, ids, tuple(notes))
+
+
+def check_vectors(store: Store) -> None:
+    """Raises InputError unless a row, once its crops are averaged, is a vector."""
+    if len(store.row_shape) != 1 + bool(store.recipe.get("crops_kept")):
+        shape = " x ".join(map(str, store.row_shape))
+        raise InputError(f"{store.path}: the store's rows have shape {shape}: heads take vectors; extract with POOL=1")
 
 
 def chosen_classes(store: Store, wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,9 +13,10 @@ from reelbank.data.recipe import differences, option
 from reelbank.data.scores import Scores
 from reelbank.data.shelf import find_store, printable
 from reelbank.data.store import Store
-from reelbank.heads.batches import sequences
 from reelbank.heads.fit import outputs
+from reelbank.heads.leak import seen_videos
 from reelbank.heads.runs import find_runs, load_run, written_to
+from reelbank.heads.streaming import open_sequences
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,17 @@ def predict(options: PredictOptions) -> int:
     if not options.run:
         raise InputError("RUN= is not given; 'reelbank runs' lists them")
     (run,) = find_runs(options.bank, [options.run])
-    table = predicted(run.path, find_store(options.bank, options.store))
+    path = find_store(options.bank, options.store)
+    table = predicted(run.path, path)
     probabilities = torch.from_numpy(score_tables.probabilities(table))  # (V, C)
     values, classes = probabilities.topk(min(max(options.top, 1), len(table.classes)))  # (V, top) each
     for name, likely, numbers in zip(table.video_ids, values.tolist(), classes.tolist(), strict=True):
         found = (f"{table.classes[number]} {100 * value:.1f} %" for value, number in zip(likely, numbers, strict=True))
         print(printable(f"{name}: {', '.join(found)}"))
+    with Store.open(path) as store:
+        seen = len(seen_videos(store) & set(table.video_ids))
+    if seen:
+        print(f"note: {seen} of the {len(table.video_ids)} videos were in what the backbone was trained on")
     if options.to:
         with written_to("TO", options.to):
             score_tables.save(table, options.to)
@@ -57,11 +63,10 @@ def predicted(run_path: str | Path, store_path: str | Path) -> Scores:
             raise InputError(f"{store.path}: made in another way than the store of {Path(run_path).name}: {'; '.join(lines)}")
         if not store.video_ids:
             raise InputError(f"{store.path}: holds no video")
-        crops_kept = bool(store.recipe.get("crops_kept"))
-        data = sequences(tuple(store.video_ids), *store.load(), steps=recipe["steps"], crops_kept=crops_kept)
+        data = open_sequences(store, tuple(store.video_ids), recipe["steps"])
+        logits, _ = outputs(model, data, torch.arange(len(data.ids)))
         number_of = {name: number for number, name in enumerate(recipe["classes"])}
         labels = torch.tensor([number_of.get(label, -1) for label in store.labels]).numpy()
         about = {"dataset": store.dataset["name"], "store": store.identity, "name": Path(run_path).name}
     about |= {"stream": recipe["stream"], "extractor": recipe["extractor"], "head": recipe["head"], "seed": recipe["seed"]}
-    logits, _ = outputs(model, data, torch.arange(len(data.ids)))
     return Scores(data.ids, labels, tuple(recipe["classes"]), logits.numpy(), about)

@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,40 +23,49 @@ from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.parts import parts_folder
 from reelbank.data.recipe import canonical, signature
-from reelbank.data.shelf import find_store, printable
+from reelbank.data.shelf import printable
 from reelbank.data.store import Store, StoreWriter
-from reelbank.heads.batches import Sequences, sequences
+from reelbank.heads.batches import Sequences
 from reelbank.heads.fit import Training, best_epoch, fit, outputs
 from reelbank.heads.model import Model, build_model
 from reelbank.heads.plan import Plan, TrainOptions, plan_runs
 from reelbank.heads.results import accuracies, print_results, print_run
 from reelbank.heads.runs import PARTS, Run, commit, read_run, replacing, write_json
+from reelbank.heads.stores import chosen_stores
+from reelbank.heads.streaming import Streamed, open_sequences
 
 SMALL_HEAD_WEIGHTS = 1_000_000
+TENSORS = ("values", "rows", "lengths", "video")  # of Sequences
 
 
 def train(options: TrainOptions) -> int:
     """Train what is not trained yet, print a line for each run and the table over all; returns the exit code.
 
     Raises InputError, before anything is trained, when a run is impossible: no such store, split or class, no labels,
-    no training videos, an option the head does not have.
+    no training videos, an option the head does not have, or a backbone that has seen videos of the test part.
     """
-    match = {name: value for name in ("dataset", "stream", "extractor") if (value := getattr(options, name))}
-    with Store.open(find_store(Path(options.bank), options.store, **match)) as store:
-        plans = plan_runs(store, options)
+    with ExitStack() as stack:
+        planned = []
+        for path, splits in chosen_stores(options).items():
+            store = stack.enter_context(Store.open(path))
+            planned.append((store, plan_runs(store, dataclasses.replace(options, split=splits))))
+        plans = [plan for _, own in planned for plan in own]
         for note in dict.fromkeys(note for plan in plans for note in plan.notes):
             print(printable(f"note: {note}"))
-        missing = [plan for plan in plans if not (plan.path / "metrics.json").exists()]
-        if missing:
-            train_missing(missing, store, options)
+        for store, own in planned:
+            if missing := [plan for plan in own if not (plan.path / "metrics.json").exists()]:
+                train_missing(missing, store, options)
     print_results([read_run(plan.path) for plan in plans])
     return 0
 
 
 def train_missing(plans: list[Plan], store: Store, options: TrainOptions) -> None:
-    """Load the store once and train these runs, `workers` at a time."""
+    """Load the store once, or stream it, and train these runs, `workers` at a time."""
+    device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("DEVICE=cuda: torch finds no CUDA device here; see 'reelbank doctor'")
     ids = tuple(name for name, parts in zip(store.video_ids, store.parts, strict=True) if any(parts))
-    data = sequences(ids, *store.load(ids), steps=options.t, crops_kept=bool(store.recipe.get("crops_kept")))
+    data = open_sequences(store, ids, options.t, "views" in plans[0].recipe, options.read_from, device)
     of_store: dict[str, Any] = {
         "path": str(store.path),
         "identity": store.identity,
@@ -70,9 +79,6 @@ def train_missing(plans: list[Plan], store: Store, options: TrainOptions) -> Non
         )
         if any(parts)
     ]
-    device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("DEVICE=cuda: torch finds no CUDA device here; see 'reelbank doctor'")
     workers = min(options.workers, len(plans))
     if workers <= 1:
         for plan in plans:
@@ -82,25 +88,27 @@ def train_missing(plans: list[Plan], store: Store, options: TrainOptions) -> Non
 
     threads = max(1, (os.cpu_count() or 1) // workers)
     parallel = Parallel(n_jobs=workers, return_as="generator_unordered", mmap_mode="c")
-    jobs = (delayed(_train_in_worker)(plan, _arrays(data), of_store, device, threads) for plan in plans)
+    shared = data if isinstance(data, Streamed) else _arrays(data)
+    jobs = (delayed(_train_in_worker)(plan, shared, of_store, device, threads) for plan in plans)
     for run in tqdm(parallel(jobs), total=len(plans), desc="runs", unit="run", disable=None, leave=False):
         print_run(run)
 
 
 def _arrays(data: Sequences) -> dict[str, Any]:
     """As numpy arrays, which joblib maps into its workers' memory without a copy."""
-    tensors = {name: getattr(data, name).numpy() for name in ("values", "rows", "lengths")}
-    return {"ids": data.ids, "times_seconds": data.times_seconds, **tensors}
+    return {"ids": data.ids, "times_seconds": data.times_seconds, **{name: getattr(data, name).numpy() for name in TENSORS}}
 
 
-def _train_in_worker(plan: Plan, arrays: dict[str, Any], of_store: dict[str, Any], device: str, threads: int) -> Run:
+def _train_in_worker(plan: Plan, shared: dict[str, Any] | Streamed, of_store: dict[str, Any], device: str, threads: int) -> Run:
     torch.set_num_threads(threads)
-    tensors = {name: torch.from_numpy(arrays[name]) for name in ("values", "rows", "lengths")}
-    data = Sequences(ids=arrays["ids"], times_seconds=arrays["times_seconds"], **tensors)
+    if isinstance(shared, Streamed):  # this process has opened the store for itself
+        return train_run(plan, shared, of_store, device, quiet=True)
+    tensors = {name: torch.from_numpy(shared[name]) for name in TENSORS}
+    data = Sequences(ids=shared["ids"], times_seconds=shared["times_seconds"], **tensors)
     return train_run(plan, data, of_store, device, quiet=True)
 
 
-def train_run(plan: Plan, data: Sequences, of_store: dict[str, Any], device: str, quiet: bool = False) -> Run:
+def train_run(plan: Plan, data: Sequences | Streamed, of_store: dict[str, Any], device: str, quiet: bool = False) -> Run:
     """Train one run, or go on with it, and write its folder.
 
     of_store: path, identity, recipe and dataset of the store, and `videos`, the metadata of the videos in `data`, in order.
@@ -115,6 +123,7 @@ def train_run(plan: Plan, data: Sequences, of_store: dict[str, Any], device: str
         data = data.to(torch.device(device))
         classes = {name: number for number, name in enumerate(recipe["classes"])}
         labels = torch.tensor([classes.get(video["label"], -1) for video in of_store["videos"]], device=device)
+        labels = labels[data.video]  # (V,) -> (S,): a view has its video's label
         number_of = {name: number for number, name in enumerate(data.ids)}
         parts = {
             part: torch.tensor([number_of[name] for name in names], dtype=torch.int64, device=device)
@@ -149,12 +158,22 @@ def train_run(plan: Plan, data: Sequences, of_store: dict[str, Any], device: str
 
 
 def _fitted(
-    plan: Plan, data: Sequences, labels: Tensor, parts: dict[str, Tensor], training: Training, prefix: str, quiet: bool
+    plan: Plan,
+    data: Sequences | Streamed,
+    labels: Tensor,
+    parts: dict[str, Tensor],
+    training: Training,
+    prefix: str,
+    quiet: bool,
 ) -> tuple[Model, list[dict[str, Any]]]:
-    """A new model, its normalisation fitted on part "train" and its head trained; the history goes to <prefix>history.csv."""
+    """A new model, its normalisation fitted on part "train" and its head trained on it and the augmented views of its videos;
+    the history goes to <prefix>history.csv."""
     torch.manual_seed(training.seed)
     model = build_model(plan.recipe).to(labels.device)
-    model.normalise.fit(data.rows_of(parts["train"]))
+    train = parts["train"]
+    model.normalise.fit(lambda: data.row_chunks(train))
+    views = torch.arange(len(data.ids), len(data.video), device=train.device)
+    with_views = torch.cat([train, views[torch.isin(data.video[views], train)]])
     with tqdm(total=training.epochs, desc=plan.path.name, unit="epoch", leave=False, disable=True if quiet else None) as bar:
 
         def show(past: dict[str, Any]) -> None:
@@ -163,7 +182,7 @@ def _fitted(
                 bar.set_postfix(validation=f"{100 * past['validation_accuracy']:.1f} %")
 
         state = plan.path / f"{prefix}state.safetensors"
-        history = fit(model, data, labels, parts["train"], parts["validation"], training, state, show)
+        history = fit(model, data, labels, with_views, parts["validation"], training, state, show)
     with replacing(plan.path / f"{prefix}history.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
@@ -172,7 +191,13 @@ def _fitted(
 
 
 def _table(
-    plan: Plan, part: str, model: Model, data: Sequences, labels: Tensor, videos: Tensor, of_store: dict[str, Any]
+    plan: Plan,
+    part: str,
+    model: Model,
+    data: Sequences | Streamed,
+    labels: Tensor,
+    videos: Tensor,
+    of_store: dict[str, Any],
 ) -> score_tables.Scores | None:
     """The model's scores of one part; None when it has no videos."""
     if not len(videos):
@@ -185,7 +210,7 @@ def _table(
     return score_tables.Scores(ids, labels[videos].cpu().numpy(), tuple(plan.recipe["classes"]), logits.cpu().numpy(), about)
 
 
-def write_embeddings(plan: Plan, data: Sequences, embeddings: np.ndarray, of_store: dict[str, Any]) -> None:
+def write_embeddings(plan: Plan, data: Sequences | Streamed, embeddings: np.ndarray, of_store: dict[str, Any]) -> None:
     """A feature store with one row (1, E) float16 for each video of `data`; its time is the mean of its rows' times."""
     path = plan.path / "embeddings.h5"
     path.unlink(missing_ok=True)

@@ -152,25 +152,25 @@ def test_znorm_and_pca_by_hand() -> None:
     deviation[4] = 1.0
     expected = (expected - expected.mean(0)) / deviation
     normalise = Normalise(D)
-    normalise.fit(given)
+    normalise.fit(lambda: [given])
     np.testing.assert_allclose(normalise(torch.from_numpy(given).float()), expected, atol=1e-4)
 
     both = Normalise(D, pca=3)
-    both.fit(given)
+    both.fit(lambda: [given])
     reduced = both(torch.from_numpy(given).float()).numpy()
     values, vectors = np.linalg.eigh(np.cov(expected.T))
     np.testing.assert_allclose(np.cov(reduced.T), np.diag(values[::-1][:3]), atol=1e-3)
     np.testing.assert_allclose(np.abs(reduced), np.abs(expected @ vectors[:, ::-1][:, :3]), atol=1e-3)
 
     neither = Normalise(D, znorm=False)
-    neither.fit(given)
+    neither.fit(lambda: [given])
     assert not neither.state_dict() and torch.equal(neither(torch.ones(2, D)), torch.ones(2, D))
 
 
 def test_pca_alone_centres_and_keeps_scale() -> None:
     rows = np.random.default_rng(1).normal(5, 1, (40, D)).astype(np.float32)
     normalise = Normalise(D, znorm=False, pca=D)
-    normalise.fit(rows)
+    normalise.fit(lambda: [rows])
     out = normalise(torch.from_numpy(rows)).numpy()
     np.testing.assert_allclose(out.mean(0), 0, atol=1e-5)
     centred = rows - rows.mean(0)
@@ -179,7 +179,7 @@ def test_pca_alone_centres_and_keeps_scale() -> None:
 
 def test_pca_needs_rows_and_dimensions() -> None:
     with pytest.raises(InputError, match="only 5 rows"):
-        Normalise(D, pca=6).fit(np.ones((5, D), np.float32))
+        Normalise(D, pca=6).fit(lambda: [np.ones((5, D), np.float32)])
     with pytest.raises(InputError, match="only 12 dimensions"):
         Normalise(D, pca=13)
 
@@ -198,7 +198,7 @@ def test_batches_pad_to_the_longest_of_the_batch() -> None:
     np.testing.assert_array_equal(x[0, :2], values[10:12].astype(np.float32))
     np.testing.assert_array_equal(x[1], values[0:3].astype(np.float32))
     assert not x[0, 2:].any()
-    np.testing.assert_array_equal(data.rows_of(torch.tensor([1, 3])), values[[3, 10, 11]])
+    np.testing.assert_array_equal(np.concatenate(list(data.row_chunks(torch.tensor([1, 3])))), values[[3, 10, 11]])
     assert data.times_seconds.tolist() == [1.0, 3.0, 6.5, 10.5]
 
 
@@ -212,17 +212,16 @@ def test_steps_take_rows_by_sigma() -> None:
     assert sigma(30, 5).tolist() == [0, 7, 14, 21, 29]
 
 
-def test_kept_crops_are_averaged_and_maps_refused() -> None:
+def test_kept_crops_are_averaged() -> None:
     ids, values, offsets, times = arrays([2, 3], (10, D))
     x, _ = sequences(ids, values, offsets, times, crops_kept=True).batch(torch.tensor([0]))
     np.testing.assert_allclose(x[0], values[:2].astype(np.float32).mean(1), atol=1e-3)
-    for shape, crops_kept, shown in (
-        ((4, 3, 3), False, "4 x 3 x 3"),
-        ((10, D), False, f"10 x {D}"),
-        ((2, 7, D), True, "2 x 7"),
-    ):
-        with pytest.raises(InputError, match=f"rows have shape {shown}.*heads take vectors; extract with POOL=1"):
-            sequences(*arrays([2], shape), crops_kept=crops_kept)
+    ids, values, offsets, times = arrays([2, 3], (2, 4, 3, 3))  # maps
+    x, _ = sequences(ids, values, offsets, times, crops_kept=True).batch(torch.tensor([1]))
+    np.testing.assert_allclose(x[0], values[2:].astype(np.float32).mean(1), atol=1e-3)
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 3, D), np.uint8)
+    x, _ = sequences(("v",), pictures, np.array([0, 2]), np.zeros(2), crops_kept=True).batch(torch.tensor([0]))
+    np.testing.assert_allclose(x[0], pictures.astype(np.float32).mean(1), rtol=1e-3)
 
 
 def test_features_that_are_not_finite_are_named() -> None:

@@ -1,0 +1,94 @@
+"""Which store the command `train` takes for which split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reelbank.data.errors import InputError
+from reelbank.data.recipe import canonical
+from reelbank.data.shelf import find_store, shelved
+from reelbank.data.store import Store
+from reelbank.heads.runs import matches
+
+if TYPE_CHECKING:
+    from reelbank.heads.plan import TrainOptions
+
+_OF_ONE_SPLIT = ("source", "sha256", "saw")  # in recipe["weights"], of weights that were trained here
+
+
+def chosen_stores(options: TrainOptions) -> dict[Path, tuple[str, ...]]:
+    """Each store to train on and the splits to train on it, in the order they are trained.
+
+    Stores that differ in nothing but the split that their weights were trained on stand for one: each split takes its own.
+    Else one store serves all splits. Raises InputError when none fits, several do, or a split wanted has no store.
+    """
+    match = {name: value for name in ("dataset", "stream", "extractor") if (value := getattr(options, name))}
+    if options.store:
+        return {_named(options): options.split}
+    fits = []
+    for path, store, _ in shelved(options.bank):
+        if store is None or not family(store.recipe).startswith(options.weights):
+            continue
+        if matches({**store.recipe, "dataset": store.dataset["name"]}, **match):
+            fits.append((path, _facts(store)))
+    if options.weights and not fits:
+        given = " ".join(f"{key.upper()}={value}" for key, value in match.items())
+        with_these = f" with {given}" if given else ""
+        raise InputError(
+            f"WEIGHTS={options.weights}: no store{with_these} was made with weights of that family; 'reelbank stores' lists "
+            f"what is there, 'make extract WEIGHTS={options.weights}' makes one"
+        )
+    if len(fits) == 1 and options.weights:
+        return {fits[0][0]: options.split}
+    if len(fits) > 1 and len({facts["shared"] for _, facts in fits}) == 1:
+        of_split = {facts["split"]: path for path, facts in fits}
+        if "" not in of_split and len(of_split) == len(fits):
+            return _by_split(options.split, of_split, fits[0][1]["splits"])
+    if len(fits) > 1 and options.weights:
+        names = ", ".join(path.name for path, _ in fits)
+        raise InputError(f"WEIGHTS={options.weights}: {len(fits)} stores fit; choose with STORE=: {names}")
+    return {find_store(options.bank, **match): options.split}  # the one that fits, or the reason why there is none
+
+
+def family(recipe: dict[str, Any]) -> str:
+    """The family of weights that were trained here that a store was made with; "" for other weights."""
+    weights = recipe.get("weights")
+    return str(weights.get("family", "")) if isinstance(weights, dict) else ""
+
+
+def _named(options: TrainOptions) -> Path:
+    path = find_store(options.bank, options.store)
+    with Store.open(path) as store:
+        if not family(store.recipe).startswith(options.weights):
+            raise InputError(f"STORE={options.store}: was not made with WEIGHTS={options.weights}; leave one of the two out")
+    return path
+
+
+def _facts(store: Store) -> dict[str, Any]:
+    """splits: the data set's; split: the one that the weights were trained on, "" when none is said; shared: all else that the
+    store was made by, as text."""
+    weights = store.recipe.get("weights")
+    weights = dict(weights) if isinstance(weights, dict) else {}
+    saw = weights.get("saw")
+    split = str(saw.get("split", "")) if isinstance(saw, dict) else ""
+    about = {key: value for key, value in weights.items() if key not in _OF_ONE_SPLIT}
+    shared = {**store.recipe, "weights": {**about, "saw": _without_split(saw)}, "dataset": store.dataset["name"]}
+    return {"splits": tuple(store.dataset["splits"]), "split": split, "shared": canonical(shared)}
+
+
+def _without_split(saw: Any) -> Any:
+    if not isinstance(saw, dict):
+        return saw
+    return {key: _without_split(value) for key, value in saw.items() if key != "split"}
+
+
+def _by_split(wanted: tuple[str, ...], of_split: dict[str, Path], splits: tuple[str, ...]) -> dict[Path, tuple[str, ...]]:
+    names = splits if wanted == ("all",) else wanted
+    for split in names:
+        if split not in of_split:
+            raise InputError(
+                f"SPLIT={split}: no store has weights that were trained on split {split} (only {', '.join(sorted(of_split))}); "
+                f"extract with WEIGHTS=... for split {split}, or name one store with STORE="
+            )
+    return {of_split[split]: (split,) for split in names}
