@@ -130,11 +130,12 @@ def test_a_store_keeps_one_type(tmp_path):
 
 
 @pytest.mark.parametrize("compression", ["", "gzip"])
-def test_one_open_file_serves_many_threads(tmp_path, compression):
+def test_one_open_file_serves_many_threads(tmp_path, compression, monkeypatch):
     path, row_shape = tmp_path / "made.h5", (64, 7, 7)
     fill_pictures(path, range(8), row_shape, compression=compression)
     with Store.open(path) as store:
-        path.unlink()  # no read opens it again
+        path.unlink()  # no read opens it again,
+        monkeypatch.delattr(h5py, "File")  # nor has its HDF5 parsed again
 
         def read(thread):
             for turn in range(40):
