@@ -10,7 +10,8 @@ def declared_bytes(path: Path) -> int:
     with path.open("rb") as file:
         start = file.read(4096)
         if start[:4] == b"RIFF":
-            return struct.unpack("<I", start[4:8])[0] + 8
+            size_after = struct.unpack("<I", start[4:8])[0]
+            return 0 if size_after == 0xFFFFFFFF else size_after + 8  # all ones: written to a pipe, length unknown
         if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             end = 0
             while end < size:  # box after box

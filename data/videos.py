@@ -1,11 +1,13 @@
 """Videos and data sets as the rest of the program sees them, and how video files are found below a folder."""
 
 import difflib
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reelbank.data import frames_folder
 from reelbank.data.errors import InputError
 
 # "bystander" files usually lie beside videos; a file of any other ending (sound above all) is mentioned when it is left out.
@@ -22,20 +24,24 @@ ENDINGS = {
 
 @dataclass(frozen=True)
 class Video:
-    """One video file. `id` is its path below ROOT without the ending, with '/'; `label` its class ('' unlabelled); `group` the
-    source it was cut from ('' unknown); `parts` one of 'train', 'test', '' for each of the data set's splits."""
+    """One video: a file, or a folder of numbered images. `id` is its path below ROOT, without a file's ending, with '/';
+    `label` its class ('' unlabelled); `group` the source it was cut from ('' unknown); `parts` one of 'train', 'test', '' for
+    each of the data set's splits. `span_seconds` is the stretch of the file that is meant, None for all of it; `id` then goes
+    on below the file's."""
 
     id: str
     path: Path
     label: str
     group: str
     parts: tuple[str, ...]
+    span_seconds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
     """Videos in order of id. `classes` is the whole class list in its official order, also where only some have videos;
-    `coarse` maps category -> classes ({} if none); `notes` are lines for the user: what is missing, what was left out."""
+    `coarse` maps category -> classes ({} if none); `notes` are lines for the user: what is missing, what was left out. Where
+    `multilabel`, a label is any number of classes joined by ';', and '' is a video with none of them."""
 
     name: str
     root: Path
@@ -44,6 +50,7 @@ class Dataset:
     splits: tuple[str, ...]
     coarse: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    multilabel: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,16 +116,23 @@ def check_level(root: Path, classes: Iterable[str], title: str) -> None:
 
 
 def find_videos(root: Path) -> tuple[dict[str, Path], list[str]]:
-    """All video files below `root` by id, in order of id, and notes on what was left out. Files that differ only in their
-    ending keep it in their ids. Links are followed, loops are not; hidden files and unfinished stores (`*.parts`) are passed
-    over."""
+    """All videos below `root` by id, in order of id, and notes on what was left out: video files, and folders that hold
+    numbered images of one kind, no video and no folder. Videos that differ only in their ending keep it in their ids. Links are
+    followed, loops are not; hidden files and unfinished stores (`*.parts`) are passed over."""
     same_stem: dict[str, list[Path]] = defaultdict(list)
-    refused, broken, unreadable_names = [], [], []
-    for path in _walk(root):
+    refused, broken, unreadable_names, mixed, root_itself = [], [], [], [], []
+    for path, names in _walk(root):
         name = path.relative_to(root).as_posix()
         ending = path.suffix[1:].lower()
         if not _is_text(name):
             unreadable_names.append(ascii(name))
+        elif names is not None:
+            if not frames_folder.is_video(names):
+                mixed.append(name)
+            elif path == root:
+                root_itself.append(f"use ROOT={root.parent}")
+            else:
+                same_stem[name].append(path)
         elif not path.exists():
             broken.append(name)
         elif ending in ENDINGS["video"]:
@@ -138,6 +152,8 @@ def find_videos(root: Path) -> tuple[dict[str, Path], list[str]]:
             ("not a video by its ending", refused),
             ("link that leads nowhere", broken),
             ("name is not valid text", unreadable_names),
+            ("numbered images of several kinds in one folder", mixed),
+            ("ROOT is itself one video's folder of images", root_itself),
         )
         if names
     ]
@@ -155,8 +171,9 @@ def _entries(folder: Path) -> list[Path]:
         raise InputError(f"cannot read the folder {folder}: {error.strerror}") from None
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Every visible file below `root`; a folder that is its own ancestor, through a link, is not entered again."""
+def _walk(root: Path) -> Iterator[tuple[Path, list[str] | None]]:
+    """Every visible file below `root`, with None; and each folder of numbered images in place of these, with the names of its
+    files. A folder that is its own ancestor, through a link, is not entered again."""
     stack: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
     while stack:
         folder, above = stack.pop()
@@ -164,8 +181,31 @@ def _walk(root: Path) -> Iterator[Path]:
         here = (status.st_dev, status.st_ino)
         if here in above:
             continue
-        for path in _entries(folder):
-            if not path.is_dir():
-                yield path
-            elif path.suffix != ".parts":
-                stack.append((path, above | {here}))
+        files, folders = _files_and_folders(folder)
+        stack += [(folder / name, above | {here}) for name in folders if not name.endswith(".parts")]
+        images: set[str] = set()
+        if not folders and not any(_ending(name) in ENDINGS["video"] for name in files):
+            images = {name for numbered in frames_folder.kinds(files).values() if len(numbered) > 1 for _, name in numbered}
+        if images:
+            yield folder, files
+        for name in files:
+            if name not in images:
+                yield folder / name, None
+
+
+def _files_and_folders(folder: Path) -> tuple[list[str], list[str]]:
+    """Visible names, sorted; a link counts as what it leads to. There may be millions of images: names only, no Path each."""
+    names: tuple[list[str], list[str]] = ([], [])
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    is_folder = Path(entry).is_dir() if entry.is_symlink() else entry.is_dir()
+                    names[is_folder].append(entry.name)
+    except OSError as error:
+        raise InputError(f"cannot read the folder {folder}: {error.strerror}") from None
+    return sorted(names[False]), sorted(names[True])
+
+
+def _ending(name: str) -> str:
+    return Path(name).suffix[1:].lower()

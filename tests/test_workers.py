@@ -16,8 +16,9 @@ from conftest import testdata_rows as real_rows
 
 from reelbank.data import workers
 from reelbank.data.clips import clip_grid
-from reelbank.data.decode import DecodeError, Reading, decode, write_sample
+from reelbank.data.decode import DecodeError, Reading, decode, probe, write_sample
 from reelbank.data.errors import InputError
+from reelbank.data.sound import SoundInfo, read_sound
 from reelbank.data.workers import DecodePool
 
 SPREAD = partial(clip_grid, steps=25)
@@ -240,3 +241,55 @@ def test_a_worker_that_died_idle_costs_no_video(tmp_path):
 def test_a_sample_that_decodes_wrongly_is_noticed(tmp_path):
     with pytest.raises(DecodeError):
         workers._read_sample(real("odd", "two.mp4"), "auto")
+
+
+def test_sound_comes_first_and_whatever_it_does_the_pictures_come(tmp_path):
+    clip = real("clips", "ucf101", "SkyDiving", "v_SkyDiving_g22_c02.avi")
+    damaged = tmp_path / "damaged.mkv"  # an AAC track of noise beside good pictures
+    with av.open(str(damaged), "w") as container:
+        picture = container.add_stream("mpeg4", rate=25, width=64, height=64, pix_fmt="yuv420p")
+        voice = container.add_stream("aac", rate=16000, layout="mono")
+        for number in range(10):
+            black = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            container.mux(picture.encode(black))
+            block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            block.sample_rate, block.pts = 16000, 1024 * number
+            for packet in voice.encode(block):
+                noise = av.Packet(np.random.default_rng(number).bytes(200))
+                noise.stream, noise.pts, noise.dts, noise.time_base = voice, packet.pts, packet.dts, packet.time_base
+                container.mux(noise)
+        container.mux(picture.encode())
+    tasks = [
+        ("both", clip, Reading(SPREAD, sound=np.arange, span_seconds=(1.0, 5.0))),
+        ("sound", clip, Reading(None, sound=np.arange)),
+        ("mute", real("odd", "bframes.mp4"), Reading(SPREAD, sound=np.arange)),
+        ("audio file", real("odd", "audio_only.mp3"), Reading(None, sound=np.arange)),
+        ("no picture", real("odd", "audio_only.mp3"), Reading(SPREAD, sound=np.arange)),
+        ("damaged", damaged, Reading(SPREAD, sound=np.arange)),
+        ("raises", clip, Reading(SPREAD, sound=fail)),
+        ("text", real("odd", "text.mp4"), Reading(None, sound=np.arange)),
+    ]
+    messages = {key: [] for key, *_ in tasks}
+    with DecodePool(2) as pool:
+        for key, message in pool.run(tasks):
+            messages[key].append(message)
+    kinds = {key: [message[0] for message in own] for key, own in messages.items()}
+    assert kinds["both"][:3] == ["sound", "sound done", "start"] and kinds["both"][-1] == "done"
+    expected = list(read_sound(clip, np.arange, span_seconds=(1.0, 5.0)))
+    expected += list(decode(clip, SPREAD, span_seconds=(1.0, 5.0)))
+    for got, right in zip(messages["both"], expected, strict=True):  # what comes through the socket is what was read
+        assert all(
+            np.array_equal(a, b) and getattr(a, "dtype", 0) == getattr(b, "dtype", 0) for a, b in zip(got, right, strict=True)
+        )
+    assert kinds["sound"] == ["sound", "sound done", "done"]
+    assert messages["sound"][-1][1] == probe(clip) and len(messages["sound"][0][3]) == 13
+    assert messages["mute"][0] == ("sound done", SoundInfo("none", 0.0, 0.0, 0)) and kinds["mute"][-1] == "done"
+    assert kinds["audio file"] == ["sound", "sound done", "done"]
+    info = messages["audio file"][-1][1]
+    assert (info.frames, info.width, info.height, info.audio) == (0, 0, 0, True)
+    assert messages["no picture"][-1] == ("failed", "no video track (audio only)")
+    assert messages["damaged"][0][0] == "sound failed" and messages["damaged"][0][1].startswith("sound damaged after ")
+    assert kinds["damaged"][1:] == ["start", "frames", "done"]
+    assert messages["raises"][0] == ("sound failed", "RuntimeError: no selection of 13") and kinds["raises"][-1] == "done"
+    reason = "not a video file (text or a playlist)"
+    assert messages["text"] == [("sound failed", reason), ("failed", reason)]
