@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from reelbank.data import folder, hmdb51, toy, ucf101
+from reelbank.data import charades, folder, hmdb51, toy, ucf101
 from reelbank.data.errors import InputError
 from reelbank.data.videos import Dataset, DatasetOptions, Video, nearest, some
 
@@ -12,10 +12,11 @@ __all__ = ["DATASETS", "Dataset", "DatasetOptions", "Video", "load_dataset"]
 DATASETS: dict[str, Callable[[DatasetOptions], Dataset]] = {
     "ucf101": ucf101.load,
     "hmdb51": hmdb51.load,
+    "charades": charades.load,
     "folder": folder.load,
     "toy": toy.load,
 }
-_TAKES_SPLITS = ("ucf101", "hmdb51")
+_TAKES_SPLITS = ("ucf101", "hmdb51", "charades")
 
 
 def load_dataset(
@@ -29,8 +30,8 @@ def load_dataset(
 ) -> Dataset:
     """The data set `name` (a key of DATASETS) below `root`; see docs/datasets.md.
 
-    splits_dir: folder of official lists (ucf101: optional, hmdb51: required). csv: table of path,label,split (folder only).
-    classes: keep only videos of these; `Dataset.classes` stays the whole list, so that a label's number never changes.
+    splits_dir: folder of official lists (ucf101: optional; hmdb51, charades: required). csv: table of path,label,split, for
+    folder. classes: keep only videos of these; `Dataset.classes` stays the whole list: a label's number never changes.
     seed: of the drawn split (folder) and of the drawing (toy). bank: where the toy set is drawn unless root is given.
     Raises InputError for an unknown name or class, a wrong root, or an input that the data set does not take.
     """
@@ -50,8 +51,9 @@ def _keep_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
             known = nearest(name, dataset.classes) or f"; {dataset.name} has {some(dataset.classes, 6) or 'no classes'}"
             raise InputError(f"CLASSES: '{name}' is no class of {dataset.name}{known}")
     wanted = set(classes)
-    videos = tuple(video for video in dataset.videos if video.label in wanted)
-    empty = sorted(wanted - {video.label for video in videos})
+    names = {video: set(video.label.split(";") if dataset.multilabel else [video.label]) for video in dataset.videos}
+    videos = tuple(video for video in dataset.videos if names[video] & wanted)
+    empty = sorted(wanted.difference(*(names[video] for video in videos)))
     if empty:
         raise InputError(f"CLASSES={','.join(classes)}: no video of {some(empty)} in ROOT={dataset.root}; leave it out")
     note = f"CLASSES keeps {len(videos):,} of {len(dataset.videos):,} videos: {some(classes, 6)}"
