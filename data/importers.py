@@ -20,6 +20,7 @@ import numpy as np
 
 from reelbank.data import folder, hdf5, ucf101
 from reelbank.data.errors import InputError
+from reelbank.data.index import label_names
 from reelbank.data.recipe import option
 from reelbank.data.shelf import find_store, stores_folder
 from reelbank.data.store import Store, StoreWriter, identity
@@ -33,7 +34,9 @@ class ImportOptions:
 
     file: str = option("", "HDF5 file, or folder of .npy files, to import")
     dataset: str = option("", "the data set's name; ucf101 takes labels and splits from names (default: ucf101 if all fit)")
-    csv: str = option("", "table of path,label[,group][,split]; path is the video's name in the file")
+    csv: str = option(
+        "", "table of path,label[,group][,split], path as named in the file; labels instead of label: several, joined by ';'"
+    )
     stream: str = option("rgb", "what the features were made from")
     extractor: str = option("", "what made them (default: the file's name)")
     bank: str = option("bank", "folder that holds stores, runs and reports")
@@ -146,15 +149,18 @@ def _describe(source: Source, options: ImportOptions) -> tuple[dict[str, Any], l
     missing = [name for name in source.names if name not in named]
     if missing:
         raise InputError(f"CSV={options.csv}: does not name {missing[0]} ({len(missing)} of {len(source.names)} are missing)")
-    labels = {name: named[name].get("label", "") for name in source.names}
+    label_column = "labels" if "labels" in columns else "label"
+    labels = {name: named[name].get(label_column, "") for name in source.names}
     groups = {name: named[name]["group"] for name in source.names} if "group" in columns else folder.guess_groups(labels)
     splits = ["1"] if "split" in columns else []
-    classes = sorted(set(labels.values()) - {""})
+    dataset: dict[str, Any] = {"name": options.dataset or "folder", "splits": splits, "coarse": {}}
+    dataset |= {"multilabel": True} if label_column == "labels" else {}
+    classes = {label_name for label in labels.values() for label_name in label_names(label, dataset)}
     metas = [
         {"id": n, "label": labels[n], "group": groups[n], "parts": [named[n]["split"] for _ in splits], "source": {"bytes": 0}}
         for n in source.names
     ]
-    return {"name": options.dataset or "folder", "classes": classes, "splits": splits, "coarse": {}}, metas
+    return {**dataset, "classes": sorted(classes)}, metas
 
 
 def _ucf_id(name: str) -> str:
@@ -262,6 +268,7 @@ def _export_table(store: Store, table: Path, split: int) -> None:
     with table.open("x", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         has_splits = bool(store.dataset["splits"])
-        writer.writerow(["path", "label", "group", *(["split"] if has_splits else [])])
+        label_column = "labels" if store.dataset.get("multilabel", False) else "label"
+        writer.writerow(["path", label_column, "group", *(["split"] if has_splits else [])])
         for video_id, label, group, video_parts in zip(store.video_ids, store.labels, store.groups, store.parts, strict=True):
             writer.writerow([video_id, label, group, *(video_parts[split : split + 1])])

@@ -247,3 +247,19 @@ def test_what_is_exported_is_imported_again(tmp_path, target, capsys):
             meta, at = made_meta(number), store.video_ids.index(made_meta(number)["id"])
             np.testing.assert_array_equal(store.features(meta["id"])[0], made_values(number).astype(np.float16))
             assert (store.labels[at], store.groups[at], store.parts[at]) == (meta["label"], meta["group"], meta["parts"][1:])
+
+
+def test_several_classes_a_video_go_out_and_in_again(tmp_path):
+    labels = ["dig;fly", "", "fly"]
+    metas = [{**made_meta(number), "label": label} for number, label in enumerate(labels)]
+    with StoreWriter(tmp_path / "stores" / "made.h5", RECIPE, {**DATASET, "multilabel": True}) as writer:
+        for number, meta in enumerate(metas):
+            writer.add(meta, made_values(number), made_times(number))
+        assert writer.finish(metas)
+    assert importers.export(importers.ExportOptions(to=str(tmp_path / "out"), bank=str(tmp_path))) == 0
+    table = tmp_path / "out.csv"
+    assert table.read_text().splitlines()[:2] == ["path,labels,group,split", "dig/v000,dig;fly,g0,test"]
+    assert run(tmp_path / "out", tmp_path / "bank", csv=str(table)) == 0
+    with Store.open(shelf.find_store(tmp_path / "bank")) as store:
+        assert store.dataset["multilabel"] is True and store.dataset["classes"] == ["dig", "fly"]
+        assert dict(zip(store.video_ids, store.labels, strict=True)) == {meta["id"]: meta["label"] for meta in metas}
