@@ -155,8 +155,8 @@ def _in_span(seconds: np.ndarray, span_seconds: tuple[float, float] | None) -> t
 
 
 def probe(path: str | Path) -> VideoInfo:
-    """What the file claims of itself, without decoding: an estimate for plans (frames is 0 when the file does not say, and
-    with width and height 0 for a file of sound alone).
+    """What the file claims of itself, without decoding: an estimate for plans (frames is 0 when the file does not say; it
+    is 0, as width and height are, when only sound can be had of the file).
 
     Raises DecodeError or OSError as `decode` does.
     """
@@ -167,9 +167,12 @@ def probe(path: str | Path) -> VideoInfo:
         return _info(scan, scan.seconds, frames_folder.read_image(frames_folder.images(path)[0]).shape[1::-1], "header", 0)
     with open_container(path) as container:
         audio = bool(container.streams.audio)
-        if audio and not container.streams.video:
+        try:
+            stream = video_stream(container)
+        except DecodeError:
+            if not audio:
+                raise
             return VideoInfo(0, 0.0, 0, 0, "header", (container.duration or 0) / 1e6, audio)
-        stream = video_stream(container)
         fps = float(stream.average_rate or 0)
         seconds = stream.duration * float(stream.time_base or 0) if stream.duration else (container.duration or 0) / 1e6
         expected = round(seconds * fps)
