@@ -15,7 +15,7 @@ from torch import Tensor
 from reelbank.data.clips import sigma
 from reelbank.data.errors import InputError
 
-CHUNK_ROWS = 8192
+CHUNK_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Sequences:
 
     def row_chunks(self, numbers: Tensor) -> Iterator[np.ndarray]:
         """All rows of these sequences as a head is given them (repeats included), in order, in pieces (R', *row)."""
-        for some in in_chunks(numbers, self.lengths):
+        for some in in_chunks(numbers, self.lengths, self.values[0].numel()):
             valid = torch.arange(self.rows.shape[1], device=self.rows.device) < self.lengths[some][:, None]  # (N, K)
             yield self.values[self.rows[some][valid]].cpu().numpy()
 
@@ -121,14 +121,16 @@ def check_finite(video_id: str, values: np.ndarray) -> None:
         raise InputError(f"video {video_id} has features that are not finite; extract it again")
 
 
-def in_chunks(numbers: Tensor, lengths: Tensor) -> Iterator[Tensor]:
-    """Sequence numbers in runs of at most CHUNK_ROWS rows in all, or of one sequence; lengths: (S,) of all sequences.
+def in_chunks(numbers: Tensor, lengths: Tensor, row_values: int) -> Iterator[Tensor]:
+    """Sequence numbers in runs whose rows of `row_values` values each have at most CHUNK_BYTES as float32, or of one sequence;
+    lengths: (S,) of all sequences.
 
     Statistics are summed chunk by chunk, so equal chunks give equal sums wherever the rows come from.
     """
     first = total = 0
+    most_rows = CHUNK_BYTES // (4 * row_values)
     for at, length in enumerate(lengths[numbers].tolist()):
-        if total and total + length > CHUNK_ROWS:
+        if total and total + length > most_rows:
             yield numbers[first:at]
             first, total = at, 0
         total += length

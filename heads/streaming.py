@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -36,14 +37,14 @@ class Streamed:
         clean = zip(ids, self._taken, strict=False)  # the first V sequences
         self.times_seconds = np.array([store.times_seconds(name)[rows].mean() for name, (_, rows) in clean])
         self._crops_kept = bool(store.recipe.get("crops_kept"))
-        self._row_shape = store.row_shape[1:] if self._crops_kept else store.row_shape
+        self._row_values = math.prod(store.row_shape[1:] if self._crops_kept else store.row_shape)
 
     def __reduce__(self) -> tuple[Callable[..., Streamed], tuple[Path, tuple[str, ...], int | None, bool]]:
         return _reopened, (self.store.path, self.ids, self.steps, self.views)
 
     @property
     def longest_bytes(self) -> int:
-        return int(self.lengths.max()) * int(np.prod(self._row_shape)) * 4
+        return int(self.lengths.max()) * self._row_values * 4
 
     def to(self, device: torch.device) -> Streamed:
         moved = copy.copy(self)
@@ -67,7 +68,7 @@ class Streamed:
             reader.shutdown(cancel_futures=True)
 
     def row_chunks(self, numbers: Tensor) -> Iterator[np.ndarray]:
-        for some in in_chunks(numbers, self.lengths):
+        for some in in_chunks(numbers, self.lengths, self._row_values):
             yield np.concatenate([self._sequence(number) for number in some.tolist()])
 
     def _on_device(self, read: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
@@ -107,8 +108,7 @@ def open_sequences(
 
     auto streams when the rows need more than half of the memory that is free now, here or on the device, and says so.
     """
-    rows = sum(len(_views_of(store, name, views)) for name in ids)
-    wanted_bytes = rows * store.dtype.itemsize * int(np.prod(store.row_shape))
+    wanted_bytes = needed_bytes(store, ids, views)
     free_bytes = available_bytes()
     if device == "cuda":
         free_bytes = min(free_bytes, torch.cuda.mem_get_info()[0])
@@ -129,6 +129,12 @@ def open_sequences(
 def is_streamed(read_from: str, wanted_bytes: int, free_bytes: int) -> bool:
     """Whether rows of `wanted_bytes` are read from disk; read_from: one of READ_FROM."""
     return read_from == "disk" or (read_from == "auto" and wanted_bytes > free_bytes // 2)
+
+
+def needed_bytes(store: Store, ids: tuple[str, ...], views: bool) -> int:
+    """Bytes of these videos' rows, all crops, as the store has them."""
+    rows = sum(len(_views_of(store, name, views)) for name in ids)
+    return rows * store.dtype.itemsize * math.prod(store.row_shape)
 
 
 def available_bytes() -> int:

@@ -1,0 +1,199 @@
+"""Backbones that were trained here: one store for each split, and no head tested on videos that its backbone saw."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from reelbank.data.errors import InputError
+from reelbank.data.splits import cut_validation
+from reelbank.data.store import Store, StoreWriter
+from reelbank.heads.predict import PredictOptions, predict
+from reelbank.heads.runs import Run, all_runs
+from reelbank.heads.train import TrainOptions, train
+
+torch.set_num_threads(1)  # the tensors are tiny
+CLASSES = ("jump", "run", "sit")
+SPLITS = ("1", "2", "3")
+QUICK = TrainOptions(head="meanpool", lr=0.01, batch=8, epochs=2, patience=0, refit=False, device="cpu")
+FAMILY, OTHER = "ab" * 32, "cd" * 32
+
+
+def saw(split: str, dataset: str = "made", share: float = 0.2, **more: Any) -> dict[str, Any]:
+    return {"dataset": dataset, "split": split, "part": "train", "validation_share": share, **more}
+
+
+def made_store(
+    bank: Path,
+    backbone_saw: dict[str, Any] | None,
+    family: str = FAMILY,
+    dataset: str = "made",
+    groups: tuple[int, ...] = (0, 1, 2, 3, 4),
+    test_groups: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,)),
+    labels: tuple[str, ...] = CLASSES,
+    multilabel: bool = False,
+    **recipe: Any,
+) -> str:
+    """3 classes x `groups` x 2 clips of 2 rows; split s tests the s-th of `test_groups`. Returns the store's identity."""
+    about: dict[str, Any] = {"name": dataset, "classes": list(CLASSES), "splits": list(SPLITS), "coarse": {}}
+    about |= {"multilabel": True} if multilabel else {}
+    weights: dict[str, Any] = {"source": "pretrained", "sha256": "00"}
+    if backbone_saw:
+        split = backbone_saw["split"]
+        weights = {"source": f"trained here, net-rgb-{family[:8]}-split{split}", "sha256": f"{split}{family}", "family": family}
+        weights["saw"] = backbone_saw
+    recipe = {"stream": "rgb", "extractor": "net", "weights": weights, **recipe}
+    name = f"{dataset}-{len(list((bank / 'stores').glob('*.h5')))}.h5"
+    videos = []
+    with StoreWriter(bank / "stores" / name, recipe, about) as writer:
+        for label in labels:
+            for group in groups:
+                for clip in range(2):
+                    parts = ["test" if group in tested else "train" for tested in test_groups]
+                    videos.append({"id": f"{label}/g{group}_c{clip}", "label": label, "group": f"g{group}", "parts": parts})
+                    videos[-1]["source"] = {}
+                    seed = [CLASSES.index(label.split(";")[0]), group, clip]
+                    writer.add(videos[-1], np.random.default_rng(seed).normal(size=(2, 6)), np.arange(2.0))
+        assert writer.finish(videos)
+        return writer.identity
+
+
+def trained(bank: Path, **changes: Any) -> list[Run]:
+    before = {run.path for run in all_runs(bank)}
+    assert train(dataclasses.replace(QUICK, bank=str(bank), **changes)) == 0
+    return [run for run in all_runs(bank) if run.path not in before]
+
+
+def refused(bank: Path, line: str, **changes: Any) -> None:
+    with pytest.raises(InputError, match=line) as error:
+        trained(bank, **changes)
+    assert "\n" not in str(error.value)
+    assert not list(bank.glob("runs/*"))
+
+
+def test_test_videos_that_the_backbone_saw_are_refused(tmp_path: Path) -> None:
+    made_store(tmp_path, saw("1"))
+    line = r"SPLIT=2: 6 of the 6 test videos of split 2 were in what the backbone was trained on \(split 1\); extract with "
+    refused(tmp_path, line + r"WEIGHTS=... for split 2, or train with SPLIT=1$", split=("2",))
+    refused(tmp_path, line, split=("1", "2"))  # also the honest one is not begun
+    (run,) = trained(tmp_path, split=("1",))
+    assert run.metrics["test"]["videos"] == 6
+
+
+def test_it_is_compared_video_by_video(tmp_path: Path) -> None:
+    made_store(tmp_path / "some", saw("1"), test_groups=((0, 1), (1, 2), (0,)))
+    refused(tmp_path / "some", r"SPLIT=2: 6 of the 12 test videos", split=("2",))  # group 2; group 1 was tested there too
+    assert len(trained(tmp_path / "some", split=("3",))) == 1
+    made_store(tmp_path / "without", saw("1"), test_groups=((0, 1), (1, 2), (0,)), groups=(0, 1, 3, 4))
+    assert len(trained(tmp_path / "without", split=("2",))) == 1  # the store holds no video of group 2
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [
+        (None, None),
+        (saw("1", "other"), None),
+        (saw("1", "other", before=saw("1")), "split 1"),  # what those weights began with saw this data set
+        (saw("2", before=saw("1")), "split 2, 1"),
+        (saw("9"), "split 9, which the store does not know"),
+    ],
+)
+def test_what_was_seen_here_counts(tmp_path: Path, own: dict[str, Any] | None, found: str | None) -> None:
+    made_store(tmp_path, own)
+    if found is None:
+        assert len(trained(tmp_path, split=("2",))) == 1
+    else:
+        refused(tmp_path, found, split=("3",))
+
+
+def test_a_folder_at_another_place_is_the_same_kind_of_data(tmp_path: Path) -> None:
+    made_store(tmp_path, saw("1", "folder-clips-111111"), dataset="folder-clips-222222")
+    refused(tmp_path, "6 of the 6 test videos", split=("2",))
+
+
+def test_each_split_takes_the_store_whose_backbone_saw_it(tmp_path: Path) -> None:
+    stores = {split: made_store(tmp_path, saw(split)) for split in SPLITS}
+    runs = trained(tmp_path, split=("all",))
+    assert {run.recipe["split"]: run.recipe["store"] for run in runs} == stores
+    assert all(run.metrics["test"]["videos"] == 6 for run in runs)
+    assert trained(tmp_path, split=("3", "1")) == []
+    (run,) = trained(tmp_path, split=("2",), seed=(5,))
+    assert run.recipe["store"] == stores["2"]
+    with pytest.raises(InputError, match="SPLIT=1: 6 of the 6 test videos"):  # STORE names one store for all
+        trained(tmp_path, split=("all",), store=stores["3"][:8])
+
+
+def test_a_split_without_a_store_is_named(tmp_path: Path) -> None:
+    for split in ("1", "2"):
+        made_store(tmp_path, saw(split))
+    refused(tmp_path, r"SPLIT=3: no store has weights that were trained on split 3 \(only 1, 2\)", split=("all",))
+
+
+def test_stores_that_differ_in_more_are_refused_and_listed(tmp_path: Path) -> None:
+    made_store(tmp_path, saw("1"))
+    made_store(tmp_path, saw("2"), stride_frames=8)
+    refused(tmp_path, "2 stores fit; choose with STORE=: .*weights.saw.split", split=("all",))
+
+
+def test_weights_choose_the_family(tmp_path: Path) -> None:
+    stores = {(family, split): made_store(tmp_path, saw(split), family) for family in (FAMILY, OTHER) for split in ("1", "2")}
+    plain = made_store(tmp_path, None)
+    refused(tmp_path, "5 stores fit; choose with STORE=", split=("1", "2"))
+    refused(tmp_path, "WEIGHTS=ef: no store was made with weights of that family", weights="ef")
+    refused(tmp_path, "was not made with WEIGHTS=cd", weights="cd", store=plain[:8])
+    runs = trained(tmp_path, weights="cdcd", split=("1", "2"))
+    assert {run.recipe["split"]: run.recipe["store"] for run in runs} == {s: stores[OTHER, s] for s in ("1", "2")}
+    made_store(tmp_path, saw("1"), OTHER, stride_frames=8)
+    with pytest.raises(InputError, match="WEIGHTS=cd: 3 stores fit; choose with STORE="):
+        trained(tmp_path, weights="cd", split=("1", "2"))
+
+
+def test_one_store_of_a_family_is_guarded(tmp_path: Path) -> None:
+    identity = made_store(tmp_path, saw("1"))
+    made_store(tmp_path, None)
+    (run,) = trained(tmp_path, weights="abab")
+    assert run.recipe["store"] == identity
+    with pytest.raises(InputError, match="SPLIT=2: 6 of the 6"):
+        trained(tmp_path, weights="abab", split=("2",))
+
+
+def test_a_validation_part_that_the_backbone_saw_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_store(tmp_path, saw("1", share=0.2))
+    (honest,) = trained(tmp_path)
+    assert "note" not in capsys.readouterr().out and honest.metrics["notes"] == []
+    (run,) = trained(tmp_path, validation=0.5)
+    ids = [f"{label}/g{group}_c{clip}" for label in CLASSES for group in range(1, 5) for clip in range(2)]
+    labels, groups = [name.split("/")[0] for name in ids], [name.split("/")[1][:2] for name in ids]
+    own, backbones = (cut_validation(ids, labels, groups, share, 0) for share in (0.5, 0.2))
+    assert own != backbones and sorted(run.scores("validation").video_ids) == sorted(own)
+    line = (
+        f"trained with VALIDATION=0.2 and this head with 0.5: {len(own - backbones)} of its {len(own)} validation videos were"
+    )
+    assert line in capsys.readouterr().out and line in run.metrics["notes"][0] and "too high" in run.metrics["notes"][0]
+
+
+def test_a_backbone_without_validation_part_saw_the_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_store(tmp_path, {"dataset": "made", "split": "1", "part": "train"})
+    (run,) = trained(tmp_path)
+    videos = run.metrics["validation"]["videos"]
+    assert f"{videos} of its {videos} validation videos were" in capsys.readouterr().out
+
+
+def test_several_labels_a_video_are_refused(tmp_path: Path) -> None:
+    made_store(tmp_path, None, labels=("jump", "run;sit"), multilabel=True)
+    refused(tmp_path, "train has heads for single-label data sets only")
+
+
+def test_predicting_videos_that_the_backbone_saw_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    identity = made_store(tmp_path, saw("1"))
+    (run,) = trained(tmp_path)
+    assert predict(PredictOptions(bank=str(tmp_path), run=run.path.name, store=identity[:8])) == 0
+    assert "note: 24 of the 30 videos were in what the backbone was trained on" in capsys.readouterr().out
+    made_store(tmp_path / "other", saw("1"), groups=(0,), test_groups=((0,), (), ()))
+    with Store.open(tmp_path / "other" / "stores" / "made-0.h5") as store:
+        assert store.identity == identity
+    assert predict(PredictOptions(bank=str(tmp_path), run=run.path.name, store=str(store.path))) == 0
+    assert "note" not in capsys.readouterr().out
