@@ -80,7 +80,8 @@ class BNInception(nn.Module):
             near = functional.max_pool2d(x, 3, 1, 1) if last else functional.avg_pool2d(x, 3, 1, 1)
             branches = [self._unit(f"{name}_1x1", x), *branches, self._unit(f"{name}_pool_proj", near)]
         else:
-            branches.append(functional.max_pool2d(x, 3, 2, ceil_mode=True))
+            # Caffe's rounding up, and one window more for odd sizes, as the convolutions have; after a ReLU zeros do.
+            branches.append(functional.max_pool2d(functional.pad(x, (0, 2, 0, 2)), 3, 2))
         return getattr(self, f"{name}_output")(torch.cat(branches, 1))
 
 

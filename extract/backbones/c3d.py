@@ -12,7 +12,7 @@ CLIP_FRAMES = 16
 # Sports-1M's mean clip, averaged over places and time, as its ports round it.
 PREPROCESSING = Preprocessing((128, 171), 112, (90 / 255, 98 / 255, 102 / 255), (1 / 255,) * 3, order="bgr")
 
-FLAT = 512 * 1 * 4 * 4  # what fc6 reads of 16 x 112 x 112
+SIZE = (16, 112, 112)
 
 
 class C3D(nn.Module):
@@ -33,23 +33,24 @@ class C3D(nn.Module):
         self.conv5a = nn.Conv3d(512, 512, 3, padding=1)
         self.conv5b = nn.Conv3d(512, 512, 3, padding=1)
         self.pool5 = nn.MaxPool3d(2, padding=(0, 1, 1))
-        self.fc6 = nn.Linear(FLAT, 4096)
+        self.fc6 = nn.Linear(512 * 1 * 4 * 4, 4096)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.pool1(self.conv1(x).relu())  # (N, 64, 16, 56, 56)
+        x = self.pool1(self.conv1(of_size(x)).relu())  # (N, 64, 16, 56, 56)
         x = self.pool2(self.conv2(x).relu())  # (N, 128, 8, 28, 28)
         x = self.pool3(self.conv3b(self.conv3a(x).relu()).relu())  # (N, 256, 4, 14, 14)
         x = self.pool4(self.conv4b(self.conv4a(x).relu()).relu())  # (N, 512, 2, 7, 7)
         x = self.pool5(self.conv5b(self.conv5a(x).relu()).relu())  # (N, 512, 1, 4, 4)
-        return self.fc6(flat(x)).relu()
+        return self.fc6(x.flatten(1)).relu()
 
 
-@torch.fx.wrap  # a node of its own: the check below cannot be followed
-def flat(x: Tensor) -> Tensor:
-    """(N, 512, 1, 4, 4) -> (N, 8192)."""
-    if x[0].numel() != FLAT:
-        raise InputError("EXTRACTOR=c3d reads clips of 16 frames of 112 x 112 pixels: its fully connected layer fits no other")
-    return x.flatten(1)
+@torch.fx.wrap  # a node of its own: a check cannot be followed
+def of_size(x: Tensor) -> Tensor:
+    """The clips as they are; InputError unless they are of the one size that fc6 fits."""
+    if x.shape[2:] != SIZE:
+        found = " x ".join(map(str, x.shape[2:]))
+        raise InputError(f"EXTRACTOR=c3d reads clips of 16 frames of 112 x 112 pixels, not {found}: fc6 fits no other")
+    return x
 
 
 def build(channels: int) -> nn.Module:
