@@ -6,7 +6,6 @@ All indices here are 0-based (the papers count from 1). A clip is `clip_frames` 
 
 import hashlib
 import math
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
@@ -63,21 +62,6 @@ def clip_grid(
     if steps is not None:
         starts = starts[SAMPLINGS[sampling](len(starts), steps)]  # (T,)
     return (starts[:, None] + np.arange(clip_frames, dtype=np.int64)) % frames  # (K, s)
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Which clips of a video become rows. Calling it with the frame count is the selection that decode processes are sent,
-    so it lives here, where importing it is cheap."""
-
-    clip_frames: int = 1
-    stride_frames: int = 1
-    steps: int | None = None  # T; None takes every clip
-    sampling: str = "sigma"
-
-    def __call__(self, frames: int) -> np.ndarray:
-        """Frame numbers of the clips, (K, s) int64."""
-        return clip_grid(frames, self.clip_frames, self.stride_frames, self.steps, self.sampling)
 
 
 def clip_times(frame_times_seconds: np.ndarray) -> np.ndarray:

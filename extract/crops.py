@@ -4,6 +4,8 @@ import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from reelbank.extract.flow import mirrored
+
 CROPS = (1, 5, 10)
 
 
@@ -28,19 +30,35 @@ def resize(frames: torch.Tensor, size_px: int | tuple[int, int], interpolation: 
     return F.resize(frames, size, interpolation=InterpolationMode(interpolation), antialias=True)
 
 
-def take_crops(frames: torch.Tensor, crop_px: int | tuple[int, int], crops: int) -> torch.Tensor:
-    """(n, 3, H, W) uint8 -> (n, crops, 3, h, w) uint8, in torchvision's order.
+def take_crops(frames: torch.Tensor, crop_px: int | tuple[int, int], crops: int, flow: bool = False) -> torch.Tensor:
+    """(n, C, H, W) uint8 -> (n, crops, C, h, w) uint8, in torchvision's order; C is 3, or 2 for flow (x, y).
 
     1: the centre. 5: top left, top right, bottom left, bottom right, centre. 10: these five, then the same five of the
     mirrored picture (Res-LSTM paper, 3.3: "four corners and the center of each frame, along with their mirrors").
     """
     h, w = (crop_px, crop_px) if isinstance(crop_px, int) else crop_px
     five = _five(frames, h, w)[:, 4:] if crops == 1 else _five(frames, h, w)
-    return five if crops < 10 else torch.cat([five, _five(frames.flip(-1), h, w)], 1)
+    return five if crops < 10 else torch.cat([five, _five(_mirrored(frames, flow), h, w)], 1)
+
+
+def view_crop(
+    frames: torch.Tensor, crop_px: int | tuple[int, int], place: tuple[float, float, bool], flow: bool = False
+) -> torch.Tensor:
+    """An augmented view's one crop: (n, C, H, W) uint8 -> (n, 1, C, h, w). place: how far down and right of what is possible,
+    in [0, 1), and whether the picture is mirrored first."""
+    h, w = (crop_px, crop_px) if isinstance(crop_px, int) else crop_px
+    down, right, is_mirrored = place
+    frames = _mirrored(frames, flow) if is_mirrored else frames
+    y, x = int(down * (frames.shape[-2] - h + 1)), int(right * (frames.shape[-1] - w + 1))
+    return frames[:, None, :, y : y + h, x : x + w]
+
+
+def _mirrored(frames: torch.Tensor, flow: bool) -> torch.Tensor:
+    return mirrored(frames) if flow else frames.flip(-1)
 
 
 def _five(frames: torch.Tensor, h: int, w: int) -> torch.Tensor:
-    """(n, 3, H, W) -> (n, 5, 3, h, w): the corners and the centre."""
+    """(n, C, H, W) -> (n, 5, C, h, w): the corners and the centre."""
     height, width = frames.shape[-2:]
     bottom, right = height - h, width - w
     places = [(0, 0), (0, right), (bottom, 0), (bottom, right), (round(bottom / 2), round(right / 2))]

@@ -57,7 +57,7 @@ class Task:
 
 @dataclass
 class _Pictures:
-    """What several streams of one video look at: pictures of one size, or the flow between them, until the last has used them."""
+    """What several streams of one video look at: pictures of one size, or the flow between them, until all have used them."""
 
     is_flow: bool
     as_length: bool  # of flow only its mean length
@@ -156,7 +156,9 @@ class Extraction:
                     batches.finish()
         yield from self._ready(complete)
 
-    def _ready(self, complete: dict[Any, _Video]) -> Iterator[tuple[Any, dict[int, Result], VideoInfo | None, SoundInfo | None]]:
+    def _ready(
+        self, complete: dict[Any, _Video]
+    ) -> Iterator[tuple[Any, dict[int, Result], VideoInfo | None, SoundInfo | None]]:
         for key in [key for key, video in complete.items() if not any(track.missing for track in video.tracks.values())]:
             video = complete.pop(key)
             yield key, {number: track.result() for number, track in video.tracks.items()}, video.info, video.sound
@@ -236,9 +238,7 @@ class Extraction:
         for key, pictures in video.pictures.items():
             pictures.forget(needed_from[key])
 
-    def _show(
-        self, stream: Stream, video: _Video, track: Track, view: int, rows: np.ndarray, items: list[Tensor]
-    ) -> None:
+    def _show(self, stream: Stream, video: _Video, track: Track, view: int, rows: np.ndarray, items: list[Tensor]) -> None:
         """One clip's pictures or fields, (C, H, W) uint8 each, to the batch they belong in."""
         assert stream.network is not None and stream.clean is not None
         crop_px, is_flow = stream.network.preprocessing.crop_px, stream.is_flow
@@ -252,10 +252,8 @@ class Extraction:
             cut = view_crop(clip, crop_px, place_of_view(sampling, view), is_flow)  # (s, 1, C, h, w)
         else:
             cut = take_crops(clip, crop_px, batches.crops, is_flow)  # (s, crops, C, h, w)
-        if stream.network.is_video:
-            inputs = cut.permute(1, 2, 0, 3, 4)  # (crops, C, s, h, w)
-        else:
-            inputs = cut.transpose(0, 1).flatten(1, 2)  # (crops, s * C, h, w): of L fields x1 y1 x2 y2 ...
+        # (crops, C, s, h, w), or for image networks (crops, s * C, h, w): of L fields x1 y1 x2 y2 ...
+        inputs = cut.permute(1, 2, 0, 3, 4) if stream.network.is_video else cut.transpose(0, 1).flatten(1, 2)
         batches.add(track, rows, inputs)
 
     def _listen(self, video: _Video, numbers: np.ndarray, seconds: np.ndarray, waves: np.ndarray) -> None:

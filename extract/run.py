@@ -1,77 +1,31 @@
-"""Stage one, `reelbank extract`: videos in, one feature store per node out; run again, it goes on where it was."""
+"""Stage one, `reelbank extract`: videos in, one feature store per stream and node out; run again, it goes on where it was."""
 
 import contextlib
 import dataclasses
-import math
 import os
-import shutil
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from reelbank.data.clips import Sampling
-from reelbank.data.datasets import Video, load_dataset
-from reelbank.data.decode import DecodeError, probe
+from reelbank.data import frames_folder
+from reelbank.data.clips import adaptive_starts
+from reelbank.data.datasets import Dataset, Video, load_dataset
 from reelbank.data.errors import InputError
-from reelbank.data.parts import begun, parts_folder
-from reelbank.data.recipe import extractor_name, option
+from reelbank.data.index import is_absence
+from reelbank.data.sampling import Examples, Sampling
 from reelbank.data.store import Store, StoreWriter, identity
 from reelbank.data.workers import DecodePool
-from reelbank.extract import networks
-from reelbank.extract.crops import CROPS
-from reelbank.extract.loop import ClipBatches, Views, extract_videos
-from reelbank.extract.networks import Network
-
-# Raised whenever the same recipe would give other numbers than before: old stores then keep their own identity.
-FEATURES_VERSION = 1
-
-# Where an option is left empty. The toy set needs no learned features, and is to run anywhere in minutes.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "": {"extractor": "torchvision:resnet50", "crops": 10, "t": 25},
-    "toy": {"extractor": "torchvision:resnet18", "weights": "random", "crops": 1, "t": 16, "resize": 112, "size": 112},
-}
-COMPILE_FROM_CROPS = 20_000  # compiling costs half a minute or more
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    dataset: str = option("toy", "ucf101, hmdb51, folder or toy")
-    root: str = option("", "folder that holds the data set's class folders (toy: is drawn)")
-    lists: str = option("", "folder of the official split lists (hmdb51: needed; ucf101: checked when given)")
-    csv: str = option("", "dataset folder: a CSV of path,label,split")
-    classes: tuple[str, ...] = option((), "extract these classes only")
-    stream: str = option("rgb", "what is looked at", ("rgb",))
-    extractor: str = option("", "torchvision:<model>, timm:<model> or <file>.py:<function> (default: torchvision:resnet50)")
-    weights: str = option("", "pretrained, random, or a path (default: pretrained; toy: random; <file>.py: its own)")
-    node: tuple[str, ...] = option((), "nodes to keep, one store each (default: what the classifier reads)")
-    pool: bool = option(True, "average maps over space and time; 0 keeps them")
-    crops: int | None = option(None, "1 (centre), 5 or 10, averaged (default: 10; toy: 1)")
-    keep_crops: bool = option(False, "keep each crop's features instead of their mean")
-    t: int | None = option(None, "clips per video, spread by sigma(t); 0 keeps every clip (default: 25; toy: 16)")
-    sampling: str = option("sigma", "how T clips are spread", ("sigma", "segments"))
-    clip: int | None = option(None, "frames per clip (default: 1 for image networks, 16 for video networks)")
-    stride: int | None = option(None, "frames between clip starts (default: 1, 8 for video networks)")
-    resize: int | None = option(None, "short side in pixels before the crops (default: as the weights were trained; toy: 112)")
-    size: int | None = option(None, "side of the crops in pixels (default: as the weights were trained; toy: 112)")
-    decoder: str = option("auto", "who decodes", ("auto", "pyav", "opencv", "decord"))
-    precision: str = option("fp32", "arithmetic of the network", ("fp32", "fp16", "bf16"))
-    compile: str = option("auto", "torch.compile, checked against eager: auto does for large jobs", ("auto", "1", "0"))
-    batch: int = option(0, "network inputs per batch (default: 30 on the CPU, 250 on a GPU; a video network: an eighth)")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
-    workers: int = option(0, "decode processes (default: 1 when the CPU computes, else all cores)")
-    seed: int = option(0, "of random weights, the toy set and the split of a folder")
-    shard: str = option("", "i/n: take every n-th video from the i-th on (1/4 ... 4/4), one process each, one store")
-    retry: bool = option(False, "try videos again that failed before")
-    part_seconds: float = option(30.0, "commit what is done at least this often: a kill loses no more")
-    timeout: float = option(120.0, "seconds without a frame after which a video is given up")
-    plan: bool = option(False, "print videos, time and disk, and stop (the toy set is drawn for it)")
-    bank: str = option("bank", "folder that holds stores, runs and reports")
+from reelbank.extract.batches import ClipBatches
+from reelbank.extract.estimate import estimate
+from reelbank.extract.flow import FlowMethod, build_flow
+from reelbank.extract.forward import Forward
+from reelbank.extract.loop import Extraction, Stream, Task
+from reelbank.extract.options import PER_STREAM, ExtractOptions, with_defaults
+from reelbank.extract.streams import ADAPTIVE_SECONDS, StreamPlan, chosen_device, plan_streams
+from reelbank.extract.tracks import Result
 
 
 def extract(options: ExtractOptions) -> int:
@@ -90,93 +44,125 @@ def extract(options: ExtractOptions) -> int:
     )
     for note in dataset.notes:
         print(note)
-    network = networks.build(options.extractor, options.node, options.weights, options.seed, options.pool)
-    network = dataclasses.replace(network, preprocessing=chosen_sizes(options, network))
-    sampling = chosen_sampling(options, network)
-    recipes = [recipe(options, network, node, sampling) for node in network.nodes]
-    paths = [store_path(options.bank, dataset.name, network.name, one) for one in recipes]
-    views = Views(options.crops or 1, options.keep_crops)
-    batch = options.batch or (250 if device.type == "cuda" else 30) // (8 if network.is_video else 1)
-    videos = list(dataset.videos)
-    if options.plan:
-        return plan(options, videos[mine], paths, network, sampling, views, batch, device)
-    about: dict[str, Any] = {"name": dataset.name, "classes": list(dataset.classes), "splits": list(dataset.splits)}
-    about["coarse"] = {name: list(members) for name, members in dataset.coarse.items()}
-    writing: dict[str, Any] = {"part_seconds": options.part_seconds, "shard": options.shard.replace("/", "of")}
+    return extract_dataset(options, dataset, mine, device)
+
+
+def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, device: torch.device) -> int:
+    """Extract a data set's videos, or those of a shard; as `extract`, whose options are filled."""
+    looks_at_flow = {"flow", "magnitude"} & set(options.stream) or options.sampling == "adaptive"
+    flow = build_flow(options.flow, device, options.flow_weights or "pretrained", options.seed) if looks_at_flow else None
+    lengths: Store | None = None
     with contextlib.ExitStack() as closing:  # closing a writer commits what it holds, also after Ctrl-C
-        writers = []
-        for path, one in zip(paths, recipes, strict=True):
-            print(f"store {path}")
-            writers.append(StoreWriter(path, one, about, **writing))
-            closing.callback(writers[-1].close)
-        done_and_failed = [(writer.done, writer.failed) for writer in writers]
-        todo = [video for video in videos[mine] if wanted(video, done_and_failed, options.retry)]
-        there = len(videos[mine]) - len(todo)
+        adaptive = options.sampling == "adaptive" and bool(set(options.stream) & {"rgb", "flow"})
+        of_lengths = _flow_length_plan(options, dataset, flow) if adaptive else None
+        if adaptive and not options.plan:
+            lengths = closing.enter_context(_flow_lengths(options, dataset, mine, device, flow))
+        magnitude = identity(of_lengths.recipes[0], dataset.name) if of_lengths else ""
+        plans = plan_streams(options, dataset.name, flow, magnitude)
+        if options.plan:
+            return estimate(options, dataset, mine, plans, flow, device)
+        about: dict[str, Any] = {"name": dataset.name, "classes": list(dataset.classes), "splits": list(dataset.splits)}
+        about["coarse"] = {name: list(members) for name, members in dataset.coarse.items()}
+        about |= {"multilabel": True} if dataset.multilabel else {}
+        writing: dict[str, Any] = {"part_seconds": options.part_seconds, "shard": options.shard.replace("/", "of")}
+        writers: list[list[StoreWriter]] = []
+        for plan in plans:
+            writers.append([])
+            for path, one in zip(plan.paths, plan.recipes, strict=True):
+                print(f"store {path}")
+                writers[-1].append(StoreWriter(path, one, about, **writing))
+                closing.callback(writers[-1][-1].close)
+        held = [[(writer.done, writer.failed) for writer in stores] for stores in writers]
+        todo = {}  # id -> the streams that lack it
+        for video in dataset.videos[mine]:
+            lacking = [number for number, stores in enumerate(held) if wanted(video, stores, options.retry)]
+            todo.update({video.id: lacking} if lacking else {})
+        videos = [video for video in dataset.videos[mine] if video.id in todo]
+        there = len(dataset.videos[mine]) - len(todo)
         print(f"{there + len(todo)} videos, {there} there already, {len(todo)} to extract", flush=True)
         if todo:
-            forward = Forward(network, options, device, len(todo) * (sampling.steps or 100) * views.crops)
-            batches = ClipBatches(forward, network, views, sampling.clip_frames, batch, device)
+            extraction = Extraction(_streams(options, plans, videos, device), flow, device)
             workers = options.workers or (len(os.sched_getaffinity(0)) if device.type == "cuda" else 1)
             with DecodePool(min(workers, len(todo)), options.timeout) as pool:
-                _run(todo, pool, sampling, network, batches, options.decoder, writers)
-        finished = [writer.finish([meta(video) for video in videos]) for writer in writers]
-        return _closing_words(videos, writers, paths, all(finished))
+                _run(videos, _tasks(videos, todo, plans, lengths), extraction, pool, options.decoder, writers)
+            names = " ".join(options.stream)
+            print(f"{extraction.frames:,} frames of {extraction.videos:,} videos decoded, each once, for {names}")
+        finished = [writer.finish([meta(video) for video in dataset.videos]) for stores in writers for writer in stores]
+        return _closing_words(dataset.videos, [writer for stores in writers for writer in stores], all(finished))
 
 
-def with_defaults(options: ExtractOptions) -> ExtractOptions:
-    """Fill the options that were left empty from DEFAULTS."""
-    defaults = DEFAULTS.get(options.dataset, DEFAULTS[""])
-    filled = {name: value for name, value in defaults.items() if getattr(options, name) in ("", None)}
-    if options.extractor:  # another network than the default one brings its own weights and sizes
-        filled = {name: value for name, value in filled.items() if name not in ("weights", "resize", "size")}
-    options = dataclasses.replace(options, **filled)
-    if options.crops not in CROPS:
-        raise InputError(f"CROPS={options.crops}: choose from {', '.join(map(str, CROPS))}")
-    for name in ("t", "batch", "workers"):
-        if (getattr(options, name) or 0) < 0:
-            raise InputError(f"{name.upper()}={getattr(options, name)}: must be at least 0")
-    for name in ("clip", "stride", "resize", "size", "timeout", "part_seconds"):
-        if (value := getattr(options, name)) is not None and value <= 0:
-            raise InputError(f"{name.upper()}={value}: must be above 0")
-    return options
+def _streams(options: ExtractOptions, plans: list[StreamPlan], videos: list[Video], device: torch.device) -> list[Stream]:
+    streams = []
+    crops = options.crops or 1
+    for plan in plans:
+        clean = augmented = None
+        own_crops = 1 if plan.options.name == "audio" or _is_pixels(plan) else crops
+        if plan.network:
+            batch = options.batch or (250 if device.type == "cuda" else 30) // (8 if plan.network.is_video else 1)
+            rows = (plan.sampling.steps or 100) * max(1, getattr(plan.sampling, "windows", 1))
+            forward = Forward(plan.network, options.precision, options.compile, device, len(videos) * rows * own_crops)
+            clean = ClipBatches(forward, plan.network, own_crops, options.keep_crops, batch, device)
+            if options.views and plan.options.name != "audio":
+                augmented = ClipBatches(forward, plan.network, 1, False, batch, device)
+        preprocessing = plan.preprocessing
+        streams.append(
+            Stream(plan.options.name, plan.network, clean, augmented, preprocessing.resize_px, preprocessing.interpolation)
+        )
+    return streams
 
 
-def chosen_sizes(options: ExtractOptions, network: Network) -> networks.Preprocessing:
-    """The weights' own resize and crop, unless they are given."""
-    chosen = dataclasses.replace(
-        network.preprocessing,
-        resize_px=options.resize or network.preprocessing.resize_px,
-        crop_px=options.size or network.preprocessing.crop_px,
-    )
-    smallest, largest = np.min(chosen.resize_px), np.max(chosen.crop_px)
-    if smallest < largest:
-        raise InputError(f"RESIZE={smallest} is less than the crops' {largest} pixels; give a smaller SIZE as well")
-    return chosen
+def _is_pixels(plan: StreamPlan) -> bool:
+    return plan.network is not None and plan.network.weights["source"] == "none"
 
 
-def chosen_device(name: str) -> torch.device:
-    """auto is the GPU where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"DEVICE={name}: give auto, cpu, cuda or cuda:<number>") from None
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise InputError(f"DEVICE={name}: torch finds no such GPU here; use DEVICE=cpu, or see 'reelbank doctor'")
-    return device
+def _tasks(videos: list[Video], todo: dict[str, list[int]], plans: list[StreamPlan], lengths: Store | None) -> Iterator[Task]:
+    for video in videos:
+        rows = {number: _sampling(plans[number].sampling, video, lengths) for number in todo[video.id]}
+        span = video.span_seconds
+        if lengths or any(plan.recipes[0].get("seconds") for plan in plans):
+            span = first_seconds(span)
+        yield Task(video.id, video.path, rows, span)
 
 
-def chosen_sampling(options: ExtractOptions, network: Network) -> Sampling:
-    """The clip grid: single frames for image networks."""
-    if not network.is_video and options.clip not in (None, 1):
-        raise InputError(f"CLIP={options.clip}: {network.name} looks at single frames; clips are for video networks")
-    return Sampling(
-        clip_frames=options.clip or (networks.CLIP_FRAMES if network.is_video else 1),
-        stride_frames=options.stride or (networks.STRIDE_FRAMES if network.is_video else 1),
-        steps=options.t or None,
-        sampling=options.sampling,
-    )
+def _sampling(sampling: Sampling | Examples, video: Video, lengths: Store | None) -> Sampling | Examples:
+    """A stream's sampling as it is for this video."""
+    if isinstance(sampling, Examples):
+        return sampling
+    if sampling.views:
+        views = sampling.views if "train" in video.parts else 0  # test rows stay clean
+        sampling = dataclasses.replace(sampling, views=views, video_id=video.id)
+    if sampling.windows and video.span_seconds:  # what was cut out is one window
+        sampling = dataclasses.replace(sampling, windows=0)
+    if lengths and sampling.sampling == "adaptive" and video.id in lengths.video_ids:
+        values, _ = lengths.features(video.id)  # (frames - 1, 1)
+        fps = lengths.sources[lengths.video_ids.index(video.id)].get("fps", 0.0)
+        assert sampling.steps is not None
+        starts = adaptive_starts(values[:, 0].astype(np.float64), fps, sampling.steps)
+        sampling = dataclasses.replace(sampling, starts=tuple(starts.tolist()))
+    return sampling
+
+
+def first_seconds(span: tuple[float, float] | None) -> tuple[float, float]:
+    """The part of a video, or of a span of it, that adaptive sampling looks at."""
+    start, end = span or (0.0, float("inf"))
+    return start, min(end, start + ADAPTIVE_SECONDS)
+
+
+def _flow_length_plan(options: ExtractOptions, dataset: Dataset, flow: FlowMethod | None) -> StreamPlan:
+    return plan_streams(_lengths_alone(options), dataset.name, flow)[0]
+
+
+def _flow_lengths(
+    options: ExtractOptions, dataset: Dataset, mine: slice, device: torch.device, flow: FlowMethod | None
+) -> Store:
+    """The store of mean flow lengths, made where it is missing: computed once for all that is sampled by it."""
+    extract_dataset(_lengths_alone(options), dataset, mine, device)
+    return Store.open(_flow_length_plan(options, dataset, flow).paths[0])
+
+
+def _lengths_alone(options: ExtractOptions) -> ExtractOptions:
+    one_stream: dict[str, Any] = {"stream": ("magnitude",), "split": (), **dict.fromkeys(PER_STREAM, "")}
+    return dataclasses.replace(options, **one_stream, sampling="sigma")
 
 
 def shard_slice(shard: str) -> slice:
@@ -189,50 +175,20 @@ def shard_slice(shard: str) -> slice:
     return slice(int(number) - 1, None, int(count))
 
 
-def recipe(options: ExtractOptions, network: Network, node: str, sampling: Sampling) -> dict[str, Any]:
-    """Everything that the numbers of a store depend on; its hash is the store's identity. The device, the batch and
-    compilation are not in it: they change features by rounding only."""
-    steps = sampling.steps
-    return {
-        "features_version": FEATURES_VERSION,
-        "stream": options.stream,
-        "extractor": extractor_name(options.extractor),
-        "weights": network.weights,
-        "node": node,
-        "pool": "mean" if options.pool else "none",
-        "decoder": options.decoder,
-        "clip_frames": sampling.clip_frames,
-        "stride_frames": sampling.stride_frames,
-        "steps": steps,
-        "sampling": sampling.sampling if steps else "all",
-        "preprocessing": {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(network.preprocessing).items()
-        },
-        "crops": options.crops,
-        "crops_kept": options.keep_crops,
-        "precision": options.precision,
-    }
-
-
-def store_path(bank: str, dataset: str, network: str, one: dict[str, Any]) -> Path:
-    """<bank>/stores/<dataset>-<stream>-<network>[-<node>]-<identity[:8]>.h5"""
-    node = "" if one["node"] == networks.EMBEDDING else f"-{one['node']}"
-    return Path(bank) / "stores" / f"{dataset}-{one['stream']}-{network}{node}-{identity(one, dataset)[:8]}.h5"
-
-
-def meta(video: Video, info: Any = None) -> dict[str, Any]:
+def meta(video: Video, info: Any = None, sound: Any = None) -> dict[str, Any]:
     """What the store keeps of a video beside its features."""
     about: dict[str, Any] = {"id": video.id, "label": video.label, "group": video.group, "parts": list(video.parts)}
     if info is not None:
         about["source"] = {"bytes": size_bytes(video), **dataclasses.asdict(info)}
+        about["source"] |= {"sound": dataclasses.asdict(sound)} if sound else {}
+        about["source"] |= {"span_seconds": list(video.span_seconds)} if video.span_seconds else {}
     return about
 
 
 def size_bytes(video: Video) -> int:
-    """Size of the file, -1 when it is not there."""
+    """Size of the file, or of a folder of images; -1 when it is not there."""
     try:
-        return video.path.stat().st_size
+        return frames_folder.size_bytes(video.path) if video.path.is_dir() else video.path.stat().st_size
     except OSError:
         return -1
 
@@ -242,147 +198,68 @@ def wanted(video: Video, stores: Sequence[tuple[dict[str, int], dict[str, dict]]
     unless it is to be retried."""
     size = size_bytes(video)
     for done, failed in stores:
-        fails_as_it_is = video.id in failed and failed[video.id]["bytes"] == size and not retry
-        if not fails_as_it_is and done.get(video.id) != size:
+        failure = failed.get(video.id)
+        settled = failure and failure["bytes"] == size and (not retry or is_absence(failure["reason"]))
+        if not settled and done.get(video.id) != size:
             return True
     return False
 
 
-class Forward:
-    """The network's forward pass as asked: precision, and compiled where that pays and agrees with eager."""
-
-    def __init__(self, network: Network, options: ExtractOptions, device: torch.device, crops: int):
-        self.module, self.device = network.module.to(device), device
-        self.dtype = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}[options.precision]
-        able = device.type == "cuda" or bool(shutil.which("g++") or shutil.which("clang++"))
-        compiling = options.compile == "1" or (options.compile == "auto" and crops >= COMPILE_FROM_CROPS and able)
-        self.compiled: Callable | None = torch.compile(self.module) if compiling else None
-        self.checked = False
-
-    def __call__(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        with torch.inference_mode(), torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-            try:
-                if self.compiled is None:
-                    return self.module(pixels)
-                if not self.checked:
-                    self.checked = True
-                    return self._check(pixels)
-                return self.compiled(pixels)
-            except torch.OutOfMemoryError as error:
-                raise InputError(f"BATCH: {len(pixels)} network inputs do not fit the GPU's memory; give fewer") from error
-
-    def _check(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """The first batch both ways; compiled code that differs, or does not compile, is not used."""
-        eager = self.module(pixels)
-        assert self.compiled is not None
-        try:
-            compiled = self.compiled(pixels)
-        except Exception as error:  # noqa: BLE001 - the compiler and its backends raise anything
-            print(f"torch.compile failed ({str(error).strip().splitlines()[0]}); going on without it")
-            self.compiled = None
-            return eager
-        off = max(((a - b).norm() / b.norm().clamp_min(1e-12)).item() for a, b in zip(compiled, eager, strict=True))
-        if not off < (1e-4 if self.dtype is None else 1e-2):
-            print(f"torch.compile gives features {off:.1e} off; going on without it")
-            self.compiled = None
-        return eager
-
-
 def _run(
-    todo: list[Video],
+    videos: list[Video],
+    tasks: Iterator[Task],
+    extraction: Extraction,
     pool: DecodePool,
-    sampling: Sampling,
-    network: Network,
-    batches: ClipBatches,
     decoder: str,
-    writers: list[StoreWriter],
+    writers: list[list[StoreWriter]],
 ) -> None:
-    by_id = {video.id: video for video in todo}
-    tasks = ((video.id, video.path) for video in todo)
-    with tqdm(total=len(todo), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract") as bar:
-        for key, found, times, info in extract_videos(tasks, pool, sampling, network, batches, decoder):
+    by_id = {video.id: video for video in videos}
+    with tqdm(total=len(videos), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract") as bar:
+        for key, results, info, sound in extraction.run(tasks, pool, decoder):
             video = by_id[key]
-            for number, writer in enumerate(writers):
-                if writer.done.get(video.id) == size_bytes(video):
-                    continue  # this one of several stores holds it, as it is now
-                values, reason = _stored(found if isinstance(found, str) else found[number])
-                if reason:
-                    bar.write(f"failed: {video.path}: {reason}")
-                    writer.fail({**meta(video), "source": {"bytes": size_bytes(video)}}, reason)
-                else:
-                    writer.add(meta(video, info), values, times)
+            told: set[str] = set()
+            for number, result in results.items():
+                for node, writer in enumerate(writers[number]):
+                    if writer.done.get(video.id) == size_bytes(video):
+                        continue  # this one of several stores holds it, as it is now
+                    values, reason = _stored(result, node)
+                    if reason:
+                        if not is_absence(reason) and reason not in told:
+                            bar.write(f"failed: {video.path}: {reason}")
+                        told.add(reason)
+                        writer.fail({**meta(video), "source": {"bytes": size_bytes(video)}}, reason)
+                    else:
+                        heard = sound if extraction.streams[number].name == "audio" else None
+                        views = result.views if result.views.any() else None
+                        writer.add(meta(video, info, heard), values, result.times_seconds, views)
             bar.update()
 
 
-def _stored(found: np.ndarray | str) -> tuple[np.ndarray, str]:
-    """Features as they are stored, (K, ...) float16, or the reason why they cannot be."""
-    if isinstance(found, str):
-        return np.empty(0), found
+def _stored(result: Result, node: int) -> tuple[np.ndarray, str]:
+    """Features as they are stored, (K, ...) float16 or uint8, or the reason why they cannot be."""
+    if result.reason:
+        return np.empty(0), result.reason
+    found = result.values[node]
+    if found.dtype == np.uint8:
+        return found, ""
     with np.errstate(over="ignore"):
         values = found.astype(np.float16)
     reason = "" if np.isfinite(values).all() else f"features reach {np.abs(found).max():.3g}, beyond float16"
     return values, reason
 
 
-def _closing_words(videos: list[Video], writers: list[StoreWriter], paths: list[Path], finished: bool) -> int:
-    for path, writer in zip(paths, writers, strict=True):
+def _closing_words(videos: Sequence[Video], writers: list[StoreWriter], finished: bool) -> int:
+    for writer in writers:
         here = sum(video.id in writer.done for video in videos)
-        print(f"{path}: {here} of {len(videos)} videos, {'done' if finished else 'not finished: other shards are to come'}")
+        without = sum(is_absence(failure["reason"]) for failure in writer.failed.values())
+        silent = f", {without} have no sound to extract" if without else ""
+        state = "done" if finished else "not finished: other shards are to come"
+        print(f"{writer.path}: {here} of {len(videos)} videos{silent}, {state}")
     failed = {key: failure["reason"] for writer in writers for key, failure in writer.failed.items()}
+    failed = {key: reason for key, reason in failed.items() if not is_absence(reason)}
     lost = [video for video in videos if video.id in failed]
     if lost:
         print(f"{len(lost)} failed (RETRY=1 tries them again; 'reelbank inspect' lists all):")
         for video in lost[:10]:
             print(f"  {video.id}: {failed[video.id]}")
     return 1 if lost else 0
-
-
-def plan(
-    options: ExtractOptions,
-    videos: list[Video],
-    paths: list[Path],
-    network: Network,
-    sampling: Sampling,
-    views: Views,
-    batch: int,
-    device: torch.device,
-) -> int:
-    """Print what would be done, the time from one timed batch; extracts and stores nothing."""
-    stores: list[tuple[dict[str, int], dict[str, dict]]] = []
-    for path in paths:
-        stores.append(({}, {}))
-        if (path.exists() or parts_folder(path).exists()) and not begun(path):
-            with Store.open(path) as store:
-                sizes = [source.get("bytes", -1) for source in store.sources]
-                stores[-1] = (dict(zip(store.video_ids, sizes, strict=True)), store.failures)
-    todo = [video for video in videos if wanted(video, stores, options.retry)]
-    rows = sum(map(len, (sampling(frames) for video in todo if (frames := _claimed_frames(video, sampling)))))
-    forward = Forward(network, options, device, rows * views.crops)
-    batches = ClipBatches(forward, network, views, sampling.clip_frames, batch, device)
-    for _ in range(2):  # the first one warms up
-        started = time.perf_counter()
-        outputs = forward(batches.buffer.flatten(0, 1))
-        float(outputs[0].sum())  # waits for the device
-    seconds = (time.perf_counter() - started) / batches.capacity * rows
-    print(f"{len(videos)} videos, {len(videos) - len(todo)} there already, {len(todo)} to extract")
-    print(f"{rows:,} rows, {rows * views.crops:,} network inputs, about {_duration(seconds)} on {device}")
-    for path, node, output in zip(paths, network.nodes, outputs, strict=True):
-        numbers = output[0].numel() * (views.crops if views.keep_crops else 1)
-        print(f"store {path} ({node}): {numbers:,} numbers a row, {rows * numbers * 2 / 2**20:,.1f} MiB on disk")
-    return 0
-
-
-def _claimed_frames(video: Video, sampling: Sampling) -> int:
-    """What the file's header claims, where the number of rows depends on it; 0 for a file that cannot be opened."""
-    if sampling.steps:
-        return 1
-    try:
-        return probe(video.path).frames or 1
-    except (DecodeError, OSError):
-        return 0
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{math.ceil(seconds)} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,252 @@
+"""From the options to the streams of one extraction: their networks, which clips they see, and the stores they fill."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from reelbank.data.errors import InputError
+from reelbank.data.recipe import extractor_name
+from reelbank.data.sampling import Examples, Sampling
+from reelbank.data.store import identity
+from reelbank.extract import networks, zoo
+from reelbank.extract.flow import FlowMethod
+from reelbank.extract.networks import Network
+from reelbank.extract.options import FLOW_STACK, MAGNITUDE_PX, ExtractOptions, StreamOptions, stream_options
+from reelbank.extract.preprocessing import Preprocessing
+from reelbank.extract.trained import find_weights, load_weights, trained_weights
+
+# Raised whenever the same recipe would give other numbers than before: old stores then keep their own identity.
+FEATURES_VERSION = 2
+
+STRIDE_FRAMES = 8  # of video networks' clips
+BOUND_PX = 20.0  # flow is clipped to so many pixels either way
+ADAPTIVE_SECONDS = 36.0  # adaptive sampling looks at the beginning of a video (multi-stream paper, III-A)
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """One stream with one network: what it samples of a video, and one store for each node. `split`: whose weights it has,
+    where they were trained here."""
+
+    options: StreamOptions
+    network: Network | None  # None: magnitude
+    sampling: Sampling | Examples
+    recipes: tuple[dict[str, Any], ...]
+    paths: tuple[Path, ...]
+    split: str
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        if self.network:
+            return self.network.preprocessing
+        return Preprocessing(self.options.resize_px or MAGNITUDE_PX, 0, (), ())
+
+
+def plan_streams(options: ExtractOptions, dataset: str, flow: FlowMethod | None, magnitude: str = "") -> list[StreamPlan]:
+    """One plan for each stream, and for each split of weights that were trained here. magnitude: identity of the store whose
+    flow lengths adaptive sampling follows. Raises InputError for options that do not go together."""
+    chosen = [(name, stream_options(options, name)) for name in options.stream]
+    built = [(one, split, network) for _, one in chosen for split, network in _networks(options, one)]
+    samplings = _samplings(options, [(one.name, network) for one, _, network in built])
+    plans = []
+    for (one, split, network), sampling in zip(built, samplings, strict=True):
+        if network is not None:
+            network = _sized(one, network)
+        nodes = network.nodes if network else (networks.EMBEDDING,)
+        plan = StreamPlan(one, network, sampling, (), (), split)
+        recipes = tuple(recipe(options, plan, node, flow, magnitude) for node in nodes)
+        paths = tuple(store_path(options.bank, dataset, network.name if network else "flow", each) for each in recipes)
+        plans.append(dataclasses.replace(plan, recipes=recipes, paths=paths))
+    return plans
+
+
+def _networks(options: ExtractOptions, one: StreamOptions) -> list[tuple[str, Network | None]]:
+    """(split, network): one, or of weights that were trained here one for each split."""
+    if one.name == "magnitude":
+        if one.extractor or one.nodes:
+            raise InputError("STREAM=magnitude is the mean length of flow: it takes no EXTRACTOR and no NODE")
+        return [("", None)]
+    runs: dict[str, Path] = {}
+    if one.weights not in ("", "pretrained", "random", "own") and not Path(one.weights).is_file():
+        runs = find_weights(options.bank, one.weights)
+    if not runs:
+        if options.split:
+            raise InputError(f"SPLIT={' '.join(options.split)}: is for weights that were trained here, one set for each split")
+        return [("", _network(options, one, None))]
+    for split in options.split:
+        if split not in runs:
+            raise InputError(
+                f"SPLIT={split}: WEIGHTS={one.weights} were trained on {', '.join(sorted(runs))}; pretrain it first"
+            )
+    return [(split, _network(options, one, runs[split])) for split in options.split or sorted(runs)]
+
+
+def _network(options: ExtractOptions, one: StreamOptions, folder: Path | None) -> Network:
+    extractor, width, clip_frames = one.extractor, one.width, one.clip_frames
+    trained = None
+    if folder:
+        about, state = load_weights(folder)
+        if about["stream"] != one.name:
+            raise InputError(f"WEIGHTS={folder.name}: were trained on {about['stream']}, not on {one.name}")
+        extractor, width, clip_frames = about["extractor"], about["width"], about["clip_frames"]
+        trained = trained_weights(about, folder), state
+    kind = zoo.kind_of(extractor)
+    channels = {"rgb": 3, "audio": 1}.get(one.name, 2)
+    if one.name == "flow" and kind == "image":
+        clip_frames = clip_frames or FLOW_STACK.get(extractor, 10)
+        channels = 2 * clip_frames
+    elif kind == "image" and clip_frames > 1 or kind == "sound" and clip_frames:
+        raise InputError(f"CLIP={clip_frames}: {extractor} looks at single frames; clips are for video networks and for flow")
+    network = networks.build(
+        extractor,
+        one.nodes,
+        one.weights,
+        options.seed,
+        one.pool,
+        channels,
+        width,
+        one.name,
+        clip_frames or None,
+        trained,
+    )
+    if trained:
+        network = dataclasses.replace(network, preprocessing=_preprocessing(about["preprocessing"]))
+    return network
+
+
+def _preprocessing(stored: dict[str, Any]) -> Preprocessing:
+    """Out of JSON, where pairs became lists."""
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    return Preprocessing(**values)
+
+
+def _sized(one: StreamOptions, network: Network) -> Network:
+    """The weights' own resize and crop, unless they are given."""
+    old = network.preprocessing
+    if network.name in networks.PIXELS:
+        height = one.resize_px or networks.pair(old.resize_px)[0]
+        whole = (height, 2 * round(height * 2 / 3))  # rows of a store have one shape: 4:3, whatever the video's
+        return dataclasses.replace(network, preprocessing=dataclasses.replace(old, resize_px=whole, crop_px=whole))
+    if one.name == "audio":
+        crop = one.crop_px or old.crop_px
+        return dataclasses.replace(network, preprocessing=dataclasses.replace(old, crop_px=crop))
+    new = dataclasses.replace(old, resize_px=one.resize_px or old.resize_px, crop_px=one.crop_px or old.crop_px)
+    smallest, largest = np.min(new.resize_px), np.max(new.crop_px)
+    if isinstance(new.resize_px, int) and isinstance(new.crop_px, tuple):
+        raise InputError(
+            f"RESIZE={new.resize_px}: this network's crop is {new.crop_px[0]} x {new.crop_px[1]}; give SIZE as well"
+        )
+    if isinstance(new.resize_px, int) and smallest < largest:
+        raise InputError(f"RESIZE={smallest} is less than the crops' {largest} pixels; give a smaller SIZE as well")
+    if isinstance(new.resize_px, tuple):
+        h, w = networks.pair(new.crop_px)
+        if new.resize_px[0] < h or new.resize_px[1] < w:
+            raise InputError(
+                f"SIZE={h}: is more than the picture's {new.resize_px[0]} x {new.resize_px[1]}; give RESIZE as well"
+            )
+    return dataclasses.replace(network, preprocessing=new)
+
+
+def _samplings(options: ExtractOptions, streams: list[tuple[str, Network | None]]) -> list[Sampling | Examples]:
+    """Each stream's clips, on one grid: that of the longest clip."""
+    own: list[Sampling] = []
+    pictures = [(name, network) for name, network in streams if name != "audio"]
+    strided = options.stride or (STRIDE_FRAMES if pictures and all(n and n.is_video for _, n in pictures) else 1)
+    for name, network in pictures:
+        frames = network.clip_frames if network and network.is_video else 1
+        if name == "flow" and network and not network.is_video:
+            frames = network.channels // 2
+        own.append(Sampling(frames, strided, options.t or None, options.sampling, name != "rgb"))
+    longest = max((one.own_frames for one in own), default=1)
+    if options.grid and options.grid < longest:
+        raise InputError(f"GRID={options.grid}: the longest clip has {longest} frames")
+    found: list[Sampling | Examples] = []
+    for name, _ in streams:
+        if name == "audio":
+            found.append(Examples(options.t or None))
+        elif name == "magnitude":  # of every field
+            own.pop(0)
+            found.append(Sampling(fields=True))
+        else:
+            found.append(
+                dataclasses.replace(
+                    own.pop(0),
+                    grid_frames=options.grid or longest,
+                    windows=options.windows or 0,
+                    window_frames=options.window or 0,
+                    views=options.views,
+                    seed=options.seed,
+                )
+            )
+    return found
+
+
+def recipe(options: ExtractOptions, plan: StreamPlan, node: str, flow: FlowMethod | None, magnitude: str) -> dict[str, Any]:
+    """Everything that the numbers of a store depend on; its hash is the store's identity. The device, the batch and
+    compilation are not in it: they change features by rounding only."""
+    one, network, sampling = plan.options, plan.network, plan.sampling
+    found: dict[str, Any] = {"features_version": FEATURES_VERSION, "stream": one.name}
+    if network:
+        found |= {"extractor": extractor_name(one.extractor or network.name), "weights": network.weights, "node": node}
+        found |= {"pool": "mean" if one.pool else "none", "precision": options.precision}
+        if network.name == "motion_cnn":
+            found["width"] = network.weights.get("width", one.width)
+    else:
+        found |= {"extractor": "magnitude", "weights": {"source": "none"}, "node": node}
+    if isinstance(sampling, Examples):
+        crop_px, mean, std = plan.preprocessing.crop_px, plan.preprocessing.mean, plan.preprocessing.std
+        found |= {
+            "steps": sampling.steps,
+            "sampling": "sigma" if sampling.steps else "all",
+            "front_end": "vggish log-mel, 16 kHz",
+        }
+        found["preprocessing"] = {"crop_px": list(networks.pair(crop_px)), "mean": list(mean), "std": list(std)}
+        return found
+    steps = sampling.steps
+    found |= {
+        "decoder": options.decoder,
+        "clip_frames": sampling.clip_frames,
+        "grid_frames": sampling.grid_frames or sampling.own_frames,
+        "stride_frames": sampling.stride_frames,
+        "steps": steps,
+        "sampling": sampling.sampling if steps else "all",
+        "preprocessing": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(plan.preprocessing).items()
+        },
+    }
+    if network:
+        found |= {"crops": options.crops, "crops_kept": options.keep_crops}
+    if sampling.fields:
+        assert flow is not None
+        found |= {"flow": flow.recipe, "bound_px": BOUND_PX}
+    if sampling.sampling == "adaptive" and network:
+        found |= {"magnitude": magnitude, "seconds": ADAPTIVE_SECONDS}
+    if sampling.windows:
+        found |= {"windows": sampling.windows, "window_frames": sampling.window_frames}
+    if sampling.views:
+        found |= {"views": sampling.views, "views_seed": sampling.seed}
+    return found
+
+
+def store_path(bank: str, dataset: str, network: str, one: dict[str, Any]) -> Path:
+    """<bank>/stores/<dataset>-<stream>-<network>[-<node>]-<identity[:8]>.h5"""
+    node = "" if one["node"] == networks.EMBEDDING else f"-{one['node']}"
+    return Path(bank) / "stores" / f"{dataset}-{one['stream']}-{network}{node}-{identity(one, dataset)[:8]}.h5"
+
+
+def chosen_device(name: str) -> torch.device:
+    """auto is the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"DEVICE={name}: give auto, cpu, cuda or cuda:<number>") from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise InputError(f"DEVICE={name}: torch finds no such GPU here; use DEVICE=cpu, or see 'reelbank doctor'")
+    return device
