@@ -1,0 +1,94 @@
+"""Where the training of a backbone begins: its weights, uncut, and the pixels that it is to see."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from reelbank.data.errors import InputError
+from reelbank.data.store import Store
+from reelbank.extract.networks import Trunk, pair, trunk
+from reelbank.extract.options import FLOW_STACK
+from reelbank.extract.trained import find_weights, load_weights, trained_weights
+from reelbank.extract.zoo import kind_of
+from reelbank.heads.pretrain_plan import PretrainOptions, plan_splits
+from reelbank.heads.segment_network import freeze_before
+
+
+def pixels_store(options: PretrainOptions) -> Path:
+    """The store of the data set's pixels as the network is to see them, uint8 before any crop; stage one makes what is
+    missing of it. Raises InputError, before that, for a network, split, module or size that cannot be."""
+    from reelbank.data.datasets import load_dataset
+    from reelbank.extract.flow import build_flow
+    from reelbank.extract.options import ExtractOptions, with_defaults
+    from reelbank.extract.run import extract_dataset
+    from reelbank.extract.streams import chosen_device, plan_streams
+
+    sizes = pixel_sizes(options)
+    shared = ("root", "lists", "csv", "classes", "t", "flow", "flow_weights", "seed", "device", "bank")
+    chosen: dict[str, Any] = {name: getattr(options, name) for name in ("dataset", *shared)}
+    wanted = with_defaults(ExtractOptions(**chosen, **sizes, stream=(options.stream,), sampling="segments", crops=1))
+    device = chosen_device(options.device)
+    dataset = load_dataset(
+        options.dataset, options.root, options.lists, options.csv, options.classes, options.seed, options.bank
+    )
+    plan_splits(options, dataset.name, dataset.splits)
+    for note in dataset.notes:
+        print(note)
+    is_flow = options.stream == "flow"
+    flow = build_flow(wanted.flow, device, wanted.flow_weights or "pretrained", wanted.seed) if is_flow else None
+    (plan,) = plan_streams(wanted, dataset.name, flow)
+    extract_dataset(wanted, dataset, slice(None), device)
+    return plan.paths[0]
+
+
+def pixel_sizes(options: PretrainOptions) -> dict[str, str]:
+    """The options of stage one that make pixels for the network: extractor, clip and resize. Raises InputError for a network
+    that takes none, a module to freeze before that it has not, and crops larger than the pictures."""
+    kind = kind_of(options.extractor)
+    fields = (options.clip or FLOW_STACK.get(options.extractor, 10)) if options.stream == "flow" and kind == "image" else 0
+    channels = 2 * fields or (2 if options.stream == "flow" else 3)
+    weights = "own" if ".py:" in options.extractor else "random"  # only looked at
+    found = trunk(options.extractor, weights, options.seed, channels, options.width or 1.0, options.stream)
+    freeze_before(found.model, options.freeze)
+    resize_px = options.resize or pair(found.preprocessing.resize_px)[0]
+    crop_px = options.size or pair(found.preprocessing.crop_px)[0]
+    if crop_px > resize_px:
+        raise InputError(f"RESIZE={resize_px} is less than the crops' {crop_px} pixels; give a smaller SIZE as well")
+    if found.kind == "image":
+        if options.clip and not fields:
+            raise InputError(f"CLIP={options.clip}: {options.extractor} looks at single pictures")
+        clip = str(fields or "")
+    else:
+        clip = str(options.clip or found.clip_frames)
+    return {
+        "extractor": "clip_pixels" if found.kind == "video" else "pixels",
+        "clip": clip,
+        "resize": str(resize_px),
+    }
+
+
+def initial_weights(bank: str, weights: str) -> dict[str, str]:
+    """Where each split's training begins: WEIGHTS as it is under "", or the folders of weights that were trained here, by
+    split."""
+    if weights in ("", "pretrained", "random", "own") or Path(weights).is_file():
+        return {"": weights}
+    found = find_weights(bank, weights)
+    return {split: str(folder) for split, folder in found.items()} or {"": weights}
+
+
+def initial_trunk(options: PretrainOptions, store: Store, weights: str) -> Trunk:
+    """The network for the rows of a pixel store, (C, [s,] H, W). Its preprocessing is that of the store: resized to (H, W),
+    whatever the aspect, then cut to SIZE or the network's own crop. Raises InputError when it does not fit the rows."""
+    trained = None
+    if weights and Path(weights).is_dir():
+        recipe, state = load_weights(weights)
+        trained = trained_weights(recipe, Path(weights)), state
+    channels, width = store.row_shape[0], options.width or 1.0
+    found = trunk(options.extractor, weights, options.seed, channels, width, options.stream, trained)
+    if found.kind != ("image" if len(store.row_shape) == 3 else "video"):
+        raise InputError(f"EXTRACTOR={options.extractor}: a network for {found.kind} cannot learn from {store.path}")
+    height, width_px = store.row_shape[-2:]
+    crop_px = options.size or found.preprocessing.crop_px
+    return dataclasses.replace(
+        found, preprocessing=dataclasses.replace(found.preprocessing, resize_px=(height, width_px), crop_px=crop_px)
+    )

@@ -1,0 +1,444 @@
+"""Training of backbones: what is cut and mirrored, what is learned from, and that kills and repeats change nothing."""
+
+import csv
+import dataclasses
+import json
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from reelbank.data.errors import InputError
+from reelbank.data.store import Store, StoreWriter
+from reelbank.extract.preprocessing import Preprocessing
+from reelbank.extract.trained import family_of, find_weights, load_weights, read_recipe, trained_weights
+from reelbank.heads.augment import Box, augmented, boxes, centre, crop_sizes
+from reelbank.heads.pretrain import pretrain, pretrain_on
+from reelbank.heads.pretrain_plan import PretrainOptions
+from reelbank.heads.segment_network import SegmentNetwork, freeze_before
+from reelbank.heads.snippets import Crops, fixed_batches, random_rows, training_batches
+
+torch.set_num_threads(1)  # the tensors are tiny
+
+TINY = """
+import torch
+from torch import nn
+
+def build():
+    model = nn.Sequential()
+    model.add_module("conv1", nn.Conv2d(3, 4, 3, 2, 1, bias=False))
+    model.add_module("bn1", nn.BatchNorm2d(4))
+    model.add_module("relu1", nn.ReLU())
+    model.add_module("conv2", nn.Conv2d(4, 8, 3, 2, 1, bias=False))
+    model.add_module("bn2", nn.BatchNorm2d(8))
+    model.add_module("relu2", nn.ReLU())
+    model.add_module("flat", nn.Flatten())
+    model.add_module("fc", nn.Linear(8 * 16, 12))
+    model.input_size, model.mean, model.std = (3, 16, 16), (0.4, 0.5, 0.6), (0.5, 0.5, 0.5)
+    return model
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    (tmp_path / "tiny.py").write_text(TINY)
+    return f"{tmp_path / 'tiny.py'}:build"
+
+
+def make_pixels(bank: Path, changed: tuple[str, ...] = (), flow: bool = False, groups: int = 5, dtype: Any = np.uint8) -> Path:
+    """2 classes x `groups` groups x 2 clips of 4 rows, 20 x 24 pixels; "up" is brighter above, "down" below. Split 1 tests group
+    0, split 2 group 1. `changed`: ids whose pixels are other ones."""
+    rng = np.random.default_rng(0)
+    dataset = {"name": "made", "classes": ["down", "up"], "splits": ["1", "2"], "coarse": {}}
+    recipe: dict[str, Any] = {"stream": "flow" if flow else "rgb", "extractor": "pixels"}
+    videos = []
+    with StoreWriter(bank / "stores" / "made-pixels.h5", recipe, dataset) as writer:
+        for label in dataset["classes"]:
+            for group in range(groups):
+                for clip in range(2):
+                    values = rng.integers(0, 160, (4, 4 if flow else 3, 20, 24))
+                    values[..., 10:, :] += 90 * (label == "down")
+                    values[..., :10, :] += 90 * (label == "up")
+                    name = f"{label}/g{group}_c{clip}"
+                    values = 255 - values if name in changed else values
+                    parts = ["test" if group == split else "train" for split in range(2)]
+                    videos.append({"id": name, "label": label, "group": f"g{group}", "parts": parts, "source": {}})
+                    writer.add(videos[-1], values.astype(dtype), np.arange(4.0))
+        assert writer.finish(videos)
+    return writer.path
+
+
+def options_for(bank: Path, tiny: str, **changes: Any) -> PretrainOptions:
+    quick: dict[str, Any] = {"dataset": "folder", "stream": "rgb", "epochs": 3, "batch": 6, "lr": 0.01, "device": "cpu"}
+    return PretrainOptions(bank=str(bank), extractor=tiny, **(quick | changes))
+
+
+def pretrained(bank: Path, tiny: str, **changes: Any) -> list[Path]:
+    """Train on the made pixels of `bank`; the folders that are new."""
+    before = set((bank / "weights").glob("*"))
+    if not (bank / "stores").exists():
+        make_pixels(bank)
+    with Store.open(bank / "stores" / "made-pixels.h5") as store:
+        assert pretrain_on(store, options_for(bank, tiny, **changes)) == 0
+    return sorted(set((bank / "weights").glob("*")) - before)
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key != "seconds"} for row in csv.DictReader(file)]
+
+
+def checkpoint(folder: Path) -> bytes:
+    return (folder / "checkpoint.safetensors").read_bytes()
+
+
+def test_jitter_cuts_tsns_sizes_and_places() -> None:
+    sides = (256, 224, 192, 168)  # int(256 x scale): the short side's, whatever the long one is
+    near = [(h, w) for h in sides for w in sides if abs(sides.index(h) - sides.index(w)) <= 1]
+    assert len(near) == 10 and crop_sizes((256, 340), (224, 224)) == near
+    # 256 - 168 = 88 and 340 - 192 = 148 beside the crop: quarters of 22 and 37 pixels
+    down, right = (0, 22, 44, 66, 88), (0, 37, 74, 111, 148)
+    grid = {(0, 0), (0, 4), (4, 0), (4, 4), (2, 2), (2, 0), (2, 4), (4, 2), (0, 2), (1, 1), (1, 3), (3, 1), (3, 3)}
+    drawn = boxes(np.random.default_rng(0), 3000, (256, 340), (224, 224), jitter=True, flip=True)
+    assert {(box.height, box.width) for box in drawn} == set(near)
+    found = {(box.top, box.left) for box in drawn if (box.height, box.width) == (168, 192)}
+    assert found == {(down[y], right[x]) for y, x in grid}
+    assert 0.45 < np.mean([box.flipped for box in drawn]) < 0.55
+
+
+def test_without_jitter_the_centre_and_without_flip_none_mirrored() -> None:
+    drawn = boxes(np.random.default_rng(0), 50, (20, 24), (16, 16), jitter=False, flip=False)
+    assert set(drawn) == {Box(2, 4, 16, 16)} == {centre((20, 24), (16, 16))}
+    assert not any(box.flipped for box in boxes(np.random.default_rng(0), 50, (20, 24), (16, 16), jitter=True, flip=False))
+
+
+@given(st.integers(8, 80), st.integers(8, 80), st.integers(8, 40), st.integers(8, 40), st.integers(0, 99))
+def test_boxes_lie_inside_the_picture(height: int, width: int, h: int, w: int, seed: int) -> None:
+    picture, crop = (height + h, width + w), (h, w)
+    for box in boxes(np.random.default_rng(seed), 5, picture, crop, jitter=True, flip=True):
+        assert box.top >= 0 and box.left >= 0 and box.height > 0 and box.width > 0
+        assert box.top + box.height <= picture[0] and box.left + box.width <= picture[1]
+
+
+def test_every_snippet_of_a_video_is_cut_alike_and_each_video_on_its_own() -> None:
+    pixels = torch.randint(0, 256, (2, 3, 3, 20, 24), dtype=torch.uint8)  # N, S, C, H, W
+    crops = augmented(pixels, [Box(2, 4, 16, 16), Box(0, 8, 16, 16, True)], (16, 16), flow=False)
+    assert crops.dtype == torch.float32 and crops.shape == (2, 3, 3, 16, 16)
+    assert torch.equal(crops[0], pixels[0, :, :, 2:18, 4:20].float())
+    assert torch.equal(crops[1], pixels[1, :, :, :16, 8:24].flip(-1).float())
+
+
+def test_resized_crops_average_what_they_cover() -> None:
+    pixels = torch.zeros(1, 1, 3, 32, 32, dtype=torch.uint8)
+    pixels[..., :16] = 200  # the left half
+    crops = augmented(pixels, [Box(0, 0, 32, 32)], (8, 8), flow=False)
+    assert crops.shape == (1, 1, 3, 8, 8)
+    assert torch.allclose(crops[..., :2], torch.tensor(200.0)) and torch.all(crops[..., 6:] == 0)
+    assert crops.mean() == pytest.approx(100, abs=0.5)
+
+
+def test_mirrored_flow_runs_the_other_way() -> None:
+    stack = torch.randint(0, 256, (1, 2, 6, 16, 16), dtype=torch.uint8)  # x1 y1 x2 y2 x3 y3
+    flat = augmented(stack, [Box(0, 0, 16, 16, True)], (16, 16), flow=True)
+    assert torch.equal(flat[:, :, 0::2], 255 - stack[:, :, 0::2].flip(-1).float())
+    assert torch.equal(flat[:, :, 1::2], stack[:, :, 1::2].flip(-1).float())
+    clip = stack.unflatten(2, (3, 2)).transpose(2, 3)  # (N, S, 2, s, H, W), as video networks take it
+    as_clip = augmented(clip, [Box(0, 0, 16, 16, True)], (16, 16), flow=True)
+    assert torch.equal(as_clip, flat.unflatten(2, (3, 2)).transpose(2, 3))
+
+
+def test_one_row_of_each_equal_part() -> None:
+    rng = np.random.default_rng(0)
+    drawn = np.stack([random_rows(rng, 10, 3) for _ in range(300)])
+    assert [set(column) for column in drawn.T.tolist()] == [{0, 1, 2}, {3, 4, 5}, {6, 7, 8, 9}]
+    assert {tuple(random_rows(rng, 2, 3).tolist()) for _ in range(50)} == {(0, 0, 1)}
+    crops = Crops((20, 24), (16, 16), jitter=True, flip=True)
+    (batch,) = fixed_batches(np.array([10, 10]), 3, 8, crops)
+    assert batch.rows.tolist() == [[1, 5, 8]] * 2 and batch.boxes == [Box(2, 4, 16, 16)] * 2
+
+
+def test_batches_hold_every_video_once_and_never_one_alone() -> None:
+    crops = Crops((20, 24), (16, 16), jitter=True, flip=True)
+    batches = list(training_batches(np.random.default_rng(0), np.full(17, 4), 3, 8, crops))
+    assert sorted(len(batch.videos) for batch in batches) == [5, 6, 6]
+    assert sorted(np.concatenate([batch.videos for batch in batches]).tolist()) == list(range(17))
+    assert all(len(batch.boxes) == len(batch.rows) == len(batch.videos) for batch in batches)
+
+
+def test_consensus_is_the_mean_of_the_snippets_logits() -> None:
+    trunk = nn.Sequential(nn.Flatten(), nn.Linear(3 * 4 * 4, 5))
+    preprocessing = Preprocessing(4, 4, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), order="bgr")
+    network = SegmentNetwork(trunk, preprocessing, (3, 4, 4), classes=2).eval()
+    x = torch.randint(0, 256, (2, 3, 3, 4, 4)).float()
+    mean, std = torch.tensor(preprocessing.mean).view(3, 1, 1), torch.tensor(preprocessing.std).view(3, 1, 1)
+    for video in range(2):
+        logits = []
+        for snippet in x[video]:
+            seen = (snippet[[2, 1, 0]] / 255 - mean) / std
+            logits.append(network.classifier(trunk(seen[None]))[0])
+        torch.testing.assert_close(network(x)[video], torch.stack(logits).mean(0))
+    assert set(network.state_dict()) == {"trunk.1.weight", "trunk.1.bias", "classifier.weight", "classifier.bias"}
+
+
+def test_what_stands_before_the_node_is_frozen() -> None:
+    trunk = nn.Sequential()
+    trunk.add_module("stem", nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), nn.Dropout()))
+    trunk.add_module("body", nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)))
+    trunk.register_parameter("token", nn.Parameter(torch.zeros(1)))
+    freeze_before(trunk, "body.1")
+    learning = {name for name, parameter in trunk.named_parameters() if parameter.requires_grad}
+    assert learning == {"body.1.weight", "body.1.bias"}  # the token is registered before any child
+    with pytest.raises(InputError, match="FREEZE=bdoy: .*did you mean body"):
+        freeze_before(trunk, "bdoy")
+
+
+def test_a_folder_holds_all_and_learns(tmp_path: Path, tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    one, two = pretrained(tmp_path, tiny, split=("all",), epochs=8)
+    recipe, state = load_weights(one)
+    assert {path.name for path in one.iterdir()} == {
+        "recipe.json",
+        "checkpoint.safetensors",
+        "history.csv",
+        "metrics.json",
+        ".lock",
+    }
+    family = family_of(recipe)
+    assert one.name == f"tiny.build-rgb-{family[:8]}-split1" and two.name == f"tiny.build-rgb-{family[:8]}-split2"
+    saw = {"dataset": "made", "split": "1", "part": "train", "validation_share": 0.2}
+    assert trained_weights(recipe, one)["saw"] == saw == json.loads((one / "recipe.json").read_text())["saw"]
+    assert recipe["classes"] == ["down", "up"] and recipe["part"] == "train"
+    assert (recipe["videos"], recipe["validation_videos"]) == (12, 4)
+    assert recipe["preprocessing"]["resize_px"] == [20, 24] and recipe["preprocessing"]["crop_px"] == 16
+    about = metrics(one)
+    assert about["validation"] == {"videos": 4, "top1": 1.0} and about["train"]["top1"] >= 0.9 and about["epochs"] == 8
+    assert len(history(one)) == 8
+    namespace: dict[str, Any] = {}
+    exec(TINY, namespace)
+    namespace["build"]().load_state_dict(state)  # the trunk's own names, nothing else
+    assert {name.split(".")[0] for name in load_file(one / "checkpoint.safetensors")} == {"trunk", "classifier"}
+    assert f"WEIGHTS={family[:8]}" in capsys.readouterr().out
+
+    assert find_weights(tmp_path, family[:6]) == find_weights(tmp_path, "tiny.build-rgb") == {"1": one, "2": two}
+    assert find_weights(tmp_path, family) == {"1": one, "2": two}
+    assert find_weights(tmp_path, two.name) == find_weights(tmp_path / "elsewhere", str(two)) == {"2": two}
+    assert find_weights(tmp_path, "resnet") == find_weights(tmp_path, "") == {}
+
+
+def test_the_same_command_trains_nothing_again(tmp_path: Path, tiny: str) -> None:
+    pretrained(tmp_path, tiny, epochs=1)
+
+    def seen() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "weights").rglob("*")}
+
+    before = seen()
+    assert pretrained(tmp_path, tiny, epochs=1) == [] and seen() == before
+    assert len(pretrained(tmp_path, tiny, epochs=1, split=("1", "2"))) == 1  # the other split
+    assert len(pretrained(tmp_path, tiny, epochs=1, seed=1)) == 1
+
+
+def test_several_families_are_told_apart(tmp_path: Path, tiny: str) -> None:
+    (one,) = pretrained(tmp_path, tiny, epochs=1)
+    (two,) = pretrained(tmp_path, tiny, epochs=1, lr=0.1)
+    with pytest.raises(InputError, match="WEIGHTS=tiny: 2 families of weights begin so: .*; give more") as error:
+        find_weights(tmp_path, "tiny")
+    assert one.name.removesuffix("-split1") in str(error.value) and two.name.removesuffix("-split1") in str(error.value)
+    assert find_weights(tmp_path, one.name.split("-")[2]) == {"1": one}
+
+
+@pytest.mark.parametrize("kind", ["test", "validation"])
+def test_weights_never_see_test_or_validation_videos(tmp_path: Path, tiny: str, kind: str) -> None:
+    (one,) = pretrained(tmp_path / "a", tiny, epochs=1)  # a single epoch: validation chooses nothing
+    everything = [f"{label}/g{group}_c{clip}" for label in ("up", "down") for group in range(5) for clip in range(2)]
+    held = [name for name in everything if "/g0" in name]
+    if kind == "validation":
+        from reelbank.data.splits import cut_validation
+
+        train = [name for name in everything if "/g0" not in name]
+        groups = [name.split("/")[1][:2] for name in train]
+        held = sorted(cut_validation(train, [name.split("/")[0] for name in train], groups, 0.2, 0))
+    assert len(held) == 4
+    make_pixels(tmp_path / "b", changed=tuple(held))
+    (two,) = pretrained(tmp_path / "b", tiny, epochs=1)
+    assert checkpoint(one) == checkpoint(two)
+    seen = next(name for name in everything if name not in held and "/g0" not in name)
+    make_pixels(tmp_path / "c", changed=(seen,))
+    (three,) = pretrained(tmp_path / "c", tiny, epochs=1)
+    assert checkpoint(one) != checkpoint(three) and one.name != three.name
+
+
+def test_frozen_modules_keep_weights_and_statistics(tmp_path: Path, tiny: str) -> None:
+    (folder,) = pretrained(tmp_path, tiny, freeze="conv2", weight_decay=0.1, optimiser="sgd")
+    namespace: dict[str, Any] = {}
+    exec(TINY, namespace)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        before = namespace["build"]().state_dict()
+    _, after = load_weights(folder)
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert same == {name for name in before if name.startswith(("conv1.", "bn1."))}
+
+
+def test_flow_stacks_widen_the_first_convolution(tmp_path: Path, tiny: str) -> None:
+    make_pixels(tmp_path, flow=True)
+    (folder,) = pretrained(tmp_path, tiny, stream="flow", epochs=6)
+    recipe, state = load_weights(folder)
+    assert state["conv1.weight"].shape == (4, 4, 3, 3) and recipe["clip_frames"] == 2
+    assert recipe["preprocessing"]["mean"] == [0.5] and metrics(folder)["validation"]["top1"] == 1.0
+
+
+def test_readers_change_nothing(tmp_path: Path, tiny: str) -> None:
+    (one,) = pretrained(tmp_path / "a", tiny, epochs=2)
+    (two,) = pretrained(tmp_path / "b", tiny, epochs=2, workers=3)
+    assert one.name == two.name and checkpoint(one) == checkpoint(two)
+
+
+def test_training_goes_on_from_weights_made_here_split_by_split(tmp_path: Path, tiny: str) -> None:
+    one, two = pretrained(tmp_path, tiny, epochs=1, split=("all",))
+    family = one.name.split("-")[2]
+    onward = pretrained(tmp_path, tiny, epochs=1, split=("all",), weights=family, lr=1e-9, optimiser="sgd")
+    assert len({folder.name.split("-")[2] for folder in onward}) == 1 and onward[0].name.split("-")[2] != family
+    for before, after in zip((one, two), onward, strict=True):
+        recipe, state = load_weights(after)
+        assert recipe["initial"]["family"].startswith(family)
+        assert trained_weights(recipe, after)["saw"]["before"] == trained_weights(load_weights(before)[0], before)["saw"]
+        torch.testing.assert_close(state["fc.weight"], load_weights(before)[1]["fc.weight"])
+    with pytest.raises(InputError, match="learned from the training part of split 1|trained here on split 1, not on 2"):
+        pretrained(tmp_path, tiny, split=("2",), weights=str(one))
+
+
+COMMAND = """
+import sys
+sys.path.insert(0, {tests!r})
+import torch
+from reelbank.data.store import Store
+from reelbank.heads.pretrain import pretrain_on
+from test_pretrain import options_for
+from pathlib import Path
+torch.set_num_threads(1)
+with Store.open({store!r}) as store:
+    pretrain_on(store, options_for(Path({bank!r}), {tiny!r}, **{changes!r}))
+"""
+
+
+def test_killed_and_resumed_ends_in_the_same_bytes(tmp_path: Path, tiny: str) -> None:
+    changes = {"epochs": 30, "batch": 4, "dropout": 0.3, "lr_drops": (20,)}
+    bank = tmp_path / "killed"
+    store = make_pixels(bank)
+    code = COMMAND.format(tests=str(Path(__file__).parent), store=str(store), bank=str(bank), tiny=tiny, changes=changes)
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while process.poll() is None and epochs_in(bank) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    said, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+    done = epochs_in(bank)
+    assert 2 <= done < 30 and not list(bank.glob("weights/*/metrics.json"))
+    with pytest.raises(InputError, match="not finished"):
+        find_weights(bank, "tiny")
+    pretrained(bank, tiny, **changes)
+    (killed,) = (bank / "weights").iterdir()
+    (calm,) = pretrained(tmp_path / "calm", tiny, **changes)
+    assert killed.name == calm.name and checkpoint(killed) == checkpoint(calm) and history(killed) == history(calm)
+    assert float(history(calm)[19]["lr"]) == 0.01 and float(history(calm)[20]["lr"]) == pytest.approx(0.001)
+    assert not (killed / "state.safetensors").exists() and not list(killed.glob(".*.tmp"))
+
+
+def epochs_in(bank: Path) -> int:
+    for path in bank.glob("weights/*/state.safetensors"):
+        with safe_open(path, "pt") as file:
+            return len(json.loads(file.metadata()["history"]))
+    return 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"split": ("9",)}, "SPLIT=9: made has the splits 1, 2"),
+        ({"classes": ("upp",)}, "did you mean up"),
+        ({"freeze": "bn3"}, "FREEZE=bn3: the network has no such module; did you mean bn"),
+        ({"size": 22}, "SIZE: crops of 22 x 22 do not fit into pictures of 20 x 24"),
+        ({"weights": "missing"}, "WEIGHTS=missing"),
+        ({"lr": 0.0}, "LR=0.0"),
+        ({"segments": 0}, "SEGMENTS=0"),
+        ({"validation": 1.0}, "VALIDATION=1.0"),
+        ({"dropout": 1.0}, "DROPOUT=1.0"),
+        ({"split": ()}, "SPLIT"),
+        ({"stream": "flow"}, "STREAM=flow: .* of stream rgb"),
+        ({"optimiser": "sgd", "lr": 1e38}, "training diverged in epoch 1"),
+    ],
+)
+def test_bad_input_gets_one_clear_line(tmp_path: Path, tiny: str, changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(InputError, match=line) as error:
+        pretrained(tmp_path, tiny, **changes)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("weights/*/metrics.json"))
+
+
+def test_nothing_to_train_on_is_said(tmp_path: Path, tiny: str) -> None:
+    make_pixels(tmp_path, groups=1)  # the only group tests in split 1
+    with pytest.raises(InputError, match="SPLIT=1: .* holds no training video of it"):
+        pretrained(tmp_path, tiny)
+    make_pixels(tmp_path / "half", dtype=np.float16)
+    with pytest.raises(InputError, match="is no store of pixels"):
+        pretrained(tmp_path / "half", tiny)
+
+
+def test_one_group_leaves_no_validation_part_and_says_so(tmp_path: Path, tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    make_pixels(tmp_path, groups=2)
+    (folder,) = pretrained(tmp_path, tiny)
+    assert "no validation part" in capsys.readouterr().out
+    assert metrics(folder)["validation"] is None and metrics(folder)["best_epoch"] == 3
+
+
+def test_hostile_and_changed_folders_are_refused(tmp_path: Path, tiny: str) -> None:
+    (folder,) = pretrained(tmp_path, tiny, epochs=1)
+    for name, content, line in (
+        ("checkpoint.safetensors", pickle.dumps(print), "checkpoint.safetensors cannot be read"),
+        ("recipe.json", b"[]", "recipe.json cannot be read"),
+        ("recipe.json", b'{"recipe": {"extractor": 3}}', "recipe.json cannot be read"),
+        ("recipe.json", b"[" * 100_000, "recipe.json cannot be read"),
+        ("recipe.json", b'{"recipe": NaN}', "recipe.json cannot be read"),
+    ):
+        bad = tmp_path / "bad" / folder.name
+        shutil.rmtree(bad.parent, ignore_errors=True)
+        shutil.copytree(folder, bad)
+        (bad / name).write_bytes(content)
+        with pytest.raises(InputError, match=line) as error:
+            load_weights(bad)
+        assert "\n" not in str(error.value)
+    document = json.loads((folder / "recipe.json").read_text())
+    document["recipe"]["split"] = "2"  # a lie about what the weights have seen
+    (folder / "recipe.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="not this folder's: it was changed"):
+        read_recipe(folder)
+
+
+def test_unknown_things_are_refused_before_pixels_are_extracted(tmp_path: Path) -> None:
+    toy = PretrainOptions(bank=str(tmp_path), device="cpu")
+    for changes, line in (
+        ({"freeze": "conv9"}, "FREEZE=conv9"),
+        ({"size": 80}, "RESIZE=72 is less than the crops' 80"),
+        ({"extractor": "vggish"}, "vggish"),
+        ({"extractor": "torchvision:resnet81"}, "resnet81"),
+    ):
+        with pytest.raises(InputError, match=line):
+            pretrain(dataclasses.replace(toy, **changes))
+    assert not (tmp_path / "stores").exists() and not (tmp_path / "toy").exists()
