@@ -53,7 +53,7 @@ def build(channels: int, width: float = 1.0) -> nn.Module:
     for part in layers.values():
         if isinstance(part, nn.Conv2d | nn.Linear):  # trained from scratch: variance kept through the ReLUs
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-            nn.init.zeros_(part.bias)
+            nn.init.zeros_(part.get_parameter("bias"))
     return nn.Sequential(layers)
 
 
