@@ -9,6 +9,8 @@ import math
 
 from torch import fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torchvision import ops
+from torchvision.models.feature_extraction import DualGraphModule, NodePathTracer
 
 from reelbank.data.errors import InputError
 
@@ -38,8 +40,6 @@ def rest(model: nn.Module, node: str, name: str) -> nn.Module:
     """The network after `node`: rest(model, node)(cut(model, (node,))(x)[node]) = model(x). Its parameters are copies, all
     trainable, under the network's own names; training and evaluation mode work as in the whole network (it starts in the
     model's). Raises InputError as `cut` does, and for a node past which other values flow, as beside a skip connection."""
-    from torchvision.models.feature_extraction import DualGraphModule
-
     own = copy.deepcopy(model).requires_grad_(True)
     graphs = {}
     for training in (True, False):
@@ -54,22 +54,33 @@ def rest(model: nn.Module, node: str, name: str) -> nn.Module:
     return DualGraphModule(own, graphs[True], graphs[False], type(model).__name__).train(model.training)
 
 
+class _Tracer(NodePathTracer):
+    """Torchvision's names of nodes, but a module keeps its own: there, `conv_1` and `conv_2` become `conv` and `conv_1`."""
+
+    def _get_node_qualname(self, module_qualname: str, node: fx.Node) -> str:
+        if node.op != "call_module":
+            return super()._get_node_qualname(module_qualname, node)
+        modules, times, found = dict(self.root.named_modules()), 0, module_qualname
+        while found in self.node_to_qualname.values() or (times and found in modules):
+            times += 1
+            found = f"{module_qualname}_{times}"
+        return found
+
+
 def _traced(model: nn.Module, training: bool, nodes: str, name: str) -> tuple[fx.Graph, dict[fx.Node, str]]:
     """The model's graph in one of its modes, and its nodes' names in the order in which they run."""
-    from torchvision import ops
-    from torchvision.models.feature_extraction import NodePathTracer
-
     # traced through, timm's batch norms would have their mode and momentum fixed
     leaves = [_BatchNorm, *(one for one in vars(ops).values() if isinstance(one, type) and issubclass(one, nn.Module))]
-    tracer = NodePathTracer(leaf_modules=leaves, autowrap_modules=(math, ops))
-    before = model.training
+    tracer = _Tracer(leaf_modules=leaves, autowrap_modules=(math, ops))
+    modes = [(part, part.training) for part in model.modules()]
     try:
         graph = tracer.trace(model.train(training))
     except Exception as error:  # noqa: BLE001 - torch.fx raises many kinds for a model that it cannot follow
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"NODE={nodes}: {name} cannot be cut ({reason})") from error
     finally:
-        model.train(before)
+        for part, mode in modes:
+            part.training = mode
     return graph, dict(tracer.node_to_qualname)
 
 
