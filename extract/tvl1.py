@@ -1,0 +1,265 @@
+"""TV-L1 optical flow in torch, batched, on CPU or GPU.
+
+C. Zach, T. Pock, H. Bischof, "A duality based approach for realtime TV-L1 optical flow", DAGM 2007; J. Sanchez Perez,
+E. Meinhardt-Llopis, G. Facciolo, "TV-L1 optical flow estimation", IPOL 2013. The parameters and all that the papers leave open
+(pyramid, borders, when to stop, where to filter) are those of OpenCV's DualTVL1OpticalFlow.
+
+The places to warp from are rounded to 1/32 px, as OpenCV 4 does it (OpenCV 5 does not). That makes a flow jump when a place
+crosses a rounding limit, and the next iterations enlarge the jump, so the order of roundings matters: each step below is a
+single rounded operation, in OpenCV's order, never a fused multiply-add. So the flow is OpenCV 4.12's and 4.13's to the last
+bits, and the same on every machine. (Versions differ among themselves: 4.10 from 4.13 by 0.01 px, 5.0 by 0.02 to 0.04 px.)
+
+Inside, a plane of (h, w) pixels lies flat in memory, each picture row followed by one more pixel, so that the neighbours of all
+pixels are the same plane read 1 or w + 1 places on, without copies.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from reelbank.data.errors import InputError
+from reelbank.extract.median import SIDE_PX, Median5
+
+SMALLEST_PX = 16  # of a pyramid level's short side
+_ROUNDED_PX = 32  # to 1 / 32 px
+_CUBIC = -0.75  # OpenCV's bicubic kernel
+_SYNC_ITERATIONS = 10  # on a GPU: how often the host asks whether any item goes on
+_GREY = (9798, 19235, 3735)  # of 2 ** 15: OpenCV's RGB2GRAY in integers
+
+
+@dataclass(frozen=True)
+class Tvl1:
+    """Parameters, named and valued as OpenCV's DualTVL1OpticalFlow has them; its gamma is 0 and no flow is given to start from.
+
+    tau: step; lambda_: weight of the data term (smaller: smoother); theta: tightness; scales, scale_step: the pyramid;
+    warps: per scale; epsilon: root of the mean squared update below which an item stops, in pixels; median_px: side of the
+    median filter before each outer iteration, 5, or 0 for none.
+    """
+
+    tau: float = 0.25
+    lambda_: float = 0.15
+    theta: float = 0.3
+    scales: int = 5
+    warps: int = 5
+    epsilon: float = 0.01
+    inner_iterations: int = 30
+    outer_iterations: int = 10
+    scale_step: float = 0.8
+    median_px: int = SIDE_PX
+
+    def __post_init__(self) -> None:
+        if self.median_px not in (0, SIDE_PX):
+            raise InputError(f"TV-L1: median_px is {self.median_px}; give {SIDE_PX}, or 0 for no median filter")
+
+
+def tvl1(first: Tensor, second: Tensor, parameters: Tvl1 = Tvl1()) -> Tensor:  # noqa: B008 - frozen
+    """Flow from `first` to `second`, uint8 (n, 3, H, W) RGB or (n, H, W) grey -> (n, 2, H, W) float32 pixels, x before y.
+
+    Pixel (x, y) of `first` is found at (x, y) + flow in `second`. An item's flow does not depend on the others. On a CPU items
+    go one by one, so that one fits the caches.
+    """
+    if first.shape != second.shape or first.dtype != torch.uint8 or second.dtype != torch.uint8 or first.ndim not in (3, 4):
+        raise ValueError(f"two uint8 (n, 3, H, W) or (n, H, W): {first.dtype} {first.shape}, {second.dtype} {second.shape}")
+    with torch.inference_mode():
+        a, b = grey(first).float(), grey(second).float()
+        if not a.numel():
+            return a.new_zeros(len(a), 2, *a.shape[1:])
+        if a.device.type == "cpu":
+            return torch.cat([_flow(x, y, parameters) for x, y in zip(a.split(1), b.split(1), strict=True)])
+        return _flow(a, b, parameters)
+
+
+def grey(pictures: Tensor) -> Tensor:
+    """(n, 3, H, W) uint8 RGB -> (n, H, W) uint8, as OpenCV's RGB2GRAY; grey pictures pass."""
+    if pictures.ndim == 3:
+        return pictures
+    red, green, blue = pictures.int().unbind(1)
+    return (red * _GREY[0] + green * _GREY[1] + blue * _GREY[2] + (1 << 14) >> 15).to(torch.uint8)
+
+
+def resized(planes: Tensor, size: tuple[int, int], step: float = 0.0) -> Tensor:
+    """(..., h, w) -> (..., *size), bilinear without smoothing, pixel centres at halves. A pixel of the result is `step` pixels
+    wide, by default old size / new size."""
+    for axis, length in ((-1, size[1]), (-2, size[0])):
+        old = planes.shape[axis]
+        at = (torch.arange(length, device=planes.device, dtype=torch.float64) + 0.5) * (step or old / length) - 0.5
+        at.clamp_(0, old - 1)
+        low = at.long()
+        share = (at - low).float().double().view((-1, 1) if axis == -2 else (-1,))
+        a, b = planes.index_select(axis, low), planes.index_select(axis, (low + 1).clamp_(max=old - 1))
+        planes = (a.double() + (b - a).double() * share).float()  # rounded once, as a fused multiply-add
+    return planes
+
+
+def _flow(first: Tensor, second: Tensor, of: Tvl1) -> Tensor:
+    """(n, H, W) float grey values of 0 to 255 -> (n, 2, H, W)."""
+    levels = [torch.stack((first, second), 1)]  # each (n, 2, h, w)
+    while len(levels) < of.scales:
+        h, w = (round(side * of.scale_step) for side in levels[-1].shape[-2:])
+        if min(h, w) < SMALLEST_PX:
+            break
+        levels.append(resized(levels[-1], (h, w), 1 / of.scale_step))
+    flow = torch.zeros_like(levels[-1])
+    for number, level in enumerate(reversed(levels)):
+        if number:
+            flow = resized(flow, (level.shape[-2], level.shape[-1])).mul_(1 / of.scale_step)
+        flow = _Scale(level, flow, of).solved()
+    return flow
+
+
+class _Scale:
+    """One pyramid level of n items: pictures, flow and dual variable, and the memory to iterate in. L = h (w + 1) values."""
+
+    def __init__(self, pictures: Tensor, flow: Tensor, of: Tvl1) -> None:
+        n, _, h, w = pictures.shape
+        row, size, new = w + 1, h * (w + 1), pictures.new_zeros
+        self.of, self.n, self.h, self.w, self.size = of, n, h, w, size
+        self.first, self.warp = pictures[:, 0], _Warp(pictures[:, 1])
+        # Two flows, old and new by turns. After the last picture row comes one more: differences there are 0.
+        self.flows = [new(n, 2, size + row + 1) for _ in range(2)]
+        self.planes = [u[..., :-1].view(n, 2, h + 1, row) for u in self.flows]
+        self.here, self.right, self.below = ([u[..., at : at + size] for u in self.flows] for at in (0, 1, row))
+        self.now = 0
+        self._set(flow)
+        # The dual variable: (n, x or y of a gradient, of which flow component, one picture row of zeros and L)
+        dual = new(n, 2, 2, row + size)
+        self.dual = dual[..., row:]
+        self.dual_ends = self.dual.unflatten(-1, (h, row))[..., w]
+        self.left, self.above = dual[:, 0, :, row - 1 : -1], dual[:, 1, :, :size]
+        # Residual and negative squared slope of the warped picture (n, L), its slopes (n, 2, L); 0 after each row
+        self.residual, self.minus_squared, self.slopes = new(n, size), new(n, size).fill_(-1), new(n, 2, size)
+        self.t, self.e, self.f, self.norm, self.gradient = (new(n, *s, size) for s in ((1,), (2,), (2,), (1, 2), (2, 2)))
+        self.median = Median5(flow) if of.median_px else None
+
+    def solved(self) -> Tensor:
+        """The flow of this scale, (n, 2, h, w)."""
+        of = self.of
+        limit = torch.tensor(of.epsilon**2 * self.h * self.w, dtype=torch.float32).item()
+        for _ in range(of.warps):
+            self._linearise()
+            live = self.t.new_ones(self.n, 1, 1) if self.t.device.type != "cpu" else None
+            going = True
+            for _ in range(of.outer_iterations):
+                if not going:
+                    break
+                self._filter(live)
+                for inner in range(of.inner_iterations):
+                    moved = self._primal()
+                    self._dual(live)
+                    if live is None:
+                        going = moved.item() > limit
+                    else:
+                        live = live * (moved > limit).view(-1, 1, 1)
+                        going = bool(live.any()) if inner % _SYNC_ITERATIONS == _SYNC_ITERATIONS - 1 else True
+                    if not going:
+                        break
+        return self._get().clone()
+
+    def _get(self) -> Tensor:
+        return self.planes[self.now][..., : self.h, : self.w]
+
+    def _set(self, flow: Tensor) -> None:
+        self._get().copy_(flow)
+        self._close()
+
+    def _close(self) -> None:
+        """The pixel after each row and the row after the last repeat their neighbour."""
+        planes = self.planes[self.now]
+        planes[..., : self.h, self.w] = planes[..., : self.h, self.w - 1]
+        planes[..., self.h, :] = planes[..., self.h - 1, :]
+
+    def _filter(self, live: Tensor | None) -> None:
+        if self.median is not None:
+            flow = self.median(self._get())
+            self._set(flow if live is None else torch.where(live.unsqueeze(-1) > 0, flow, self._get()))
+
+    def _linearise(self) -> None:
+        """Second picture at the flow's places, as a linear function of the flow (IPOL, eq. 10)."""
+        flow = self._get()
+        warped = self.warp(flow)  # (n, 3, h, w)
+        wide = warped[:, 1:]
+        u, v = flow.unbind(1)
+        x_slope, y_slope = wide.unbind(1)
+        inside = (-1, (self.h, self.w + 1))
+        self.residual.unflatten(*inside)[..., : self.w] = warped[:, 0] - x_slope * u - y_slope * v - self.first
+        squared = x_slope.square() + y_slope.square()
+        # OpenCV moves by the threshold where there is hardly a slope; so does a division by next to nothing.
+        squared = torch.where(squared > torch.finfo(torch.float32).eps, squared, 1e-30)
+        self.minus_squared.unflatten(*inside)[..., : self.w] = -squared
+        self.slopes.unflatten(*inside)[..., : self.w] = wide
+
+    def _primal(self) -> Tensor:
+        """Threshold step and projection (IPOL, eq. 15 and 18); the squared update of each item, (n,)."""
+        of, old, t, e, f = self.of, self.here[self.now], self.t, self.e, self.f
+        self.now = 1 - self.now
+        new = self.here[self.now]
+        limit = of.lambda_ * of.theta
+        torch.mul(self.slopes, old, out=e)
+        torch.add(e[:, :1], e[:, 1:], out=t).add_(self.residual.unsqueeze(1))
+        t.div_(self.minus_squared.unsqueeze(1)).clamp_(-limit, limit)
+        torch.mul(self.slopes, t, out=e).add_(old)
+        torch.sub(self.dual[:, 0], self.left, out=new)
+        torch.sub(self.dual[:, 1], self.above, out=f)
+        new.add_(f).mul_(of.theta).add_(e)
+        torch.sub(new, old, out=e)
+        if e.device.type == "cpu":
+            moved = torch.dot(e.view(-1), e.view(-1))
+        else:
+            moved = e.mul_(e).sum((1, 2), dtype=torch.float64)  # so exact that the batch's size makes no difference
+        self._close()
+        return moved
+
+    def _dual(self, live: Tensor | None) -> None:
+        """p <- (p + tau / theta grad u) / (1 + tau / theta |grad u|) (IPOL, eq. 17)."""
+        ratio = self.of.tau / self.of.theta
+        here, g = self.here[self.now], self.gradient
+        torch.sub(self.right[self.now], here, out=g[:, 0])
+        torch.sub(self.below[self.now], here, out=g[:, 1])
+        torch.hypot(g[:, 0], g[:, 1], out=self.norm[:, 0]).mul_(ratio).add_(1)
+        self.dual.add_(g.mul_(ratio)).div_(self.norm)
+        self.dual_ends.zero_()
+
+
+class _Warp:
+    """Bicubic samples of pictures and their slopes, n items at their own places; outside all is 0."""
+
+    def __init__(self, pictures: Tensor) -> None:
+        n, h, w = pictures.shape
+        wide = F.pad(pictures.unsqueeze(1), (1, 1, 1, 1), mode="replicate")
+        x_slope, y_slope = wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2], wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]
+        planes = torch.cat((pictures.unsqueeze(1), x_slope * 0.5, y_slope * 0.5), 1)
+        self.planes = F.pad(planes, (4, 4, 4, 4)).flatten()  # (n, 3, h + 8, w + 8), with room for samples outside
+        self.shape, self.row = (n, 3, h, w), w + 8
+        device = pictures.device
+        self.y = torch.arange(h, device=device, dtype=torch.float32).view(-1, 1)
+        self.x = torch.arange(w, device=device, dtype=torch.float32)
+        self.start = torch.arange(n * 3, device=device).view(n, 3, 1, 1) * ((h + 8) * (w + 8))
+
+    def __call__(self, flow: Tensor) -> Tensor:
+        """(n, 2, h, w) flow -> (n, 3, h, w): values, x slopes, y slopes."""
+        _, _, h, w = self.shape
+        x, x_weights = self._cut(self.x + flow[:, 0], w)
+        y, y_weights = self._cut(self.y + flow[:, 1], h)
+        at = ((y * self.row + x).unsqueeze(1) + self.start).flatten()
+        total = sampled = None
+        for i in range(4):
+            line: Tensor | None = None
+            for j in range(4):
+                sampled = self.planes[i * self.row + j :].index_select(0, at).view(self.shape)
+                sampled.mul_((y_weights[i] * x_weights[j]).unsqueeze(1))
+                line = sampled if line is None else line.add_(sampled)
+            total = line if total is None else total.add_(line)
+        assert total is not None
+        return total
+
+    def _cut(self, places: Tensor, side: int) -> tuple[Tensor, list[Tensor]]:
+        """Places along one axis -> where its four samples start in the padded plane, and the weights of the four."""
+        places = (places * _ROUNDED_PX).round_().clamp_(-3 * _ROUNDED_PX, (side + 2) * _ROUNDED_PX)
+        whole = (places / _ROUNDED_PX).floor_()
+        x = places / _ROUNDED_PX - whole
+        a, y = _CUBIC, 1 - x
+        first = ((a * (x + 1) - 5 * a) * (x + 1) + 8 * a) * (x + 1) - 4 * a
+        second, third = ((a + 2) * x - (a + 3)) * x * x + 1, ((a + 2) * y - (a + 3)) * y * y + 1
+        return whole.long() + 3, [first, second, third, 1 - first - second - third]
