@@ -127,7 +127,8 @@ def load_weights(folder: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
 
 def trained_weights(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """What a network's recipe says of weights that were trained here: where they come from and what they have seen."""
-    return {"source": f"trained here, {folder.name}", "family": family_of(recipe), "saw": saw_of(recipe)}
+    about = {"source": f"trained here, {folder.name}", "width": recipe["width"]}
+    return about | {"family": family_of(recipe), "saw": saw_of(recipe)}
 
 
 def saw_of(recipe: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def pixels_store(options: PretrainOptions) -> Path:
     return plan.paths[0]
 
 
-def pixel_sizes(options: PretrainOptions) -> dict[str, str]:
+def pixel_sizes(options: PretrainOptions) -> dict[str, Any]:
     """The options of stage one that make pixels for the network: extractor, clip and resize. Raises InputError for a network
     that takes none, a module to freeze before that it has not, and crops larger than the pictures."""
     kind = kind_of(options.extractor)

@@ -19,7 +19,7 @@ from reelbank.heads.snippets import Crops
 # Where an option is left empty. Chosen on validation (docs/pretrain.md).
 DEFAULTS: dict[str, dict[str, Any]] = {
     "": {"extractor": "motion_cnn", "width": 1.0, "epochs": 60, "batch": 32},
-    "toy": {"extractor": "motion_cnn", "width": 0.125, "clip": 5, "resize": 72, "size": 64, "epochs": 30, "batch": 8},
+    "toy": {"extractor": "motion_cnn", "width": 0.125, "clip": 5, "resize": 72, "size": 64, "epochs": 12, "batch": 8},
 }
 
 
@@ -52,7 +52,7 @@ class PretrainOptions:
     lr_drops: tuple[int, ...] = option((), "epochs after which the learning rate is divided by 10")
     weight_decay: float = option(0.0, "L2 penalty on all weights that train")
     batch: int | None = option(None, "videos in a batch (default: 32; toy: 8)")
-    epochs: int | None = option(None, "most epochs (default: 60; toy: 30)")
+    epochs: int | None = option(None, "most epochs (default: 60; toy: 12)")
     patience: int = option(0, "stop after this many epochs without a better validation accuracy; 0: never")
     validation: float = option(0.2, "share of the training part cut off for validation, by whole groups; 0: none")
     resize: int | None = option(None, "short side in pixels before the crops (default: as the network has it; toy: 72)")
@@ -141,11 +141,13 @@ def plan_run(store: Store, options: PretrainOptions, split: str, weights: str, t
         "validation": [name for name in videos if name in held_out],
     }
     before = trunk.weights.get("saw")
-    if before and before["dataset"] == store.dataset["name"] and before["split"] != split:
-        raise InputError(
-            f"WEIGHTS={options.weights}: they have learned from the training part of split {before['split']}, which has test "
-            f"videos of split {split}; give the start of their family's hash, which picks each split's own"
-        )
+    while before:  # the last training first
+        if before["dataset"] == store.dataset["name"] and before["split"] != split:
+            raise InputError(
+                f"WEIGHTS={options.weights}: they have learned from the training part of split {before['split']}, which has "
+                f"test videos of split {split}; give the start of their family's hash, which picks each split's own"
+            )
+        before = before.get("before")
     recipe = {
         "kind": "weights",
         "dataset": store.dataset["name"],

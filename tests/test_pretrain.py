@@ -21,9 +21,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from reelbank.data import toy
 from reelbank.data.errors import InputError
 from reelbank.data.store import Store, StoreWriter
+from reelbank.extract.backbones import motion_cnn
+from reelbank.extract.options import ExtractOptions
 from reelbank.extract.preprocessing import Preprocessing
+from reelbank.extract.run import extract
 from reelbank.extract.trained import family_of, find_weights, load_weights, read_recipe, trained_weights
 from reelbank.heads.augment import Box, augmented, boxes, centre, crop_sizes
 from reelbank.heads.pretrain import pretrain, pretrain_on
@@ -59,8 +63,8 @@ def tiny(tmp_path: Path) -> str:
 
 
 def make_pixels(bank: Path, changed: tuple[str, ...] = (), flow: bool = False, groups: int = 5, dtype: Any = np.uint8) -> Path:
-    """2 classes x `groups` groups x 2 clips of 4 rows, 20 x 24 pixels; "up" is brighter above, "down" below. Split 1 tests group
-    0, split 2 group 1. `changed`: ids whose pixels are other ones."""
+    """2 classes x `groups` groups x 2 clips of 4 rows, 20 x 24 pixels; "up" is brighter above, "down" below. Split 1 tests
+    group 0, split 2 group 1. `changed`: ids whose pixels are other ones."""
     rng = np.random.default_rng(0)
     dataset = {"name": "made", "classes": ["down", "up"], "splits": ["1", "2"], "coarse": {}}
     recipe: dict[str, Any] = {"stream": "flow" if flow else "rgb", "extractor": "pixels"}
@@ -303,6 +307,35 @@ def test_flow_stacks_widen_the_first_convolution(tmp_path: Path, tiny: str) -> N
     assert recipe["preprocessing"]["mean"] == [0.5] and metrics(folder)["validation"]["top1"] == 1.0
 
 
+def test_video_networks_learn_from_clips_of_flow(tmp_path: Path) -> None:
+    (tmp_path / "clips.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    model = nn.Sequential(nn.Conv3d(2, 4, (1, 3, 3), 2), nn.ReLU(), nn.AdaptiveAvgPool3d((1, 4, 4)), nn.Flatten())\n"
+        "    model.is_video, model.channels, model.input_size = True, 2, (2, 16, 16)\n"
+        "    return model\n"
+    )
+    make_pixels(tmp_path, flow=True)
+    with Store.open(tmp_path / "stores" / "made-pixels.h5") as store:
+        metas = [
+            {"id": name, "label": label, "group": group, "parts": parts, "source": {}}
+            for name, label, group, parts in zip(store.video_ids, store.labels, store.groups, store.parts, strict=True)
+        ]
+        path = tmp_path / "stores" / "clips.h5"
+        with StoreWriter(path, {"stream": "flow", "extractor": "clip_pixels"}, store.dataset) as writer:
+            for meta in metas:
+                values, times = store.features(meta["id"])
+                writer.add(
+                    meta, values.reshape(4, 2, 2, 20, 24).transpose(0, 2, 1, 3, 4), times
+                )  # (K, 2 L, ...) -> (K, 2, s, ...)
+            assert writer.finish(metas)
+    with Store.open(path) as store:
+        network = f"{tmp_path / 'clips.py'}:build"
+        assert pretrain_on(store, options_for(tmp_path, network, stream="flow", epochs=6)) == 0
+    recipe, _ = load_weights(next((tmp_path / "weights").iterdir()))
+    assert recipe["clip_frames"] == 2 and metrics(next((tmp_path / "weights").iterdir()))["validation"]["top1"] == 1.0
+
+
 def test_readers_change_nothing(tmp_path: Path, tiny: str) -> None:
     (one,) = pretrained(tmp_path / "a", tiny, epochs=2)
     (two,) = pretrained(tmp_path / "b", tiny, epochs=2, workers=3)
@@ -432,7 +465,7 @@ def test_hostile_and_changed_folders_are_refused(tmp_path: Path, tiny: str) -> N
 
 
 def test_unknown_things_are_refused_before_pixels_are_extracted(tmp_path: Path) -> None:
-    toy = PretrainOptions(bank=str(tmp_path), device="cpu")
+    options = PretrainOptions(bank=str(tmp_path), device="cpu")
     for changes, line in (
         ({"freeze": "conv9"}, "FREEZE=conv9"),
         ({"size": 80}, "RESIZE=72 is less than the crops' 80"),
@@ -440,5 +473,36 @@ def test_unknown_things_are_refused_before_pixels_are_extracted(tmp_path: Path) 
         ({"extractor": "torchvision:resnet81"}, "resnet81"),
     ):
         with pytest.raises(InputError, match=line):
-            pretrain(dataclasses.replace(toy, **changes))
+            pretrain(dataclasses.replace(options, **changes))
     assert not (tmp_path / "stores").exists() and not (tmp_path / "toy").exists()
+
+
+def test_from_videos_to_weights_to_features(tmp_path: Path) -> None:
+    """The whole way: what extraction gives with the weights is what the trunk gives for the pixels it was validated on."""
+    videos = tmp_path / "videos"
+    for label in ("motion_up", "motion_down"):
+        (videos / label).mkdir(parents=True)
+        for group in range(1, 5):
+            frames, sound = toy.render(label, group, 1)
+            toy.write_video(videos / label / f"v_g{group:02d}_c01.mp4", frames[:16, :64, :80], sound[: 16 * 882])
+    shared: dict[str, Any] = {"dataset": "folder", "root": str(videos), "flow": "dis", "t": 3, "bank": str(tmp_path)}
+    shared |= {"device": "cpu", "classes": ("motion_up", "motion_down"), "workers": 1}
+    sizes: dict[str, Any] = {"width": 0.03, "clip": 2, "resize": 48, "size": 40}
+    options = PretrainOptions(extractor="motion_cnn", epochs=1, batch=4, validation=0.4, **shared, **sizes)
+    assert pretrain(options) == 0
+    (folder,) = (tmp_path / "weights").iterdir()
+    recipe, state = load_weights(folder)
+    wanted = {"weights": folder.name, "extractor": "motion_cnn", "stream": ("flow",), "sampling": "segments", "crops": 1}
+    assert extract(ExtractOptions(**shared, **wanted)) == 0
+    found = {path.name.split("-")[-2]: path for path in (tmp_path / "stores").glob("*.h5")}
+    trunk = motion_cnn.build(4, 0.03).eval()
+    trunk.load_state_dict(state)
+    with Store.open(found["pixels"]) as pixels, Store.open(found["motion_cnn"]) as features:
+        assert pixels.dtype == np.uint8 and pixels.row_shape == (4, 48, 64) and len(pixels.video_ids) == 8
+        assert features.recipe["weights"]["saw"]["dataset"] == pixels.dataset["name"] == recipe["dataset"]
+        for name in pixels.video_ids:
+            crop = torch.from_numpy(pixels.features(name)[0])[..., 4:44, 12:52].float()  # the centre of 48 x 64
+            with torch.no_grad():
+                expected = trunk((crop / 255 - 0.5) / 0.5)
+            off = np.linalg.norm(features.features(name)[0] - expected.numpy()) / np.linalg.norm(expected.numpy())
+            assert off < 5e-3  # float16, and batch norm folded
