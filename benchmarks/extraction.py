@@ -21,12 +21,14 @@ import numpy as np
 import torch
 from torchvision import models, transforms
 
-from reelbank.data.clips import Sampling, sigma
+from reelbank.data.clips import sigma
+from reelbank.data.sampling import Sampling
 from reelbank.data.store import StoreWriter
 from reelbank.data.workers import DecodePool
 from reelbank.extract import networks
-from reelbank.extract.loop import ClipBatches, Views, extract_videos
-from reelbank.extract.run import ExtractOptions, Forward
+from reelbank.extract.batches import ClipBatches
+from reelbank.extract.forward import Forward
+from reelbank.extract.loop import Extraction, Stream, Task
 
 STEPS, CROPS, BATCH = 25, 10, 30
 
@@ -34,14 +36,16 @@ STEPS, CROPS, BATCH = 25, 10, 30
 def ours(paths: list[Path], network: networks.Network, forward: Forward, pool: DecodePool) -> None:
     """Features of the clips, in a finished store."""
     about = {"name": "benchmark", "classes": [], "splits": [], "coarse": {}}
-    batches = ClipBatches(forward, network, Views(CROPS, False), 1, BATCH, torch.device("cpu"))
+    batches = ClipBatches(forward, network, CROPS, False, BATCH, torch.device("cpu"))
+    preprocessing = network.preprocessing
+    stream = Stream("rgb", network, batches, None, preprocessing.resize_px, preprocessing.interpolation)
     with tempfile.TemporaryDirectory() as folder:
         writer = StoreWriter(Path(folder) / "store.h5", {"extractor": "benchmark"}, about)
         metas = []
-        tasks = [(path.stem, path) for path in paths]
-        for key, values, times, info in extract_videos(tasks, pool, Sampling(1, 1, STEPS, "sigma"), network, batches, "auto"):
+        tasks = [Task(path.stem, path, {0: Sampling(steps=STEPS)}) for path in paths]
+        for key, results, info, _ in Extraction([stream], None, torch.device("cpu")).run(tasks, pool):
             metas.append({"id": key, "label": "", "group": "", "parts": [], "source": {"bytes": 0, "frames": info.frames}})
-            writer.add(metas[-1], values[0].astype(np.float16), times)
+            writer.add(metas[-1], results[0].values[0].astype(np.float16), results[0].times_seconds)
         assert writer.finish(metas) and len(metas) == len(paths)
         writer.close()
 
@@ -79,7 +83,7 @@ def main() -> None:
     videos, rounds = int(os.environ.get("VIDEOS", "3")), int(os.environ.get("ROUNDS", "3"))
     paths = sorted(Path(root, "clips", "ucf101").rglob("*.avi"))[::30][:videos]
     network = networks.build("torchvision:resnet50", weights="random")
-    forward = Forward(network, ExtractOptions(compile=os.environ.get("COMPILE", "1")), torch.device("cpu"), 0)
+    forward = Forward(network, "fp32", os.environ.get("COMPILE", "1"), torch.device("cpu"), 0)
     torch.manual_seed(0)
     model = models.resnet50(weights=None).eval()
     model.fc = torch.nn.Identity()

@@ -119,11 +119,12 @@ class _Video:
 
 
 class Extraction:
-    """Extracts features of videos for several streams; `frames` and `videos` count what was decoded."""
+    """Extracts features of videos for several streams. `videos` and `frames` count what was decoded; `again` the videos whose
+    file promised another number of frames than it holds, so that they were read a second time."""
 
     def __init__(self, streams: list[Stream], flow: FlowMethod | None, device: torch.device) -> None:
         self.streams, self.flow, self.device = streams, flow, device
-        self.frames, self.videos, self.readings = 0, 0, 0
+        self.frames, self.videos, self.again = 0, 0, 0
 
     def run(
         self, tasks: Iterable[Task], pool: DecodePool, decoder: str = "auto"
@@ -165,15 +166,14 @@ class Extraction:
 
     def _hear(self, video: _Video, kind: str, rest: list[Any]) -> None:
         if kind == "start":
-            self.readings += 1
             self._start(video, rest[0])
         elif kind == "restart":  # the file held another number of frames than its header says: begin again
             for number, rows in video.task.rows.items():
                 if isinstance(rows, Sampling):
                     video.tracks[number] = Track()
             video.seconds.clear()
+            self.again += 1
         elif kind == "frames" and not video.refused:
-            self.frames += len(rest[0])
             try:
                 self._see(video, *rest)
             except UnfitPicture as error:
@@ -277,6 +277,7 @@ class Extraction:
         video.info = found
         if looking:
             self.videos += 1
+            self.frames += found.frames
         for number in looking:
             if video.refused:
                 video.tracks[number].fail(video.refused)

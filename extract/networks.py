@@ -162,9 +162,9 @@ def trunk(
         raise InputError(f"EXTRACTOR={name}: hears, it takes STREAM=audio, not {stream}")
     if stream == "audio" and kind == "video":
         raise InputError(f"EXTRACTOR={name}: is a video network; STREAM=audio takes vggish or an image network")
-    if stream == "flow":  # one mean for all channels: 127.5 is no motion (TSN: 128 and the mean of the deviations)
+    if stream == "flow":  # as TSN: 128, which is no motion, for all channels, and the mean of the deviations
         spread = sum(preprocessing.std) / len(preprocessing.std)
-        preprocessing = replace(preprocessing, mean=(0.5,), std=(spread,), order="rgb")
+        preprocessing = replace(preprocessing, mean=(128 / 255,), std=(spread,), order="rgb")
     if stream == "audio" and kind == "image":
         kind = "sound"
         preprocessing = replace(

@@ -1,6 +1,7 @@
 """The options of stage one, and what they are where they are left empty."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -167,13 +168,13 @@ def by_stream(name: str, text: str, streams: Sequence[str]) -> dict[str, str]:
 
 
 def _number(name: str, text: str, kind: type) -> Any:
-    """The number, 0 when empty. Raises InputError unless it is above 0."""
+    """The number, 0 when empty. Raises InputError for a word that is none, or not above 0."""
     if not text:
         return 0
     try:
         value = kind(text)
     except ValueError:
-        value = 0
-    if not value > 0:
-        raise InputError(f"{name.upper()}={text}: must be a number above 0")
+        raise InputError(f"{name.upper()}={text}: is not a number") from None
+    if not 0 < value < math.inf:
+        raise InputError(f"{name.upper()}={text}: must be above 0")
     return value

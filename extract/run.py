@@ -85,8 +85,9 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
             workers = options.workers or (len(os.sched_getaffinity(0)) if device.type == "cuda" else 1)
             with DecodePool(min(workers, len(todo)), options.timeout) as pool:
                 _run(videos, _tasks(videos, todo, plans, lengths), extraction, pool, options.decoder, writers)
-            names = " ".join(options.stream)
-            print(f"{extraction.frames:,} frames of {extraction.videos:,} videos decoded, each once, for {names}")
+            again = f" ({extraction.again} twice: their headers promise more than they hold)" if extraction.again else ""
+            counted = f"{extraction.frames:,} frames of {extraction.videos:,} videos decoded, each once{again}"
+            print(f"{counted}, for {' '.join(options.stream)}")
         finished = [writer.finish([meta(video) for video in dataset.videos]) for stores in writers for writer in stores]
         return _closing_words(dataset.videos, [writer for stores in writers for writer in stores], all(finished))
 

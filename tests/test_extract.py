@@ -18,7 +18,8 @@ from conftest import testdata, testdata_rows
 from torchvision import models, transforms
 
 import reelbank
-from reelbank.data.clips import Sampling, sigma
+from reelbank.data.clips import sigma
+from reelbank.data.sampling import Sampling
 from reelbank.data.store import Store
 
 TINY = """
@@ -118,13 +119,17 @@ def test_features_before_rounding_equal_the_script_to_1e_4():
     """The same, on the float32 features of the loop itself: one clip, ten crops."""
     from reelbank.data.workers import DecodePool
     from reelbank.extract import networks
-    from reelbank.extract.loop import ClipBatches, Views, extract_videos
+    from reelbank.extract.batches import ClipBatches
+    from reelbank.extract.loop import Extraction, Stream, Task
 
     path = testdata("clips", "ucf101", "Basketball", "v_Basketball_g01_c04.avi")
     network = networks.build("torchvision:resnet18", weights="random", seed=4)
-    batches = ClipBatches(network.module, network, Views(10, False), 1, 20, torch.device("cpu"))
+    batches = ClipBatches(network.module, network, 10, False, 20, torch.device("cpu"))
+    stream = Stream("rgb", network, batches, None, network.preprocessing.resize_px, network.preprocessing.interpolation)
     with torch.inference_mode(), DecodePool(1) as pool:
-        ((key, (values,), _, _),) = extract_videos([("a", path)], pool, Sampling(1, 1, 3, "sigma"), network, batches, "auto")
+        extraction = Extraction([stream], None, torch.device("cpu"))
+        ((_, results, _, _),) = extraction.run([Task("a", path, {0: Sampling(steps=3)})], pool)
+    (values,) = results[0].values
     torch.manual_seed(4)
     model = models.resnet18(weights=None).eval()
     model.fc = torch.nn.Identity()
@@ -313,7 +318,7 @@ def test_plan_writes_nothing(ours, capsys):
     assert run(*BASIC, "PLAN=1") == 0
     said = capsys.readouterr().out
     assert "24 videos, 0 there already, 24 to extract" in said
-    assert "72 rows, 720 network inputs" in said and "16 numbers a row" in said and "MiB on disk" in said
+    assert "72 rows" in said and "16 numbers a row" in said and "MiB on disk" in said
     assert not Path("bank").exists()
     assert run(*BASIC) == 0
     (ours / "videos" / "left" / "bad_g90_c01.avi").write_text("no film")

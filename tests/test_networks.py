@@ -14,8 +14,9 @@ from torchvision import models
 
 from reelbank.data.errors import InputError
 from reelbank.extract import networks
+from reelbank.extract.batches import ClipBatches
 from reelbank.extract.crops import take_crops
-from reelbank.extract.loop import ClipBatches, Views, _Video
+from reelbank.extract.tracks import Track
 
 OWN = """
 import torch
@@ -155,13 +156,19 @@ def test_batch_norm_is_folded_and_features_stay(own):
     assert network.name == "own.build"
 
 
+def started(grid: np.ndarray) -> Track:
+    track = Track()
+    track.start(grid, np.zeros(len(grid), np.uint8), False)
+    return track
+
+
 @pytest.mark.parametrize("crops", [1, 5, 10])
 def test_mean_over_crops_on_the_device_is_the_plain_loop(own, crops):
     """x_t = 1/10 sum_k A(k, t, :) (Res-LSTM paper, eq. 5), one crop at a time; clips of two videos share batches."""
     network = networks.build(own)
     frames = pixels(5, 3, 40, 50)
-    batches = ClipBatches(network.module, network, Views(crops, False), 1, 2 * crops, torch.device("cpu"))
-    videos = [_Video.start(np.arange(n)[:, None]) for n in (2, 3)]
+    batches = ClipBatches(network.module, network, crops, False, 2 * crops, torch.device("cpu"))
+    videos = [started(np.arange(n)[:, None]) for n in (2, 3)]
     with torch.inference_mode():
         for video, row, frame in zip([videos[0]] * 2 + [videos[1]] * 3, [0, 1, 0, 1, 2], frames, strict=True):
             batches.add(video, np.array([row]), take_crops(frame[None], 32, crops)[0])
@@ -175,8 +182,8 @@ def test_mean_over_crops_on_the_device_is_the_plain_loop(own, crops):
 
 def test_kept_crops_are_the_single_ones(own):
     network = networks.build(own)
-    batches = ClipBatches(network.module, network, Views(10, True), 1, 30, torch.device("cpu"))
-    video = _Video.start(np.zeros((4, 1), np.int64))  # one frame, four rows: K < T repeats it
+    batches = ClipBatches(network.module, network, 10, True, 30, torch.device("cpu"))
+    video = started(np.zeros((4, 1), np.int64))  # one frame, four rows: K < T repeats it
     crops = take_crops(pixels(1, 3, 40, 50), 32, 10)[0]
     with torch.inference_mode():
         batches.add(video, np.arange(4), crops)

@@ -1,0 +1,388 @@
+"""Several streams out of one decoding: equal to single passes, each frame once; flow stacks, sound, views, adaptive steps."""
+
+import csv
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from conftest import testdata, testdata_rows
+from test_extract import encode
+
+import reelbank
+from reelbank.data import decode, sound, toy
+from reelbank.data.clips import adaptive_starts
+from reelbank.data.index import is_absence
+from reelbank.data.sampling import Examples, Needed, Sampling
+from reelbank.data.store import Store
+from reelbank.extract import networks
+from reelbank.extract.crops import take_crops, view_crop
+from reelbank.extract.flow import build_flow, mirrored, to_uint8
+from reelbank.extract.options import ExtractOptions, by_stream, stream_options, with_defaults
+
+TINY = """
+import torch
+from torch import nn
+
+class Tiny(nn.Module):
+    mean = std = (0.5, 0.5, 0.5)
+    input_size = (3, 32, 32)
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 5, 4)
+
+    def forward(self, x):
+        return self.conv(x).relu().mean((2, 3))
+
+def build():
+    torch.manual_seed(0)
+    return Tiny()
+"""
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """Six videos with sound of the toy set's drawing, in two classes, and one of a single frame without sound."""
+    monkeypatch.chdir(tmp_path)
+    for label in ("motion_up", "sound_low"):
+        for group in (1, 5, 9):
+            frames, wave = toy.render(label, group, 1, 0)
+            path = tmp_path / "videos" / label / f"v_{label}_g{group:02d}_c01.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            toy.write_video(path, frames[: 20 + group], wave[: 30_000 + 5000 * group])
+    encode(tmp_path / "videos" / "motion_up" / "v_one_g02_c01.avi", 1, 0)
+    (tmp_path / "tiny.py").write_text(TINY)
+    return tmp_path
+
+
+def run(*words: str) -> int:
+    return reelbank.main(list(words))
+
+
+def stores(bank: str = "bank") -> dict[str, Path]:
+    """By stream, or by stream and node."""
+    found = {}
+    for path in Path(bank, "stores").glob("*.h5"):
+        with Store.open(path) as store:
+            found[store.recipe["stream"]] = path
+    return found
+
+
+THREE = (
+    "extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=rgb=tiny.py:build flow=tiny.py:build audio=vggish",
+    "WEIGHTS=audio=random", "FLOW=dis", "CLIP=flow=3", "CROPS=10", "T=4", "BATCH=20", "STREAM=rgb flow audio",
+)  # fmt: skip
+
+
+def test_three_streams_in_one_pass_equal_three_single_passes_and_decode_each_frame_once(drawn, monkeypatch, capsys):
+    assert run(*THREE) == 0
+    said = capsys.readouterr().out
+    total = sum(20 + group for group in (1, 5, 9)) * 2 + 1
+    assert f"{total} frames of 7 videos decoded, each once, for rgb flow audio" in said
+    assert "1 have no sound to extract" in said
+    single = {
+        "rgb": ["EXTRACTOR=tiny.py:build", "GRID=4"],
+        "flow": ["EXTRACTOR=tiny.py:build", "CLIP=3"],
+        "audio": ["EXTRACTOR=vggish", "WEIGHTS=random"],
+    }
+    for stream, words in single.items():
+        assert (
+            run("extract", *THREE[1:3], "FLOW=dis", "CROPS=10", "T=4", "BATCH=20", f"STREAM={stream}", *words, "BANK=single")
+            == 0
+        )
+    together, apart = stores(), stores("single")
+    assert set(together) == set(apart) == {"rgb", "flow", "audio"}
+    for stream, path in together.items():
+        assert path.name == apart[stream].name  # the same recipe
+        with Store.open(path) as one, Store.open(apart[stream]) as two:
+            assert set(one.video_ids) == set(two.video_ids) and len(one.video_ids) == (6 if stream == "audio" else 7)
+            for video in one.video_ids:
+                for a, b in zip(one.features(video), two.features(video), strict=True):
+                    np.testing.assert_array_equal(a, b)
+    capsys.readouterr()
+    assert run(*THREE) == 0
+    assert "7 there already, 0 to extract" in capsys.readouterr().out
+
+
+def test_every_frame_is_read_once_by_the_decoder(drawn, monkeypatch):
+    """In one process, so that what the decoder gives out can be counted."""
+    path = drawn / "videos" / "motion_up" / "v_motion_up_g05_c01.mp4"
+    read, given = [], []
+    original = decode._read_pyav
+
+    def counting(path, expected):
+        for number, frame in enumerate(original(path, expected)):
+            read.append(number)
+            yield frame
+
+    monkeypatch.setattr(decode, "_read_pyav", counting)
+    needed = Needed((Sampling(steps=5, grid_frames=4), Sampling(3, steps=5, fields=True)))
+    for message in decode.decode(path, needed):
+        if message[0] == "frames":
+            given += message[1].tolist()
+    assert read == list(range(25)) and given == sorted(set(given)) and set(given) == set(needed(25).tolist())
+
+
+def test_rows_of_streams_on_one_grid_have_one_time(drawn):
+    assert run(*THREE) == 0
+    found = stores()
+    with Store.open(found["rgb"]) as rgb, Store.open(found["flow"]) as flow, Store.open(found["audio"]) as audio:
+        for video in flow.video_ids:
+            apart = np.abs(rgb.times_seconds(video) - flow.times_seconds(video))
+            assert apart.max() <= 0.5 / 25 + 1e-9  # half a stride
+        first = audio.times_seconds(audio.video_ids[0])
+        assert first[0] == pytest.approx(15600 / 16000 / 2, abs=0.03)
+
+
+def test_flow_rows_are_the_network_on_stacks_made_by_hand(drawn):
+    """L = 3 fields, x1 y1 x2 y2 x3 y3, first weights' mean over RGB repeated, centre crop; mirrored crops negate x."""
+    assert run(*THREE[:-2], "STREAM=flow", "EXTRACTOR=tiny.py:build", "WEIGHTS=", "CLIP=3") == 0
+    path = drawn / "videos" / "motion_up" / "v_motion_up_g05_c01.mp4"
+    with Store.open(stores()["flow"]) as store, av.open(str(path)) as container:
+        values, _ = store.features("motion_up/v_motion_up_g05_c01")
+        frames = torch.stack([torch.from_numpy(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)])
+        assert store.recipe["flow"]["method"] == "dis" and store.recipe["bound_px"] == 20
+        assert store.recipe["weights"]["source"] == "the builder's own"
+    from reelbank.extract.crops import resize
+
+    small = resize(frames.permute(0, 3, 1, 2), 37, "bilinear")
+    method = build_flow("dis", torch.device("cpu"))
+    model = torch.nn.Conv2d(3, 16, 5, 4)
+    torch.manual_seed(0)
+    model = torch.nn.Conv2d(3, 16, 5, 4)
+    weight = model.weight.mean(1, keepdim=True).expand(-1, 6, -1, -1)
+    for row, start in zip(values, (0, 7, 14, 21), strict=True):  # K = 25 - 3 = 22 starts
+        fields = to_uint8(method(small[start : start + 3], small[start + 1 : start + 4]))  # (3, 2, H, W)
+        crops = []
+        for maps in (fields, mirrored(fields)):
+            h, w = maps.shape[-2:]
+            places = [(0, 0), (0, w - 32), (h - 32, 0), (h - 32, w - 32), (round((h - 32) / 2), round((w - 32) / 2))]
+            crops += [maps[..., y : y + 32, x : x + 32].flatten(0, 1) for y, x in places]
+        x = (torch.stack(crops).float() / 255 - 128 / 255) / 0.5  # (10, 6, 32, 32)
+        with torch.inference_mode():
+            expected = torch.conv2d(x, weight, model.bias, 4).relu().mean((2, 3)).mean(0).numpy()
+        assert np.abs(row - expected).max() <= 2e-3 * np.abs(expected).max()
+
+
+def test_a_mirrored_crop_of_flow_negates_x():
+    maps = torch.randint(0, 256, (2, 2, 40, 50), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    cut = take_crops(maps, 32, 10, flow=True)  # (2, 10, 2, 32, 32)
+    centre, mirror = cut[:, 4], cut[:, 9]
+    assert torch.equal(mirror[:, 0], 255 - centre[:, 0].flip(-1)) and torch.equal(mirror[:, 1], centre[:, 1].flip(-1))
+    place = (0.5, 0.0, True)
+    viewed = view_crop(maps, 32, place, flow=True)[:, 0]
+    assert torch.equal(viewed[:, 0], 255 - maps[:, 0, 4:36, 18:50].flip(-1))
+
+
+def test_sampling_on_a_shared_grid_by_hand():
+    rgb, flow = Sampling(steps=3, grid_frames=11), Sampling(10, steps=3, fields=True, grid_frames=11)
+    assert rgb.rows(21)[0].tolist() == [[5], [10], [15]]  # K = 11 clips: 0, 5, 10; the middle of each
+    assert flow.rows(21)[0][:, 0].tolist() == [0, 5, 10] and flow.rows(21)[0][2].tolist() == list(range(10, 20))
+    assert flow.needed(21).tolist() == list(range(21))
+    assert flow.rows(4)[0].tolist() == [[0, 1, 2, 0, 1, 2, 0, 1, 2, 0]] * 3  # three fields, looped
+    assert flow.rows(1)[0].max() == 0 and flow.needed(1).tolist() == [0]
+    assert Sampling(steps=2, windows=3, window_frames=10).rows(30)[0][:, 0].tolist() == [0, 9, 10, 19, 20, 29]
+    assert Sampling(steps=2, windows=2, window_frames=10).rows(4)[0][:, 0].tolist() == [0, 3, 0, 3]
+    assert Examples(3)(2).tolist() == [0, 1] and Examples(3)(9).tolist() == [0, 4, 8] and Examples()(4).tolist() == [0, 1, 2, 3]
+
+
+def test_views_follow_the_clean_rows_and_test_videos_have_none(drawn):
+    words = ("extract", "DATASET=ucf101", "ROOT=ucf", "EXTRACTOR=tiny.py:build", "CROPS=1", "T=3", "BATCH=4")
+    for group in (1, 22, 23):  # test in split 1 alone; train in all
+        path = drawn / "ucf" / "YoYo" / f"v_YoYo_g{group:02d}_c01.avi"
+        encode(path, 12, group)
+    assert run(*words, "VIEWS=4") == 0 and run(*words, "BANK=plain") == 0
+    with Store.open(stores()["rgb"]) as store, Store.open(stores("plain")["rgb"]) as plain:
+        assert store.has_views and not plain.has_views and store.identity != plain.identity
+        _, offsets, _, views = store.load_views()
+        assert views.tolist() == [v for v in range(5) for _ in range(3)] * 3  # each of the three trains in some split
+        seen = store.load_views(["YoYo/v_YoYo_g22_c01"])[0]
+        for video in store.video_ids:
+            np.testing.assert_array_equal(store.features(video)[0], plain.features(video)[0])
+        assert len({row.tobytes() for row in seen}) > 9  # the views differ from the clean rows and from each other
+        assert len(offsets) == 4
+    assert run(*words, "VIEWS=4", "BANK=again") == 0
+    with Store.open(stores("again")["rgb"]) as again, Store.open(stores()["rgb"]) as store:
+        np.testing.assert_array_equal(again.load_views()[0], store.load_views()[0])  # drawn from seed and id alone
+
+
+def test_test_only_videos_have_no_views(drawn):
+    with Path("list.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerows([["path", "label", "split"], ["motion_up/v_motion_up_g01_c01", "a", "train"]])
+        rows.writerow(["sound_low/v_sound_low_g01_c01", "b", "test"])
+    words = ("extract", "DATASET=folder", "ROOT=videos", "CSV=list.csv", "EXTRACTOR=tiny.py:build", "CROPS=1", "T=2", "VIEWS=2")
+    assert run(*words) == 0
+    with Store.open(stores()["rgb"]) as store:
+        assert dict(zip(store.labels, store.all_rows.tolist(), strict=True)) == {"a": 6, "b": 2}
+
+
+def test_adaptive_sampling_follows_the_flow_lengths_computed_once(drawn, capsys):
+    words = ("extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "CROPS=1", "FLOW=dis", "SAMPLING=adaptive")
+    assert run(*words, "T=180", "STREAM=rgb") == 0
+    found = stores()
+    with Store.open(found["magnitude"]) as lengths, Store.open(found["rgb"]) as rgb:
+        assert rgb.recipe["magnitude"] == lengths.identity and rgb.recipe["sampling"] == "adaptive"
+        for video in rgb.video_ids:
+            values, times_seconds = lengths.features(video)
+            source = rgb.sources[rgb.video_ids.index(video)]
+            assert len(values) == max(1, source["frames"] - 1)
+            if source["frames"] == 1:
+                assert rgb.features(video)[0].shape == (1, 16)
+                continue
+            starts = adaptive_starts(values[:, 0].astype(float), source["fps"])
+            assert len(starts) == -(-source["frames"] // 5)
+            assert rgb.times_seconds(video) == pytest.approx(starts / 25, abs=1e-3)
+        moving, still = ("motion_up/v_motion_up_g05_c01", "sound_low/v_sound_low_g05_c01")
+        assert lengths.features(moving)[0].mean() > 0.1
+    capsys.readouterr()
+    assert run(*words, "T=180", "STREAM=flow", "CLIP=3") == 0
+    assert "7 there already, 0 to extract" in capsys.readouterr().out  # of the lengths
+    assert still in rgb.video_ids
+
+
+def test_sound_facts_of_all_real_clips(tmp_path, monkeypatch, capsys):
+    """No track, a silent one, a short one: three facts, no failures; they agree with clips.csv, and no clip is lost."""
+    monkeypatch.chdir(tmp_path)
+    rows = [row for row in testdata_rows("clips.csv") if row["file"].startswith("clips/ucf101")]
+    (tmp_path / "tiny.py").write_text(
+        TINY.replace("(3, 16, 5, 4)", "(1, 16, 5, 4)").replace(
+            "input_size = (3, 32, 32)", "channels, input_size = 1, (1, 96, 64)"
+        )
+    )
+    words = ("extract", "DATASET=ucf101", f"ROOT={testdata('clips', 'ucf101')}", "STREAM=audio", "EXTRACTOR=tiny.py:build")
+    assert run(*words) == 0
+    with Store.open(stores()["audio"]) as store:
+        assert set(store.video_ids) | set(store.failures) == {f"{row['class']}/{Path(row['file']).stem}" for row in rows}
+        assert all(is_absence(failure["reason"]) for failure in store.failures.values())
+        states = {video: source["sound"]["state"] for video, source in zip(store.video_ids, store.sources, strict=True)}
+        with_track = {f"{row['class']}/{Path(row['file']).stem}" for row in rows if row["audio"]}
+        assert set(states) == with_track and store.finished
+        assert [video for video, state in states.items() if state == "silent"] == ["WallPushups/v_WallPushups_g01_c04"]
+    assert f"{len(rows) - len(with_track)} have no sound to extract" in capsys.readouterr().out
+
+
+def test_short_sound_is_a_fact_of_its_own(drawn):
+    frames, wave = toy.render("sound_low", 3, 1, 0)
+    toy.write_video(drawn / "videos" / "sound_low" / "v_sound_low_g03_c01.mp4", frames, wave[:12_000])
+    words = ("extract", "DATASET=folder", "ROOT=videos", "STREAM=audio", "EXTRACTOR=vggish", "WEIGHTS=random")
+    assert run(*words) == 0
+    with Store.open(stores()["audio"]) as store:
+        reasons = {video: failure["reason"] for video, failure in store.failures.items()}
+        assert "shorter than one example" in reasons["sound_low/v_sound_low_g03_c01"]
+        assert "no sound track" in reasons["motion_up/v_one_g02_c01"]
+        lengths = [round(source["sound"]["seconds"] * 16_000) for source in store.sources]
+        assert store.rows.tolist() == [sound.example_count(samples) for samples in lengths]
+
+
+def test_a_broken_picture_leaves_the_sound_and_a_broken_sound_the_picture(drawn, capsys):
+    path = drawn / "videos" / "sound_low" / "v_sound_low_g01_c01.mp4"
+    frames, wave = toy.render("sound_low", 1, 1, 0)
+    with av.open(str(path), "w") as container:  # sound alone
+        voice = container.add_stream("aac", rate=22_050, layout="mono")
+        block = av.AudioFrame.from_ndarray(wave[None, :30_000], format="fltp", layout="mono")
+        block.sample_rate = 22_050
+        container.mux(voice.encode(block))
+        container.mux(voice.encode(None))
+    assert run(*THREE) == 1
+    assert "no video track" in capsys.readouterr().out
+    found = stores()
+    with Store.open(found["rgb"]) as rgb, Store.open(found["audio"]) as audio:
+        video = "sound_low/v_sound_low_g01_c01"
+        assert video in rgb.failures and video in audio.video_ids
+
+
+def test_image_networks_hear_log_mel_and_video_networks_see_flow(drawn):
+    network = networks.build("torchvision:resnet18", weights="random", channels=1, stream="audio")
+    assert network.input_shape == (96, 64) and network.kind == "sound"
+    assert network.module(torch.zeros(2, 96, 64))[0].shape == (2, 512)
+    words = ("extract", "DATASET=folder", "ROOT=videos", "STREAM=flow", "EXTRACTOR=torchvision:r3d_18", "WEIGHTS=random")
+    assert run(*words, "CROPS=1", "T=1", "CLIP=4", "FLOW=dis", "RESIZE=40", "SIZE=32", "CLASSES=motion_up") == 0
+    with Store.open(stores()["flow"]) as store:
+        assert store.row_shape == (512,) and store.recipe["clip_frames"] == 4 and store.recipe["grid_frames"] == 5
+
+
+def test_cross_modality_weights_are_the_mean_over_rgb_repeated():
+    own = networks.trunk("torchvision:resnet18", "random", 3)
+    torch.manual_seed(0)
+    weight = torch.randn(8, 3, 5, 5)
+    from reelbank.extract.weights import cross_modal, fit_state, widen_input
+
+    assert torch.allclose(cross_modal(weight, 10)[:, 7], weight.mean(1)) and cross_modal(weight, 10).shape[1] == 10
+    assert torch.allclose(cross_modal(weight, 1)[:, 0], weight.sum(1))
+    rgb = own.model.state_dict()
+    widened = networks.trunk("torchvision:resnet18", "random", 3, channels=20, stream="flow")
+    assert widened.model.conv1.weight.shape[1] == 20 and widened.preprocessing.mean == (128 / 255,)
+    fit_state(widened.model, rgb, Path("rgb.pt"), "resnet18")
+    assert torch.allclose(widened.model.conv1.weight, cross_modal(rgb["conv1.weight"], 20))
+    widen_input(own.model, 4, False, "resnet18")
+    assert torch.allclose(own.model.conv1.weight[:, 3], rgb["conv1.weight"].mean(1))
+
+
+def test_pixels_are_kept_as_they_are(drawn):
+    words = ("extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=pixels", "CLASSES=motion_up", "T=2", "RESIZE=32")
+    assert run(*words, "STREAM=rgb flow", "FLOW=dis", "CLIP=flow=2") == 0
+    found = stores()
+    with Store.open(found["rgb"]) as rgb, Store.open(found["flow"]) as flow:
+        assert rgb.dtype == flow.dtype == np.uint8
+        assert rgb.row_shape == (3, 32, 42) and flow.row_shape == (4, 32, 42)
+        video = "motion_up/v_motion_up_g01_c01"
+        with av.open(str(drawn / "videos" / f"{video}.mp4")) as container:
+            frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        from reelbank.extract.crops import resize
+
+        expected = resize(torch.from_numpy(frames[1]).permute(2, 0, 1)[None], (32, 42), "bilinear")[0]
+        assert np.array_equal(rgb.features(video)[0][0], expected.numpy())  # the middle of frames 0, 1, 2
+
+
+def test_maps_of_a_cut_backbone(drawn):
+    words = ("extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "AT=layer3")
+    assert run(*words, "CROPS=1", "T=2", "RESIZE=64", "SIZE=64", "CLASSES=motion_up") == 0
+    with Store.open(stores()["rgb"]) as store:
+        assert store.row_shape == (256, 4, 4) and store.recipe["pool"] == "none" and store.recipe["node"] == "layer3"
+
+
+def test_options_by_stream():
+    assert by_stream("extractor", "rgb=a b flow=c", ("rgb", "flow")) == {"rgb": "a b", "flow": "c"}
+    assert by_stream("extractor", "x.py:y", ("rgb", "flow")) == {"rgb": "x.py:y", "flow": "x.py:y"}
+    assert by_stream("size", "64 flow=32", ("rgb", "flow")) == {"rgb": "64", "flow": "32"}
+    options = with_defaults(ExtractOptions(dataset="ucf101", stream=("rgb", "flow", "audio"), extractor="flow=bn_inception"))
+    assert [stream_options(options, name).extractor for name in options.stream] == [
+        "torchvision:resnet50",
+        "bn_inception",
+        "vggish",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["EXTRACTOR=audio=vggish"], "audio is not among STREAM=rgb"),
+        (["STREAM=rgb sound"], "STREAM=sound: choose from"),
+        (["STREAM=rgb rgb"], "each stream once"),
+        (["EXTRACTOR=vggish", "WEIGHTS=random"], "STREAM=audio"),
+        (["EXTRACTOR=i3d"], "no weights that could be fetched"),
+        (["EXTRACTOR=tiny.py:build", "WIDTH=0.5"], "only motion_cnn has a width"),
+        (["EXTRACTOR=tiny.py:build", "NODE=conv", "AT=conv"], "give one of the two"),
+        (["EXTRACTOR=tiny.py:build", "SPLIT=1"], "weights that were trained here"),
+        (["EXTRACTOR=tiny.py:build", "WINDOWS=3"], "go together"),
+        (["EXTRACTOR=tiny.py:build", "VIEWS=3", "KEEP_CROPS=1"], "choose one of the two"),
+        (["EXTRACTOR=tiny.py:build", "STREAM=rgb flow", "FLOW=dis", "CLIP=flow=5", "GRID=3"], "the longest clip has 6 frames"),
+        (["EXTRACTOR=tiny.py:build", "CLIP=many"], "is not a number"),
+        (["STREAM=magnitude", "EXTRACTOR=tiny.py:build"], "takes no EXTRACTOR"),
+    ],
+)
+def test_mistakes_get_one_clear_line(drawn, capsys, words, says):
+    assert run("extract", "DATASET=folder", "ROOT=videos", *words) == 2
+    said = capsys.readouterr().err
+    assert says in said and len(said.splitlines()) == 1
+    assert not Path("bank/stores").exists()
+
+
+def test_plan_counts_every_stream(drawn, capsys):
+    assert run(*THREE, "PLAN=1") == 0
+    said = capsys.readouterr().out
+    assert "28 rows" in said and "flow fields" in said and said.count("MiB on disk") == 3
+    assert not Path("bank").exists()
