@@ -16,6 +16,7 @@ __version__ = "0.1.0"
 # command: (module, options, function, one line of help); modules are imported only when their command is called
 COMMANDS = {
     "extract": ("extract.run", "ExtractOptions", "extract", "videos -> feature store; again, and it goes on where it was"),
+    "pretrain": ("heads.pretrain", "PretrainOptions", "pretrain", "train or fine-tune an extractor on a split's training part"),
     "train": ("heads.train", "TrainOptions", "train", "feature store -> trained heads: runs"),
     "evaluate": ("fusion.evaluate", "EvaluateOptions", "evaluate", "accuracies of runs, over splits and seeds"),
     "fuse": ("fusion.late", "FuseOptions", "fuse_runs", "join the scores of two or more runs"),
