@@ -153,7 +153,9 @@ def stream_options(options: ExtractOptions, stream: str) -> StreamOptions:
 
 
 def by_stream(name: str, text: str, streams: Sequence[str]) -> dict[str, str]:
-    """'rgb=a flow=b' -> {"rgb": "a", "flow": "b"}; a value without a stream's name is every stream's."""
+    """'rgb=a flow=b' -> {"rgb": "a", "flow": "b"}; a value without a stream's name is every stream's, but pictures' sizes and
+    clips beside pictures are not sound's."""
+    all_streams = [one for one in streams if one != "audio"] if name in ("clip", "resize", "size") else list(streams)
     pieces = re.split(rf"(?:^|\s+)(?=(?:{'|'.join(STREAMS)})=)", text.strip())
     values: dict[str, str] = {}
     for piece in pieces:
@@ -163,7 +165,7 @@ def by_stream(name: str, text: str, streams: Sequence[str]) -> dict[str, str]:
                 raise InputError(f"{name.upper()}={text}: {stream} is not among STREAM={' '.join(streams)}")
             values[stream] = value.strip()
         elif piece:
-            values = dict.fromkeys(streams, piece) | values
+            values = dict.fromkeys(all_streams or streams, piece) | values
     return values
 
 

@@ -347,6 +347,7 @@ def test_maps_of_a_cut_backbone(drawn):
 def test_options_by_stream():
     assert by_stream("extractor", "rgb=a b flow=c", ("rgb", "flow")) == {"rgb": "a b", "flow": "c"}
     assert by_stream("extractor", "x.py:y", ("rgb", "flow")) == {"rgb": "x.py:y", "flow": "x.py:y"}
+    assert by_stream("size", "64", ("rgb", "audio")) == {"rgb": "64"} and by_stream("size", "64", ("audio",)) == {"audio": "64"}
     assert by_stream("size", "64 flow=32", ("rgb", "flow")) == {"rgb": "64", "flow": "32"}
     options = with_defaults(ExtractOptions(dataset="ucf101", stream=("rgb", "flow", "audio"), extractor="flow=bn_inception"))
     assert [stream_options(options, name).extractor for name in options.stream] == [
