@@ -5,9 +5,9 @@ E. Meinhardt-Llopis, G. Facciolo, "TV-L1 optical flow estimation", IPOL 2013. Th
 (pyramid, borders, when to stop, where to filter) are those of OpenCV's DualTVL1OpticalFlow.
 
 The places to warp from are rounded to 1/32 px, as OpenCV 4 does it (OpenCV 5 does not). That makes a flow jump when a place
-crosses a rounding limit, and the next iterations enlarge the jump, so the order of roundings matters: each step below is a
-single rounded operation, in OpenCV's order, never a fused multiply-add. So the flow is OpenCV 4.12's and 4.13's to the last
-bits, and the same on every machine. (Versions differ among themselves: 4.10 from 4.13 by 0.01 px, 5.0 by 0.02 to 0.04 px.)
+crosses a rounding limit, and the next iterations enlarge the jump, so the order of roundings matters: steps below are single
+rounded operations in OpenCV's order, which makes a flow hardly depend on the machine either. What is left is what OpenCV's
+versions differ by among themselves: about 0.01 px on average between 4.10, 4.12 and this, 0.02 to 0.04 px from each to 5.0.
 
 Inside, a plane of (h, w) pixels lies flat in memory, each picture row followed by one more pixel, so that the neighbours of all
 pixels are the same plane read 1 or w + 1 places on, without copies.
@@ -82,14 +82,19 @@ def grey(pictures: Tensor) -> Tensor:
 def resized(planes: Tensor, size: tuple[int, int], step: float = 0.0) -> Tensor:
     """(..., h, w) -> (..., *size), bilinear without smoothing, pixel centres at halves. A pixel of the result is `step` pixels
     wide, by default old size / new size."""
+    single = torch.zeros(1, dtype=torch.bool, device=planes.device)
     for axis, length in ((-1, size[1]), (-2, size[0])):
         old = planes.shape[axis]
         at = (torch.arange(length, device=planes.device, dtype=torch.float64) + 0.5) * (step or old / length) - 0.5
+        if axis == -1:  # OpenCV's columns go by fours in fused multiply-adds; up to three are left over and go without
+            inner = (at >= 0) & (at <= old - 1)
+            single = inner & (inner.cumsum(0) > inner.sum() // 4 * 4)
         at.clamp_(0, old - 1)
         low = at.long()
-        share = (at - low).float().double().view((-1, 1) if axis == -2 else (-1,))
+        share = (at - low).float().view((-1, 1) if axis == -2 else (-1,))
         a, b = planes.index_select(axis, low), planes.index_select(axis, (low + 1).clamp_(max=old - 1))
-        planes = (a.double() + (b - a).double() * share).float()  # rounded once, as a fused multiply-add
+        fused = (a.double() + (b - a).double() * share.double()).float()
+        planes = torch.where(single, a + (b - a) * share, fused)
     return planes
 
 
@@ -126,6 +131,8 @@ class _Scale:
         # The dual variable: (n, x or y of a gradient, of which flow component, one picture row of zeros and L)
         dual = new(n, 2, 2, row + size)
         self.dual = dual[..., row:]
+        self.x_first, self.y_first = self.dual[..., ::row].unbind(1)
+        self.above_first, self.first_columns = dual[:, 1, :, :size:row], [u[..., ::row] for u in self.here]
         self.dual_ends = self.dual.unflatten(-1, (h, row))[..., w]
         self.left, self.above = dual[:, 0, :, row - 1 : -1], dual[:, 1, :, :size]
         # Residual and negative squared slope of the warped picture (n, L), its slopes (n, 2, L); 0 after each row
@@ -202,12 +209,13 @@ class _Scale:
         torch.mul(self.slopes, t, out=e).add_(old)
         torch.sub(self.dual[:, 0], self.left, out=new)
         torch.sub(self.dual[:, 1], self.above, out=f)
-        new.add_(f).mul_(of.theta).add_(e)
+        new.add_(f)
+        torch.add(self.x_first, self.y_first, out=self.first_columns[self.now]).sub_(self.above_first)  # in OpenCV's order
+        new.mul_(of.theta).add_(e)
         torch.sub(new, old, out=e)
-        if e.device.type == "cpu":
-            moved = torch.dot(e.view(-1), e.view(-1))
-        else:
-            moved = e.mul_(e).sum((1, 2), dtype=torch.float64)  # so exact that the batch's size makes no difference
+        # In double precision a sum does not depend on the batch's size, which changes its order.
+        on_cpu = e.device.type == "cpu"
+        moved = torch.dot(e.view(-1), e.view(-1)) if on_cpu else e.mul_(e).sum((1, 2), dtype=torch.float64)
         self._close()
         return moved
 
@@ -242,15 +250,24 @@ class _Warp:
         _, _, h, w = self.shape
         x, x_weights = self._cut(self.x + flow[:, 0], w)
         y, y_weights = self._cut(self.y + flow[:, 1], h)
-        at = ((y * self.row + x).unsqueeze(1) + self.start).flatten()
-        total = sampled = None
+        at = (y * self.row + x).unsqueeze(1) + self.start  # (n, 3, h, w)
+        total = self._summed(at, [[(a * b).unsqueeze(1) for b in x_weights] for a in y_weights])
+        # OpenCV adds up line by line, but where samples lie outside one by one.
+        edge = ((x < 4) | (y < 4) | (x > w) | (y > h)).unsqueeze(1)
+        item, _, i, j = edge.nonzero(as_tuple=True)
+        weights = [[(a[item, i, j] * b[item, i, j])[:, None] for b in x_weights] for a in y_weights]
+        total[item, :, i, j] = self._summed(at[item, :, i, j], weights, line_by_line=False)
+        return total
+
+    def _summed(self, at: Tensor, weights: list[list[Tensor]], line_by_line: bool = True) -> Tensor:
+        """Sum of 4 x 4 samples from `at` on in the flat planes, times their weights."""
+        total: Tensor | None = None
         for i in range(4):
-            line: Tensor | None = None
+            line = None if line_by_line else total
             for j in range(4):
-                sampled = self.planes[i * self.row + j :].index_select(0, at).view(self.shape)
-                sampled.mul_((y_weights[i] * x_weights[j]).unsqueeze(1))
+                sampled = self.planes[i * self.row + j :].index_select(0, at.flatten()).view(at.shape).mul_(weights[i][j])
                 line = sampled if line is None else line.add_(sampled)
-            total = line if total is None else total.add_(line)
+            total = line if total is None or total is line else total.add_(line)
         assert total is not None
         return total
 
