@@ -68,7 +68,7 @@ def tvl1(first: Tensor, second: Tensor, parameters: Tvl1 = Tvl1()) -> Tensor:  #
             return a.new_zeros(len(a), 2, *a.shape[1:])
         if a.device.type == "cpu":
             return torch.cat([_flow(x, y, parameters) for x, y in zip(a.split(1), b.split(1), strict=True)])
-        return _flow(a, b, parameters)
+        return _flow(a, b, parameters, batched=True)
 
 
 def grey(pictures: Tensor) -> Tensor:
@@ -98,8 +98,8 @@ def resized(planes: Tensor, size: tuple[int, int], step: float = 0.0) -> Tensor:
     return planes
 
 
-def _flow(first: Tensor, second: Tensor, of: Tvl1) -> Tensor:
-    """(n, H, W) float grey values of 0 to 255 -> (n, 2, H, W)."""
+def _flow(first: Tensor, second: Tensor, of: Tvl1, batched: bool = False) -> Tensor:
+    """(n, H, W) float grey values of 0 to 255 -> (n, 2, H, W). Each item stops by itself where `batched`; else n is 1."""
     levels = [torch.stack((first, second), 1)]  # each (n, 2, h, w)
     while len(levels) < of.scales:
         h, w = (round(side * of.scale_step) for side in levels[-1].shape[-2:])
@@ -110,17 +110,17 @@ def _flow(first: Tensor, second: Tensor, of: Tvl1) -> Tensor:
     for number, level in enumerate(reversed(levels)):
         if number:
             flow = resized(flow, (level.shape[-2], level.shape[-1])).mul_(1 / of.scale_step)
-        flow = _Scale(level, flow, of).solved()
+        flow = _Scale(level, flow, of, batched).solved()
     return flow
 
 
 class _Scale:
     """One pyramid level of n items: pictures, flow and dual variable, and the memory to iterate in. L = h (w + 1) values."""
 
-    def __init__(self, pictures: Tensor, flow: Tensor, of: Tvl1) -> None:
+    def __init__(self, pictures: Tensor, flow: Tensor, of: Tvl1, batched: bool) -> None:
         n, _, h, w = pictures.shape
         row, size, new = w + 1, h * (w + 1), pictures.new_zeros
-        self.of, self.n, self.h, self.w, self.size = of, n, h, w, size
+        self.of, self.n, self.h, self.w, self.batched = of, n, h, w, batched
         self.first, self.warp = pictures[:, 0], _Warp(pictures[:, 1])
         # Two flows, old and new by turns. After the last picture row comes one more: differences there are 0.
         self.flows = [new(n, 2, size + row + 1) for _ in range(2)]
@@ -146,14 +146,14 @@ class _Scale:
         limit = torch.tensor(of.epsilon**2 * self.h * self.w, dtype=torch.float32).item()
         for _ in range(of.warps):
             self._linearise()
-            live = self.t.new_ones(self.n, 1, 1) if self.t.device.type != "cpu" else None
+            live = self.t.new_ones(self.n, 1, 1) if self.batched else None
             going = True
             for _ in range(of.outer_iterations):
                 if not going:
                     break
                 self._filter(live)
                 for inner in range(of.inner_iterations):
-                    moved = self._primal()
+                    moved = self._primal(live)
                     self._dual(live)
                     if live is None:
                         going = moved.item() > limit
@@ -197,8 +197,8 @@ class _Scale:
         self.minus_squared.unflatten(*inside)[..., : self.w] = -squared
         self.slopes.unflatten(*inside)[..., : self.w] = wide
 
-    def _primal(self) -> Tensor:
-        """Threshold step and projection (IPOL, eq. 15 and 18); the squared update of each item, (n,)."""
+    def _primal(self, live: Tensor | None) -> Tensor:
+        """Threshold step and projection (IPOL, eq. 15 and 18); the squared update of each item, (n,). Items not `live` stay."""
         of, old, t, e, f = self.of, self.here[self.now], self.t, self.e, self.f
         self.now = 1 - self.now
         new = self.here[self.now]
@@ -214,8 +214,9 @@ class _Scale:
         new.mul_(of.theta).add_(e)
         torch.sub(new, old, out=e)
         # In double precision a sum does not depend on the batch's size, which changes its order.
-        on_cpu = e.device.type == "cpu"
-        moved = torch.dot(e.view(-1), e.view(-1)) if on_cpu else e.mul_(e).sum((1, 2), dtype=torch.float64)
+        moved = torch.dot(e.view(-1), e.view(-1)) if live is None else e.mul_(e).sum((1, 2), dtype=torch.float64)
+        if live is not None:
+            new.copy_(torch.where(live > 0, new, old))
         self._close()
         return moved
 
@@ -225,6 +226,8 @@ class _Scale:
         here, g = self.here[self.now], self.gradient
         torch.sub(self.right[self.now], here, out=g[:, 0])
         torch.sub(self.below[self.now], here, out=g[:, 1])
+        if live is not None:
+            g.mul_(live.unsqueeze(-1))  # without a gradient p stays
         torch.hypot(g[:, 0], g[:, 1], out=self.norm[:, 0]).mul_(ratio).add_(1)
         self.dual.add_(g.mul_(ratio)).div_(self.norm)
         self.dual_ends.zero_()
@@ -273,7 +276,7 @@ class _Warp:
 
     def _cut(self, places: Tensor, side: int) -> tuple[Tensor, list[Tensor]]:
         """Places along one axis -> where its four samples start in the padded plane, and the weights of the four."""
-        places = (places * _ROUNDED_PX).round_().clamp_(-3 * _ROUNDED_PX, (side + 2) * _ROUNDED_PX)
+        places = (places * _ROUNDED_PX).round_().clamp_(-3 * _ROUNDED_PX, (side + 1) * _ROUNDED_PX)
         whole = (places / _ROUNDED_PX).floor_()
         x = places / _ROUNDED_PX - whole
         a, y = _CUBIC, 1 - x
