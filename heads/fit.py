@@ -25,7 +25,7 @@ OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 SCHEDULES = ("constant", "step", "cosine", "plateau")
 PLATEAU_EPOCHS, PLATEAU_FLOOR = 5, 1e-6
-EVALUATED_VIDEOS, EVALUATED_BYTES = 256, 1 << 28  # at most, at once
+EVALUATED_VIDEOS, EVALUATED_BYTES = 256, 1 << 26  # at most, at once
 
 
 @dataclass(frozen=True)

@@ -146,9 +146,15 @@ def test_parallel_runs_are_the_same_runs(tmp_path: Path) -> None:
     options = dataclasses.replace(QUICK, head="lstm", layers=1, hidden=8, split=("1", "2"))
     alone, together = trained(tmp_path / "a", options), trained(tmp_path / "b", options, workers=2)
     assert len(together) == 2
-    for one, other in zip(alone, together, strict=True):
+    in_memory = [weights(run) for run in together]
+    for run in together:
+        (run.path / "metrics.json").unlink()
+    trained(tmp_path / "b", options, workers=2, read_from="disk")
+    for one, other, before in zip(alone, together, in_memory, strict=True):
+        assert (other.path / "metrics.json").exists()
         for name, value in weights(one).items():
             torch.testing.assert_close(weights(other)[name], value, atol=1e-5, rtol=0)
+            torch.testing.assert_close(before[name], value, atol=1e-5, rtol=0)
 
 
 def test_validation_is_whole_groups_of_the_training_part(tmp_path: Path) -> None:
