@@ -23,7 +23,8 @@ def pixels_store(options: PretrainOptions) -> Path:
     from reelbank.extract.run import extract_dataset
     from reelbank.extract.streams import chosen_device, plan_streams
 
-    sizes = pixel_sizes(options)
+    weights = initial_weights(options.bank, options.weights)
+    sizes = pixel_sizes(options, next(iter(weights.values())))
     shared = ("root", "lists", "csv", "classes", "t", "flow", "flow_weights", "seed", "device", "bank")
     chosen: dict[str, Any] = {name: getattr(options, name) for name in ("dataset", *shared)}
     wanted = with_defaults(ExtractOptions(**chosen, **sizes, stream=(options.stream,), sampling="segments", crops=1))
@@ -31,7 +32,8 @@ def pixels_store(options: PretrainOptions) -> Path:
     dataset = load_dataset(
         options.dataset, options.root, options.lists, options.csv, options.classes, options.seed, options.bank
     )
-    plan_splits(options, dataset.name, dataset.splits)
+    for split in plan_splits(options, dataset.name, dataset.splits):
+        weights_of(weights, split, options)
     for note in dataset.notes:
         print(note)
     is_flow = options.stream == "flow"
@@ -41,14 +43,13 @@ def pixels_store(options: PretrainOptions) -> Path:
     return plan.paths[0]
 
 
-def pixel_sizes(options: PretrainOptions) -> dict[str, Any]:
+def pixel_sizes(options: PretrainOptions, weights: str) -> dict[str, Any]:
     """The options of stage one that make pixels for the network: extractor, clip and resize. Raises InputError for a network
-    that takes none, a module to freeze before that it has not, and crops larger than the pictures."""
+    that takes none, weights that are not there, a module to freeze before that it has not, crops larger than the pictures."""
     kind = kind_of(options.extractor)
     fields = (options.clip or FLOW_STACK.get(options.extractor, 10)) if options.stream == "flow" and kind == "image" else 0
     channels = 2 * fields or (2 if options.stream == "flow" else 3)
-    weights = "own" if ".py:" in options.extractor else "random"  # only looked at
-    found = trunk(options.extractor, weights, options.seed, channels, options.width or 1.0, options.stream)
+    found = _trunk(options, channels, weights)
     freeze_before(found.model, options.freeze)
     resize_px = options.resize or pair(found.preprocessing.resize_px)[0]
     crop_px = options.size or pair(found.preprocessing.crop_px)[0]
@@ -76,19 +77,29 @@ def initial_weights(bank: str, weights: str) -> dict[str, str]:
     return {split: str(folder) for split, folder in found.items()} or {"": weights}
 
 
+def weights_of(weights: dict[str, str], split: str, options: PretrainOptions) -> str:
+    """Where the training of one split begins. Raises InputError when the weights that were trained here know it not."""
+    if "" not in weights and split not in weights:
+        raise InputError(f"WEIGHTS={options.weights}: trained here on split {', '.join(weights)}, not on {split}")
+    return weights[split if split in weights else ""]
+
+
 def initial_trunk(options: PretrainOptions, store: Store, weights: str) -> Trunk:
     """The network for the rows of a pixel store, (C, [s,] H, W). Its preprocessing is that of the store: resized to (H, W),
     whatever the aspect, then cut to SIZE or the network's own crop. Raises InputError when it does not fit the rows."""
+    found = _trunk(options, store.row_shape[0], weights)
+    if found.kind != ("image" if len(store.row_shape) == 3 else "video"):
+        raise InputError(f"EXTRACTOR={options.extractor}: a network for {found.kind} cannot learn from {store.path}")
+    height, width = store.row_shape[-2:]
+    crop_px = options.size or found.preprocessing.crop_px
+    return dataclasses.replace(
+        found, preprocessing=dataclasses.replace(found.preprocessing, resize_px=(height, width), crop_px=crop_px)
+    )
+
+
+def _trunk(options: PretrainOptions, channels: int, weights: str) -> Trunk:
     trained = None
     if weights and Path(weights).is_dir():
         recipe, state = load_weights(weights)
         trained = trained_weights(recipe, Path(weights)), state
-    channels, width = store.row_shape[0], options.width or 1.0
-    found = trunk(options.extractor, weights, options.seed, channels, width, options.stream, trained)
-    if found.kind != ("image" if len(store.row_shape) == 3 else "video"):
-        raise InputError(f"EXTRACTOR={options.extractor}: a network for {found.kind} cannot learn from {store.path}")
-    height, width_px = store.row_shape[-2:]
-    crop_px = options.size or found.preprocessing.crop_px
-    return dataclasses.replace(
-        found, preprocessing=dataclasses.replace(found.preprocessing, resize_px=(height, width_px), crop_px=crop_px)
-    )
+    return trunk(options.extractor, weights, options.seed, channels, options.width or 1.0, options.stream, trained)

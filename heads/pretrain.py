@@ -19,7 +19,7 @@ from reelbank.data.store import Store
 from reelbank.extract.streams import chosen_device
 from reelbank.extract.trained import CHECKPOINT, family_of, finished, saw_of
 from reelbank.heads.augment import augmented
-from reelbank.heads.beginning import initial_trunk, initial_weights, pixels_store
+from reelbank.heads.beginning import initial_trunk, initial_weights, pixels_store, weights_of
 from reelbank.heads.fit import OPTIMISERS, Training, best_epoch, learning_rate, resume_state, save_state
 from reelbank.heads.fit import finished as trained_enough
 from reelbank.heads.pretrain_plan import Plan, PretrainOptions, plan_run, plan_splits, with_defaults
@@ -51,9 +51,7 @@ def pretrain_on(store: Store, options: PretrainOptions) -> int:
     plans = []
     beginnings = initial_weights(options.bank, options.weights)
     for split in plan_splits(options, store.dataset["name"], store.dataset["splits"]):
-        if "" not in beginnings and split not in beginnings:
-            raise InputError(f"WEIGHTS={options.weights}: trained here on split {', '.join(beginnings)}, not on {split}")
-        weights = beginnings[split if split in beginnings else ""]
+        weights = weights_of(beginnings, split, options)
         trunk = initial_trunk(options, store, weights)
         freeze_before(trunk.model, options.freeze)
         plans.append(plan_run(store, options, split, weights, trunk))

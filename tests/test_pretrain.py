@@ -304,7 +304,7 @@ def test_flow_stacks_widen_the_first_convolution(tmp_path: Path, tiny: str) -> N
     (folder,) = pretrained(tmp_path, tiny, stream="flow", epochs=6)
     recipe, state = load_weights(folder)
     assert state["conv1.weight"].shape == (4, 4, 3, 3) and recipe["clip_frames"] == 2
-    assert recipe["preprocessing"]["mean"] == [0.5] and metrics(folder)["validation"]["top1"] == 1.0
+    assert recipe["preprocessing"]["mean"] == [128 / 255] and metrics(folder)["validation"]["top1"] == 1.0
 
 
 def test_video_networks_learn_from_clips_of_flow(tmp_path: Path) -> None:
@@ -470,6 +470,7 @@ def test_unknown_things_are_refused_before_pixels_are_extracted(tmp_path: Path) 
         ({"freeze": "conv9"}, "FREEZE=conv9"),
         ({"size": 80}, "RESIZE=72 is less than the crops' 80"),
         ({"extractor": "vggish"}, "vggish"),
+        ({"weights": "abc"}, "WEIGHTS=abc: there is no such file"),
         ({"extractor": "torchvision:resnet81"}, "resnet81"),
     ):
         with pytest.raises(InputError, match=line):
@@ -503,6 +504,6 @@ def test_from_videos_to_weights_to_features(tmp_path: Path) -> None:
         for name in pixels.video_ids:
             crop = torch.from_numpy(pixels.features(name)[0])[..., 4:44, 12:52].float()  # the centre of 48 x 64
             with torch.no_grad():
-                expected = trunk((crop / 255 - 0.5) / 0.5)
+                expected = trunk((crop - 128) / 127.5)  # no motion is 128
             off = np.linalg.norm(features.features(name)[0] - expected.numpy()) / np.linalg.norm(expected.numpy())
             assert off < 5e-3  # float16, and batch norm folded
