@@ -3,8 +3,9 @@
     [REELBANK_TESTDATA=...] python benchmarks/tvl1.py [rounds]
 
 The peer overwrites cv2, so it lives in an environment of its own below the user's cache (made on the first run, with pip) and
-runs as a process of its own that counts its CPU seconds itself. OPENCV names its version: by default one of the 4 series, whose
-rounding ours follows; 5 warps without rounding, which makes the flows differ by 0.02 to 0.04 px. Pairs are those of
+runs as a process of its own that counts its CPU seconds itself. OPENCV names its version: by default the one
+whose order of rounding ours follows; flows of other versions differ from both, those of 5, which does not round places, most.
+Pairs are those of
 references/tvl1_dev.npz, with the flow that OpenCV 4.10 gave, or without REELBANK_TESTDATA pairs drawn as the toy set is. Where
 torch finds a GPU: pairs a second there, at 320 x 240, in batches.
 """
@@ -30,7 +31,7 @@ from reelbank.data.toy import render  # noqa: E402
 from reelbank.extract.flow import to_uint8  # noqa: E402
 from reelbank.extract.tvl1 import tvl1  # noqa: E402
 
-OPENCV = os.environ.get("OPENCV", "4.13.0.90")
+OPENCV = os.environ.get("OPENCV", "4.11.0.86")
 GPU_BATCH = 64
 PEER = """
 import json, resource, sys

@@ -6,8 +6,8 @@ E. Meinhardt-Llopis, G. Facciolo, "TV-L1 optical flow estimation", IPOL 2013. Th
 
 The places to warp from are rounded to 1/32 px, as OpenCV 4 does it (OpenCV 5 does not). That makes a flow jump when a place
 crosses a rounding limit, and the next iterations enlarge the jump, so the order of roundings matters: steps below are single
-rounded operations in OpenCV's order, which makes a flow hardly depend on the machine either. What is left is what OpenCV's
-versions differ by among themselves: about 0.01 px on average between 4.10, 4.12 and this, 0.02 to 0.04 px from each to 5.0.
+rounded operations in the order of OpenCV 4.10 and 4.11, which gives their flow to the last bits for most pairs, and 0.01 px
+from it for others. (On the same pairs 4.13 is 0.03 px on average from 4.11, and 5.0 is 0.07 px.)
 
 Inside, a plane of (h, w) pixels lies flat in memory, each picture row followed by one more pixel, so that the neighbours of all
 pixels are the same plane read 1 or w + 1 places on, without copies.
@@ -138,6 +138,7 @@ class _Scale:
         # Residual and negative squared slope of the warped picture (n, L), its slopes (n, 2, L); 0 after each row
         self.residual, self.minus_squared, self.slopes = new(n, size), new(n, size).fill_(-1), new(n, 2, size)
         self.t, self.e, self.f, self.norm, self.gradient = (new(n, *s, size) for s in ((1,), (2,), (2,), (1, 2), (2, 2)))
+        self.flat = torch.zeros(0, dtype=torch.long, device=flow.device)
         self.median = Median5(flow) if of.median_px else None
 
     def solved(self) -> Tensor:
@@ -192,9 +193,9 @@ class _Scale:
         inside = (-1, (self.h, self.w + 1))
         self.residual.unflatten(*inside)[..., : self.w] = warped[:, 0] - x_slope * u - y_slope * v - self.first
         squared = x_slope.square() + y_slope.square()
-        # OpenCV moves by the threshold where there is hardly a slope; so does a division by next to nothing.
-        squared = torch.where(squared > torch.finfo(torch.float32).eps, squared, 1e-30)
-        self.minus_squared.unflatten(*inside)[..., : self.w] = -squared
+        self.minus_squared.unflatten(*inside)[..., : self.w] = -torch.where(squared > 0, squared, 1)
+        hardly = (self.minus_squared >= -torch.finfo(torch.float32).eps).flatten()
+        self.flat = hardly.nonzero().squeeze(1)
         self.slopes.unflatten(*inside)[..., : self.w] = wide
 
     def _primal(self, live: Tensor | None) -> Tensor:
@@ -205,7 +206,10 @@ class _Scale:
         limit = of.lambda_ * of.theta
         torch.mul(self.slopes, old, out=e)
         torch.add(e[:, :1], e[:, 1:], out=t).add_(self.residual.unsqueeze(1))
-        t.div_(self.minus_squared.unsqueeze(1)).clamp_(-limit, limit)
+        t.div_(self.minus_squared.unsqueeze(1))
+        if len(self.flat):  # with hardly a slope OpenCV moves by the threshold or not at all
+            t.view(-1)[self.flat] = F.hardshrink(t.view(-1)[self.flat], limit)
+        t.clamp_(-limit, limit)
         torch.mul(self.slopes, t, out=e).add_(old)
         torch.sub(self.dual[:, 0], self.left, out=new)
         torch.sub(self.dual[:, 1], self.above, out=f)
@@ -266,10 +270,11 @@ class _Warp:
         """Sum of 4 x 4 samples from `at` on in the flat planes, times their weights."""
         total: Tensor | None = None
         for i in range(4):
-            line = None if line_by_line else total
+            line: Tensor | None = None if line_by_line else total
             for j in range(4):
                 sampled = self.planes[i * self.row + j :].index_select(0, at.flatten()).view(at.shape).mul_(weights[i][j])
                 line = sampled if line is None else line.add_(sampled)
+            assert line is not None
             total = line if total is None or total is line else total.add_(line)
         assert total is not None
         return total
