@@ -3,11 +3,10 @@
     [REELBANK_TESTDATA=...] python benchmarks/tvl1.py [rounds]
 
 The peer overwrites cv2, so it lives in an environment of its own below the user's cache (made on the first run, with pip) and
-runs as a process of its own that counts its CPU seconds itself. OPENCV names its version: by default the one
-whose order of rounding ours follows; flows of other versions differ from both, those of 5, which does not round places, most.
-Pairs are those of
-references/tvl1_dev.npz, with the flow that OpenCV 4.10 gave, or without REELBANK_TESTDATA pairs drawn as the toy set is. Where
-torch finds a GPU: pairs a second there, at 320 x 240, in batches.
+runs as a process of its own that counts its CPU seconds itself. OPENCV names its version: by default the one whose order of
+rounding ours follows; flows of other versions differ from both, those of 5, which does not round places, most. Pairs are those
+of references/tvl1_dev.npz, with the flow that OpenCV 4.10 gave, or without REELBANK_TESTDATA pairs drawn as the toy set is.
+Where torch finds a GPU: pairs a second there, at 320 x 240, in batches.
 """
 
 import json
