@@ -54,6 +54,8 @@ class Sampling:
         grid = clips.clip_starts(frames, self.grid_frames or self.own_frames, self.stride_frames)  # (K,)
         if self.starts:
             return np.minimum(np.array(self.starts, np.int64), grid[-1])
+        if self.sampling == "adaptive":
+            raise ValueError("its flow's lengths are not known; see the store of the stream magnitude")
         if self.steps is None:
             return grid
         if view == 0:

@@ -28,7 +28,7 @@ def estimate(
     device: torch.device,
 ) -> int:
     """Print videos, rows, time and disk of each store."""
-    from reelbank.extract.run import wanted
+    from reelbank.extract.run import size_bytes, wanted
 
     videos = list(dataset.videos[mine])
     for plan in plans:
@@ -39,7 +39,7 @@ def estimate(
                 with Store.open(path) as store:
                     sizes = [source.get("bytes", -1) for source in store.sources]
                     stores[-1] = (dict(zip(store.video_ids, sizes, strict=True)), store.failures)
-        todo = [video for video in videos if wanted(video, stores, options.retry)]
+        todo = [video for video in videos if wanted(video, size_bytes(video), stores, options.retry)]
         print(f"{plan.options.name}: {len(videos)} videos, {len(videos) - len(todo)} there already, {len(todo)} to extract")
         rows = sum(_rows(video, plan) for video in todo)
         fields = sum(_fields(video, plan) for video in todo)

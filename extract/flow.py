@@ -76,14 +76,15 @@ def magnitude(fields: Tensor) -> Tensor:
 def _opencv(method: str) -> FlowMethod:
     import cv2
 
-    recipe: dict[str, Any] = {"method": method, "opencv": cv2.__version__}
-    if method == "dis":
-        recipe["preset"] = "medium"
+    none: Any = None  # no flow to start from, which OpenCV's types do not know
+    farneback: dict[str, Any] = FARNEBACK
+    recipe: dict[str, Any] = {"method": method} | ({"preset": "medium"} if method == "dis" else farneback)
+
+    def work(a: np.ndarray, b: np.ndarray) -> Any:
+        if method == "farneback":
+            return cv2.calcOpticalFlowFarneback(a, b, none, **farneback)
         # A new one for each pair: it keeps memory, and a pair must not depend on the one before.
-        work = lambda a, b: cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, None)  # noqa: E731
-    else:
-        recipe |= FARNEBACK
-        work = lambda a, b: cv2.calcOpticalFlowFarneback(a, b, None, **FARNEBACK)  # noqa: E731
+        return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, none)
 
     def compute(first: Tensor, second: Tensor) -> Tensor:
         pairs = zip(grey(first).cpu().numpy(), grey(second).cpu().numpy(), strict=True)

@@ -62,6 +62,8 @@ class Network:
     clip_frames: int
     channels: int
     weights: dict[str, Any]
+    extractor: str  # as it is asked for; `name` is the short one
+    width: float = 1.0
 
     @property
     def is_video(self) -> bool:
@@ -196,7 +198,18 @@ def build(
     parts = cut(base.model, nodes, name) if nodes else base.model
     frames = (clip_frames or base.clip_frames) if base.kind == "video" else 1
     whole = Forward(parts, nodes, base.preprocessing, base.kind, pool).eval()
-    network = Network(base.name, whole, nodes or (EMBEDDING,), base.preprocessing, base.kind, frames, channels, base.weights)
+    network = Network(
+        name=base.name,
+        module=whole,
+        nodes=nodes or (EMBEDDING,),
+        preprocessing=base.preprocessing,
+        kind=base.kind,
+        clip_frames=frames,
+        channels=channels,
+        weights=base.weights,
+        extractor=name,
+        width=width,
+    )
     return replace(network, module=_folded(whole, network))
 
 
@@ -206,7 +219,7 @@ def _pixels(name: str, stream: str, channels: int, clip_frames: int) -> Network:
     if stream == "audio":
         raise InputError(f"EXTRACTOR={name} keeps pictures; STREAM=audio has none")
     about = {"source": "none", "sha256": ""}
-    return Network(name, Pixels(), (EMBEDDING,), preprocessing, kind, clip_frames, channels, about)
+    return Network(name, Pixels(), (EMBEDDING,), preprocessing, kind, clip_frames, channels, about, name)
 
 
 def _folded(whole: Forward, network: Network) -> Forward:

@@ -122,6 +122,8 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
         raise InputError("WINDOWS (how many) and WINDOW (their frames) go together")
     if options.sampling == "adaptive" and (options.windows or options.views or not options.t):
         raise InputError("SAMPLING=adaptive chooses frames of the whole video: without WINDOWS, VIEWS and T=0")
+    if "magnitude" in options.stream and len(options.stream) > 1:
+        raise InputError("STREAM=magnitude is made alone; SAMPLING=adaptive makes it by itself")
     if options.views and options.keep_crops:
         raise InputError("VIEWS and KEEP_CROPS: a view is one crop; choose one of the two")
     if options.views > 255:
@@ -136,6 +138,8 @@ def stream_options(options: ExtractOptions, stream: str) -> StreamOptions:
     defaults = STREAM_DEFAULTS.get(key, {})
     if given["extractor"] and given["extractor"] != defaults.get("extractor"):
         defaults = {}  # another network than the default one brings its own weights and sizes
+    elif given["weights"] not in ("", "pretrained", "random", "own"):
+        defaults = {"extractor": defaults.get("extractor", "")}  # so do weights that were trained here
     given |= {name: value for name, value in defaults.items() if not given[name]}
     if given["at"] and given["node"]:
         raise InputError(f"AT={given['at']} keeps maps, NODE={given['node']} vectors: give one of the two")

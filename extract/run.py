@@ -73,9 +73,10 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
                 writers[-1].append(StoreWriter(path, one, about, **writing))
                 closing.callback(writers[-1][-1].close)
         held = [[(writer.done, writer.failed) for writer in stores] for stores in writers]
+        sizes = {video.id: size_bytes(video) for video in dataset.videos[mine]}
         todo = {}  # id -> the streams that lack it
         for video in dataset.videos[mine]:
-            lacking = [number for number, stores in enumerate(held) if wanted(video, stores, options.retry)]
+            lacking = [n for n, stores in enumerate(held) if wanted(video, sizes[video.id], stores, options.retry)]
             todo.update({video.id: lacking} if lacking else {})
         videos = [video for video in dataset.videos[mine] if video.id in todo]
         there = len(dataset.videos[mine]) - len(todo)
@@ -84,7 +85,7 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
             extraction = Extraction(_streams(options, plans, videos, device), flow, device)
             workers = options.workers or (len(os.sched_getaffinity(0)) if device.type == "cuda" else 1)
             with DecodePool(min(workers, len(todo)), options.timeout) as pool:
-                _run(videos, _tasks(videos, todo, plans, lengths), extraction, pool, options.decoder, writers)
+                _run(videos, sizes, _tasks(videos, todo, plans, lengths), extraction, pool, options.decoder, writers)
             again = f" ({extraction.again} twice: their headers promise more than they hold)" if extraction.again else ""
             counted = f"{extraction.frames:,} frames of {extraction.videos:,} videos decoded, each once{again}"
             print(f"{counted}, for {' '.join(options.stream)}")
@@ -97,12 +98,13 @@ def _streams(options: ExtractOptions, plans: list[StreamPlan], videos: list[Vide
     crops = options.crops or 1
     for plan in plans:
         clean = augmented = None
-        own_crops = 1 if plan.options.name == "audio" or _is_pixels(plan) else crops
+        whole = plan.options.name == "audio" or plan.is_pixels  # is not cropped
+        own_crops = 1 if whole else crops
         if plan.network:
             batch = options.batch or (250 if device.type == "cuda" else 30) // (8 if plan.network.is_video else 1)
             rows = (plan.sampling.steps or 100) * max(1, getattr(plan.sampling, "windows", 1))
             forward = Forward(plan.network, options.precision, options.compile, device, len(videos) * rows * own_crops)
-            clean = ClipBatches(forward, plan.network, own_crops, options.keep_crops, batch, device)
+            clean = ClipBatches(forward, plan.network, own_crops, options.keep_crops and not whole, batch, device)
             if options.views and plan.options.name != "audio":
                 augmented = ClipBatches(forward, plan.network, 1, False, batch, device)
         preprocessing = plan.preprocessing
@@ -112,15 +114,11 @@ def _streams(options: ExtractOptions, plans: list[StreamPlan], videos: list[Vide
     return streams
 
 
-def _is_pixels(plan: StreamPlan) -> bool:
-    return plan.network is not None and plan.network.weights["source"] == "none"
-
-
 def _tasks(videos: list[Video], todo: dict[str, list[int]], plans: list[StreamPlan], lengths: Store | None) -> Iterator[Task]:
     for video in videos:
         rows = {number: _sampling(plans[number].sampling, video, lengths) for number in todo[video.id]}
         span = video.span_seconds
-        if lengths or any(plan.recipes[0].get("seconds") for plan in plans):
+        if any(plans[number].recipes[0].get("seconds") for number in rows):
             span = first_seconds(span)
         yield Task(video.id, video.path, rows, span)
 
@@ -176,11 +174,11 @@ def shard_slice(shard: str) -> slice:
     return slice(int(number) - 1, None, int(count))
 
 
-def meta(video: Video, info: Any = None, sound: Any = None) -> dict[str, Any]:
+def meta(video: Video, size: int = -1, info: Any = None, sound: Any = None) -> dict[str, Any]:
     """What the store keeps of a video beside its features."""
     about: dict[str, Any] = {"id": video.id, "label": video.label, "group": video.group, "parts": list(video.parts)}
     if info is not None:
-        about["source"] = {"bytes": size_bytes(video), **dataclasses.asdict(info)}
+        about["source"] = {"bytes": size, **dataclasses.asdict(info)}
         about["source"] |= {"sound": dataclasses.asdict(sound)} if sound else {}
         about["source"] |= {"span_seconds": list(video.span_seconds)} if video.span_seconds else {}
     return about
@@ -194,10 +192,9 @@ def size_bytes(video: Video) -> int:
         return -1
 
 
-def wanted(video: Video, stores: Sequence[tuple[dict[str, int], dict[str, dict]]], retry: bool) -> bool:
-    """Is a video missing in some store (its done and failed videos)? One whose file has changed is; one that failed is not,
-    unless it is to be retried."""
-    size = size_bytes(video)
+def wanted(video: Video, size: int, stores: Sequence[tuple[dict[str, int], dict[str, dict]]], retry: bool) -> bool:
+    """Is a video, its file now of `size` bytes, missing in some store (its done and failed videos)? One whose file has changed
+    is; one that failed is not, unless it is to be retried."""
     for done, failed in stores:
         failure = failed.get(video.id)
         settled = failure and failure["bytes"] == size and (not retry or is_absence(failure["reason"]))
@@ -208,6 +205,7 @@ def wanted(video: Video, stores: Sequence[tuple[dict[str, int], dict[str, dict]]
 
 def _run(
     videos: list[Video],
+    sizes: dict[str, int],
     tasks: Iterator[Task],
     extraction: Extraction,
     pool: DecodePool,
@@ -217,22 +215,22 @@ def _run(
     by_id = {video.id: video for video in videos}
     with tqdm(total=len(videos), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract") as bar:
         for key, results, info, sound in extraction.run(tasks, pool, decoder):
-            video = by_id[key]
+            video, size = by_id[key], sizes[key]
             told: set[str] = set()
             for number, result in results.items():
                 for node, writer in enumerate(writers[number]):
-                    if writer.done.get(video.id) == size_bytes(video):
+                    if writer.done.get(video.id) == size:
                         continue  # this one of several stores holds it, as it is now
                     values, reason = _stored(result, node)
                     if reason:
                         if not is_absence(reason) and reason not in told:
                             bar.write(f"failed: {video.path}: {reason}")
                         told.add(reason)
-                        writer.fail({**meta(video), "source": {"bytes": size_bytes(video)}}, reason)
+                        writer.fail({**meta(video), "source": {"bytes": size}}, reason)
                     else:
                         heard = sound if extraction.streams[number].name == "audio" else None
                         views = result.views if result.views.any() else None
-                        writer.add(meta(video, info, heard), values, result.times_seconds, views)
+                        writer.add(meta(video, size, info, heard), values, result.times_seconds, views)
             bar.update()
 
 

@@ -15,7 +15,7 @@ from reelbank.data.store import identity
 from reelbank.extract import networks, zoo
 from reelbank.extract.flow import FlowMethod
 from reelbank.extract.networks import Network
-from reelbank.extract.options import FLOW_STACK, MAGNITUDE_PX, ExtractOptions, StreamOptions, stream_options
+from reelbank.extract.options import FLOW_STACK, MAGNITUDE_PX, ExtractOptions, StreamOptions, by_stream, stream_options
 from reelbank.extract.preprocessing import Preprocessing
 from reelbank.extract.trained import find_weights, load_weights, trained_weights
 
@@ -38,6 +38,10 @@ class StreamPlan:
     recipes: tuple[dict[str, Any], ...]
     paths: tuple[Path, ...]
     split: str
+
+    @property
+    def is_pixels(self) -> bool:
+        return self.network is not None and self.network.name in networks.PIXELS
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -92,6 +96,9 @@ def _network(options: ExtractOptions, one: StreamOptions, folder: Path | None) -
         about, state = load_weights(folder)
         if about["stream"] != one.name:
             raise InputError(f"WEIGHTS={folder.name}: were trained on {about['stream']}, not on {one.name}")
+        asked = by_stream("extractor", options.extractor, options.stream).get(one.name, "")
+        if asked and extractor_name(asked) != extractor_name(about["extractor"]):
+            raise InputError(f"EXTRACTOR={asked}: WEIGHTS={folder.name} are of {about['extractor']}; leave EXTRACTOR out")
         extractor, width, clip_frames = about["extractor"], about["width"], about["clip_frames"]
         trained = trained_weights(about, folder), state
     kind = zoo.kind_of(extractor)
@@ -191,12 +198,14 @@ def recipe(options: ExtractOptions, plan: StreamPlan, node: str, flow: FlowMetho
     one, network, sampling = plan.options, plan.network, plan.sampling
     found: dict[str, Any] = {"features_version": FEATURES_VERSION, "stream": one.name}
     if network:
-        found |= {"extractor": extractor_name(one.extractor or network.name), "weights": network.weights, "node": node}
+        found |= {"extractor": extractor_name(network.extractor), "weights": network.weights, "node": node}
         found |= {"pool": "mean" if one.pool else "none", "precision": options.precision}
         if network.name == "motion_cnn":
-            found["width"] = network.weights.get("width", one.width)
+            found["width"] = network.width
     else:
         found |= {"extractor": "magnitude", "weights": {"source": "none"}, "node": node}
+    if options.sampling == "adaptive" or network is None:
+        found["seconds"] = ADAPTIVE_SECONDS
     if isinstance(sampling, Examples):
         crop_px, mean, std = plan.preprocessing.crop_px, plan.preprocessing.mean, plan.preprocessing.std
         found |= {
@@ -219,13 +228,13 @@ def recipe(options: ExtractOptions, plan: StreamPlan, node: str, flow: FlowMetho
             for name, value in dataclasses.asdict(plan.preprocessing).items()
         },
     }
-    if network:
+    if network and not plan.is_pixels:
         found |= {"crops": options.crops, "crops_kept": options.keep_crops}
     if sampling.fields:
         assert flow is not None
         found |= {"flow": flow.recipe, "bound_px": BOUND_PX}
     if sampling.sampling == "adaptive" and network:
-        found |= {"magnitude": magnitude, "seconds": ADAPTIVE_SECONDS}
+        found["magnitude"] = magnitude
     if sampling.windows:
         found |= {"windows": sampling.windows, "window_frames": sampling.window_frames}
     if sampling.views:
