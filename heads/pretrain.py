@@ -1,6 +1,7 @@
 """The command `pretrain`: trains or fine-tunes a backbone on the training part of a split, one run for each split."""
 
 import csv
+import json
 import math
 import time
 from collections.abc import Callable
@@ -201,8 +202,6 @@ def _shown(accuracy: float | None) -> str:
 
 def print_runs(plans: list[Plan]) -> None:
     """A row for each run, and how its weights are asked for."""
-    import json
-
     lines = [("split", "videos", "train %", "validation %", "epochs", "best", "seconds", "weights")]
     for plan in plans:
         metrics = json.loads((plan.path / "metrics.json").read_text())
