@@ -17,6 +17,8 @@ from reelbank.data.recipe import canonical, signature
 
 FORMAT = "reelbank features 1"
 DTYPES = (np.dtype("<f2"), np.dtype("u1"))  # of features: numbers, or pictures and flow maps
+# Their versions are written beside the recipe: what else features depend on by rounding.
+PACKAGES = ("reelbank", "torch", "torchvision", "timm", "av", "opencv-python", "h5py", "numpy")
 PART_NAMES = ("", "train", "test")  # codes 0, 1, 2 of /parts
 ABSENT = "no sound: "  # begins the reason of a video whose sound is not there: a fact, no failure
 _NAMES = {"features", "offsets", "times_seconds", "views", "video_ids", "labels", "groups", "parts", "checksums", "about"}
@@ -97,7 +99,7 @@ def make_about(
         "sources": sources,
         "failures": failures,
         "written": {
-            **{name: _version(name) for name in ("reelbank", "torch", "h5py", "numpy")},
+            **{name: _version(name) for name in PACKAGES},
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         },
     }
