@@ -36,9 +36,13 @@ def shelved(bank: str | Path) -> Iterator[tuple[Path, Store | None, str]]:
             yield path, store, ""
 
 
+# Stores that other commands make for themselves: not meant unless they are named.
+IN_BETWEEN = ("pixels", "clip_pixels", "magnitude")
+
+
 def find_store(bank: str | Path, wanted: str = "", **match: Any) -> Path:
     """The path of one store: `wanted` is its file, or the start of its hash or name; without it, the only store whose data
-    set (`dataset=`; folder: any folder's) or recipe (any other name) has the given values.
+    set (`dataset=`; folder: any folder's) or recipe (any other name) has the given values; one of IN_BETWEEN only when named.
 
     Raises InputError when there is none, saying what to run, or several, with what tells them apart.
     """
@@ -74,6 +78,8 @@ def _fits(path: Path, store: Store, wanted: str, match: dict[str, Any]) -> bool:
     if wanted:
         return store.identity.startswith(wanted) or path.name.startswith(wanted)
     given = {**store.recipe, "dataset": store.dataset["name"]}
+    if given.get("extractor") in IN_BETWEEN and "extractor" not in match and match.get("stream") != "magnitude":
+        return False
     if match.get("dataset") == "folder" and given["dataset"].startswith("folder-"):
         given["dataset"] = "folder"  # the kind: the name also tells which folder
     if "extractor" in match:

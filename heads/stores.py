@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import canonical
-from reelbank.data.shelf import find_store, shelved
+from reelbank.data.shelf import IN_BETWEEN, find_store, shelved
 from reelbank.data.store import Store
 from reelbank.heads.runs import matches
 
@@ -29,6 +29,8 @@ def chosen_stores(options: TrainOptions) -> dict[Path, tuple[str, ...]]:
     fits = []
     for path, store, _ in shelved(options.bank):
         if store is None or not family(store.recipe).startswith(options.weights):
+            continue
+        if store.recipe.get("extractor") in IN_BETWEEN and not options.extractor and options.stream != "magnitude":
             continue
         if matches({**store.recipe, "dataset": store.dataset["name"]}, **match):
             fits.append((path, _facts(store)))

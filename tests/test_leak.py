@@ -7,12 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from made_stores import DATASET, RECIPE, made_meta, made_times, made_values
 
 from reelbank.data.errors import InputError
+from reelbank.data.shelf import find_store
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store, StoreWriter
 from reelbank.heads.predict import PredictOptions, predict
 from reelbank.heads.runs import Run, all_runs
+from reelbank.heads.stores import chosen_stores
 from reelbank.heads.train import TrainOptions, train
 
 torch.set_num_threads(1)  # the tensors are tiny
@@ -197,3 +200,19 @@ def test_predicting_videos_that_the_backbone_saw_is_noted(tmp_path: Path, capsys
         assert store.identity == identity
     assert predict(PredictOptions(bank=str(tmp_path), run=run.path.name, store=str(store.path))) == 0
     assert "note" not in capsys.readouterr().out
+
+
+def test_pixel_stores_are_not_meant_unless_named(tmp_path):
+    """`pretrain` leaves pixels in the bank; a head on features must not trip over them."""
+    for extractor in ("torchvision:resnet18", "pixels"):
+        path = tmp_path / "stores" / f"{extractor[-6:]}.h5"
+        with StoreWriter(path, {**RECIPE, "extractor": extractor}, DATASET) as writer:
+            metas = [made_meta(number) for number in range(4)]
+            for number, meta in enumerate(metas):
+                writer.add(meta, made_values(number), made_times(number))
+            writer.finish(metas)
+    assert find_store(tmp_path, stream="rgb").name == "snet18.h5"
+    assert [path.name for path in chosen_stores(TrainOptions(bank=str(tmp_path)))] == ["snet18.h5"]
+    assert find_store(tmp_path, extractor="pixels").name == "pixels.h5"
+    with pytest.raises(InputError, match="no store"):
+        find_store(tmp_path, stream="rgb", extractor="torchvision:resnet50")
