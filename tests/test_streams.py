@@ -387,3 +387,28 @@ def test_plan_counts_every_stream(drawn, capsys):
     said = capsys.readouterr().out
     assert "28 rows" in said and "flow fields" in said and said.count("MiB on disk") == 3
     assert not Path("bank").exists()
+
+
+def contents() -> dict[tuple[str, str], bytes]:
+    found = {}
+    for stream, path in stores().items():
+        with Store.open(path) as store:
+            found |= {(stream, video): store.features(video)[0].tobytes() for video in store.video_ids}
+    return found
+
+
+def test_only_the_stores_that_lack_a_video_get_it(drawn, capsys):
+    """As after a kill between the commits of two streams: what one store has is left alone, the others catch up."""
+    assert run(*THREE) == 0
+    before = contents()
+    kept = stores()["rgb"].stat().st_mtime_ns
+    stores()["flow"].unlink()
+    same = [word for word in THREE if not word.startswith(("STREAM", "EXTRACTOR", "WEIGHTS", "CLIP"))]
+    stores()["audio"].unlink()
+    words = ("STREAM=audio", "EXTRACTOR=vggish", "WEIGHTS=random", "CLASSES=sound_low")
+    assert run(*same, *words) == 0  # some of the videos of the third
+    capsys.readouterr()
+    assert run(*THREE) == 0
+    assert "0 there already, 7 to extract" in capsys.readouterr().out
+    assert contents() == before
+    assert stores()["rgb"].stat().st_mtime_ns == kept
