@@ -18,6 +18,7 @@ CLASSES_FILE = "Charades_v1_classes.txt"
 _ALL_FILES = ", ".join((*CSV_FILES.values(), CLASSES_FILE))
 _COLUMNS = ("id", "subject", "actions", "length")  # those that are read, of eleven
 _NUMBER = r"\d+(?:\.\d*)?"
+_LONGEST_SECONDS = 1e6  # eleven days; a number of 400 digits would be infinite
 
 
 @dataclass(frozen=True)
@@ -68,10 +69,9 @@ def read_annotations(path: Path, part: str, classes: dict[str, str]) -> list[Ann
             row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
             if not re.fullmatch(r"[\w-]+", row["id"]):
                 raise InputError(f"{where}, column id: '{row['id']}' is no id")
-            if not re.fullmatch(_NUMBER, row["length"]):
-                raise InputError(f"{where}, column length: '{row['length']}' is not a time in seconds")
+            length_seconds = _seconds(row["length"], f"{where}, column length")
             actions = tuple(_actions(row["actions"], f"{where}, column actions", classes))
-            rows.append(Annotated(row["id"], part, row["subject"], actions, float(row["length"])))
+            rows.append(Annotated(row["id"], part, row["subject"], actions, length_seconds))
     except csv.Error as error:
         raise InputError(f"{path}, line {reader.line_num}: {error}") from None
     return rows
@@ -84,7 +84,13 @@ def _actions(text: str, where: str, classes: dict[str, str]) -> Iterator[tuple[s
             raise InputError(f"{where}: '{one.strip()}' is not '<class> <start> <end>', such as 'c092 11.90 21.20'")
         if match[1] not in classes:
             raise InputError(f"{where}: {match[1]} is not in {CLASSES_FILE}")
-        yield match[1], float(match[2]), float(match[3])
+        yield match[1], _seconds(match[2], where), _seconds(match[3], where)
+
+
+def _seconds(text: str, where: str) -> float:
+    if not re.fullmatch(_NUMBER, text) or not float(text) < _LONGEST_SECONDS:
+        raise InputError(f"{where}: '{text[:40]}' is not a time in seconds, from 0 to less than {_LONGEST_SECONDS:,.0f}")
+    return float(text)
 
 
 def _text(path: Path) -> str:

@@ -2,7 +2,9 @@
 
 VGGish (Hershey et al. 2017, `vggish_input.py`) takes the mean over channels; FFmpeg's own downmix weighs them otherwise, so
 channels are kept through resampling and averaged here. How many examples there are is known only at the end: decoded sound
-waits in memory up to 64 MiB (17 minutes), then on disk, so that nothing is decoded twice and hours of it fit.
+waits in memory up to 64 MiB (17 minutes), then on disk, so that nothing is decoded twice and hours of it fit. A small file can
+claim much sound: what has fewer than 1,000 samples a second is refused, so that a sample becomes 16 at most, and so is what
+lasts longer than a day (5.1 GiB).
 """
 
 import math
@@ -22,6 +24,8 @@ EXAMPLE_SAMPLES = 15_600  # 96 windows of 25 ms every 10 ms
 HOP_SAMPLES = 15_360  # 0.96 s
 
 _SILENCE = 1e-4  # below three steps of 16 bits: the dither of an empty track, not a sound
+_LEAST_RATE_HZ = 1000  # telephones have 8000
+_LONGEST_SECONDS = 24 * 3600
 _MEMORY_BYTES = 64 << 20
 _SAMPLE_BYTES = 4
 
@@ -63,8 +67,8 @@ def read_sound(
     FFmpeg's best track is taken. A track that begins late is placed by its first time stamp; gaps within it are closed.
     span_seconds: only samples with start <= time < end, and examples are counted from the first of these.
     Silent tracks give their examples as well. `alive` is called for every packet and example.
-    Raises DecodeError if the track cannot be read whole, ValueError if `select` wants an example that is not there, OSError if
-    the file cannot be read at all.
+    Raises DecodeError if the track cannot be read whole, is longer than a day or has under 1000 samples a second, ValueError if
+    `select` wants an example that is not there, OSError if the file cannot be read at all.
     """
     path = Path(path)
     if path.is_dir():  # a folder of numbered images
@@ -80,6 +84,8 @@ def read_sound(
             for time_seconds, wave in _in_span(_decoded(path, container, stream, alive), span_seconds):
                 origin_seconds = origin_seconds if samples else time_seconds
                 samples += len(wave)
+                if samples > _LONGEST_SECONDS * RATE_HZ:
+                    raise DecodeError(f"its sound is longer than {_LONGEST_SECONDS / 3600:.0f} hours")
                 peak = max(peak, float(np.abs(wave).max()))
                 spool.write(wave.tobytes())
         count = example_count(samples)
@@ -163,6 +169,9 @@ class _Mono:
         self.resampler: av.AudioResampler | None = None
 
     def take(self, frame: av.AudioFrame) -> Iterator[np.ndarray]:
+        if frame.sample_rate < _LEAST_RATE_HZ:
+            count = "1 sample" if frame.sample_rate == 1 else f"{frame.sample_rate} samples"
+            raise DecodeError(f"its sound has {count} a second, fewer than {_LEAST_RATE_HZ:,}")
         self.begun = True
         source = (frame.format.name, frame.sample_rate, frame.layout.name, frame.layout.nb_channels)
         if source != self.source:

@@ -105,11 +105,12 @@ def _raft(method: str, device: torch.device, weights: str, seed: int) -> FlowMet
     if weights == "pretrained":
         choice = get_model_weights(method).DEFAULT
         cache = Path(torch.hub.get_dir()) / "checkpoints" / choice.url.rsplit("/", 1)[-1]
-        with fetching(method, choice.url, f"put the file at {cache}"):
+        with fetching(method, choice.url, f"put the file at {cache}", "FLOW_WEIGHTS"):
             model.load_state_dict(choice.get_state_dict(progress=True, check_hash=True, weights_only=True))
         source = f"pretrained {choice}"
     elif weights != "random":
-        fit_state(model, load_state(Path(weights)), Path(weights), method)
+        state = load_state(Path(weights), "FLOW_WEIGHTS")
+        fit_state(model, state, Path(weights), method, option="FLOW_WEIGHTS")
         source = f"file {Path(weights).name}"
     model = model.eval().requires_grad_(False)
     described = {"source": source, "sha256": state_hash(model)}

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,23 +23,34 @@ def state_hash(model: nn.Module) -> str:
 
 
 @contextlib.contextmanager
-def fetching(name: str, place: str, remedy: str) -> Iterator[None]:
-    """Turns whatever a loader raises when it cannot fetch or read weights into what the user can do about it."""
+def fetching(name: str, place: str, remedy: str, option: str = "WEIGHTS") -> Iterator[None]:
+    """Turns whatever a loader raises when it cannot fetch or read weights into what the user can do about it; `option` is the
+    one that asked for them."""
     try:
         yield
     except Exception as error:  # noqa: BLE001 - urllib, requests, httpx and the hub's own errors share no base class
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
         raise InputError(
-            f"WEIGHTS=pretrained: {name}'s weights could not be loaded from {place} ({reason}). With no network, {remedy}, "
-            "or give WEIGHTS=<path of a state dict>, or WEIGHTS=random"
+            f"{option}=pretrained: {name}'s weights could not be loaded from {place} ({_reason(error)}). With no network, "
+            f"{remedy}, or give {option}=<path of a state dict>, or {option}=random"
         ) from error
 
 
-def load_state(path: Path) -> dict[str, Tensor]:
+def _reason(error: Exception) -> str:
+    """The first line of an error, or what kind it is; never torch's advice to load a file once more and let its code run."""
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
+        return "neither safetensors nor a torch file that loads without running code"
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
+def load_state(path: Path, option: str = "WEIGHTS") -> dict[str, Tensor]:
     """A state dict from .safetensors or a torch file (weights_only), out of the usual nests, without `module.` before its
-    names. Raises InputError for a file that is not there, cannot be read safely, or holds something else."""
+    names; `option` names the file. Raises InputError for one that is not there, cannot be read without running its code, or
+    holds something else."""
     if not path.is_file():
-        raise InputError(f"WEIGHTS={path}: there is no such file, nor weights trained here of that name ('reelbank pretrain')")
+        nor = ", nor weights trained here of that name ('reelbank pretrain')" if option == "WEIGHTS" else ""
+        raise InputError(f"{option}={path}: there is no such file{nor}")
+    if not path.stat().st_size:
+        raise InputError(f"{option}={path}: not a readable state dict: the file is empty (0 bytes)")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -47,12 +59,12 @@ def load_state(path: Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - whatever a damaged or hostile file raises, it is this file that is at fault
-        raise InputError(f"WEIGHTS={path}: not a readable state dict ({str(error).strip().splitlines()[0]})") from error
+        raise InputError(f"{option}={path}: not a readable state dict: {_reason(error)}") from error
     for nest in ("state_dict", "model_state", "model"):
         if isinstance(state, dict) and isinstance(state.get(nest), dict):
             state = state[nest]
     if not isinstance(state, dict) or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
-        raise InputError(f"WEIGHTS={path}: holds no state dict (names to tensors)")
+        raise InputError(f"{option}={path}: holds no state dict (names to tensors)")
     return {key.removeprefix("module."): value for key, value in state.items()}
 
 
@@ -62,6 +74,7 @@ def fit_state(
     path: Path,
     name: str,
     translate: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda state: state,
+    option: str = "WEIGHTS",
 ) -> None:
     """Load a state dict into a model without its classifier (`model.classifier_name`, when there, names what to leave out).
 
@@ -80,11 +93,11 @@ def fit_state(
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
-        raise InputError(f"WEIGHTS={path}: does not fit {name} ({str(error).splitlines()[1].strip()})") from error
+        raise InputError(f"{option}={path}: does not fit {name} ({str(error).splitlines()[1].strip()})") from error
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise InputError(
-            f"WEIGHTS={path}: does not fit {name}: {len(missing)} names missing ({', '.join(missing[:3])}), "
+            f"{option}={path}: does not fit {name}: {len(missing)} names missing ({', '.join(missing[:3])}), "
             f"{len(unexpected)} unknown ({', '.join(unexpected[:3])})"
         )
 

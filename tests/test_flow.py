@@ -133,12 +133,12 @@ def test_hostile_or_wrong_raft_weights_are_refused(tmp_path):
     ran = tmp_path / "ran"
     torch.save({"state_dict": Hostile(ran)}, tmp_path / "hostile.pth")
     torch.save({"fnet.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
-    with pytest.raises(InputError, match="not a readable state dict"):
+    with pytest.raises(InputError, match=r"^FLOW_WEIGHTS=.*hostile\.pth: not a readable state dict"):
         build_flow("raft_small", "cpu", str(tmp_path / "hostile.pth"))
     assert not ran.exists()
-    with pytest.raises(InputError, match="does not fit raft_small"):
+    with pytest.raises(InputError, match=r"^FLOW_WEIGHTS=.*does not fit raft_small"):
         build_flow("raft_small", "cpu", str(tmp_path / "wrong.pth"))
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"^FLOW_WEIGHTS=.*: there is no such file$"):
         build_flow("raft_small", "cpu", str(tmp_path / "none.pth"))
 
 
@@ -147,7 +147,7 @@ def test_pretrained_without_network_says_what_to_do(tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
         monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
-    with pytest.raises(InputError, match=r"raft_small.*put the file at .*checkpoints"):
+    with pytest.raises(InputError, match=r"^FLOW_WEIGHTS=.*raft_small.*put the file at .*or FLOW_WEIGHTS=random$"):
         build_flow("raft_small", "cpu")
 
 

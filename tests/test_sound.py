@@ -11,7 +11,7 @@ import pytest
 from conftest import testdata as real
 from conftest import testdata_rows as real_rows
 
-from reelbank.data import toy
+from reelbank.data import sound, toy
 from reelbank.data.decode import DecodeError, decode
 from reelbank.data.sound import SoundInfo, example_count, read_sound
 
@@ -55,9 +55,10 @@ def write_sound(path: Path, sound: np.ndarray, rate_hz: int, layout: str, codec=
     return path
 
 
-def write_wave(path: Path, samples: np.ndarray) -> Path:
+def write_wave(path: Path, samples: np.ndarray, rate_hz: int = 16000) -> Path:
+    """Mono, of as many bytes a sample as the samples have."""
     with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.setparams((1, samples.itemsize, rate_hz, 0, "NONE", ""))
         file.writeframes(samples.tobytes())
     return path
 
@@ -230,6 +231,26 @@ def test_damaged_sound_says_so(tmp_path):
     nan[0, 5000] = np.nan
     with pytest.raises(DecodeError, match="no numbers"):
         hear(write_sound(tmp_path / "nan.wav", nan, 16000, "mono", "pcm_f32le"))
+
+
+def test_a_small_file_cannot_claim_hours_of_sound(tmp_path, monkeypatch):
+    """At one sample a second 1,500 bytes would be 25 minutes, and 96 MB."""
+    for rate_hz, claim in ((1, "1 sample"), (999, "999 samples")):
+        path = write_wave(tmp_path / "slow.wav", np.full(1500, 200, np.uint8), rate_hz)
+        with pytest.raises(DecodeError, match=f"^its sound has {claim} a second, fewer than 1,000$"):
+            hear(path)
+    slowest = write_wave(tmp_path / "slowest.wav", np.full(1500, 200, np.uint8), 1000)
+    info, _, _, waves = hear(slowest)
+    assert (info.seconds, info.examples) == (pytest.approx(1.5, abs=1e-3), 1)  # 16 samples out of each
+    assert waves[0][2000:-2000].mean() == pytest.approx((200 - 128) / 128, abs=0.01)
+    # FLAC writes what stays the same in a few bytes a block, so the length has a limit of its own
+    flac = write_sound(tmp_path / "still.flac", np.full((1, 40_000), 0.25), 8000, "mono", "flac")
+    monkeypatch.setattr(sound, "_LONGEST_SECONDS", 4.5)
+    with pytest.raises(DecodeError, match="^its sound is longer than "):
+        hear(flac)
+    assert hear(flac, span_seconds=(1.0, 3.0))[0].seconds == 2.0
+    monkeypatch.setattr(sound, "_LONGEST_SECONDS", 5.0)
+    assert hear(flac)[0].seconds == pytest.approx(5.0, abs=1e-3)
 
 
 def test_what_cannot_be_opened_says_why(tmp_path):
