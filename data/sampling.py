@@ -42,14 +42,15 @@ class Sampling:
         spans = [(0, frames)]
         if self.windows:
             spans = [(int(first), int(count)) for first, count in clips.windows(frames, self.window_frames, self.windows)]
-        grids = [self._starts(count, view) + first for view in range(self.views + 1) for first, count in spans]
+        views_and_spans = [(view, number) for view in range(self.views + 1) for number in range(len(spans))]
+        grids = [self._starts(spans[number][1], view, number) + spans[number][0] for view, number in views_and_spans]
         starts = np.concatenate(grids)  # (R,)
         views = np.repeat(np.arange(self.views + 1, dtype=np.uint8), [len(starts) // (self.views + 1)] * (self.views + 1))
         middle = ((self.grid_frames or self.own_frames) - self.own_frames) // 2
         numbers = (starts + middle)[:, None] + np.arange(self.clip_frames, dtype=np.int64)  # (R, s)
         return numbers % max(1, frames - self.fields), views  # a video shorter than a clip is looped
 
-    def _starts(self, frames: int, view: int) -> np.ndarray:
+    def _starts(self, frames: int, view: int, window: int) -> np.ndarray:
         """First frame of each clip of the grid in one span of frames, (T,) int64."""
         grid = clips.clip_starts(frames, self.grid_frames or self.own_frames, self.stride_frames)  # (K,)
         if self.starts:
@@ -60,7 +61,7 @@ class Sampling:
             return grid
         if view == 0:
             return grid[clips.SAMPLINGS[self.sampling](len(grid), self.steps)]
-        rng = clips.view_rng(self.seed, self.video_id, view)
+        rng = clips.view_rng(self.seed, f"{self.video_id}\0{window}" if window else self.video_id, view)
         if self.sampling == "segments":
             return grid[clips.jittered_segments(len(grid), self.steps, rng)]
         first, count = clips.random_window(len(grid), rng)

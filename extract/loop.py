@@ -4,6 +4,7 @@ Every video is decoded once, whatever streams want of it. Everything overlaps: w
 results are fetched one batch late, and batches are filled across the borders of videos.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,7 @@ class _Pictures:
         for shape in dict.fromkeys(a.shape for a in first):  # all one, unless the picture's size changes within the video
             at = [i for i, a in enumerate(first) if a.shape == shape]
             found = flow(torch.stack([first[i] for i in at]), torch.stack([second[i] for i in at]))  # (n, 2, H', W')
-            values = magnitude(found) if self.as_length else to_uint8(found)
+            values = magnitude(found).cpu() if self.as_length else to_uint8(found)
             self.items.update((numbers[i], value) for i, value in zip(at, values, strict=True))
 
     def forget(self, before: int) -> None:
@@ -122,8 +123,17 @@ class Extraction:
     """Extracts features of videos for several streams. `videos` and `frames` count what was decoded; `again` the videos whose
     file promised another number of frames than it holds, so that they were read a second time."""
 
-    def __init__(self, streams: list[Stream], flow: FlowMethod | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        streams: list[Stream],
+        flow: FlowMethod | None,
+        device: torch.device,
+        dtype: type[np.floating] = np.float16,
+        wait_seconds: float = 30.0,
+    ) -> None:
+        """dtype: of the features given out. A video waits no longer than wait_seconds for its last batch to be filled."""
         self.streams, self.flow, self.device = streams, flow, device
+        self.dtype, self.wait_seconds = np.dtype(dtype), wait_seconds
         self.frames, self.videos, self.again = 0, 0, 0
 
     def run(
@@ -135,11 +145,12 @@ class Extraction:
         the features of the videos under way.
         """
         under_way: dict[Any, _Video] = {}
-        complete: dict[Any, _Video] = {}
+        complete: dict[Any, _Video] = {}  # decoded, in that order; features may be on their way
+        waiting_since = 0.0
 
         def readings() -> Iterator[tuple[Any, Path, Reading]]:
             for task in tasks:
-                under_way[task.key] = _Video(task, {number: Track() for number in task.rows})
+                under_way[task.key] = _Video(task, {number: Track(self.dtype) for number in task.rows})
                 yield task.key, task.path, reading(task, decoder)
 
         for key, message in pool.run(readings()):
@@ -147,20 +158,28 @@ class Extraction:
             kind, *rest = message
             if kind in ("done", "failed"):
                 self._end(video, kind, rest[0])
+                waiting_since = waiting_since if complete else time.monotonic()
                 complete[key] = under_way.pop(key)
             else:
                 self._hear(video, kind, rest)
+            if complete and time.monotonic() - waiting_since > self.wait_seconds:
+                self._flush()  # some stream's batch fills slowly: few of the videos have sound, say
+                waiting_since = time.monotonic()
             yield from self._ready(complete)
+        self._flush()
+        yield from self._ready(complete)
+        assert not complete, f"features of {list(complete)[:3]} never came back"
+
+    def _flush(self) -> None:
         for stream in self.streams:
             for batches in (stream.clean, stream.augmented):
                 if batches:
                     batches.finish()
-        yield from self._ready(complete)
 
     def _ready(
         self, complete: dict[Any, _Video]
     ) -> Iterator[tuple[Any, dict[int, Result], VideoInfo | None, SoundInfo | None]]:
-        for key in [key for key, video in complete.items() if not any(track.missing for track in video.tracks.values())]:
+        for key in [key for key, video in complete.items() if not any(one.missing for one in video.tracks.values())]:
             video = complete.pop(key)
             yield key, {number: track.result() for number, track in video.tracks.items()}, video.info, video.sound
 
@@ -170,7 +189,7 @@ class Extraction:
         elif kind == "restart":  # the file held another number of frames than its header says: begin again
             for number, rows in video.task.rows.items():
                 if isinstance(rows, Sampling):
-                    video.tracks[number] = Track()
+                    video.tracks[number] = Track(self.dtype)
             video.seconds.clear()
             self.again += 1
         elif kind == "frames" and not video.refused:
@@ -183,11 +202,11 @@ class Extraction:
         elif kind == "sound done":
             video.sound = rest[0]
             reason = absence(rest[0])
-            for number in self._hearing(video):
-                video.tracks[number].reason = reason
+            for number in self._hearing(video) if reason else []:
+                video.tracks[number].fail(reason)
         elif kind == "sound failed":
             for number in self._hearing(video):
-                video.tracks[number].reason = rest[0]
+                video.tracks[number].fail(rest[0])
 
     def _hearing(self, video: _Video) -> list[int]:
         return [number for number in video.tracks if self.streams[number].name == "audio"]
@@ -229,7 +248,7 @@ class Extraction:
                 clip = track.waiting.popleft()
                 items = [video.pictures[track.pictures].items[i] for i in clip.numbers.tolist()]
                 if stream.network is None:
-                    track.put(clip.rows, [torch.stack(items).cpu().numpy()])
+                    track.put(clip.rows, [torch.stack(items).numpy()])
                 else:
                     self._show(stream, video, track, clip.view, clip.rows, items)
             if track.waiting:
@@ -262,8 +281,8 @@ class Extraction:
         for number in self._hearing(video):
             batches = self.streams[number].clean
             assert batches is not None
-            for example, time in zip(examples, seconds.tolist(), strict=True):
-                batches.add(video.tracks[number], video.tracks[number].append(time), example[None])
+            for example, centre in zip(examples, seconds.tolist(), strict=True):
+                batches.add(video.tracks[number], video.tracks[number].append(centre), example[None])
 
     def _end(self, video: _Video, kind: str, found: Any) -> None:
         looking = [number for number, rows in video.task.rows.items() if isinstance(rows, Sampling)]

@@ -4,6 +4,7 @@ their weights were trained with and everything that their features depend on wri
 import copy
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -169,9 +170,7 @@ def trunk(
         preprocessing = replace(preprocessing, mean=(128 / 255,), std=(spread,), order="rgb")
     if stream == "audio" and kind == "image":
         kind = "sound"
-        preprocessing = replace(
-            preprocessing, crop_px=LOGMEL_PX, resize_px=LOGMEL_PX, mean=LOGMEL_MEAN, std=LOGMEL_STD, order="rgb"
-        )
+        preprocessing = replace(preprocessing, resize_px=LOGMEL_PX, mean=LOGMEL_MEAN, std=LOGMEL_STD, order="rgb")
     return Trunk(found.name, found.model, preprocessing, kind, found.clip_frames, described)
 
 
@@ -186,23 +185,26 @@ def build(
     stream: str = "rgb",
     clip_frames: int | None = None,
     trained: tuple[dict[str, Any], dict[str, Tensor]] | None = None,
+    sized: Callable[[Preprocessing], Preprocessing] = lambda own: own,
 ) -> Network:
     """Build a network for extraction: its trunk (see `trunk`), cut at `nodes` (default: what its classifier reads), batch norm
-    folded. `pool` averages maps over space (and time); clip_frames: of a video network's clips. Raises InputError."""
+    folded. `pool` averages maps over space (and time); clip_frames: of a video network's clips; `sized` changes resize and
+    crop. Raises InputError, also when the network does not take inputs of that size."""
     if name in PIXELS:
-        return _pixels(name, stream, channels, clip_frames or 1)
+        return _pixels(name, stream, channels, clip_frames or 1, sized)
     base = trunk(name, weights, seed, channels, width, stream, trained)
     base.model.eval().requires_grad_(False)
     if len(set(nodes)) < len(nodes):
         raise InputError(f"NODE={' '.join(nodes)}: each node once")
     parts = cut(base.model, nodes, name) if nodes else base.model
     frames = (clip_frames or base.clip_frames) if base.kind == "video" else 1
-    whole = Forward(parts, nodes, base.preprocessing, base.kind, pool).eval()
+    preprocessing = sized(base.preprocessing)
+    whole = Forward(parts, nodes, preprocessing, base.kind, pool).eval()
     network = Network(
         name=base.name,
         module=whole,
         nodes=nodes or (EMBEDDING,),
-        preprocessing=base.preprocessing,
+        preprocessing=preprocessing,
         kind=base.kind,
         clip_frames=frames,
         channels=channels,
@@ -213,8 +215,10 @@ def build(
     return replace(network, module=_folded(whole, network))
 
 
-def _pixels(name: str, stream: str, channels: int, clip_frames: int) -> Network:
-    preprocessing = Preprocessing((128, 170), (128, 170), (0.0,), (1.0,))
+def _pixels(
+    name: str, stream: str, channels: int, clip_frames: int, sized: Callable[[Preprocessing], Preprocessing]
+) -> Network:
+    preprocessing = sized(Preprocessing((128, 170), (128, 170), (0.0,), (1.0,)))
     kind = "video" if name == "clip_pixels" else "image"
     if stream == "audio":
         raise InputError(f"EXTRACTOR={name} keeps pictures; STREAM=audio has none")
@@ -226,10 +230,8 @@ def _folded(whole: Forward, network: Network) -> Forward:
     """Batch norm folded into the convolution before it: equal features, less memory traffic.
 
     What was folded is checked against what was not, on one input; a network that cannot be followed, or that differs,
-    stays as it is, with a warning.
+    stays as it is, with a warning. Raises InputError when the network itself does not take its input.
     """
-    folded = copy.copy(whole)
-    folded._modules = dict(whole._modules)
     generator = torch.Generator().manual_seed(0)
     shape = (1, *network.input_shape)
     inputs = (
@@ -239,9 +241,20 @@ def _folded(whole: Forward, network: Network) -> Forward:
     )
     reason = ""
     try:
+        with torch.inference_mode():
+            expected = whole(inputs)
+    except Exception as error:  # noqa: BLE001 - a network raises anything for an input that it was not made for
+        shown = " x ".join(map(str, network.input_shape))
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"EXTRACTOR={network.extractor}: takes no input of {shown} ({why}); give another SIZE, or CLIP of a video network"
+        ) from error
+    folded = copy.copy(whole)
+    folded._modules = dict(whole._modules)
+    try:
         folded.trunk = fuse(whole.trunk)
         with torch.inference_mode():
-            pairs = list(zip(folded(inputs), whole(inputs), strict=True))
+            pairs = list(zip(folded(inputs), expected, strict=True))
         off = max(((a - b).norm() / b.norm().clamp_min(1e-12)).item() for a, b in pairs)
         reason = "" if off < 1e-4 else f"features would be {off:.1e} off"
     except Exception as error:  # noqa: BLE001 - torch.fx raises many kinds for a model that it cannot follow

@@ -32,6 +32,7 @@ STREAM_DEFAULTS: dict[tuple[str, str], dict[str, str]] = {
     ("", "audio"): {"extractor": "vggish"},
 }
 FLOW_STACK = {"bn_inception": 5}  # fields that an image network sees at once: TSN's 5, else 10 as in two-stream work
+ADAPTIVE_STEPS = 180  # at most, of the first 36 s: one picture in five (multi-stream paper)
 MAGNITUDE_PX = 128  # short side of the pictures whose flow's length adaptive sampling looks at
 
 
@@ -57,7 +58,9 @@ class ExtractOptions:
     crops: int | None = option(None, "1 (centre), 5 or 10, averaged (default: 10; toy: 1)")
     keep_crops: bool = option(False, "keep each crop's features instead of their mean")
     views: int = option(0, "augmented views (crop, flip, time) of each training video, beside its clean rows")
-    t: int | None = option(None, "clips per video; 0 keeps every clip (default: 25; toy: 16; charades: 8 a window)")
+    t: int | None = option(
+        None, "clips per video; 0 keeps every clip (default: 25; toy: 16; charades: 8 a window; adaptive: at most 180)"
+    )
     sampling: str = option("", "how T clips are spread (default: sigma); adaptive: by how much moves", SAMPLINGS)
     clip: str = option(
         "", "* frames per clip, of flow: fields (default: image networks 1, on flow 10; video networks their own)"
@@ -90,7 +93,7 @@ PER_STREAM = ("extractor", "weights", "width", "node", "at", "clip", "resize", "
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """One stream's share of the options, all filled; empty and 0: as the network has it."""
+    """One stream's share of the options; empty and 0: as the network has it."""
 
     name: str
     extractor: str
@@ -106,6 +109,8 @@ class StreamOptions:
 def with_defaults(options: ExtractOptions) -> ExtractOptions:
     """Fill the options that were left empty from DEFAULTS, and check numbers. Raises InputError."""
     defaults = {"sampling": "sigma", **DEFAULTS[""], **DEFAULTS.get(options.dataset, {})}
+    if options.sampling == "adaptive":
+        defaults["t"] = ADAPTIVE_STEPS
     filled = {name: value for name, value in defaults.items() if getattr(options, name) in ("", None)}
     options = dataclasses.replace(options, **filled)
     if options.crops not in CROPS:
@@ -126,6 +131,12 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
         raise InputError("STREAM=magnitude is made alone; SAMPLING=adaptive makes it by itself")
     if options.views and options.keep_crops:
         raise InputError("VIEWS and KEEP_CROPS: a view is one crop; choose one of the two")
+    alone = {"audio": ("views", "windows", "grid", "stride"), "magnitude": ("views", "windows", "grid", "stride", "clip")}
+    for name in alone.get(" ".join(options.stream), ()):
+        if getattr(options, name) and getattr(options, name) != defaults.get(name):
+            raise InputError(f"{name.upper()}={getattr(options, name)}: STREAM={options.stream[0]} has no use for it")
+    if options.flow_weights and not options.flow.startswith("raft"):
+        raise InputError(f"FLOW_WEIGHTS={options.flow_weights}: FLOW={options.flow} has no weights, only raft has")
     if options.views > 255:
         raise InputError(f"VIEWS={options.views}: at most 255")
     return options
@@ -147,7 +158,7 @@ def stream_options(options: ExtractOptions, stream: str) -> StreamOptions:
         name=stream,
         extractor=given["extractor"],
         weights=given["weights"],
-        width=_number("width", given["width"], float) or 1.0,
+        width=_number("width", given["width"], float),
         nodes=tuple((given["at"] or given["node"]).replace(",", " ").split()),
         pool=options.pool and not given["at"],
         clip_frames=int(_number("clip", given["clip"], int)),

@@ -11,26 +11,27 @@ import torch
 from tqdm import tqdm
 
 from reelbank.data import frames_folder
-from reelbank.data.clips import adaptive_starts
 from reelbank.data.datasets import Dataset, Video, load_dataset
 from reelbank.data.errors import InputError
 from reelbank.data.index import is_absence
 from reelbank.data.sampling import Examples, Sampling
-from reelbank.data.store import Store, StoreWriter, identity
+from reelbank.data.store import StoreWriter, identity
 from reelbank.data.workers import DecodePool
+from reelbank.extract import adaptive
+from reelbank.extract.adaptive import FlowLengths
 from reelbank.extract.batches import ClipBatches
 from reelbank.extract.estimate import estimate
-from reelbank.extract.flow import FlowMethod, build_flow
+from reelbank.extract.flow import build_flow
 from reelbank.extract.forward import Forward
 from reelbank.extract.loop import Extraction, Stream, Task
 from reelbank.extract.options import PER_STREAM, ExtractOptions, with_defaults
-from reelbank.extract.streams import ADAPTIVE_SECONDS, StreamPlan, chosen_device, plan_streams
+from reelbank.extract.streams import StreamPlan, chosen_device, flow_of_weights, plan_streams
 from reelbank.extract.tracks import Result
 
 
 def extract(options: ExtractOptions) -> int:
     """Extract what is not there yet. Returns 0, or 1 when some video of the data set failed (its reason is in the store)."""
-    options = with_defaults(options)
+    options = with_defaults(flow_of_weights(options))
     mine = shard_slice(options.shard)
     device = chosen_device(options.device)
     dataset = load_dataset(
@@ -51,13 +52,16 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
     """Extract a data set's videos, or those of a shard; as `extract`, whose options are filled."""
     looks_at_flow = {"flow", "magnitude"} & set(options.stream) or options.sampling == "adaptive"
     flow = build_flow(options.flow, device, options.flow_weights or "pretrained", options.seed) if looks_at_flow else None
-    lengths: Store | None = None
+    lengths: FlowLengths | None = None
     with contextlib.ExitStack() as closing:  # closing a writer commits what it holds, also after Ctrl-C
-        adaptive = options.sampling == "adaptive" and bool(set(options.stream) & {"rgb", "flow"})
-        of_lengths = _flow_length_plan(options, dataset, flow) if adaptive else None
-        if adaptive and not options.plan:
-            lengths = closing.enter_context(_flow_lengths(options, dataset, mine, device, flow))
-        magnitude = identity(of_lengths.recipes[0], dataset.name) if of_lengths else ""
+        by_flow = options.sampling == "adaptive" and bool(set(options.stream) & {"rgb", "flow"})
+        magnitude = ""
+        if by_flow:
+            (of_lengths,) = plan_streams(_lengths_alone(options), dataset.name, flow)
+            magnitude = identity(of_lengths.recipes[0], dataset.name)
+            if not options.plan:  # computed once, for all that is sampled by it
+                extract_dataset(_lengths_alone(options), dataset, mine, device)
+                lengths = adaptive.read_lengths(of_lengths.paths[0], [video.id for video in dataset.videos[mine]])
         plans = plan_streams(options, dataset.name, flow, magnitude)
         if options.plan:
             return estimate(options, dataset, mine, plans, flow, device)
@@ -81,16 +85,19 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
         videos = [video for video in dataset.videos[mine] if video.id in todo]
         there = len(dataset.videos[mine]) - len(todo)
         print(f"{there + len(todo)} videos, {there} there already, {len(todo)} to extract", flush=True)
-        if todo:
-            extraction = Extraction(_streams(options, plans, videos, device), flow, device)
+        if lengths:
+            videos = _fail_without_lengths(videos, todo, sizes, plans, writers, lengths)
+        if videos:
+            streams = _streams(options, plans, videos, device)
+            extraction = Extraction(streams, flow, device, wait_seconds=options.part_seconds)
             workers = options.workers or (len(os.sched_getaffinity(0)) if device.type == "cuda" else 1)
-            with DecodePool(min(workers, len(todo)), options.timeout) as pool:
+            with DecodePool(min(workers, len(videos)), options.timeout) as pool, _memory():
                 _run(videos, sizes, _tasks(videos, todo, plans, lengths), extraction, pool, options.decoder, writers)
             again = f" ({extraction.again} twice: their headers promise more than they hold)" if extraction.again else ""
             counted = f"{extraction.frames:,} frames of {extraction.videos:,} videos decoded, each once{again}"
             print(f"{counted}, for {' '.join(options.stream)}")
         finished = [writer.finish([meta(video) for video in dataset.videos]) for stores in writers for writer in stores]
-        return _closing_words(dataset.videos, [writer for stores in writers for writer in stores], all(finished))
+        return _closing_words(dataset.videos, [writer for stores in writers for writer in stores], all(finished), options.shard)
 
 
 def _streams(options: ExtractOptions, plans: list[StreamPlan], videos: list[Video], device: torch.device) -> list[Stream]:
@@ -114,16 +121,27 @@ def _streams(options: ExtractOptions, plans: list[StreamPlan], videos: list[Vide
     return streams
 
 
-def _tasks(videos: list[Video], todo: dict[str, list[int]], plans: list[StreamPlan], lengths: Store | None) -> Iterator[Task]:
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    """What the GPU has no room for is an option too large: of flow's pictures, or of the batch."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise InputError(
+            "the GPU's memory is full; give a smaller BATCH, or a smaller RESIZE where flow is computed"
+        ) from error
+
+
+def _tasks(
+    videos: list[Video], todo: dict[str, list[int]], plans: list[StreamPlan], lengths: FlowLengths | None
+) -> Iterator[Task]:
     for video in videos:
         rows = {number: _sampling(plans[number].sampling, video, lengths) for number in todo[video.id]}
-        span = video.span_seconds
-        if any(plans[number].recipes[0].get("seconds") for number in rows):
-            span = first_seconds(span)
-        yield Task(video.id, video.path, rows, span)
+        limited = any(plans[number].recipes[0].get("seconds") for number in rows)
+        yield Task(video.id, video.path, rows, adaptive.span(video.span_seconds) if limited else video.span_seconds)
 
 
-def _sampling(sampling: Sampling | Examples, video: Video, lengths: Store | None) -> Sampling | Examples:
+def _sampling(sampling: Sampling | Examples, video: Video, lengths: FlowLengths | None) -> Sampling | Examples:
     """A stream's sampling as it is for this video."""
     if isinstance(sampling, Examples):
         return sampling
@@ -132,31 +150,30 @@ def _sampling(sampling: Sampling | Examples, video: Video, lengths: Store | None
         sampling = dataclasses.replace(sampling, views=views, video_id=video.id)
     if sampling.windows and video.span_seconds:  # what was cut out is one window
         sampling = dataclasses.replace(sampling, windows=0)
-    if lengths and sampling.sampling == "adaptive" and video.id in lengths.video_ids:
-        values, _ = lengths.features(video.id)  # (frames - 1, 1)
-        fps = lengths.sources[lengths.video_ids.index(video.id)].get("fps", 0.0)
-        assert sampling.steps is not None
-        starts = adaptive_starts(values[:, 0].astype(np.float64), fps, sampling.steps)
-        sampling = dataclasses.replace(sampling, starts=tuple(starts.tolist()))
+    if lengths and sampling.sampling == "adaptive":
+        sampling = lengths.followed(sampling, video.id)
     return sampling
 
 
-def first_seconds(span: tuple[float, float] | None) -> tuple[float, float]:
-    """The part of a video, or of a span of it, that adaptive sampling looks at."""
-    start, end = span or (0.0, float("inf"))
-    return start, min(end, start + ADAPTIVE_SECONDS)
-
-
-def _flow_length_plan(options: ExtractOptions, dataset: Dataset, flow: FlowMethod | None) -> StreamPlan:
-    return plan_streams(_lengths_alone(options), dataset.name, flow)[0]
-
-
-def _flow_lengths(
-    options: ExtractOptions, dataset: Dataset, mine: slice, device: torch.device, flow: FlowMethod | None
-) -> Store:
-    """The store of mean flow lengths, made where it is missing: computed once for all that is sampled by it."""
-    extract_dataset(_lengths_alone(options), dataset, mine, device)
-    return Store.open(_flow_length_plan(options, dataset, flow).paths[0])
+def _fail_without_lengths(
+    videos: list[Video],
+    todo: dict[str, list[int]],
+    sizes: dict[str, int],
+    plans: list[StreamPlan],
+    writers: list[list[StoreWriter]],
+    lengths: FlowLengths,
+) -> list[Video]:
+    """Record what cannot be sampled, because its flow could not be computed, with that reason; returns the other videos."""
+    for video in videos:
+        if video.id in lengths.lengths:
+            continue
+        reason = lengths.failures.get(video.id, "its flow's lengths are not known")
+        for number in todo[video.id]:
+            if isinstance(plans[number].sampling, Sampling):
+                for writer in writers[number]:
+                    writer.fail({**meta(video), "source": {"bytes": sizes[video.id]}}, reason)
+        todo[video.id] = [number for number in todo[video.id] if isinstance(plans[number].sampling, Examples)]
+    return [video for video in videos if todo[video.id]]
 
 
 def _lengths_alone(options: ExtractOptions) -> ExtractOptions:
@@ -177,8 +194,8 @@ def shard_slice(shard: str) -> slice:
 def meta(video: Video, size: int = -1, info: Any = None, sound: Any = None) -> dict[str, Any]:
     """What the store keeps of a video beside its features."""
     about: dict[str, Any] = {"id": video.id, "label": video.label, "group": video.group, "parts": list(video.parts)}
-    if info is not None:
-        about["source"] = {"bytes": size, **dataclasses.asdict(info)}
+    if size >= 0:
+        about["source"] = {"bytes": size, **(dataclasses.asdict(info) if info else {})}
         about["source"] |= {"sound": dataclasses.asdict(sound)} if sound else {}
         about["source"] |= {"span_seconds": list(video.span_seconds)} if video.span_seconds else {}
     return about
@@ -239,23 +256,20 @@ def _stored(result: Result, node: int) -> tuple[np.ndarray, str]:
     if result.reason:
         return np.empty(0), result.reason
     found = result.values[node]
-    if found.dtype == np.uint8:
-        return found, ""
-    with np.errstate(over="ignore"):
-        values = found.astype(np.float16)
-    reason = "" if np.isfinite(values).all() else f"features reach {np.abs(found).max():.3g}, beyond float16"
-    return values, reason
+    largest = result.largest[node]
+    reason = "" if np.isfinite(found).all() else f"features reach {largest:.3g}, beyond float16"
+    return found, reason
 
 
-def _closing_words(videos: Sequence[Video], writers: list[StoreWriter], finished: bool) -> int:
+def _closing_words(videos: Sequence[Video], writers: list[StoreWriter], finished: bool, shard: str) -> int:
     for writer in writers:
         here = sum(video.id in writer.done for video in videos)
         without = sum(is_absence(failure["reason"]) for failure in writer.failed.values())
         silent = f", {without} have no sound to extract" if without else ""
-        state = "done" if finished else "not finished: other shards are to come"
+        state = "done" if finished else "not finished" + (": other shards are to come" if shard else "")
         print(f"{writer.path}: {here} of {len(videos)} videos{silent}, {state}")
-    failed = {key: failure["reason"] for writer in writers for key, failure in writer.failed.items()}
-    failed = {key: reason for key, reason in failed.items() if not is_absence(reason)}
+    failures = [item for writer in writers for item in writer.failed.items()]
+    failed = {key: failure["reason"] for key, failure in failures if not is_absence(failure["reason"])}
     lost = [video for video in videos if video.id in failed]
     if lost:
         print(f"{len(lost)} failed (RETRY=1 tries them again; 'reelbank inspect' lists all):")

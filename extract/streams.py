@@ -12,7 +12,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.recipe import extractor_name
 from reelbank.data.sampling import Examples, Sampling
 from reelbank.data.store import identity
-from reelbank.extract import networks, zoo
+from reelbank.extract import adaptive, networks, zoo
 from reelbank.extract.flow import FlowMethod
 from reelbank.extract.networks import Network
 from reelbank.extract.options import FLOW_STACK, MAGNITUDE_PX, ExtractOptions, StreamOptions, by_stream, stream_options
@@ -24,7 +24,6 @@ FEATURES_VERSION = 2
 
 STRIDE_FRAMES = 8  # of video networks' clips
 BOUND_PX = 20.0  # flow is clipped to so many pixels either way
-ADAPTIVE_SECONDS = 36.0  # adaptive sampling looks at the beginning of a video (multi-stream paper, III-A)
 
 
 @dataclass(frozen=True)
@@ -54,12 +53,12 @@ def plan_streams(options: ExtractOptions, dataset: str, flow: FlowMethod | None,
     """One plan for each stream, and for each split of weights that were trained here. magnitude: identity of the store whose
     flow lengths adaptive sampling follows. Raises InputError for options that do not go together."""
     chosen = [(name, stream_options(options, name)) for name in options.stream]
+    if options.split and not any(trained_runs(options, one) for _, one in chosen):
+        raise InputError(f"SPLIT={' '.join(options.split)}: is for weights that were trained here, one set for each split")
     built = [(one, split, network) for _, one in chosen for split, network in _networks(options, one)]
     samplings = _samplings(options, [(one.name, network) for one, _, network in built])
     plans = []
     for (one, split, network), sampling in zip(built, samplings, strict=True):
-        if network is not None:
-            network = _sized(one, network)
         nodes = network.nodes if network else (networks.EMBEDDING,)
         plan = StreamPlan(one, network, sampling, (), (), split)
         recipes = tuple(recipe(options, plan, node, flow, magnitude) for node in nodes)
@@ -74,23 +73,40 @@ def _networks(options: ExtractOptions, one: StreamOptions) -> list[tuple[str, Ne
         if one.extractor or one.nodes:
             raise InputError("STREAM=magnitude is the mean length of flow: it takes no EXTRACTOR and no NODE")
         return [("", None)]
-    runs: dict[str, Path] = {}
-    if one.weights not in ("", "pretrained", "random", "own") and not Path(one.weights).is_file():
-        runs = find_weights(options.bank, one.weights)
+    runs = trained_runs(options, one)
     if not runs:
-        if options.split:
-            raise InputError(f"SPLIT={' '.join(options.split)}: is for weights that were trained here, one set for each split")
         return [("", _network(options, one, None))]
-    for split in options.split:
+    chosen = sorted(runs) if options.split in ((), ("all",)) else options.split
+    for split in chosen:
         if split not in runs:
             raise InputError(
                 f"SPLIT={split}: WEIGHTS={one.weights} were trained on {', '.join(sorted(runs))}; pretrain it first"
             )
-    return [(split, _network(options, one, runs[split])) for split in options.split or sorted(runs)]
+    return [(split, _network(options, one, runs[split])) for split in chosen]
+
+
+def trained_runs(options: ExtractOptions, one: StreamOptions) -> dict[str, Path]:
+    """The folders of a stream's weights by split, where they were trained here."""
+    if one.weights in ("", "pretrained", "random", "own") or Path(one.weights).is_file():
+        return {}
+    return find_weights(options.bank, one.weights)
+
+
+def flow_of_weights(options: ExtractOptions) -> ExtractOptions:
+    """With the flow that weights trained here were trained on. Raises InputError when another is asked for."""
+    if "flow" not in options.stream:
+        return options
+    runs = trained_runs(options, stream_options(options, "flow"))
+    for folder in runs.values():
+        name = load_weights(folder)[0]["flow_name"]
+        if options.flow not in ("", name):
+            raise InputError(f"FLOW={options.flow}: WEIGHTS={folder.name} were trained on {name}; leave FLOW out")
+        options = dataclasses.replace(options, flow=name)
+    return options
 
 
 def _network(options: ExtractOptions, one: StreamOptions, folder: Path | None) -> Network:
-    extractor, width, clip_frames = one.extractor, one.width, one.clip_frames
+    extractor, width, clip_frames = one.extractor, one.width or 1.0, one.clip_frames
     trained = None
     if folder:
         about, state = load_weights(folder)
@@ -99,8 +115,13 @@ def _network(options: ExtractOptions, one: StreamOptions, folder: Path | None) -
         asked = by_stream("extractor", options.extractor, options.stream).get(one.name, "")
         if asked and extractor_name(asked) != extractor_name(about["extractor"]):
             raise InputError(f"EXTRACTOR={asked}: WEIGHTS={folder.name} are of {about['extractor']}; leave EXTRACTOR out")
+        for name, given, own in (("CLIP", clip_frames, about["clip_frames"]), ("WIDTH", one.width, about["width"])):
+            if given and given != own:
+                raise InputError(f"{name}={given:g}: WEIGHTS={folder.name} were trained with {own:g}; leave {name} out")
         extractor, width, clip_frames = about["extractor"], about["width"], about["clip_frames"]
         trained = trained_weights(about, folder), state
+    if extractor in networks.PIXELS and (one.nodes or one.weights or one.width or options.keep_crops):
+        raise InputError(f"EXTRACTOR={extractor} keeps pictures as they are: without NODE, AT, WEIGHTS, WIDTH and KEEP_CROPS")
     kind = zoo.kind_of(extractor)
     channels = {"rgb": 3, "audio": 1}.get(one.name, 2)
     if one.name == "flow" and kind == "image":
@@ -108,7 +129,8 @@ def _network(options: ExtractOptions, one: StreamOptions, folder: Path | None) -
         channels = 2 * clip_frames
     elif kind == "image" and clip_frames > 1 or kind == "sound" and clip_frames:
         raise InputError(f"CLIP={clip_frames}: {extractor} looks at single frames; clips are for video networks and for flow")
-    network = networks.build(
+    stored = _preprocessing(about["preprocessing"]) if folder else None
+    return networks.build(
         extractor,
         one.nodes,
         one.weights,
@@ -119,10 +141,8 @@ def _network(options: ExtractOptions, one: StreamOptions, folder: Path | None) -
         one.name,
         clip_frames or None,
         trained,
+        lambda own: _sized(one, extractor, stored or own),
     )
-    if trained:
-        network = dataclasses.replace(network, preprocessing=_preprocessing(about["preprocessing"]))
-    return network
 
 
 def _preprocessing(stored: dict[str, Any]) -> Preprocessing:
@@ -131,17 +151,17 @@ def _preprocessing(stored: dict[str, Any]) -> Preprocessing:
     return Preprocessing(**values)
 
 
-def _sized(one: StreamOptions, network: Network) -> Network:
+def _sized(one: StreamOptions, extractor: str, own: Preprocessing) -> Preprocessing:
     """The weights' own resize and crop, unless they are given."""
-    old = network.preprocessing
-    if network.name in networks.PIXELS:
-        height = one.resize_px or networks.pair(old.resize_px)[0]
+    if extractor in networks.PIXELS:
+        height = one.resize_px or networks.pair(own.resize_px)[0]
         whole = (height, 2 * round(height * 2 / 3))  # rows of a store have one shape: 4:3, whatever the video's
-        return dataclasses.replace(network, preprocessing=dataclasses.replace(old, resize_px=whole, crop_px=whole))
+        return dataclasses.replace(own, resize_px=whole, crop_px=whole)
     if one.name == "audio":
-        crop = one.crop_px or old.crop_px
-        return dataclasses.replace(network, preprocessing=dataclasses.replace(old, crop_px=crop))
-    new = dataclasses.replace(old, resize_px=one.resize_px or old.resize_px, crop_px=one.crop_px or old.crop_px)
+        if one.resize_px:
+            raise InputError(f"RESIZE={one.resize_px}: sound has no pictures; SIZE is what log-mel examples are brought to")
+        return dataclasses.replace(own, crop_px=one.crop_px or own.crop_px)
+    new = dataclasses.replace(own, resize_px=one.resize_px or own.resize_px, crop_px=one.crop_px or own.crop_px)
     smallest, largest = np.min(new.resize_px), np.max(new.crop_px)
     if isinstance(new.resize_px, int) and isinstance(new.crop_px, tuple):
         raise InputError(
@@ -155,7 +175,7 @@ def _sized(one: StreamOptions, network: Network) -> Network:
             raise InputError(
                 f"SIZE={h}: is more than the picture's {new.resize_px[0]} x {new.resize_px[1]}; give RESIZE as well"
             )
-    return dataclasses.replace(network, preprocessing=new)
+    return new
 
 
 def _samplings(options: ExtractOptions, streams: list[tuple[str, Network | None]]) -> list[Sampling | Examples]:
@@ -169,6 +189,8 @@ def _samplings(options: ExtractOptions, streams: list[tuple[str, Network | None]
             frames = network.channels // 2
         own.append(Sampling(frames, strided, options.t or None, options.sampling, name != "rgb"))
     longest = max((one.own_frames for one in own), default=1)
+    if options.window and pictures and options.window < max(longest, options.grid):
+        raise InputError(f"WINDOW={options.window}: the longest clip has {max(longest, options.grid)} frames")
     if options.grid and options.grid < longest:
         raise InputError(f"GRID={options.grid}: the longest clip has {longest} frames")
     found: list[Sampling | Examples] = []
@@ -205,7 +227,7 @@ def recipe(options: ExtractOptions, plan: StreamPlan, node: str, flow: FlowMetho
     else:
         found |= {"extractor": "magnitude", "weights": {"source": "none"}, "node": node}
     if options.sampling == "adaptive" or network is None:
-        found["seconds"] = ADAPTIVE_SECONDS
+        found["seconds"] = adaptive.SECONDS
     if isinstance(sampling, Examples):
         crop_px, mean, std = plan.preprocessing.crop_px, plan.preprocessing.mean, plan.preprocessing.std
         found |= {

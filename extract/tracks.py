@@ -12,12 +12,13 @@ from reelbank.data.sampling import Sampling
 
 @dataclass(frozen=True)
 class Result:
-    """values: per node (K, ...) float32, or uint8 for pixels; times_seconds (K,); views (K,) uint8, 0 for clean rows. Where
-    there are no features, `reason` says why."""
+    """values: per node (K, ...) of the extraction's type, or uint8 for pixels; times_seconds (K,); views (K,) uint8, 0 for
+    clean rows; largest: per node the largest absolute feature. Where there are no features, `reason` says why."""
 
     values: list[np.ndarray]
     times_seconds: np.ndarray
     views: np.ndarray
+    largest: list[float]
     reason: str = ""
 
 
@@ -30,8 +31,9 @@ class Clip:
 
 @dataclass
 class Track:
-    """`missing` counts clips whose features have not come back."""
+    """`missing` counts clips whose features have not come back; `dtype` is what these are kept as."""
 
+    dtype: np.dtype = np.dtype(np.float16)
     waiting: deque[Clip] = field(default_factory=deque)
     missing: int = 0
     reason: str = ""
@@ -42,6 +44,7 @@ class Track:
     values: list[np.ndarray] = field(default_factory=list)  # per node (K, ...)
     appended: list[list[np.ndarray]] = field(default_factory=list)  # the same row by row, where their number is not known yet
     fields: bool = False
+    largest: list[float] = field(default_factory=list)
 
     def start(self, grid: np.ndarray, views: np.ndarray, fields: bool) -> None:
         """The rows are known: grid (K, s), views (K,)."""
@@ -64,9 +67,17 @@ class Track:
 
     def put(self, rows: np.ndarray, arrays: list[np.ndarray]) -> None:
         """One clip's features, (...) per node."""
+        if self.reason:  # it has failed meanwhile: nobody waits for them
+            return
         self.missing -= 1
+        self.largest = self.largest or [0.0] * len(arrays)
+        for node, array in enumerate(arrays):
+            if array.dtype != np.uint8:
+                self.largest[node] = max(self.largest[node], float(np.abs(array).max()))  # NaN stays
+        with np.errstate(over="ignore"):
+            arrays = [array if array.dtype == np.uint8 else array.astype(self.dtype) for array in arrays]
         if not len(self.grid):
-            self.appended.append([array.copy() for array in arrays])
+            self.appended.append(arrays)
             return
         if not self.values:
             self.values = [np.empty((len(self.grid), *array.shape), array.dtype) for array in arrays]
@@ -86,11 +97,11 @@ class Track:
 
     def result(self) -> Result:
         if self.reason:
-            return Result([], np.empty(0), np.empty(0, np.uint8), self.reason)
+            return Result([], np.empty(0), np.empty(0, np.uint8), [], self.reason)
         if self.appended:
             self.values = [np.stack(node) for node in zip(*self.appended, strict=True)]
             self.views = np.zeros(len(self.appended), np.uint8)
-        return Result(self.values, np.asarray(self.seconds, np.float64), self.views)
+        return Result(self.values, np.asarray(self.seconds, np.float64), self.views, self.largest)
 
 
 def place_of_view(sampling: Sampling, view: int) -> tuple[float, float, bool]:

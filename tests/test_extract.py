@@ -127,7 +127,7 @@ def test_features_before_rounding_equal_the_script_to_1e_4():
     batches = ClipBatches(network.module, network, 10, False, 20, torch.device("cpu"))
     stream = Stream("rgb", network, batches, None, network.preprocessing.resize_px, network.preprocessing.interpolation)
     with torch.inference_mode(), DecodePool(1) as pool:
-        extraction = Extraction([stream], None, torch.device("cpu"))
+        extraction = Extraction([stream], None, torch.device("cpu"), np.float32)
         ((_, results, _, _),) = extraction.run([Task("a", path, {0: Sampling(steps=3)})], pool)
     (values,) = results[0].values
     torch.manual_seed(4)

@@ -157,7 +157,7 @@ def test_batch_norm_is_folded_and_features_stay(own):
 
 
 def started(grid: np.ndarray) -> Track:
-    track = Track()
+    track = Track(np.dtype(np.float32))
     track.start(grid, np.zeros(len(grid), np.uint8), False)
     return track
 
@@ -222,16 +222,24 @@ def test_hostile_and_wrong_weights_are_refused(tmp_path, own):
     torch.save({"a": Payload()}, tmp_path / "hostile2.pt")
     torch.save(models.resnet18(weights=None).state_dict(), tmp_path / "other.pt")
     (tmp_path / "text.pt").write_text("no weights at all")
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "empty.safetensors").touch()
+    (tmp_path / "text.safetensors").write_text("no weights at all, neither here")
     for name, reason in [
+        ("empty.pth", r"the file is empty \(0 bytes\)"),
+        ("empty.safetensors", r"the file is empty \(0 bytes\)"),
+        ("text.safetensors", "not a readable state dict: Error while deserializing header"),
         ("hostile.pt", "not a readable state dict"),
         ("hostile2.pt", "not a readable state dict"),
-        ("text.pt", "not a readable state dict"),
+        ("text.pt", "not a readable state dict: neither safetensors nor a torch file that loads without running code$"),
         ("absent.pt", "no such file"),
         ("other.pt", "does not fit"),
     ]:
         with pytest.raises(InputError, match=reason) as caught:
             networks.build(own, weights=str(tmp_path / name))
-        assert name in str(caught.value) and "\n" not in str(caught.value)
+        said = str(caught.value)
+        assert f"WEIGHTS={tmp_path / name}: " in said and "\n" not in said
+        assert "weights_only" not in said and "e-running" not in said  # torch's advice is to run the file's code
 
 
 @pytest.mark.parametrize(
@@ -307,5 +315,6 @@ def test_a_hostile_file_in_the_weights_cache_does_not_run(served, monkeypatch):
     torch.save({"a": Payload()}, cache / "resnet18-feedbeef.pth")
     choice = models.ResNet18_Weights.DEFAULT
     point_at(choice, f"{address}/resnet18-feedbeef.pth", monkeypatch)
-    with pytest.raises(InputError, match="could not be loaded"):
+    with pytest.raises(InputError, match="could not be loaded") as caught:
         networks.build("torchvision:resnet18")
+    assert "without running code" in str(caught.value) and "weights_only" not in str(caught.value)

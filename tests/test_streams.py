@@ -1,6 +1,7 @@
 """Several streams out of one decoding: equal to single passes, each frame once; flow stacks, sound, views, adaptive steps."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import av
@@ -372,6 +373,12 @@ def test_options_by_stream():
         (["EXTRACTOR=tiny.py:build", "VIEWS=3", "KEEP_CROPS=1"], "choose one of the two"),
         (["EXTRACTOR=tiny.py:build", "STREAM=rgb flow", "FLOW=dis", "CLIP=flow=5", "GRID=3"], "the longest clip has 6 frames"),
         (["EXTRACTOR=tiny.py:build", "CLIP=many"], "is not a number"),
+        (["EXTRACTOR=torchvision:r3d_18", "WEIGHTS=random", "WINDOWS=2", "WINDOW=10"], "the longest clip has 16 frames"),
+        (["EXTRACTOR=torchvision:vit_b_16", "WEIGHTS=random", "RESIZE=64", "SIZE=64"], "takes no input of 3 x 64 x 64"),
+        (["STREAM=audio", "EXTRACTOR=vggish", "WEIGHTS=random", "VIEWS=2"], "STREAM=audio has no use for it"),
+        (["STREAM=audio", "EXTRACTOR=vggish", "WEIGHTS=random", "RESIZE=64"], "sound has no pictures"),
+        (["STREAM=flow", "EXTRACTOR=tiny.py:build", "FLOW=dis", "FLOW_WEIGHTS=a.pth"], "only raft has"),
+        (["EXTRACTOR=pixels", "NODE=layer1"], "keeps pictures as they are"),
         (["STREAM=magnitude", "EXTRACTOR=tiny.py:build"], "takes no EXTRACTOR"),
     ],
 )
@@ -412,3 +419,105 @@ def test_only_the_stores_that_lack_a_video_get_it(drawn, capsys):
     assert "0 there already, 7 to extract" in capsys.readouterr().out
     assert contents() == before
     assert stores()["rgb"].stat().st_mtime_ns == kept
+
+
+def damaged(path: Path) -> None:
+    """PNG pictures in MOV, with sound; of the 70 pictures the 60th cannot be decoded."""
+    frames, wave = toy.render("sound_low", 1, 1, 0)
+    with av.open(str(path), "w") as container:
+        picture, voice = container.add_stream("png", 25), container.add_stream("pcm_s16le", 22_050, layout="mono")
+        picture.width, picture.height, picture.pix_fmt = 96, 96, "rgb24"
+        for number in range(70):
+            (packet,) = picture.encode(av.VideoFrame.from_ndarray(frames[number % len(frames)], format="rgb24"))
+            if number == 60:
+                broken = av.Packet(b"no picture" * 20)
+                broken.pts, broken.dts, broken.time_base, broken.stream = packet.pts, packet.dts, packet.time_base, picture
+                packet = broken
+            container.mux(packet)
+        for begin in range(0, 44_100, 1024):
+            block = av.AudioFrame.from_ndarray((wave[None, begin : begin + 1024] * 32767).astype(np.int16), "s16", "mono")
+            block.sample_rate, block.pts = 22_050, begin
+            container.mux(voice.encode(block))
+
+
+def test_a_video_that_fails_while_its_rows_are_in_flight_is_recorded(drawn, capsys):
+    damaged(drawn / "videos" / "sound_low" / "v_damaged_g07_c01.mov")
+    words = ("extract", "DATASET=folder", "ROOT=videos", "STREAM=rgb audio", "EXTRACTOR=rgb=tiny.py:build audio=vggish")
+    words = (*words, "WEIGHTS=audio=random", "CROPS=1", "T=60", "BATCH=16")
+    assert run(*words) == 1
+    said = capsys.readouterr().out
+    assert "damaged after 60 of 70 frames" in said and "1 failed" in said and "not finished" not in said
+    found = stores()
+    with Store.open(found["rgb"]) as rgb, Store.open(found["audio"]) as audio:
+        video = "sound_low/v_damaged_g07_c01"
+        assert rgb.finished and audio.finished and video in rgb.failures and video in audio.video_ids
+        source = audio.sources[audio.video_ids.index(video)]
+        assert source["sound"]["state"] == "heard" and source["bytes"] > 0
+    assert run(*words) == 1
+    assert "0 to extract" in capsys.readouterr().out
+
+
+def test_no_sound_does_not_hide_a_failure(drawn, capsys):
+    (drawn / "videos" / "motion_up" / "v_text_g04_c01.avi").write_text("no film")
+    encode(drawn / "videos" / "motion_up" / "v_wide_g04_c02.avi", 3, 1)
+    with av.open(str(drawn / "videos" / "motion_up" / "v_wide_g04_c02.avi"), "w") as container:  # a hair wide, no sound
+        stream = container.add_stream("mpeg4", 25)
+        stream.width, stream.height, stream.pix_fmt = 1400, 16, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((16, 1400, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    assert run(*THREE) == 1
+    assert "2 failed" in capsys.readouterr().out
+
+
+def test_adaptive_sampling_goes_on_past_a_damaged_video_and_in_shards(drawn, capsys):
+    damaged(drawn / "videos" / "sound_low" / "v_damaged_g07_c01.mov")
+    words = ("extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "CROPS=1", "FLOW=dis", "SAMPLING=adaptive")
+    for shard in ("1/3", "3/3", "2/3"):
+        assert run(*words, "STREAM=rgb", f"SHARD={shard}") in (0, 1)
+    with Store.open(stores()["rgb"]) as store:
+        assert store.finished and len(store.video_ids) == 7 and store.recipe["steps"] == 180
+        assert "damaged after 60" in store.failures["sound_low/v_damaged_g07_c01"]["reason"]
+    capsys.readouterr()
+    assert run(*words, "STREAM=rgb") == 1
+    assert "0 to extract" in capsys.readouterr().out
+    assert run(*words[:4], "CLASSES=motion_up", *words[4:], "STREAM=rgb", "BANK=few", "SHARD=8/8") == 0  # an empty shard
+
+
+def test_size_of_log_mel_changes_what_the_network_hears():
+    example = torch.randn(1, 96, 64, generator=torch.Generator().manual_seed(0))
+    own, small = (
+        networks.build(
+            "torchvision:resnet18",
+            weights="random",
+            channels=1,
+            stream="audio",
+            sized=lambda one, size=size: dataclasses.replace(one, crop_px=size or one.crop_px),
+        )
+        for size in (0, 96)
+    )
+    assert own.preprocessing.crop_px == 224 and small.preprocessing.crop_px == 96
+    assert not torch.allclose(own.module(example)[0], small.module(example)[0], atol=1e-3)
+
+
+def test_a_video_does_not_wait_for_others_to_fill_its_batch(drawn):
+    """Few of the videos have sound: theirs are given out before the batch of examples is full."""
+    from reelbank.data.workers import DecodePool
+    from reelbank.extract.batches import ClipBatches
+    from reelbank.extract.loop import Extraction, Stream, Task
+
+    network = networks.build("tiny.py:build")
+    batches = ClipBatches(network.module, network, 1, False, 1000, torch.device("cpu"))
+    stream = Stream("rgb", network, batches, None, 37, "bilinear")
+    paths = sorted((drawn / "videos" / "sound_low").glob("*.mp4"))
+    seen = []
+
+    def tasks():
+        for path in paths:
+            seen.append(path.stem)
+            yield Task(path.stem, path, {0: Sampling(steps=2)})
+
+    with torch.inference_mode(), DecodePool(1) as pool:
+        given = Extraction([stream], None, torch.device("cpu"), wait_seconds=0.0).run(tasks(), pool)
+        first = next(given)
+        assert first[0] == paths[0].stem and len(seen) < 3
+        list(given)
