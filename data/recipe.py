@@ -152,13 +152,20 @@ def signature(recipe: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(recipe).encode()).hexdigest()
 
 
+def brief(value: Any, longest: int = 60) -> str:
+    """A value as text; what is longer than `longest` by its first 12 characters and how many there are."""
+    text = str(value)
+    return text if len(text) <= longest else f"{text[:12]}... ({len(text):,} characters)"
+
+
 def differences(one: Mapping[str, Any], other: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Lines 'name: a, not b' for every value in which two recipes differ, nested names joined with dots."""
+    """Lines 'name: a, not b' for every value in which two recipes differ, nested names joined with dots; long values in
+    brief."""
     lines = []
     for key in sorted(one.keys() | other.keys()):
         a, b = one.get(key), other.get(key)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             lines += differences(a, b, f"{prefix}{key}.")
         elif a != b:
-            lines.append(f"{prefix}{key}: {a}, not {b}")
+            lines.append(f"{prefix}{key}: {brief(a)}, not {brief(b)}")
     return lines

@@ -14,7 +14,7 @@ import numpy as np
 from reelbank.data import parts
 from reelbank.data.errors import InputError
 from reelbank.data.index import ABSENT, is_absence, label_names
-from reelbank.data.recipe import extractor_name, option
+from reelbank.data.recipe import brief, extractor_name, option
 from reelbank.data.store import Store
 
 
@@ -87,13 +87,22 @@ def _fits(path: Path, store: Store, wanted: str, match: dict[str, Any]) -> bool:
     return all(given.get(key) == value for key, value in match.items())
 
 
+# Named first where stores differ in them: what a user chose, before what follows from it.
+_TOLD_FIRST = ("dataset", "stream", "extractor", "node", "weights.saw.split")
+
+
 def _apart(fits: Sequence[tuple[Path, dict[str, Any]]]) -> list[str]:
-    """For each of several stores its hash start, and the values in which they differ."""
+    """For each of several stores its hash start, and values in which they differ, enough to tell them all apart (at most 6)."""
     flat = [dict(_flat({"dataset": about["dataset"]["name"], **about["recipe"]})) if about else {} for _, about in fits]
-    names = [name for name in dict.fromkeys(key for one in flat for key in one) if len({one.get(name) for one in flat}) > 1]
+    all_names = dict.fromkeys([*_TOLD_FIRST, *(key for one in flat for key in one)])
+    names: list[str] = []
+    for name in all_names:
+        kinds, further = (len({tuple(map(one.get, some)) for one in flat}) for some in (names, [*names, name]))
+        if further > kinds and len(names) < 6:
+            names.append(name)
     lines = []
     for (path, about), one in zip(fits, flat, strict=True):
-        values = ", ".join(f"{name} {one[name]}" for name in names[:6] if name in one)
+        values = ", ".join(f"{name} {brief(one[name])}" for name in names if name in one)
         reason = "nothing committed yet" if parts.begun(path) else "not readable"
         lines.append(printable(f"{about['identity'][:8]} ({values})" if about else f"{path.name} ({reason})"))
     return lines
@@ -105,7 +114,7 @@ def _flat(recipe: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
         if isinstance(value, dict) and value:
             yield from _flat(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", "-" if value is None else str(value)
+            yield f"{prefix}{key}", "-" if value is None or value == "" else str(value)
 
 
 def printable(text: str) -> str:
@@ -147,7 +156,7 @@ def stores(options: StoresOptions) -> int:
                 f"{path.name}: unfinished, nothing committed yet" if begun else f"not readable: {path.name}: {reason}"
             )
             continue
-        recipe = [str(recipe_value) for recipe_value in map(store.recipe.get, ("stream", "extractor"))]
+        recipe = [str(store.recipe.get("stream")), _seen_by(store.recipe)]
         kept = " kept" if store.recipe.get("crops_kept") else ""
         steps, crops = store.recipe.get("steps", "-") or "all", f"{store.recipe.get('crops') or '-'}{kept}"
         absent, failed = _absent_and_failed(store)
@@ -163,6 +172,18 @@ def stores(options: StoresOptions) -> int:
     for line in broken:
         print(printable(line))
     return 0
+
+
+def _seen_by(recipe: dict[str, Any]) -> str:
+    """The extractor, which of its nodes, and of weights that were trained here the split."""
+    node, weights = recipe.get("node", "embedding"), recipe.get("weights")
+    saw = weights.get("saw") if isinstance(weights, dict) else None
+    split = f" (split {saw['split']})" if isinstance(saw, dict) and "split" in saw else ""
+    return f"{recipe.get('extractor')}{'' if node == 'embedding' else f' {node}'}{split}"
+
+
+# Of a value of the recipe, when it is inspected: hashes whole, but not what has an entry for each video.
+_LONGEST_VALUE = 120
 
 
 @dataclass(frozen=True)
@@ -181,7 +202,8 @@ def inspect(options: InspectOptions) -> int:
         print(f"hash {store.identity}")
         print(printable("written by " + ", ".join(f"{name} {value}" for name, value in store.written.items() if value)))
         print("\nrecipe")
-        print_table([("  dataset", store.dataset["name"]), *((f"  {name}", value) for name, value in _flat(store.recipe))])
+        rows = [(f"  {name}", brief(value, _LONGEST_VALUE)) for name, value in _flat(store.recipe)]
+        print_table([("  dataset", store.dataset["name"]), *rows])
         _print_coverage(store)
         _print_rows(store)
         absent, failed = _absent_and_failed(store)
@@ -211,6 +233,9 @@ def _print_coverage(store: Store) -> None:
     absent, failed = _absent_and_failed(store)
     without = f", without sound: {len(absent)}" if absent else ""
     print(f"\n{len(store.video_ids):,} videos, {classes}{groups or 'no'} groups, {len(failed)} failed{without}")
+    heard = Counter(source["sound"]["state"] for source in store.sources if source.get("sound"))
+    if heard:
+        print(f"sound: {', '.join(f'{heard[state]:,} {state}' for state in sorted(heard))}")
     rows = [("  split", "train", "test", "neither")]
     for number, split in enumerate(store.dataset["splits"]):
         counts = Counter(video_parts[number] for video_parts in store.parts)

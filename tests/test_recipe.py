@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import differences, option, parse, signature
+from reelbank.data.recipe import brief, differences, option, parse, signature
 
 
 @dataclass(frozen=True)
@@ -84,3 +84,15 @@ def test_differences_name_nested_values():
     one = {"crops": 10, "weights": {"source": "random", "sha256": "a"}, "same": 1}
     two = {"crops": 1, "weights": {"source": "random", "sha256": "b"}, "same": 1, "new": True}
     assert differences(one, two) == ["crops: 10, not 1", "new: None, not True", "weights.sha256: a, not b"]
+
+
+def test_long_values_are_told_in_brief():
+    assert brief("x" * 60) == "x" * 60 and brief("0123456789abcdef" * 4) == "0123456789ab... (64 characters)"
+    assert brief("x" * 61, 61) == "x" * 61 and brief(None) == "None"
+    one = {"weights": {"saw": {"split": "1", "videos": "a" * 40_000}}}
+    two = {"weights": {"saw": {"split": "2", "videos": "b" * 40_000}}}
+    assert differences(one, two) == [
+        "weights.saw.split: 1, not 2",
+        "weights.saw.videos: aaaaaaaaaaaa... (40,000 characters), not bbbbbbbbbbbb... (40,000 characters)",
+    ]
+    assert differences(one, {"weights": {"saw": {"split": "1", "videos": "a" * 39_999 + "b"}}})  # behind what is shown

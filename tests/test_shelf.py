@@ -56,6 +56,61 @@ def test_none_or_several_are_refused_with_what_to_do(tmp_path):
             shelf.find_store(tmp_path, unknown)
 
 
+def trained_here(split, **changes):
+    """Recipe of features of weights that were trained here, as extraction writes it."""
+    saw = {"dataset": "made", "split": split, "part": "train", "validation_share": 0.2, "videos": split * 40_000}
+    weights = {"source": f"trained here, x-{split}", "sha256": split * 64, "family": "f" * 64, "saw": saw, "width": 0.5}
+    flow = {"method": "tvl1", "tau": 0.25, "scales": 5}
+    return {"stream": "flow", "weights": weights, "flow": flow, "windows": 10, "window_frames": 256, "views": 4, **changes}
+
+
+def test_what_weights_saw_tells_stores_apart_and_is_shown_in_brief(tmp_path, capsys):
+    keys = {split: put(tmp_path, trained_here(split))[1] for split in "123"}
+    assert len(keys["1"]) == 64
+    with pytest.raises(InputError) as refused:
+        shelf.find_store(tmp_path, stream="flow")
+    for split, key in keys.items():
+        assert f"{key[:8]} (weights.saw.split {split})" in str(refused.value)  # which is enough
+    # so many other values differ that the split has to go before them
+    for split in "45":
+        put(tmp_path, trained_here(split, **dict.fromkeys(("bound_px", "clip_frames", "crops", "decoder", "grid"), split)))
+    with pytest.raises(InputError) as refused:
+        shelf.find_store(tmp_path)
+    assert str(refused.value).count("weights.saw.split") == 5 and len(str(refused.value)) < 600
+    shelf.stores(shelf.StoresOptions(str(tmp_path)))
+    assert sorted(" ".join(line.split()[3:6]) for line in capsys.readouterr().out.splitlines()[1:]) == [
+        f"torchvision:resnet18 (split {split})" for split in "12345"
+    ]
+    shelf.inspect(shelf.InspectOptions(str(tmp_path), keys["2"]))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    for line in (
+        "weights.saw.videos 222222222222... (40,000 characters)",
+        "weights.saw.split 2",
+        f"weights.family {'f' * 64}",
+        "flow.scales 5",
+        "window_frames 256",
+    ):
+        assert line in lines
+    assert max(map(len, lines)) < 250
+
+
+def test_stores_that_differ_only_in_a_long_values_end_are_apart_by_their_hash(tmp_path):
+    for end in "ab":
+        put(tmp_path, {"weights": {"saw": {"split": "1", "videos": "0" * 100 + end}}})
+    with pytest.raises(InputError, match=r"2 stores fit.*weights\.saw\.videos 000000000000\.\.\. \(101 characters\)"):
+        shelf.find_store(tmp_path)
+
+
+def test_nodes_are_listed(tmp_path, capsys):
+    for node in ("embedding", "layer3"):
+        put(tmp_path, {"node": node})
+    shelf.stores(shelf.StoresOptions(str(tmp_path)))
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert sorted(line[3:5] for line in lines) == [["torchvision:resnet18", "all"], ["torchvision:resnet18", "layer3"]]
+    with pytest.raises(InputError, match=r"\(node layer3\)"):
+        shelf.find_store(tmp_path)
+
+
 def damage(path):
     content = bytearray(path.read_bytes())
     content[feature_file.FeatureFile(path).header.features_start] ^= 1
@@ -149,6 +204,23 @@ def test_videos_without_sound_are_told_apart_from_failures(tmp_path, capsys):
     shelf.stores(shelf.StoresOptions(str(tmp_path)))
     words = capsys.readouterr().out.splitlines()[1].split()
     assert words[7] == "1" and words[-4:] == ["finished,", "without", "sound:", "2"]
+
+
+def test_inspect_counts_what_is_heard_and_what_is_silent(tmp_path, capsys):
+    path = tmp_path / "stores" / "made.h5"
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        for number in range(5):
+            meta = made_meta(number)
+            state = "silent" if number == 3 else "heard"
+            meta["source"] |= {"sound": {"state": state, "seconds": 2.0, "peak": 0.5, "examples": 2}}
+            writer.add(meta, made_values(number), made_times(number))
+        writer.finish([made_meta(number) for number in range(5)])
+    shelf.inspect(shelf.InspectOptions(str(tmp_path)))
+    assert "sound: 4 heard, 1 silent" in capsys.readouterr().out.splitlines()
+    path.unlink()
+    put(tmp_path)
+    shelf.inspect(shelf.InspectOptions(str(tmp_path)))
+    assert "sound" not in capsys.readouterr().out
 
 
 def test_inspect_tells_of_views_and_of_several_classes_a_video(tmp_path, capsys):
