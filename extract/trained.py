@@ -1,7 +1,7 @@
 """Weights that were trained here (`reelbank pretrain`): finding them, and reading them without running code.
 
-<bank>/weights/<extractor>-<stream>-<family[:8]>-split<s>/ holds recipe.json, checkpoint.safetensors, history.csv and
-metrics.json, written last: a folder without it is not finished. Folders of one family differ in the split alone.
+<bank>/weights/<extractor>-<stream>-<family[:8]>-split<s>/ holds recipe.json, seen.json, checkpoint.safetensors, history.csv
+and metrics.json, written last: a folder without it is not finished. Folders of one family differ in the split alone.
 """
 
 import json
@@ -17,7 +17,8 @@ from reelbank.data.errors import InputError
 from reelbank.data.recipe import extractor_name, signature
 
 CHECKPOINT = "checkpoint.safetensors"
-NOT_FAMILY = ("split", "videos", "validation_videos")  # what differs between the splits of one family
+SEEN = "seen.json"  # the ids of the videos by part: "train" learned from, "validation" only validated on
+NOT_FAMILY = ("split", "videos", "validation_videos", "seen")  # what differs between the splits of one family
 
 
 def weights_folder(bank: str | Path) -> Path:
@@ -50,6 +51,7 @@ def read_recipe(folder: Path) -> dict[str, Any]:
         document = json.loads((folder / "recipe.json").read_text(), parse_constant=_no_number)
         recipe = document["recipe"]
         named = folder_name(recipe)
+        saw_of(recipe)
     except FileNotFoundError:
         raise InputError(f"{folder}: no weights that were trained here (no recipe.json)") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -132,8 +134,9 @@ def trained_weights(recipe: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def saw_of(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What weights have learned from: data set, split, part, and the share of it that was only validated on; `before`: what
-    those had seen that training began with."""
+    """What weights have learned from: data set, split, part, and the share of it that was only validated on; hashes of the
+    `videos` learned from and the `validation_videos` (heads/leak.py); `before`: what weights it began with had seen."""
     saw = {"dataset": recipe["dataset"], "split": recipe["split"], "part": "train", "validation_share": recipe["validation"]}
+    saw |= {"videos": recipe["seen"]["train"], "validation_videos": recipe["seen"]["validation"]}
     before = recipe["initial"].get("saw")
     return saw | {"before": before} if before else saw

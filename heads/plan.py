@@ -124,7 +124,7 @@ def plan_run(store: Store, options: TrainOptions, split: str, seed: int) -> Plan
         if without and (names or part == "test"):
             few = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
             notes.append(f"split {split}: no {part} video of {few}")
-    notes += validation_notes(store, split, held_out, options.validation)
+    notes += validation_notes(store, split, held_out)
     features = dict(zip(store.video_ids, zip(store.rows.tolist(), store.checksums.tolist(), strict=True), strict=True))
     coverage = signature({name: [*videos[name], *features[name], name in held_out] for name in videos})
     recipe = {

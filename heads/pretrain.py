@@ -18,11 +18,11 @@ from reelbank.data.errors import InputError
 from reelbank.data.shelf import print_table, printable
 from reelbank.data.store import Store
 from reelbank.extract.streams import chosen_device
-from reelbank.extract.trained import CHECKPOINT, family_of, finished, saw_of
+from reelbank.extract.trained import CHECKPOINT, SEEN, family_of, finished
 from reelbank.heads.augment import augmented
-from reelbank.heads.beginning import initial_trunk, initial_weights, pixels_store, weights_of
 from reelbank.heads.fit import OPTIMISERS, Training, best_epoch, learning_rate, resume_state, save_state
 from reelbank.heads.fit import finished as trained_enough
+from reelbank.heads.pretrain_inputs import initial_trunk, initial_weights, pixels_store, weights_of
 from reelbank.heads.pretrain_plan import Plan, PretrainOptions, plan_run, plan_splits, with_defaults
 from reelbank.heads.runs import percent, replacing, write_json
 from reelbank.heads.segment_network import SegmentNetwork, freeze_before
@@ -34,7 +34,7 @@ def pretrain(options: PretrainOptions) -> int:
     """Train what is not trained yet and print the table; returns the exit code.
 
     Raises InputError, before anything is trained, when a run is impossible: no such network, split, class or module to freeze
-    before, no training videos, weights that have seen another split.
+    before, no training videos, weights that have seen test videos.
     """
     options = with_defaults(options)
     with Store.open(pixels_store(options)) as store:
@@ -71,9 +71,10 @@ def train_run(plan: Plan, store: Store, options: PretrainOptions, device: torch.
     recipe = plan.recipe
     plan.path.mkdir(parents=True, exist_ok=True)
     with locked(plan.path):
-        document = {"family": family_of(recipe), "saw": saw_of(recipe), "recipe": recipe}
+        document = {"family": family_of(recipe), "recipe": recipe}
         document |= {"store_path": str(store.path), "store_recipe": store.recipe, "environment": environment(device.type)}
         write_json(plan.path / "recipe.json", document)
+        write_json(plan.path / SEEN, plan.ids)  # for people; the recipe has it as hashes
         trunk = initial_trunk(options, store, plan.weights)
         torch.manual_seed(options.seed)
         snippet = (*store.row_shape[:-2], *plan.crops.crop_px)

@@ -13,6 +13,7 @@ from reelbank.data.store import Store
 from reelbank.extract.networks import Trunk, pair
 from reelbank.extract.trained import folder_name, weights_folder
 from reelbank.heads.fit import OPTIMISERS, Training
+from reelbank.heads.leak import hash_text, origin, seen_tests, trainings
 from reelbank.heads.plan import chosen_classes
 from reelbank.heads.snippets import Crops
 
@@ -112,9 +113,8 @@ def plan_splits(options: PretrainOptions, dataset: str, splits: Sequence[str]) -
 
 def plan_run(store: Store, options: PretrainOptions, split: str, weights: str, trunk: Trunk) -> Plan:
     """Parts and recipe of one run, that begins with `trunk`, built from `weights`. Raises InputError when there is nothing to
-    train on, or the weights have seen another split."""
-    if store.dataset.get("multilabel"):
-        raise InputError(f"DATASET={options.dataset}: its videos have several classes; pretrain learns one class a video")
+    train on, or the weights have seen test videos of the split."""
+    check_one_class(options, store.dataset.get("multilabel", False))
     classes = chosen_classes(store, options.classes)
     number = store.dataset["splits"].index(split)
     videos, shared = {}, {}
@@ -140,14 +140,13 @@ def plan_run(store: Store, options: PretrainOptions, split: str, weights: str, t
         "train": [name for name in videos if name not in held_out],
         "validation": [name for name in videos if name in held_out],
     }
-    before = trunk.weights.get("saw")
-    while before:  # the last training first
-        if before["dataset"] == store.dataset["name"] and before["split"] != split:
-            raise InputError(
-                f"WEIGHTS={options.weights}: they have learned from the training part of split {before['split']}, which has "
-                f"test videos of split {split}; give the start of their family's hash, which picks each split's own"
-            )
-        before = before.get("before")
+    seen, test = seen_tests(store, split, trunk.weights)
+    if seen:
+        raise InputError(
+            f"WEIGHTS={options.weights}: {len(seen)} of the {len(test)} test videos of split {split} were in what they were "
+            f"trained on ({origin(trainings(trunk.weights), store.dataset['name'])}); begin with weights that saw none of them"
+        )
+    flow = store.recipe.get("flow")
     recipe = {
         "kind": "weights",
         "dataset": store.dataset["name"],
@@ -155,6 +154,9 @@ def plan_run(store: Store, options: PretrainOptions, split: str, weights: str, t
         "extractor": options.extractor,
         "width": options.width,
         "clip_frames": clip_frames_of(store, options.stream),
+        "flow": flow,
+        "flow_name": flow.get("method") if flow else None,
+        "bound_px": store.recipe.get("bound_px"),
         "preprocessing": {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in dataclasses.asdict(trunk.preprocessing).items()
@@ -175,6 +177,7 @@ def plan_run(store: Store, options: PretrainOptions, split: str, weights: str, t
         "split": split,
         "videos": len(ids["train"]),
         "validation_videos": len(ids["validation"]),
+        "seen": {part: hash_text(store, names) for part, names in ids.items()},
     }
     number_of = {name: at for at, name in enumerate(classes)}
     return Plan(
@@ -186,6 +189,12 @@ def plan_run(store: Store, options: PretrainOptions, split: str, weights: str, t
         crops=crops_of(store, options, trunk.preprocessing.crop_px),
         notes=tuple(notes),
     )
+
+
+def check_one_class(options: PretrainOptions, multilabel: bool) -> None:
+    """Raises InputError for a data set of several classes a video."""
+    if multilabel:
+        raise InputError(f"DATASET={options.dataset}: its videos have several classes; pretrain learns one class a video")
 
 
 def clip_frames_of(store: Store, stream: str) -> int:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reelbank.heads.plan import TrainOptions
 
 _OF_ONE_SPLIT = ("source", "sha256", "saw")  # in recipe["weights"], of weights that were trained here
+_OF_ONE_TRAINING = ("split", "videos", "validation_videos")  # in what they saw
 
 
 def chosen_stores(options: TrainOptions) -> dict[Path, tuple[str, ...]]:
@@ -82,7 +83,7 @@ def _facts(store: Store) -> dict[str, Any]:
 def _without_split(saw: Any) -> Any:
     if not isinstance(saw, dict):
         return saw
-    return {key: _without_split(value) for key, value in saw.items() if key != "split"}
+    return {key: _without_split(value) for key, value in saw.items() if key not in _OF_ONE_TRAINING}
 
 
 def _by_split(wanted: tuple[str, ...], of_split: dict[str, Path], splits: tuple[str, ...]) -> dict[Path, tuple[str, ...]]:

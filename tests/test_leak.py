@@ -1,6 +1,8 @@
 """Backbones that were trained here: one store for each split, and no head tested on videos that its backbone saw."""
 
 import dataclasses
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.shelf import find_store
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store, StoreWriter
+from reelbank.heads.leak import hash_text, video_hashes
 from reelbank.heads.predict import PredictOptions, predict
 from reelbank.heads.runs import Run, all_runs
 from reelbank.heads.stores import chosen_stores
@@ -25,8 +28,32 @@ QUICK = TrainOptions(head="meanpool", lr=0.01, batch=8, epochs=2, patience=0, re
 FAMILY, OTHER = "ab" * 32, "cd" * 32
 
 
-def saw(split: str, dataset: str = "made", share: float = 0.2, **more: Any) -> dict[str, Any]:
-    return {"dataset": dataset, "split": split, "part": "train", "validation_share": share, **more}
+def hashed(**about: Any) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:12]
+
+
+def file_bytes(label: str, group: int, clip: int) -> int:
+    """Another one for each made video."""
+    return 1000 + 100 * CLASSES.index(label) + 10 * group + clip
+
+
+def saw(
+    split: str, dataset: str = "made", share: float = 0.2, tested: int | tuple[int, ...] = -1, more_bytes: int = 0, **more: Any
+) -> dict[str, Any]:
+    """What weights saw that were trained on a made store, all but the groups `tested` (default: one, as the split's number
+    says); more_bytes: its files are so much longer."""
+    tested = (int(split) - 1 if tested == -1 else tested,) if isinstance(tested, int) else tested
+    videos = {f"{label}/g{group}_c{clip}": (label, group, clip) for label in CLASSES for group in range(5) for clip in range(2)}
+    videos = {name: about for name, about in videos.items() if about[1] not in tested}
+    held = cut_validation(list(videos), [a[0] for a in videos.values()], [f"g{a[1]}" for a in videos.values()], share, 0)
+    texts = []
+    for part in (videos.keys() - held, held):
+        by_id = [hashed(dataset=dataset, id=name) for name in part]
+        sizes = {name: file_bytes(*videos[name]) + more_bytes for name in part}
+        by_file = [hashed(name=name.split("/")[1], bytes=sizes[name], span_seconds=None) for name in part]
+        texts.append("".join(sorted(by_id + by_file)))
+    about = {"dataset": dataset, "split": split, "part": "train", "validation_share": share}
+    return {**about, "videos": texts[0], "validation_videos": texts[1], **more}
 
 
 def made_store(
@@ -38,6 +65,8 @@ def made_store(
     test_groups: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,)),
     labels: tuple[str, ...] = CLASSES,
     multilabel: bool = False,
+    video_id: str = "{label}/g{group}_c{clip}",
+    more_bytes: int = 0,
     **recipe: Any,
 ) -> str:
     """3 classes x `groups` x 2 clips of 2 rows; split s tests the s-th of `test_groups`. Returns the store's identity."""
@@ -56,9 +85,10 @@ def made_store(
             for group in groups:
                 for clip in range(2):
                     parts = ["test" if group in tested else "train" for tested in test_groups]
-                    videos.append({"id": f"{label}/g{group}_c{clip}", "label": label, "group": f"g{group}", "parts": parts})
-                    videos[-1]["source"] = {}
-                    seed = [CLASSES.index(label.split(";")[0]), group, clip]
+                    name, first = video_id.format(label=label, group=group, clip=clip), label.split(";")[0]
+                    videos.append({"id": name, "label": label, "group": f"g{group}", "parts": parts})
+                    videos[-1]["source"] = {"bytes": file_bytes(first, group, clip) + more_bytes}
+                    seed = [CLASSES.index(first), group, clip]
                     writer.add(videos[-1], np.random.default_rng(seed).normal(size=(2, 6)), np.arange(2.0))
         assert writer.finish(videos)
         return writer.identity
@@ -87,10 +117,11 @@ def test_test_videos_that_the_backbone_saw_are_refused(tmp_path: Path) -> None:
 
 
 def test_it_is_compared_video_by_video(tmp_path: Path) -> None:
-    made_store(tmp_path / "some", saw("1"), test_groups=((0, 1), (1, 2), (0,)))
+    own = saw("1", tested=(0, 1))
+    made_store(tmp_path / "some", own, test_groups=((0, 1), (1, 2), (0,)))
     refused(tmp_path / "some", r"SPLIT=2: 6 of the 12 test videos", split=("2",))  # group 2; group 1 was tested there too
     assert len(trained(tmp_path / "some", split=("3",))) == 1
-    made_store(tmp_path / "without", saw("1"), test_groups=((0, 1), (1, 2), (0,)), groups=(0, 1, 3, 4))
+    made_store(tmp_path / "without", own, test_groups=((0, 1), (1, 2), (0,)), groups=(0, 1, 3, 4))
     assert len(trained(tmp_path / "without", split=("2",))) == 1  # the store holds no video of group 2
 
 
@@ -98,10 +129,13 @@ def test_it_is_compared_video_by_video(tmp_path: Path) -> None:
     ("own", "found"),
     [
         (None, None),
-        (saw("1", "other"), None),
-        (saw("1", "other", before=saw("1")), "split 1"),  # what those weights began with saw this data set
-        (saw("2", before=saw("1")), "split 2, 1"),
-        (saw("9"), "split 9, which the store does not know"),
+        (saw("1", "other", more_bytes=1000), None),  # other files, though of the same names
+        (saw("1", "other", more_bytes=1000, before=saw("1")), r"\(split 1 of other, split 1\); pretrain on split 3 as it is"),
+        (saw("2", before=saw("1")), r"\(split 2, split 1\); extract with WEIGHTS=... for split 3, or train with SPLIT=2$"),
+        (saw("9", tested=()), r"6 of the 6 .* \(split 9\); pretrain on split 3 as it is now, or bring back"),
+        ({"dataset": "made", "split": "2"}, "does not say on which videos"),
+        (saw("2", videos="none"), "does not say on which videos"),
+        (saw("2", before="all"), "does not say on which videos"),
     ],
 )
 def test_what_was_seen_here_counts(tmp_path: Path, own: dict[str, Any] | None, found: str | None) -> None:
@@ -112,9 +146,49 @@ def test_what_was_seen_here_counts(tmp_path: Path, own: dict[str, Any] | None, f
         refused(tmp_path, found, split=("3",))
 
 
-def test_a_folder_at_another_place_is_the_same_kind_of_data(tmp_path: Path) -> None:
-    made_store(tmp_path, saw("1", "folder-clips-111111"), dataset="folder-clips-222222")
-    refused(tmp_path, "6 of the 6 test videos", split=("2",))
+@pytest.mark.parametrize("video_id", ["{label}/g{group}_c{clip}", "g{group}_c{clip}.AVI/{label}/g{group}_c{clip}.avi"])
+def test_the_same_files_as_another_data_set_are_known(tmp_path: Path, video_id: str) -> None:
+    made_store(tmp_path, saw("1", "ucf101"), dataset="folder-clips-222222", video_id=video_id)
+    line = r"6 of the 6 test videos of split 2 .* \(split 1 of ucf101\); pretrain on split 2 as it is now"
+    refused(tmp_path, line, split=("2",))
+    assert len(trained(tmp_path, split=("1",))) == 1  # none of them was seen
+
+
+def test_files_that_were_written_anew_are_known_by_their_ids(tmp_path: Path) -> None:
+    made_store(tmp_path, saw("1"), more_bytes=1000)
+    refused(tmp_path, "6 of the 6 test videos of split 2", split=("2",))
+
+
+def test_a_split_that_was_drawn_anew_is_refused(tmp_path: Path) -> None:
+    """Another SEED, CSV, or more videos: the split is called as before and its videos are others."""
+    made_store(tmp_path, saw("1"), test_groups=((0, 3), (1,), (2,)))
+    line = (
+        r"SPLIT=1: 6 of the 12 test videos of split 1 were in .* \(split 1\); pretrain on split 1 as it is now, or bring back "
+    )
+    refused(tmp_path, line + r"data set and split \(SEED, CSV, ROOT\) as they were then$")
+
+
+def test_videos_that_only_chose_the_weights_were_seen(tmp_path: Path) -> None:
+    own = saw("1") | {"videos": ""}
+    chose = next(g for g in range(5) if hashed(dataset="made", id=f"sit/g{g}_c0") in own["validation_videos"])
+    made_store(tmp_path, own, test_groups=((0,), (chose,), (0,)))
+    refused(tmp_path, "SPLIT=2: 6 of the 6 test videos of split 2", split=("2",))
+    assert trained(tmp_path)[0].metrics["notes"] == []  # they are the head's validation part too, and nothing learned from them
+
+
+def test_hashes_know_spans_and_unknown_sizes_apart(tmp_path: Path) -> None:
+    sources = {"a/c1": {"bytes": 7, "span_seconds": [0.5, 2.0]}, "b/c1": {"bytes": 7, "span_seconds": [2.0, 4.5]}}
+    sources |= {"c/c1": {"bytes": 7}, "d/c1": {}, "e/c1": {"bytes": -1}}
+    with StoreWriter(tmp_path / "made.h5", RECIPE, DATASET) as writer:
+        for name, source in sources.items():
+            meta = {"id": name, "label": "", "group": "", "parts": ["", ""], "source": source}
+            writer.add(meta, np.zeros((1, 2)), np.zeros(1))
+    with Store.open(tmp_path / "made.h5") as store:
+        hashes = video_hashes(store)
+        assert hashes["a/c1"] == {hashed(dataset="made", id="a/c1"), hashed(name="c1", bytes=7, span_seconds=[0.5, 2.0])}
+        assert [len(hashes[name]) for name in sorted(sources)] == [2, 2, 2, 1, 1]
+        assert not any(hashes[one] & hashes[other] for one in sources for other in sources if one != other)
+        assert hash_text(store, ["a/c1", "d/c1"]) == "".join(sorted(hashes["a/c1"] | hashes["d/c1"]))
 
 
 def test_each_split_takes_the_store_whose_backbone_saw_it(tmp_path: Path) -> None:
@@ -172,17 +246,15 @@ def test_a_validation_part_that_the_backbone_saw_is_noted(tmp_path: Path, capsys
     labels, groups = [name.split("/")[0] for name in ids], [name.split("/")[1][:2] for name in ids]
     own, backbones = (cut_validation(ids, labels, groups, share, 0) for share in (0.5, 0.2))
     assert own != backbones and sorted(run.scores("validation").video_ids) == sorted(own)
-    line = (
-        f"trained with VALIDATION=0.2 and this head with 0.5: {len(own - backbones)} of its {len(own)} validation videos were"
-    )
+    line = f"split 1: {len(own - backbones)} of the {len(own)} validation videos were in what the backbone was trained on"
     assert line in capsys.readouterr().out and line in run.metrics["notes"][0] and "too high" in run.metrics["notes"][0]
 
 
 def test_a_backbone_without_validation_part_saw_the_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made_store(tmp_path, {"dataset": "made", "split": "1", "part": "train"})
+    made_store(tmp_path, saw("1", share=0.0))
     (run,) = trained(tmp_path)
     videos = run.metrics["validation"]["videos"]
-    assert f"{videos} of its {videos} validation videos were" in capsys.readouterr().out
+    assert f"{videos} of the {videos} validation videos were" in capsys.readouterr().out
 
 
 def test_several_labels_a_video_are_refused(tmp_path: Path) -> None:

@@ -30,10 +30,12 @@ from reelbank.extract.preprocessing import Preprocessing
 from reelbank.extract.run import extract
 from reelbank.extract.trained import family_of, find_weights, load_weights, read_recipe, trained_weights
 from reelbank.heads.augment import Box, augmented, boxes, centre, crop_sizes
+from reelbank.heads.leak import hash_text
 from reelbank.heads.pretrain import pretrain, pretrain_on
 from reelbank.heads.pretrain_plan import PretrainOptions
 from reelbank.heads.segment_network import SegmentNetwork, freeze_before
 from reelbank.heads.snippets import Crops, fixed_batches, random_rows, training_batches
+from reelbank.heads.train import TrainOptions, train
 
 torch.set_num_threads(1)  # the tensors are tiny
 
@@ -62,12 +64,20 @@ def tiny(tmp_path: Path) -> str:
     return f"{tmp_path / 'tiny.py'}:build"
 
 
-def make_pixels(bank: Path, changed: tuple[str, ...] = (), flow: bool = False, groups: int = 5, dtype: Any = np.uint8) -> Path:
+def make_pixels(
+    bank: Path,
+    changed: tuple[str, ...] = (),
+    flow: bool = False,
+    groups: int = 5,
+    dtype: Any = np.uint8,
+    first_tested: int = 0,
+) -> Path:
     """2 classes x `groups` groups x 2 clips of 4 rows, 20 x 24 pixels; "up" is brighter above, "down" below. Split 1 tests
-    group 0, split 2 group 1. `changed`: ids whose pixels are other ones."""
+    group `first_tested`, split 2 the next. `changed`: ids whose pixels are other ones."""
     rng = np.random.default_rng(0)
     dataset = {"name": "made", "classes": ["down", "up"], "splits": ["1", "2"], "coarse": {}}
     recipe: dict[str, Any] = {"stream": "flow" if flow else "rgb", "extractor": "pixels"}
+    recipe |= {"flow": {"method": "dis", "preset": "medium"}, "bound_px": 20.0} if flow else {}
     videos = []
     with StoreWriter(bank / "stores" / "made-pixels.h5", recipe, dataset) as writer:
         for label in dataset["classes"]:
@@ -78,7 +88,7 @@ def make_pixels(bank: Path, changed: tuple[str, ...] = (), flow: bool = False, g
                     values[..., :10, :] += 90 * (label == "up")
                     name = f"{label}/g{group}_c{clip}"
                     values = 255 - values if name in changed else values
-                    parts = ["test" if group == split else "train" for split in range(2)]
+                    parts = ["test" if group == first_tested + split else "train" for split in range(2)]
                     videos.append({"id": name, "label": label, "group": f"g{group}", "parts": parts, "source": {}})
                     writer.add(videos[-1], values.astype(dtype), np.arange(4.0))
         assert writer.finish(videos)
@@ -218,6 +228,7 @@ def test_a_folder_holds_all_and_learns(tmp_path: Path, tiny: str, capsys: pytest
     recipe, state = load_weights(one)
     assert {path.name for path in one.iterdir()} == {
         "recipe.json",
+        "seen.json",
         "checkpoint.safetensors",
         "history.csv",
         "metrics.json",
@@ -225,8 +236,14 @@ def test_a_folder_holds_all_and_learns(tmp_path: Path, tiny: str, capsys: pytest
     }
     family = family_of(recipe)
     assert one.name == f"tiny.build-rgb-{family[:8]}-split1" and two.name == f"tiny.build-rgb-{family[:8]}-split2"
-    saw = {"dataset": "made", "split": "1", "part": "train", "validation_share": 0.2}
-    assert trained_weights(recipe, one)["saw"] == saw == json.loads((one / "recipe.json").read_text())["saw"]
+    saw = trained_weights(recipe, one)["saw"]
+    texts = [saw.pop("videos"), saw.pop("validation_videos")]
+    assert saw == {"dataset": "made", "split": "1", "part": "train", "validation_share": 0.2}
+    seen = json.loads((one / "seen.json").read_text())
+    everything = {f"{label}/g{group}_c{clip}" for label in ("up", "down") for group in range(1, 5) for clip in range(2)}
+    assert set(seen["train"]) | set(seen["validation"]) == everything and (len(seen["train"]), len(everything)) == (12, 16)
+    with Store.open(tmp_path / "stores" / "made-pixels.h5") as store:
+        assert texts == [hash_text(store, seen["train"]), hash_text(store, seen["validation"])] and len(texts[0]) == 12 * 12
     assert recipe["classes"] == ["down", "up"] and recipe["part"] == "train"
     assert (recipe["videos"], recipe["validation_videos"]) == (12, 4)
     assert recipe["preprocessing"]["resize_px"] == [20, 24] and recipe["preprocessing"]["crop_px"] == 16
@@ -304,6 +321,8 @@ def test_flow_stacks_widen_the_first_convolution(tmp_path: Path, tiny: str) -> N
     (folder,) = pretrained(tmp_path, tiny, stream="flow", epochs=6)
     recipe, state = load_weights(folder)
     assert state["conv1.weight"].shape == (4, 4, 3, 3) and recipe["clip_frames"] == 2
+    fed = {"flow": {"method": "dis", "preset": "medium"}, "flow_name": "dis", "bound_px": 20.0}
+    assert {name: recipe[name] for name in fed} == fed
     assert recipe["preprocessing"]["mean"] == [128 / 255] and metrics(folder)["validation"]["top1"] == 1.0
 
 
@@ -352,8 +371,13 @@ def test_training_goes_on_from_weights_made_here_split_by_split(tmp_path: Path, 
         assert recipe["initial"]["family"].startswith(family)
         assert trained_weights(recipe, after)["saw"]["before"] == trained_weights(load_weights(before)[0], before)["saw"]
         torch.testing.assert_close(state["fc.weight"], load_weights(before)[1]["fc.weight"])
-    with pytest.raises(InputError, match="learned from the training part of split 1|trained here on split 1, not on 2"):
+    with pytest.raises(InputError, match="trained here on split 1, not on 2"):
         pretrained(tmp_path, tiny, split=("2",), weights=str(one))
+    make_pixels(tmp_path / "drawn anew", first_tested=2)
+    line = r"4 of the 4 test videos of split 1 were in what they were trained on \(split 1\); begin with weights that saw none"
+    for begin in (one, onward[0]):
+        with pytest.raises(InputError, match=line):
+            pretrained(tmp_path / "drawn anew", tiny, weights=str(begin))
 
 
 COMMAND = """
@@ -441,6 +465,12 @@ def test_one_group_leaves_no_validation_part_and_says_so(tmp_path: Path, tiny: s
     assert metrics(folder)["validation"] is None and metrics(folder)["best_epoch"] == 3
 
 
+def without_seen(folder: Path) -> bytes:
+    document = json.loads((folder / "recipe.json").read_text())
+    del document["recipe"]["seen"]
+    return json.dumps(document).encode()
+
+
 def test_hostile_and_changed_folders_are_refused(tmp_path: Path, tiny: str) -> None:
     (folder,) = pretrained(tmp_path, tiny, epochs=1)
     for name, content, line in (
@@ -449,6 +479,7 @@ def test_hostile_and_changed_folders_are_refused(tmp_path: Path, tiny: str) -> N
         ("recipe.json", b'{"recipe": {"extractor": 3}}', "recipe.json cannot be read"),
         ("recipe.json", b"[" * 100_000, "recipe.json cannot be read"),
         ("recipe.json", b'{"recipe": NaN}', "recipe.json cannot be read"),
+        ("recipe.json", without_seen(folder), "recipe.json cannot be read: 'seen'"),
     ):
         bad = tmp_path / "bad" / folder.name
         shutil.rmtree(bad.parent, ignore_errors=True)
@@ -476,6 +507,21 @@ def test_unknown_things_are_refused_before_pixels_are_extracted(tmp_path: Path) 
         with pytest.raises(InputError, match=line):
             pretrain(dataclasses.replace(options, **changes))
     assert not (tmp_path / "stores").exists() and not (tmp_path / "toy").exists()
+
+
+def test_several_classes_a_video_are_refused_before_pixels_are_extracted(tmp_path: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    frames, sound = toy.render("motion_up", 1, 1)
+    toy.write_video(tmp_path / "videos" / "46GP8.mp4", frames[:4, :64, :80], sound[: 4 * 882])
+    (tmp_path / "Charades_v1_classes.txt").write_text("c000 Holding some clothes\nc001 Putting clothes somewhere\n")
+    head = "id,subject,actions,length\n"
+    (tmp_path / "Charades_v1_train.csv").write_text(head + "46GP8,HR43,c000 0.00 0.10;c001 0.02 0.14,0.16\n")
+    (tmp_path / "Charades_v1_test.csv").write_text(head)
+    options = PretrainOptions(dataset="charades", root=str(tmp_path / "videos"), lists=str(tmp_path), width=0.03, flow="dis")
+    options = dataclasses.replace(options, bank=str(tmp_path / "bank"), device="cpu", clip=2, resize=48, size=40)
+    with pytest.raises(InputError, match="DATASET=charades: its videos have several classes; pretrain learns one class a vid"):
+        pretrain(options)
+    assert not (tmp_path / "bank").exists()
 
 
 def test_from_videos_to_weights_to_features(tmp_path: Path) -> None:
@@ -507,3 +553,18 @@ def test_from_videos_to_weights_to_features(tmp_path: Path) -> None:
                 expected = trunk((crop - 128) / 127.5)  # no motion is 128
             off = np.linalg.norm(features.features(name)[0] - expected.numpy()) / np.linalg.norm(expected.numpy())
             assert off < 5e-3  # float16, and batch norm folded
+        assert recipe["flow"] == pixels.recipe["flow"] == features.recipe["flow"] and recipe["flow_name"] == "dis"
+        parts = [one[0] for one in features.parts]
+    heads = TrainOptions(bank=str(tmp_path), weights=family_of(recipe)[:8], head="meanpool")
+    heads = dataclasses.replace(heads, extractor="motion_cnn", epochs=1, validation=0.4, device="cpu")
+    assert train(heads) == 0
+    # The split drawn with another seed, the same features: what was learned from is now tested.
+    assert extract(ExtractOptions(**shared, **wanted, seed=2)) == 0
+    with Store.open(found["motion_cnn"]) as features:
+        ids = json.loads((folder / "seen.json").read_text())
+        anew = [name for name, one in zip(features.video_ids, features.parts, strict=True) if one[0] == "test"]
+        leaked = set(anew) & {*ids["train"], *ids["validation"]}
+        assert [one[0] for one in features.parts] != parts and leaked
+    line = f"SPLIT=1: {len(leaked)} of the {len(anew)} test videos of split 1 were in what the backbone was trained on "
+    with pytest.raises(InputError, match=line + r"\(split 1\); pretrain on split 1 as it is now, or bring back"):
+        train(heads)

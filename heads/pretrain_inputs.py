@@ -10,13 +10,14 @@ from reelbank.extract.networks import Trunk, pair, trunk
 from reelbank.extract.options import FLOW_STACK
 from reelbank.extract.trained import find_weights, load_weights, trained_weights
 from reelbank.extract.zoo import kind_of
-from reelbank.heads.pretrain_plan import PretrainOptions, plan_splits
+from reelbank.heads.pretrain_plan import PretrainOptions, check_one_class, plan_splits
 from reelbank.heads.segment_network import freeze_before
 
 
 def pixels_store(options: PretrainOptions) -> Path:
     """The store of the data set's pixels as the network is to see them, uint8 before any crop; stage one makes what is
-    missing of it. Raises InputError, before that, for a network, split, module or size that cannot be."""
+    missing of it. Raises InputError, before that, for a network, split, module or size that cannot be, and for a data set of
+    several classes a video."""
     from reelbank.data.datasets import load_dataset
     from reelbank.extract.flow import build_flow
     from reelbank.extract.options import ExtractOptions, with_defaults
@@ -32,6 +33,7 @@ def pixels_store(options: PretrainOptions) -> Path:
     dataset = load_dataset(
         options.dataset, options.root, options.lists, options.csv, options.classes, options.seed, options.bank
     )
+    check_one_class(options, dataset.multilabel)
     for split in plan_splits(options, dataset.name, dataset.splits):
         weights_of(weights, split, options)
     for note in dataset.notes:
