@@ -1,22 +1,27 @@
 """`reelbank extract PLAN=1`: what would be done, from one timed batch of each network; extracts and stores nothing."""
 
+import dataclasses
+import functools
 import math
 import time
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import torch
 
 from reelbank.data.datasets import Dataset, Video
-from reelbank.data.decode import DecodeError, probe
+from reelbank.data.decode import DecodeError, VideoInfo, probe
 from reelbank.data.parts import begun, parts_folder
+from reelbank.data.recipe import extractor_name
 from reelbank.data.sampling import Sampling
+from reelbank.data.sound import RATE_HZ, example_count
 from reelbank.data.store import Store
 from reelbank.extract.flow import FlowMethod
 from reelbank.extract.forward import Forward
 from reelbank.extract.networks import Network, pair
 from reelbank.extract.options import ExtractOptions
-from reelbank.extract.streams import StreamPlan
-
-_SOUND_SECONDS = 0.96  # an example
+from reelbank.extract.streams import StreamPlan, plan_streams
 
 
 def estimate(
@@ -27,77 +32,124 @@ def estimate(
     flow: FlowMethod | None,
     device: torch.device,
 ) -> int:
-    """Print videos, rows, time and disk of each store."""
-    from reelbank.extract.run import size_bytes, wanted
+    """Print videos, rows, time and disk of each store, the flow lengths that adaptive sampling lacks before all others."""
+    from reelbank.extract.run import _lengths_alone
 
     videos = list(dataset.videos[mine])
-    for plan in plans:
-        stores: list[tuple[dict[str, int], dict[str, dict]]] = []
-        for path in plan.paths:
-            stores.append(({}, {}))
-            if (path.exists() or parts_folder(path).exists()) and not begun(path):
-                with Store.open(path) as store:
-                    sizes = [source.get("bytes", -1) for source in store.sources]
-                    stores[-1] = (dict(zip(store.video_ids, sizes, strict=True)), store.failures)
-        todo = [video for video in videos if wanted(video, size_bytes(video), stores, options.retry)]
-        print(f"{plan.options.name}: {len(videos)} videos, {len(videos) - len(todo)} there already, {len(todo)} to extract")
-        rows = sum(_rows(video, plan) for video in todo)
-        fields = sum(_fields(video, plan) for video in todo)
-        print(f"  {rows:,} rows, {_duration(_network_seconds(options, plan, rows, device))} of network on {device}")
-        if fields and flow:
-            print(f"  {fields:,} flow fields, {_duration(_flow_seconds(plan, flow, device) * fields)} of {options.flow}")
-        if plan.network is None:
-            print(f"  store {plan.paths[0]}: {rows * 2 / 2**20:,.1f} MiB on disk")
+    first = []
+    if any("magnitude" in recipe for plan in plans for recipe in plan.recipes):
+        first = [plan for plan in plan_streams(_lengths_alone(options), dataset.name, flow) if _todo(options, videos, plan)]
+    header = functools.cache(_header)
+    all_seconds, all_bytes = 0.0, 0.0
+    computed: set[object] = set()  # of flow, which streams of one size share
+    for plan in [*first, *plans]:
+        todo = _todo(options, videos, plan)
+        split = f" (weights of split {plan.split})" if plan.split else ""
+        of = f" with {extractor_name(plan.network.extractor)}{split}" if plan.network else ""
+        comes_first = "; made first: the flow lengths that adaptive sampling follows" if plan in first else ""
+        there = len(videos) - len(todo)
+        print(f"{plan.options.name}{of}: {len(videos)} videos, {there} there already, {len(todo)} to extract{comes_first}")
+        if not todo:
             continue
-        for path, node, numbers in zip(
-            plan.paths, plan.network.nodes, _row_numbers(options, plan.network, device), strict=True
-        ):
-            print(f"  store {path} ({node}): {numbers:,} numbers a row, {rows * numbers * 2 / 2**20:,.1f} MiB on disk")
+        counts = np.array([_counts(video, plan, header) for video in todo])  # (V, 3)
+        rows, views, fields = counts.sum(0).tolist()
+        seconds = 0.0
+        if plan.network:
+            whole = plan.options.name == "audio" or plan.is_pixels  # is not cropped
+            inputs = (rows - views) * (1 if whole else options.crops or 1) + views
+            seconds = _network_seconds(options, plan.network, inputs, device)
+        some = int(np.count_nonzero(counts[:, 0]))
+        others = ", the others have no sound or too little" if plan.options.name == "audio" else ", the others cannot be opened"
+        network = f", {_duration(seconds)} of network on {device}" if plan.network else ""
+        print(f"  {rows:,} rows{f' of {some} videos{others}' if some < len(todo) else ''}{network}")
+        if fields and flow:
+            shared = (plan.preprocessing.resize_px, plan.preprocessing.interpolation, plan.network is None)
+            flow_seconds = 0.0 if shared in computed else _flow_seconds(plan, flow, device) * fields
+            computed.add(shared)
+            cost = f"{_duration(flow_seconds)} of {options.flow}" if flow_seconds else "those of the stream above"
+            print(f"  {fields:,} flow fields, {cost}")
+            seconds += flow_seconds
+        all_seconds += seconds
+        if plan.network is None:
+            sizes = [(": 1 number a row", 1)]
+        else:
+            numbers = _row_numbers(options, plan.network, device)
+            sizes = [(f" ({node}): {n:,} numbers a row", n) for node, n in zip(plan.network.nodes, numbers, strict=True)]
+        for path, (about, number) in zip(plan.paths, sizes, strict=True):
+            size_bytes = rows * number * (1 if plan.is_pixels else 2)
+            all_bytes += size_bytes
+            print(f"  store {path}{about}, {_mebibytes(size_bytes)} on disk")
+    if len(plans) + len(first) > 1:
+        again = ", and once more for the flow lengths" if first else ""
+        print(f"together {_duration(all_seconds)} of computing, {_mebibytes(all_bytes)} on disk")
+        print(f"meanwhile each video is decoded, once for all streams{again}")
     return 0
 
 
-def _rows(video: Video, plan: StreamPlan) -> int:
-    """Rows of a video by what its header claims; 0 for a file that cannot be opened."""
-    sampling = plan.sampling
-    if isinstance(sampling, Sampling) and sampling.steps and sampling.sampling != "adaptive":
-        clean = sampling.steps * max(1, sampling.windows)
-        return clean * (1 + (sampling.views if "train" in video.parts else 0))
+def _todo(options: ExtractOptions, videos: list[Video], plan: StreamPlan) -> list[Video]:
+    """The videos that one of the stream's stores lacks."""
+    from reelbank.extract.run import size_bytes, wanted
+
+    stores: list[tuple[dict[str, int], dict[str, dict]]] = []
+    for path in plan.paths:
+        stores.append(({}, {}))
+        if (path.exists() or parts_folder(path).exists()) and not begun(path):
+            with Store.open(path) as store:
+                sizes = [source.get("bytes", -1) for source in store.sources]
+                stores[-1] = (dict(zip(store.video_ids, sizes, strict=True)), store.failures)
+    return [video for video in videos if wanted(video, size_bytes(video), stores, options.retry)]
+
+
+def _header(path: Path) -> VideoInfo | None:
     try:
-        info = probe(video.path)
+        return probe(path)
     except (DecodeError, OSError):
-        return 0
+        return None
+
+
+def _counts(video: Video, plan: StreamPlan, header: Callable[[Path], VideoInfo | None]) -> tuple[int, int, int]:
+    """Rows of a video, how many of them are of views, and the flow fields that they need, by what its header claims; 0 for a
+    file that cannot be opened. It is not opened where the rows are the same for every video."""
+    sampling = plan.sampling
+    if isinstance(sampling, Sampling):
+        windows = 0 if video.span_seconds else sampling.windows  # what was cut out is one window
+        views = sampling.views if "train" in video.parts else 0
+        sampling = dataclasses.replace(sampling, windows=windows, views=views, video_id=video.id)
+        if sampling.steps and sampling.sampling != "adaptive" and not sampling.fields:
+            clean = sampling.steps * max(1, windows)
+            return clean * (1 + views), clean * views, 0
+    info = header(video.path)
+    if info is None:
+        return 0, 0, 0
+    start, end = video.span_seconds or (0.0, math.inf)
+    longest_seconds = plan.recipes[0].get("seconds", math.inf)  # of adaptive sampling
+    seconds = max(0.0, min(end - start, info.duration_seconds - start, longest_seconds))
     if not isinstance(sampling, Sampling):
-        examples = int(info.duration_seconds / _SOUND_SECONDS) if info.audio else 0
-        return min(examples, sampling.steps or examples)
-    if sampling.steps:  # adaptive: one frame in five
-        return min(sampling.steps, math.ceil((info.frames or 1) / 5))
-    return len(sampling.rows(info.frames or 1)[0])
+        examples = example_count(round(seconds * RATE_HZ)) if info.audio else 0
+        return min(examples, sampling.steps or examples), 0, 0
+    if not info.width:  # sound alone
+        return 0, 0, 0
+    frames = info.frames or 1
+    if seconds < info.duration_seconds:
+        frames = max(1, min(frames, round(seconds * info.fps)))
+    if sampling.sampling == "adaptive" and sampling.steps:
+        rows = min(sampling.steps, math.ceil(frames / 5))  # one frame in five
+        return rows, 0, min(frames, rows * sampling.clip_frames) if sampling.fields else 0
+    numbers, of_views = sampling.rows(frames)
+    return len(numbers), int(np.count_nonzero(of_views)), len(np.unique(numbers)) if sampling.fields else 0
 
 
-def _fields(video: Video, plan: StreamPlan) -> int:
-    """Flow fields to compute; what the rows need, never more than there are."""
-    sampling = plan.sampling
-    if not isinstance(sampling, Sampling) or not sampling.fields:
-        return 0
-    try:
-        frames = probe(video.path).frames or 1
-    except (DecodeError, OSError):
-        return 0
-    return min(frames, _rows(video, plan) * sampling.clip_frames)
-
-
-def _network_seconds(options: ExtractOptions, plan: StreamPlan, rows: int, device: torch.device) -> float:
-    if plan.network is None or not rows:
+def _network_seconds(options: ExtractOptions, network: Network, inputs: int, device: torch.device) -> float:
+    if not inputs:
         return 0.0
-    crops = 1 if plan.options.name == "audio" else options.crops or 1
-    batch = max(1, (options.batch or (250 if device.type == "cuda" else 30)) // (8 if plan.network.is_video else 1))
-    forward = Forward(plan.network, options.precision, options.compile, device, rows * crops)
-    dtype = torch.float32 if plan.network.kind == "sound" else torch.uint8
-    inputs = torch.zeros((batch, *plan.network.input_shape), dtype=dtype, device=device)
+    batch = max(1, (options.batch or (250 if device.type == "cuda" else 30)) // (8 if network.is_video else 1))
+    forward = Forward(network, options.precision, options.compile, device, inputs)
+    dtype = torch.float32 if network.kind == "sound" else torch.uint8
+    blank = torch.zeros((batch, *network.input_shape), dtype=dtype, device=device)
     for _ in range(2):  # the first one warms up
         started = time.perf_counter()
-        float(forward(inputs)[0].sum())  # waits for the device
-    return (time.perf_counter() - started) / batch * rows * crops
+        float(forward(blank)[0].sum())  # waits for the device
+    return (time.perf_counter() - started) / batch * inputs
 
 
 def _flow_seconds(plan: StreamPlan, flow: FlowMethod, device: torch.device) -> float:
@@ -119,6 +171,10 @@ def _row_numbers(options: ExtractOptions, network: Network, device: torch.device
         outputs = network.module.to(device)(torch.zeros((1, *network.input_shape), dtype=dtype, device=device))
     kept = (options.crops or 1) if options.keep_crops else 1
     return [output[0].numel() * kept for output in outputs]
+
+
+def _mebibytes(size_bytes: float) -> str:
+    return f"{math.ceil(size_bytes / 2**20 * 10) / 10:,.1f} MiB"
 
 
 def _duration(seconds: float) -> str:
