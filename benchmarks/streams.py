@@ -17,10 +17,10 @@ import time
 from pathlib import Path
 
 CLASSES = os.environ.get("CLASSES", "SkyDiving")
-COMMON = ["DATASET=ucf101", f"CLASSES={CLASSES}", "CROPS=1", "T=16", "FLOW=dis", "RESIZE=128", "SIZE=112", "COMPILE=0"]
+COMMON = ["DATASET=ucf101", f"CLASSES={CLASSES}", "CROPS=1", "T=16", "FLOW=dis", "COMPILE=0"]
 NETWORKS = {
-    "rgb": ["EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "GRID=6"],
-    "flow": ["EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "CLIP=5"],
+    "rgb": ["EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "GRID=6", "RESIZE=128", "SIZE=112"],
+    "flow": ["EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "CLIP=5", "RESIZE=128", "SIZE=112"],
     "audio": ["EXTRACTOR=vggish", "WEIGHTS=random"],
 }
 TOGETHER = [
@@ -28,6 +28,8 @@ TOGETHER = [
     "EXTRACTOR=rgb=torchvision:resnet18 flow=torchvision:resnet18 audio=vggish",
     "WEIGHTS=random",
     "CLIP=flow=5",
+    "RESIZE=128",
+    "SIZE=112",
 ]
 DECODE = """
 import sys

@@ -16,6 +16,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.index import ABSENT, is_absence, label_names
 from reelbank.data.recipe import brief, extractor_name, option
 from reelbank.data.store import Store
+from reelbank.data.videos import some
 
 
 def stores_folder(bank: str | Path) -> Path:
@@ -207,10 +208,15 @@ def inspect(options: InspectOptions) -> int:
         _print_coverage(store)
         _print_rows(store)
         absent, failed = _absent_and_failed(store)
-        for heading, reasons in ((f"without sound: {len(absent)}", absent), (f"{len(failed)} videos failed", failed)):
-            if reasons:
-                print(f"\n{heading}")
-                print_table([(f"  {video_id}", reason) for video_id, reason in reasons.items()])
+        if absent:
+            print(f"\nwithout sound: {len(absent)}")
+            by_reason: dict[str, list[str]] = {}
+            for video_id, reason in absent.items():
+                by_reason.setdefault(reason, []).append(video_id)
+            print_table([(f"  {len(ids):,}", reason, some(ids)) for reason, ids in by_reason.items()])
+        if failed:
+            print(f"\n{len(failed)} videos failed")
+            print_table([(f"  {video_id}", reason) for video_id, reason in failed.items()])
         for reason in store.damaged.values():
             print(printable(f"damaged part, left out: {reason}"))
     return 0

@@ -20,7 +20,7 @@ from reelbank.data.store import Store
 from reelbank.extract.flow import FlowMethod
 from reelbank.extract.forward import Forward
 from reelbank.extract.networks import Network, pair
-from reelbank.extract.options import ExtractOptions
+from reelbank.extract.options import ExtractOptions, lengths_alone
 from reelbank.extract.streams import StreamPlan, plan_streams
 
 
@@ -33,12 +33,11 @@ def estimate(
     device: torch.device,
 ) -> int:
     """Print videos, rows, time and disk of each store, the flow lengths that adaptive sampling lacks before all others."""
-    from reelbank.extract.run import _lengths_alone
 
     videos = list(dataset.videos[mine])
     first = []
     if any("magnitude" in recipe for plan in plans for recipe in plan.recipes):
-        first = [plan for plan in plan_streams(_lengths_alone(options), dataset.name, flow) if _todo(options, videos, plan)]
+        first = [plan for plan in plan_streams(lengths_alone(options), dataset.name, flow) if _todo(options, videos, plan)]
     header = functools.cache(_header)
     all_seconds, all_bytes = 0.0, 0.0
     computed: set[object] = set()  # of flow, which streams of one size share

@@ -167,6 +167,12 @@ def stream_options(options: ExtractOptions, stream: str) -> StreamOptions:
     )
 
 
+def lengths_alone(options: ExtractOptions) -> ExtractOptions:
+    """The same extraction of nothing but the flow lengths that adaptive sampling follows."""
+    one_stream: dict[str, Any] = {"stream": ("magnitude",), "split": (), **dict.fromkeys(PER_STREAM, "")}
+    return dataclasses.replace(options, **one_stream, sampling="sigma")
+
+
 def by_stream(name: str, text: str, streams: Sequence[str]) -> dict[str, str]:
     """'rgb=a flow=b' -> {"rgb": "a", "flow": "b"}; a value without a stream's name is every stream's, but pictures' sizes and
     clips beside pictures are not sound's."""

@@ -24,7 +24,7 @@ from reelbank.extract.estimate import estimate
 from reelbank.extract.flow import build_flow
 from reelbank.extract.forward import Forward
 from reelbank.extract.loop import Extraction, Stream, Task
-from reelbank.extract.options import PER_STREAM, ExtractOptions, with_defaults
+from reelbank.extract.options import ExtractOptions, lengths_alone, with_defaults
 from reelbank.extract.streams import StreamPlan, chosen_device, flow_of_weights, plan_streams
 from reelbank.extract.tracks import Result
 
@@ -57,10 +57,10 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
         by_flow = options.sampling == "adaptive" and bool(set(options.stream) & {"rgb", "flow"})
         magnitude = ""
         if by_flow:
-            (of_lengths,) = plan_streams(_lengths_alone(options), dataset.name, flow)
+            (of_lengths,) = plan_streams(lengths_alone(options), dataset.name, flow)
             magnitude = identity(of_lengths.recipes[0], dataset.name)
             if not options.plan:  # computed once, for all that is sampled by it
-                extract_dataset(_lengths_alone(options), dataset, mine, device)
+                extract_dataset(lengths_alone(options), dataset, mine, device)
                 lengths = adaptive.read_lengths(of_lengths.paths[0], [video.id for video in dataset.videos[mine]])
         plans = plan_streams(options, dataset.name, flow, magnitude)
         if options.plan:
@@ -174,11 +174,6 @@ def _fail_without_lengths(
                     writer.fail({**meta(video), "source": {"bytes": sizes[video.id]}}, reason)
         todo[video.id] = [number for number in todo[video.id] if isinstance(plans[number].sampling, Examples)]
     return [video for video in videos if todo[video.id]]
-
-
-def _lengths_alone(options: ExtractOptions) -> ExtractOptions:
-    one_stream: dict[str, Any] = {"stream": ("magnitude",), "split": (), **dict.fromkeys(PER_STREAM, "")}
-    return dataclasses.replace(options, **one_stream, sampling="sigma")
 
 
 def shard_slice(shard: str) -> slice:

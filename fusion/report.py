@@ -14,7 +14,7 @@ import numpy as np
 
 import reelbank
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import option
+from reelbank.data.recipe import brief, option
 from reelbank.data.shelf import printable
 from reelbank.data.store import Store
 from reelbank.fusion import figures
@@ -270,7 +270,7 @@ def _origins(contest: Contest, marks: Sequence[str], part: str, anchor: str) -> 
         of_store = _store_recipe(documents[0], first.fact("store"), stores)
         weights = of_store.get("weights")
         facts["Weights"] = (
-            ", ".join(f"{k} {v}" for k, v in weights.items()) if isinstance(weights, dict) else str(weights or "")
+            ", ".join(f"{k} {brief(v)}" for k, v in weights.items()) if isinstance(weights, dict) else str(weights or "")
         )
         facts["Code"] = "; ".join(dict.fromkeys(filter(None, map(_code, documents))))
         listed = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts.items() if value)
@@ -332,8 +332,15 @@ def _heading(mark: str, group: Group) -> str:
     return f"{mark}&ensp;{escape(group.label)}" + (f" <small>{escape(group.detail)}</small>" if group.detail else "")
 
 
+def _shortened(value: Any) -> Any:
+    """A recipe for people: the hundreds of thousands of digits that say which videos weights have seen, in brief."""
+    if isinstance(value, dict):
+        return {key: _shortened(one) for key, one in value.items()}
+    return brief(value, 200) if isinstance(value, str) else value
+
+
 def _details(summary: str, recipe: dict[str, Any]) -> str:
-    text = json.dumps(recipe, indent=2, ensure_ascii=False)
+    text = json.dumps(_shortened(recipe), indent=2, ensure_ascii=False)
     return f"<details><summary>{escape(summary)}</summary><pre>{escape(text)}</pre></details>"
 
 

@@ -199,7 +199,7 @@ def test_videos_without_sound_are_told_apart_from_failures(tmp_path, capsys):
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "2 videos, 2 of 2 classes, 1 groups, 1 failed, without sound: 2" in lines
     at = lines.index("without sound: 2")
-    assert lines[at + 1 : at + 3] == ["dig/v002 no track", "fly/v003 shorter than one example"]
+    assert lines[at + 1 : at + 3] == ["1 no track dig/v002", "1 shorter than one example fly/v003"]
     assert lines[lines.index("1 videos failed") + 1] == "dig/v004 sound: broken"
     shelf.stores(shelf.StoresOptions(str(tmp_path)))
     words = capsys.readouterr().out.splitlines()[1].split()
