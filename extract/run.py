@@ -95,7 +95,8 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
                 _run(videos, sizes, _tasks(videos, todo, plans, lengths), extraction, pool, options.decoder, writers)
             again = f" ({extraction.again} twice: their headers promise more than they hold)" if extraction.again else ""
             counted = f"{extraction.frames:,} frames of {extraction.videos:,} videos decoded, each once{again}"
-            print(f"{counted}, for {' '.join(options.stream)}")
+            if extraction.videos:  # of sound alone there are no pictures to count
+                print(f"{counted}, for {' '.join(options.stream)}")
         finished = [writer.finish([meta(video) for video in dataset.videos]) for stores in writers for writer in stores]
         return _closing_words(dataset.videos, [writer for stores in writers for writer in stores], all(finished), options.shard)
 
