@@ -32,8 +32,10 @@ setup: $(READY) ## make the environment (.venv); the other targets do it themsel
 
 demo: $(READY) ## draw the toy data set, extract three streams, train heads, show what came out: offline, minutes; BANK=<folder>
 	$(BIN)/reelbank extract DATASET=toy STREAM="rgb flow audio" $(options)
-	for stream in rgb flow audio; do $(BIN)/reelbank train DATASET=toy STREAM=$$stream HEAD=meanpool SPLIT=all $(options) || exit 1; done
-	$(BIN)/reelbank train DATASET=toy STREAM=rgb HEAD=reslstm SPLIT=all $(options)
+	$(BIN)/reelbank train DATASET=toy STREAM=rgb EXTRACTOR=torchvision:resnet18 HEAD=meanpool SPLIT=all $(options)
+	$(BIN)/reelbank train DATASET=toy STREAM=flow EXTRACTOR=torchvision:resnet18 HEAD=meanpool SPLIT=all $(options)
+	$(BIN)/reelbank train DATASET=toy STREAM=audio EXTRACTOR=vggish HEAD=meanpool SPLIT=all $(options)
+	$(BIN)/reelbank train DATASET=toy STREAM=rgb EXTRACTOR=torchvision:resnet18 HEAD=reslstm SPLIT=all $(options)
 	$(BIN)/reelbank evaluate DATASET=toy $(options)
 	$(BIN)/reelbank report DATASET=toy $(options)
 

@@ -248,6 +248,9 @@ def export(options: ExportOptions) -> int:
             why = error.strerror or " ".join(str(error).split())
             raise InputError(f"TO={target}: cannot be written ({why})") from None
         print(f"{target}: {len(store.video_ids)} videos; labels in {table}")
+        weights = store.recipe.get("weights")
+        if isinstance(weights, dict) and "saw" in weights:
+            print("note: the backbone was trained here; what it has seen is not exported: test on its own split alone")
     return 0
 
 

@@ -172,6 +172,8 @@ def _fail_without_lengths(
         for number in todo[video.id]:
             if isinstance(plans[number].sampling, Sampling):
                 for writer in writers[number]:
+                    if writer.done.get(video.id) == sizes[video.id]:
+                        continue  # this node's store holds it, as it is now
                     writer.fail({**meta(video), "source": {"bytes": sizes[video.id]}}, reason)
         todo[video.id] = [number for number in todo[video.id] if isinstance(plans[number].sampling, Examples)]
     return [video for video in videos if todo[video.id]]
@@ -253,8 +255,9 @@ def _stored(result: Result, node: int) -> tuple[np.ndarray, str]:
         return np.empty(0), result.reason
     found = result.values[node]
     largest = result.largest[node]
-    reason = "" if np.isfinite(found).all() else f"features reach {largest:.3g}, beyond float16"
-    return found, reason
+    if np.isfinite(found).all():
+        return found, ""
+    return found, "the network gave NaN" if np.isnan(largest) else f"features reach {largest:.3g}, beyond float16"
 
 
 def _closing_words(videos: Sequence[Video], writers: list[StoreWriter], finished: bool, shard: str) -> int:

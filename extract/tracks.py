@@ -73,7 +73,7 @@ class Track:
         self.largest = self.largest or [0.0] * len(arrays)
         for node, array in enumerate(arrays):
             if array.dtype != np.uint8:
-                self.largest[node] = max(self.largest[node], float(np.abs(array).max()))  # NaN stays
+                self.largest[node] = float(np.maximum(self.largest[node], np.abs(array).max()))  # NaN stays
         with np.errstate(over="ignore"):
             arrays = [array if array.dtype == np.uint8 else array.astype(self.dtype) for array in arrays]
         if not len(self.grid):

@@ -95,10 +95,10 @@ def _widen(found: Found, channels: int, fresh: bool, seed: int, name: str) -> No
 
 def _backbone(name: str, weights: str, seed: int, channels: int, width: float) -> Found:
     if weights in ("", "pretrained", "own"):
-        given = f"WEIGHTS={weights}" if weights else "WEIGHTS is not given"
+        given = f"WEIGHTS={weights}" if weights else f"no WEIGHTS are given for {name}"
         raise InputError(
-            f"{given}: {name} has no weights that could be fetched; give the path of a public checkpoint, random, or weights "
-            f"that 'reelbank pretrain EXTRACTOR={name}' made"
+            f"{given}: there are none that could be fetched; give a public checkpoint's path (docs/streams.md), random, "
+            f"or weights that 'reelbank pretrain EXTRACTOR={name}' made; of several streams 'rgb=... audio=...'"
         )
     module: ModuleType = importlib.import_module(f"reelbank.extract.backbones.{name}")
     options = {"width": width} if name == "motion_cnn" else {}

@@ -122,7 +122,8 @@ def _results(contest: Contest, marks: Sequence[str], anchor: str) -> list[str]:
         [],
         [[category_means(group, contest.coarse).get(c, math.nan) for c in contest.coarse] for group in contest.groups],
     )
-    leaders = np.nanmax(np.array(columns), axis=0) if contest.coarse else []
+    shares = np.array(columns)  # (models, categories); a category without videos is NaN throughout
+    leaders = np.where(np.isnan(shares), -math.inf, shares).max(0) if contest.coarse else []
     for mark, group, categories in zip(marks, contest.groups, columns, strict=True):
         right, deviation = top(group)
         cells = [f'<th><a href="#{anchor}{mark}">{mark}</a>&ensp;{escape(group.label)}{_small(group.detail)}</th>']

@@ -24,11 +24,15 @@ def video_hashes(store: Store) -> dict[str, set[str]]:
     out, whatever the data set."""
     hashes = {}
     for name, source in zip(store.video_ids, store.sources, strict=True):
-        hashes[name] = {_hash({"dataset": store.dataset["name"], "id": name})}
+        hashes[name] = {_id_hash(store, name)}
         if source.get("bytes", 0) > 0:
             file = {"name": _stem(name), "bytes": source["bytes"], "span_seconds": source.get("span_seconds")}
             hashes[name].add(_hash(file))
     return hashes
+
+
+def _id_hash(store: Store, video_id: str) -> str:
+    return _hash({"dataset": store.dataset["name"], "id": video_id})
 
 
 def _hash(about: dict[str, Any]) -> str:
@@ -72,13 +76,15 @@ def _hashes(text: str) -> set[str]:
 def seen_videos(store: Store, weights: Any = None, learned_alone: bool = False) -> set[str]:
     """The store's videos that `weights` (default: the store's backbone) were trained on, also those they were validated on, as
     these chose them; learned_alone: without those. Raises InputError for weights that do not say."""
-    known: set[str] = set()
+    here: set[str] = set()  # hashes of videos of this data set, which its ids tell apart
+    elsewhere: set[str] = set()
     for one in trainings(store.recipe.get("weights") if weights is None else weights):
-        known |= _hashes(one["videos"])
-        known |= set() if learned_alone else _hashes(one["validation_videos"])
-    if not known:
+        known = _hashes(one["videos"]) | (set() if learned_alone else _hashes(one["validation_videos"]))
+        (here if one.get("dataset") == store.dataset["name"] else elsewhere).update(known)
+    if not here and not elsewhere:
         return set()
-    return {name for name, own in video_hashes(store).items() if own & known}
+    # Within one data set a file's name and size are no evidence: every class may have a clip 003, and all be equally large.
+    return {name for name, own in video_hashes(store).items() if own & elsewhere or _id_hash(store, name) in here}
 
 
 def seen_tests(store: Store, split: str, weights: Any = None) -> tuple[set[str], list[str]]:

@@ -25,6 +25,8 @@ def chosen_stores(options: TrainOptions) -> dict[Path, tuple[str, ...]]:
     Else one store serves all splits. Raises InputError when none fits, several do, or a split wanted has no store.
     """
     match = {name: value for name in ("dataset", "stream", "extractor") if (value := getattr(options, name))}
+    if len(options.stream.split()) > 1:
+        raise InputError(f"STREAM={options.stream}: a head is trained on one stream; train one on each, then 'make fuse'")
     if options.store:
         return {_named(options): options.split}
     fits = []
@@ -92,6 +94,6 @@ def _by_split(wanted: tuple[str, ...], of_split: dict[str, Path], splits: tuple[
         if split not in of_split:
             raise InputError(
                 f"SPLIT={split}: no store has weights that were trained on split {split} (only {', '.join(sorted(of_split))}); "
-                f"extract with WEIGHTS=... for split {split}, or name one store with STORE="
+                f'pretrain on it and extract with WEIGHTS=..., or give SPLIT="{" ".join(sorted(of_split))}"'
             )
     return {of_split[split]: (split,) for split in names}

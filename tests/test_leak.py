@@ -15,7 +15,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.shelf import find_store
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store, StoreWriter
-from reelbank.heads.leak import hash_text, video_hashes
+from reelbank.heads.leak import check_unseen, hash_text, seen_videos, video_hashes
 from reelbank.heads.predict import PredictOptions, predict
 from reelbank.heads.runs import Run, all_runs
 from reelbank.heads.stores import chosen_stores
@@ -288,3 +288,22 @@ def test_pixel_stores_are_not_meant_unless_named(tmp_path):
     assert find_store(tmp_path, extractor="pixels").name == "pixels.h5"
     with pytest.raises(InputError, match="no store"):
         find_store(tmp_path, stream="rgb", extractor="torchvision:resnet50")
+
+
+def test_clips_numbered_alike_and_equally_large_are_not_one_video(tmp_path):
+    """walk/003 was trained on and run/003 is tested: within one data set ids alone tell."""
+    path = tmp_path / "made.h5"
+    names = {"a/003": "train", "b/003": "test"}
+    metas = [
+        {"id": name, "label": "", "group": "", "parts": [part, ""], "source": {"bytes": 7}} for name, part in names.items()
+    ]
+    plain = {**RECIPE, "weights": {"source": "random"}}
+    with StoreWriter(path, plain, DATASET) as writer:
+        for meta in metas:
+            writer.add(meta, np.zeros((1, 2)), np.zeros(1))
+        writer.finish(metas)
+    with Store.open(path) as store:
+        own = {"dataset": "made", "split": "1", "videos": hash_text(store, ["a/003"]), "validation_videos": ""}
+        assert seen_videos(store, {"saw": own}) == {"a/003"}
+        check_unseen(store, "1")
+        assert seen_videos(store, {"saw": {**own, "dataset": "other"}}) == {"a/003", "b/003"}  # there the file is all we have

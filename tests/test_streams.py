@@ -365,7 +365,7 @@ def test_options_by_stream():
         (["STREAM=rgb sound"], "STREAM=sound: choose from"),
         (["STREAM=rgb rgb"], "each stream once"),
         (["EXTRACTOR=vggish", "WEIGHTS=random"], "STREAM=audio"),
-        (["EXTRACTOR=i3d"], "no weights that could be fetched"),
+        (["EXTRACTOR=i3d"], "there are none that could be fetched"),
         (["EXTRACTOR=tiny.py:build", "WIDTH=0.5"], "only motion_cnn has a width"),
         (["EXTRACTOR=tiny.py:build", "NODE=conv", "AT=conv"], "give one of the two"),
         (["EXTRACTOR=tiny.py:build", "SPLIT=1"], "weights that were trained here"),
@@ -521,3 +521,10 @@ def test_a_video_does_not_wait_for_others_to_fill_its_batch(drawn):
         first = next(given)
         assert first[0] == paths[0].stem and len(seen) < 3
         list(given)
+
+
+def test_a_network_that_gives_nan_is_told(drawn, capsys):
+    Path("tiny.py").write_text(TINY.replace("return self.conv(x)", "return float('nan') * self.conv(x)"))
+    words = ("extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "CROPS=1", "T=1", "CLASSES=sound_low")
+    assert run(*words) == 1
+    assert "the network gave NaN" in capsys.readouterr().out
