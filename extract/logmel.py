@@ -6,14 +6,11 @@ import functools
 import torch
 from torch import Tensor
 
-RATE_HZ = 16000
+from reelbank.data.sound import RATE_HZ
+
 WINDOW_SAMPLES, HOP_SAMPLES, FFT_SAMPLES = 400, 160, 512  # 25 ms every 10 ms, padded with zeros to a power of two
 BANDS, LOWEST_HZ, HIGHEST_HZ = 64, 125.0, 7500.0
 OFFSET = 0.01  # keeps the logarithm of silence finite
-
-EXAMPLE_FRAMES = 96
-EXAMPLE_HOP_SAMPLES = EXAMPLE_FRAMES * HOP_SAMPLES  # 0.96 s: example i begins at sample 15360 i
-EXAMPLE_SAMPLES = (EXAMPLE_FRAMES - 1) * HOP_SAMPLES + WINDOW_SAMPLES  # 15600: its last window reaches beyond 0.96 s
 
 
 def logmel(waves: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from reelbank.data.recipe import extractor_name
 from reelbank.data.sampling import Examples, Sampling
 from reelbank.data.store import identity
 from reelbank.extract import adaptive, networks, zoo
-from reelbank.extract.flow import FlowMethod
+from reelbank.extract.flow import BOUND_PX, FlowMethod
 from reelbank.extract.networks import Network
 from reelbank.extract.options import FLOW_STACK, MAGNITUDE_PX, ExtractOptions, StreamOptions, by_stream, stream_options
 from reelbank.extract.preprocessing import Preprocessing
@@ -23,7 +23,6 @@ from reelbank.extract.trained import find_weights, load_weights, trained_weights
 FEATURES_VERSION = 2
 
 STRIDE_FRAMES = 8  # of video networks' clips
-BOUND_PX = 20.0  # flow is clipped to so many pixels either way
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def _network(options: ExtractOptions, one: StreamOptions, folder: Path | None) -
         trained = trained_weights(about, folder), state
     if extractor in networks.PIXELS and (one.nodes or one.weights or one.width or options.keep_crops):
         raise InputError(f"EXTRACTOR={extractor} keeps pictures as they are: without NODE, AT, WEIGHTS, WIDTH and KEEP_CROPS")
-    kind = zoo.kind_of(extractor)
+    kind = zoo.kind_of(extractor) if one.name == "flow" or clip_frames else ""  # a user's file is built to know it
     channels = {"rgb": 3, "audio": 1}.get(one.name, 2)
     if one.name == "flow" and kind == "image":
         clip_frames = clip_frames or FLOW_STACK.get(extractor, 10)

@@ -115,26 +115,38 @@ def fit(
             optimiser.step()
             total += loss.detach() * len(group)
             right += (logits.argmax(1) == labels[group]).sum()
-        validation_loss, validation_accuracy = evaluate(model, data, labels, validation)
-        history.append(
-            {
-                "epoch": epoch,
-                "train_loss": float(total) / len(train),
-                "train_accuracy": float(right) / len(train),
-                "validation_loss": validation_loss,
-                "validation_accuracy": validation_accuracy,
-                "lr": optimiser.param_groups[0]["lr"],
-                "seconds": round(time.perf_counter() - began, 3),
-            }
-        )
-        if not all(math.isfinite(history[-1][key] or 0.0) for key in ("train_loss", "validation_loss")):
-            raise InputError(f"training diverged in epoch {epoch}: the loss is no number any more; take a lower LR")
+        learned = float(total) / len(train), float(right) / len(train)
+        add_epoch(history, learned, evaluate(model, data, labels, validation), optimiser, began)
         if best_epoch(history) == epoch:
             best = {name: value.clone() for name, value in model.state_dict().items()}
         save_state(state_path, model, optimiser, history, best)
         on_epoch(history[-1])
     model.load_state_dict(best)
     return history
+
+
+def add_epoch(
+    history: list[dict[str, Any]],
+    train: tuple[float, float],
+    validation: tuple[float | None, float | None],
+    optimiser: torch.optim.Optimizer,
+    began: float,
+) -> None:
+    """Write an epoch that began at `began` (time.perf_counter) into the history: loss and accuracy of both parts. Raises
+    InputError when a loss is no number any more."""
+    history.append(
+        {
+            "epoch": len(history) + 1,
+            "train_loss": train[0],
+            "train_accuracy": train[1],
+            "validation_loss": validation[0],
+            "validation_accuracy": validation[1],
+            "lr": optimiser.param_groups[0]["lr"],
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+    )
+    if not all(math.isfinite(loss or 0.0) for loss in (train[0], validation[0])):
+        raise InputError(f"training diverged in epoch {len(history)}: the loss is no number any more; take a lower LR")
 
 
 @torch.inference_mode()

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from reelbank.data.store import Store
 from reelbank.extract.streams import chosen_device
 from reelbank.extract.trained import CHECKPOINT, SEEN, family_of, finished
 from reelbank.heads.augment import augmented
-from reelbank.heads.fit import OPTIMISERS, Training, best_epoch, learning_rate, resume_state, save_state
+from reelbank.heads.fit import OPTIMISERS, Training, add_epoch, best_epoch, learning_rate, resume_state, save_state
 from reelbank.heads.fit import finished as trained_enough
 from reelbank.heads.pretrain_inputs import initial_trunk, initial_weights, pixels_store, weights_of
 from reelbank.heads.pretrain_plan import Plan, PretrainOptions, plan_run, plan_splits, with_defaults
@@ -133,25 +132,13 @@ class Learner:
                 began, epoch = time.perf_counter(), len(history) + 1
                 for group in optimiser.param_groups:
                     group["lr"] = learning_rate(training, history)
-                train_loss, train_accuracy = self._train(optimiser, training, epoch, bar.update)
-                validation_loss, validation_accuracy = self.validate(training.batch, bar.update)
-                history.append(
-                    {
-                        "epoch": epoch,
-                        "train_loss": train_loss,
-                        "train_accuracy": train_accuracy,
-                        "validation_loss": validation_loss,
-                        "validation_accuracy": validation_accuracy,
-                        "lr": optimiser.param_groups[0]["lr"],
-                        "seconds": round(time.perf_counter() - began, 3),
-                    }
-                )
-                if not all(math.isfinite(history[-1][key] or 0.0) for key in ("train_loss", "validation_loss")):
-                    raise InputError(f"training diverged in epoch {epoch}: the loss is no number any more; take a lower LR")
+                learned = self._train(optimiser, training, epoch, bar.update)
+                validated = self.validate(training.batch, bar.update)
+                add_epoch(history, learned, validated, optimiser, began)
                 if best_epoch(history) == epoch:
                     best = {name: value.clone() for name, value in self.network.state_dict().items()}
                 save_state(state_path, self.network, optimiser, history, best)
-                bar.set_postfix(epoch=epoch, train=f"{100 * train_accuracy:.1f} %", validation=_shown(validation_accuracy))
+                bar.set_postfix(epoch=epoch, train=_shown(learned[1]), validation=_shown(validated[1]))
         return history, best
 
     def _train(

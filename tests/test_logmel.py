@@ -7,7 +7,8 @@ import pytest
 import torch
 from conftest import testdata
 
-from reelbank.extract.logmel import EXAMPLE_HOP_SAMPLES, EXAMPLE_SAMPLES, logmel
+from reelbank.data.sound import EXAMPLE_SAMPLES, HOP_SAMPLES
+from reelbank.extract.logmel import logmel
 
 
 def signal(name: str) -> torch.Tensor:
@@ -29,8 +30,8 @@ def test_logmel_is_vggishs(name):
     assert found.dtype == torch.float32 and found.shape == (1, *whole.shape)
     assert np.abs(found[0].numpy() - whole).max() < 1e-4
     # Examples cut from the samples, in one batch, are the frames that the reference cuts from the whole spectrogram.
-    cut = samples.unfold(0, EXAMPLE_SAMPLES, EXAMPLE_HOP_SAMPLES)
-    assert (EXAMPLE_SAMPLES, EXAMPLE_HOP_SAMPLES) == (15600, 15360)
+    cut = samples.unfold(0, EXAMPLE_SAMPLES, HOP_SAMPLES)
+    assert (EXAMPLE_SAMPLES, HOP_SAMPLES) == (15600, 15360)
     assert cut.shape[0] == len(examples)
     assert np.abs(logmel(cut).numpy() - examples).max() < 1e-4
 
