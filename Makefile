@@ -1,6 +1,6 @@
 # make train HEAD=gru SEED="0 1 2" runs reelbank train HEAD=gru SEED='0 1 2' in an environment that it makes first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo extract pretrain train evaluate fuse report predict runs stores inspect verify remove import export doctor test lint bench clean
+.PHONY: help setup demo extract pretrain train sweep evaluate fuse report predict runs stores inspect verify remove import export doctor test lint bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,9 +8,10 @@ READY := .venv/made-from-pyproject
 
 # What is given on make's command line goes to the command, which refuses what it does not know; of the environment,
 # where a ROOT or a T may stand for other reasons, only what is listed for the target.
-environment_extract := DATASET ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS NODE CROPS T CLIP STRIDE FLOW SEED DEVICE WORKERS BANK
+environment_extract := DATASET RECIPE ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS NODE CROPS T CLIP STRIDE FLOW SEED DEVICE WORKERS BANK
 environment_pretrain := DATASET ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS SPLIT CLIP FLOW SEED DEVICE WORKERS BANK
-environment_train := DATASET STREAM EXTRACTOR STORE HEAD LAYERS HIDDEN SPLIT SEED CLASSES T DEVICE WORKERS BANK
+environment_train := DATASET RECIPE STREAM EXTRACTOR STORE HEAD LAYERS HIDDEN SPLIT SEED CLASSES T DEVICE WORKERS BANK
+environment_sweep := $(environment_train)
 quote = '$(subst ','\'',$1)'
 given := $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name)))
 given := $(filter-out PYTHON MAKE% -%,$(given))
@@ -41,7 +42,8 @@ demo: $(READY) ## draw the toy data set, extract three streams, train heads, sho
 
 extract: ## videos -> feature stores: DATASET ROOT STREAM EXTRACTOR WEIGHTS CROPS T ...; PLAN=1 only says what it would do
 pretrain: ## train an extractor on the training part of a split: EXTRACTOR STREAM SPLIT WIDTH ...; then extract with WEIGHTS=<hash>
-train: ## feature store -> trained heads: HEAD SPLIT SEED STORE LAYERS HIDDEN ...
+train: ## feature store -> trained heads: HEAD SPLIT SEED STORE RECIPE=<paper> LAYERS HIDDEN ...
+sweep: ## train every combination: HEAD="gru lstm" HIDDEN="256 512" SEED="0 1 2" WORKERS=2; one table, best chosen on validation
 evaluate: ## accuracies of runs, over splits and seeds
 fuse: ## join the scores of runs: RUNS="hash hash" HOW=product
 report: ## one HTML page of results
@@ -54,7 +56,7 @@ remove: ## delete a store: STORE=hash YES=1
 import: ## bring features of other tools into a store
 export: ## features of a store, one array per video, for other tools
 doctor: ## what works on this machine
-extract pretrain train evaluate fuse report predict runs stores inspect verify remove import export doctor: $(READY)
+extract pretrain train sweep evaluate fuse report predict runs stores inspect verify remove import export doctor: $(READY)
 	@$(BIN)/reelbank $@ $(options)
 
 test: $(READY) ## all tests; those on real data need REELBANK_TESTDATA

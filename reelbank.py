@@ -18,6 +18,7 @@ COMMANDS = {
     "extract": ("extract.run", "ExtractOptions", "extract", "videos -> feature store; again, and it goes on where it was"),
     "pretrain": ("heads.pretrain", "PretrainOptions", "pretrain", "train or fine-tune an extractor on a split's training part"),
     "train": ("heads.train", "TrainOptions", "train", "feature store -> trained heads: runs"),
+    "sweep": ("heads.sweep", "SweepOptions", "sweep", "every combination of lists of train options, and one table"),
     "evaluate": ("fusion.evaluate", "EvaluateOptions", "evaluate", "accuracies of runs, over splits and seeds"),
     "fuse": ("fusion.late", "FuseOptions", "fuse_runs", "join the scores of two or more runs"),
     "report": ("fusion.report", "ReportOptions", "report", "one HTML page of results"),

@@ -42,10 +42,14 @@ def sigma(clips: int, steps: int) -> np.ndarray:
     return np.arange(steps, dtype=np.int64) * (clips - 1) // (steps - 1)
 
 
-def segments(clips: int, steps: int) -> np.ndarray:
-    """Centre clip of each of T equal segments, as TSN samples at test time: floor((t + 1/2) K / T), (T,) int64 in [0, K)."""
-    _check_positive(clips=clips, T=steps)
-    return (2 * np.arange(steps, dtype=np.int64) + 1) * clips // (2 * steps)
+def segments(clips: int, steps: int, position: int = 0, positions: int = 1) -> np.ndarray:
+    """One clip of each of T equal segments: floor((t + (p + 1/2) / P) K / T), (T,) int64 in [0, K).
+
+    With one position the centre, as TSN samples at test time; position p of P takes in every segment the clip at fraction
+    (p + 1/2) / P of it (Relational LSTM paper, 5.2: four groups from four positions with equal spacing).
+    """
+    _check_positive(clips=clips, T=steps, positions=positions)
+    return (2 * positions * np.arange(steps, dtype=np.int64) + 2 * position + 1) * clips // (2 * positions * steps)
 
 
 SAMPLINGS = {"sigma": sigma, "segments": segments}
@@ -90,6 +94,16 @@ def windows(frames: int, window_frames: int, count: int) -> np.ndarray:
     _check_positive(frames=frames, window_frames=window_frames)
     length = min(window_frames, frames)
     return np.stack([sigma(frames - length + 1, count), np.full(count, length, dtype=np.int64)], axis=1)
+
+
+def sliding_windows(rows: int, window_rows: int, stride_rows: int, most: int = 0) -> np.ndarray:
+    """Rows of windows that begin every `stride_rows` rows, (windows, window_rows) int64 (MRRN paper, 4.2: 30 frames every 8, at
+    most 20 a video). Fewer rows than a window has are looped; of more than `most` windows (0: any number) `most` are taken,
+    spread by sigma."""
+    starts = clip_starts(rows, window_rows, stride_rows)
+    if most and len(starts) > most:
+        starts = starts[sigma(len(starts), most)]
+    return (starts[:, None] + np.arange(window_rows, dtype=np.int64)) % rows
 
 
 def view_rng(seed: int, video_id: str, view: int) -> np.random.Generator:

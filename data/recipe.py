@@ -79,8 +79,9 @@ def _converter(hint: Any) -> Any:
 
 
 def parse(options: type[Options], words: Sequence[str], command: str, about: str = "") -> Options:
-    """Build `options` from command-line words. Raises InputError for an unknown option (with the nearest known one)
-    or a value that does not fit; exits after printing when --help is asked for."""
+    """Build `options` from command-line words, and from what its `preset` sets beside them, when it has one. Raises
+    InputError for an unknown option (with the nearest known one) or a value that does not fit; exits after printing when --help
+    is asked for."""
     hints = typing.get_type_hints(options)
     fields = dataclasses.fields(options)  # type: ignore[arg-type]
     parser = _Parser(
@@ -96,7 +97,8 @@ def parse(options: type[Options], words: Sequence[str], command: str, about: str
         if f.metadata["positional"]:
             parser.add_argument(f.name, nargs="*", metavar=f.name.upper(), help=help_text)
             continue
-        extra: dict[str, Any] = {"nargs": "?", "const": "1"} if hints[f.name] is bool else {}
+        is_switch = bool in (hints[f.name], *typing.get_args(hints[f.name]))
+        extra: dict[str, Any] = {"nargs": "?", "const": "1"} if is_switch else {}
         parser.add_argument(
             "--" + f.name.replace("_", "-"),
             dest=f.name,
@@ -109,6 +111,9 @@ def parse(options: type[Options], words: Sequence[str], command: str, about: str
     lists = {f.name for f in fields if f.metadata["positional"]}
     plain = [flag for word in words for flag in _as_flags(word, lists)]
     found, unknown = parser.parse_known_args(plain)
+    if hasattr(options, "preset") and not unknown:  # what a recipe sets comes first, so that what is given wins
+        preset = {name: value for name, value in options.preset(vars(found)).items() if value != ""}
+        found = parser.parse_args([*(f"--{n.replace('_', '-')}={_shown(value)}" for n, value in preset.items()), *plain])
     for word in unknown:
         name = word.lstrip("-").split("=")[0]
         near = difflib.get_close_matches(name.replace("-", "_").lower(), names, 1)
@@ -133,7 +138,7 @@ def _as_flags(word: str, lists: set[str]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(int(value) if isinstance(value, bool) else value)
+    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(int(value) if isinstance(value, bool) else value)
 
 
 def extractor_name(extractor: str) -> str:

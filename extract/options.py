@@ -9,6 +9,7 @@ from typing import Any
 
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import option
+from reelbank.data.recipes import preset_options
 from reelbank.data.sampling import SAMPLINGS
 from reelbank.extract.crops import CROPS
 from reelbank.extract.flow import METHODS
@@ -39,6 +40,7 @@ MAGNITUDE_PX = 128  # short side of the pictures whose flow's length adaptive sa
 @dataclass(frozen=True)
 class ExtractOptions:
     dataset: str = option("toy", "ucf101, hmdb51, charades, folder or toy")
+    recipe: str = option("", "a paper's features: a name in recipes/, or a TOML file; options given beside it win")
     root: str = option("", "folder that holds the data set's class folders (toy: is drawn)")
     lists: str = option("", "folder of the official lists (hmdb51, charades: needed; ucf101: checked when given)")
     csv: str = option("", "dataset folder: a CSV of path,label,split")
@@ -86,6 +88,11 @@ class ExtractOptions:
     timeout: float = option(120.0, "seconds without a frame after which a video is given up")
     plan: bool = option(False, "print videos, time and disk, and stop (the toy set is drawn for it)")
     bank: str = option("bank", "folder that holds stores, runs and reports")
+
+    @staticmethod
+    def preset(given: dict[str, Any]) -> dict[str, Any]:
+        """What the recipe that is asked for sets; `given`: the options that were given."""
+        return preset_options(given.get("recipe", ""), "extract", {one.name for one in dataclasses.fields(ExtractOptions)})
 
 
 PER_STREAM = ("extractor", "weights", "width", "node", "at", "clip", "resize", "size")

@@ -1,118 +1,98 @@
-"""Feature sequences in memory: loaded once, on the device, indexed there batch by batch; no loader processes.
+"""Features in memory: loaded once, on the device, indexed there batch by batch; no loader processes.
 
 `streaming.Streamed` has the same members and reads from the store instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from reelbank.data.clips import sigma
 from reelbank.data.errors import InputError
+from reelbank.heads.sequences import Table
 
 CHUNK_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
-class Sequences:
-    """The rows of V videos, and which of them make each of S sequences: the V videos' clean rows, then the augmented views.
+class Reading:
+    """What is done to rows as they are read. average_crops: of rows that keep them (R, crops, *row); pool: feature maps
+    (..., C, h, w) are averaged over space, for heads that take vectors."""
 
-    ids: V video ids; values: (R, *row); rows: (S, K) int64 into values, padded with 0 to the longest; lengths: (S,) int64;
-    times_seconds: (V,) float64, the mean time of each video's clean rows; video: (S,) int64, which video each sequence
-    is of, the first V being 0 .. V - 1.
-    """
+    average_crops: bool = False
+    pool: bool = False
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        """(R, ...) -> (R, ...), in float16 where a mean was taken. Raises nothing."""
+        axes = (1,) * self.average_crops + (-2, -1) * self.pool
+        if not axes:
+            return values
+        shape = values[:1].mean(axes, dtype=np.float32).shape[1:]
+        means = np.empty((len(values), *shape), np.float16)
+        for row, mean in zip(values, means, strict=True):  # one by one: a whole store's float32 would not fit
+            mean[...] = row[None].mean(axes, dtype=np.float32)[0]
+        return means
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The rows of V videos. ids: V video ids; values: (R, *row) or, with crops taken one by one, (R, crops, *row); offsets:
+    (V + 1,) int64, where each video's rows begin in it."""
 
     ids: tuple[str, ...]
     values: Tensor
-    rows: Tensor
-    lengths: Tensor
-    times_seconds: np.ndarray
-    video: Tensor
+    offsets: Tensor
+    crops: bool = False
+
+    def __reduce__(self) -> tuple[Callable[..., Loaded], tuple[tuple[str, ...], np.ndarray, np.ndarray, bool]]:
+        # as numpy arrays, which joblib maps into its workers' memory without a copy
+        return _unpickled, (self.ids, self.values.cpu().numpy(), self.offsets.cpu().numpy(), self.crops)
 
     @property
-    def longest_bytes(self) -> int:
-        """Bytes of the longest sequence as a head is given it, float32."""
-        return int(self.lengths.max()) * self.values[0].numel() * 4
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of a row as a head is given it."""
+        return tuple(self.values.shape[1 + self.crops :])
 
-    def to(self, device: torch.device) -> Sequences:
-        moved = {name: getattr(self, name).to(device) for name in ("values", "rows", "lengths", "video")}
-        return replace(self, **moved)
+    def to(self, device: torch.device) -> Loaded:
+        return Loaded(self.ids, self.values.to(device), self.offsets.to(device), self.crops)
 
-    def batch(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        """x (N, T, *row) float32, zeros after each sequence's end, T the longest of these; lengths (N,) int64."""
-        lengths = self.lengths[numbers]
-        steps = int(lengths.max())
-        x = self.values[self.rows[numbers, :steps]].float()  # (N, T) rows -> (N, T, *row)
-        ended = torch.arange(steps, device=x.device) >= lengths[:, None]  # (N, T)
-        x[ended] = 0.0
-        return x, lengths
+    def batches(self, table: Table, groups: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Of each group of sequence numbers: x (N, T, *row) float32, zeros after each sequence's end, T the longest of these;
+        lengths (N,) int64."""
+        for numbers in groups:
+            lengths = table.lengths[numbers]
+            steps = table.rows.shape[1] if table.uniform else int(lengths.max())
+            rows = table.rows[numbers, :steps] + self.offsets[table.video[numbers]][:, None]  # (N, T)
+            x = self.values[(rows, table.crop[numbers][:, None]) if self.crops else rows].float()  # (N, T, *row)
+            if not table.uniform:
+                ended = torch.arange(steps, device=x.device) >= lengths[:, None]  # (N, T)
+                x[ended] = 0.0
+            yield x, lengths
 
-    def batches(self, groups: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """`batch` of each group of sequence numbers in turn."""
-        return map(self.batch, groups)
-
-    def row_chunks(self, numbers: Tensor) -> Iterator[np.ndarray]:
+    def row_chunks(self, table: Table, numbers: Tensor) -> Iterator[np.ndarray]:
         """All rows of these sequences as a head is given them (repeats included), in order, in pieces (R', *row)."""
-        for some in in_chunks(numbers, self.lengths, self.values[0].numel()):
-            valid = torch.arange(self.rows.shape[1], device=self.rows.device) < self.lengths[some][:, None]  # (N, K)
-            yield self.values[self.rows[some][valid]].cpu().numpy()
+        for some in in_chunks(numbers, table.lengths, self.row_shape):
+            lengths = table.lengths[some]
+            valid = torch.arange(table.rows.shape[1], device=lengths.device) < lengths[:, None]  # (N, K)
+            rows = (table.rows[some] + self.offsets[table.video[some]][:, None])[valid]  # (R',)
+            crop = table.crop[some].repeat_interleave(lengths)  # (R',)
+            yield self.values[(rows, crop) if self.crops else rows].cpu().numpy()
 
 
-def sequences(
-    ids: tuple[str, ...],
-    values: np.ndarray,
-    offsets: np.ndarray,
-    times_seconds: np.ndarray,
-    views: np.ndarray | None = None,
-    steps: int | None = None,
-    crops_kept: bool = False,
-) -> Sequences:
-    """From a store's arrays: values (R, *row) or, `crops_kept`, (R, crops, *row); offsets (V+1,); times_seconds (R,); views
-    (R,) uint8, 0 for clean rows (None: all are).
-
-    Crops are averaged. `steps` (T) takes T rows of each sequence by sigma(t); None takes all. Raises InputError for values
-    that are not finite.
-    """
-    if crops_kept:
-        values = mean_of_crops(values)
-    if views is None:
-        views = np.zeros(len(values), np.uint8)
-    bounds = list(zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True))
-    taken = taken_rows([views[first:last] for first, last in bounds], steps)
-    lengths = np.array([len(own) for _, own in taken], np.int64)
-    rows = np.zeros((len(taken), lengths.max(initial=1)), np.int64)
-    for number, (video, own) in enumerate(taken):
-        rows[number, : len(own)] = own + bounds[video][0]
-        check_finite(ids[video], values[rows[number, : len(own)]])
-    times = np.array([times_seconds[rows[video, : lengths[video]]].mean() for video in range(len(ids))])
-    video_of = torch.tensor([video for video, _ in taken], dtype=torch.int64)
-    return Sequences(ids, torch.from_numpy(values), torch.from_numpy(rows), torch.from_numpy(lengths), times, video_of)
+def _unpickled(ids: tuple[str, ...], values: np.ndarray, offsets: np.ndarray, crops: bool) -> Loaded:
+    return Loaded(ids, torch.from_numpy(values), torch.from_numpy(offsets), crops)
 
 
-def taken_rows(views: Iterable[np.ndarray], steps: int | None) -> list[tuple[int, np.ndarray]]:
-    """For each sequence its video and the rows of that video it takes, (K,) or, with `steps`, (T,) int64: first the clean rows
-    of every video, then every further view. views: for each video (K,) uint8."""
-    clean: list[tuple[int, np.ndarray]] = []
-    further: list[tuple[int, np.ndarray]] = []
-    for video, own in enumerate(views):
-        for view in np.unique(own).tolist():
-            rows = np.flatnonzero(own == view)
-            rows = rows[sigma(len(rows), steps)] if steps else rows
-            (further if view else clean).append((video, rows))
-    return clean + further
-
-
-def mean_of_crops(values: np.ndarray) -> np.ndarray:
-    """(R, crops, *row) -> (R, *row), float16 from float16 or uint8."""
-    averaged = np.empty((len(values), *values.shape[2:]), np.float16 if values.dtype == np.uint8 else values.dtype)
-    for row, mean in zip(values, averaged, strict=True):
-        mean[...] = row.mean(0, dtype=np.float32)
-    return averaged
+def loaded(ids: tuple[str, ...], values: np.ndarray, offsets: np.ndarray, crops: bool = False) -> Loaded:
+    """From a store's arrays: values (R, *row), with `crops` (R, crops, *row); offsets (V + 1,). Raises InputError for values that
+    are not finite."""
+    for name, first, last in zip(ids, offsets[:-1], offsets[1:], strict=True):
+        check_finite(name, values[first:last])
+    return Loaded(ids, torch.from_numpy(values), torch.from_numpy(offsets), crops)
 
 
 def check_finite(video_id: str, values: np.ndarray) -> None:
@@ -121,14 +101,13 @@ def check_finite(video_id: str, values: np.ndarray) -> None:
         raise InputError(f"video {video_id} has features that are not finite; extract it again")
 
 
-def in_chunks(numbers: Tensor, lengths: Tensor, row_values: int) -> Iterator[Tensor]:
-    """Sequence numbers in runs whose rows of `row_values` values each have at most CHUNK_BYTES as float32, or of one sequence;
-    lengths: (S,) of all sequences.
+def in_chunks(numbers: Tensor, lengths: Tensor, row_shape: tuple[int, ...]) -> Iterator[Tensor]:
+    """Sequence numbers in runs whose rows have at most CHUNK_BYTES as float32, or of one sequence; lengths: (S,) of all.
 
     Statistics are summed chunk by chunk, so equal chunks give equal sums wherever the rows come from.
     """
     first = total = 0
-    most_rows = CHUNK_BYTES // (4 * row_values)
+    most_rows = CHUNK_BYTES // (4 * int(np.prod(row_shape)))
     for at, length in enumerate(lengths[numbers].tolist()):
         if total and total + length > most_rows:
             yield numbers[first:at]

@@ -14,18 +14,22 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reelbank.data.errors import InputError
-from reelbank.heads.batches import Sequences
+from reelbank.heads.batches import Loaded
 from reelbank.heads.runs import replacing
+from reelbank.heads.scoring import Scoring
+from reelbank.heads.sequences import Table
 from reelbank.heads.streaming import Streamed
 
 OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "rmsprop": torch.optim.RMSprop,
     "adam": torch.optim.Adam,
     "sgd": lambda parameters, **options: torch.optim.SGD(parameters, momentum=0.9, nesterov=True, **options),
+    "momentum": lambda parameters, **options: torch.optim.SGD(parameters, momentum=0.9, **options),
 }
 SCHEDULES = ("constant", "step", "cosine", "plateau")
+BEST_BY = ("accuracy", "loss")
 PLATEAU_EPOCHS, PLATEAU_FLOOR = 5, 1e-6
-EVALUATED_VIDEOS, EVALUATED_BYTES = 256, 1 << 26  # at most, at once
+EVALUATED_SEQUENCES, EVALUATED_BYTES = 256, 1 << 26  # at most, at once
 
 
 @dataclass(frozen=True)
@@ -41,15 +45,20 @@ class Training:
     lr_drops: tuple[int, ...]
     patience: int
     seed: int
+    best_by: str = "accuracy"
+    batch_share: float = 0.0
+    one_view: bool = False
 
 
-def learning_rate(training: Training, history: list[dict[str, Any]]) -> float:
+def learning_rate(training: Training, history: list[dict[str, Any]], rates: tuple[float, ...] = ()) -> float:
     """The next epoch's learning rate, a function of what came before alone, so that a resumed run has the same.
 
     step: a tenth after each epoch of `lr_drops`; cosine: half a wave down to 0 after the last epoch; plateau: a tenth
-    after 5 epochs without a lower validation loss, not below 1e-6.
+    after 5 epochs without a lower validation loss, not below 1e-6. `rates`: those of each epoch, to be taken again.
     """
     done, lr = len(history), training.lr
+    if rates:
+        return rates[done]
     if training.schedule == "step":
         return lr * 0.1 ** sum(done >= epoch for epoch in training.lr_drops)
     if training.schedule == "cosine":
@@ -64,11 +73,13 @@ def learning_rate(training: Training, history: list[dict[str, Any]]) -> float:
     return lr
 
 
-def best_epoch(history: list[dict[str, Any]]) -> int:
+def best_epoch(history: list[dict[str, Any]], best_by: str = "accuracy") -> int:
     """The epoch (from 1) with the highest validation accuracy, among equals the lowest validation loss, among these the
-    first; without a validation part the last."""
+    first; `best_by` "loss": the lowest validation loss alone. Without a validation part the last."""
     if history[-1]["validation_loss"] is None:
         return len(history)
+    if best_by == "loss":
+        return max(history, key=lambda past: (-past["validation_loss"], -past["epoch"]))["epoch"]
     return max(history, key=lambda past: (past["validation_accuracy"], -past["validation_loss"], -past["epoch"]))["epoch"]
 
 
@@ -76,53 +87,80 @@ def finished(training: Training, history: list[dict[str, Any]]) -> bool:
     """All epochs done, or none of the last `patience` was the best."""
     if len(history) >= training.epochs:
         return True
-    return bool(history and training.patience and len(history) - best_epoch(history) >= training.patience)
+    waited = len(history) - best_epoch(history, training.best_by) if history else 0
+    return bool(training.patience and waited >= training.patience)
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a head is trained and scored on, all on its device. data: the features of V videos; learn, score: which rows make
+    which sequence in training and in scoring; labels: (V,) int64, or (V, C) float32 of several labels a video."""
+
+    data: Loaded | Streamed
+    learn: Table
+    score: Table
+    labels: Tensor
+    scoring: Scoring
 
 
 def fit(
     model: nn.Module,
-    data: Sequences | Streamed,
-    labels: Tensor,
+    material: Material,
     train: Tensor,
     validation: Tensor,
     training: Training,
     state_path: Path,
     on_epoch: Callable[[dict[str, Any]], None] = lambda past: None,
+    rates: tuple[float, ...] = (),
 ) -> list[dict[str, Any]]:
-    """Train `model` in place on sequences `train` of `data` and leave it with the best epoch's weights; returns the history.
+    """Train `model` in place on the sequences of videos `train` and leave it with the best epoch's weights; returns the history.
 
-    labels: (S,) int64; train, validation: sequence numbers, int64; all on the model's device. An empty `validation` trains
-    all epochs and keeps the last. After every epoch the state is written to `state_path`, whole or not at all; when it is
-    there, training goes on from it and ends in the same weights. Raises InputError when the loss is no number any more.
+    train, validation: video numbers, int64, on the model's device. An empty `validation` trains all epochs and keeps the last.
+    `rates`: a learning rate for each epoch, in place of the schedule's. After every epoch the state is written to
+    `state_path`, whole or not at all; when it is there, training goes on from it and ends in the same weights. Raises
+    InputError when the loss is no number any more.
     """
-    device = labels.device
+    device = material.labels.device
     optimiser = OPTIMISERS[training.optimiser](model.parameters(), lr=training.lr, weight_decay=training.weight_decay)
     history, best = resume_state(state_path, model, optimiser, device)
+    numbers = material.learn.of(train)
     while not finished(training, history):
         began, epoch = time.perf_counter(), len(history) + 1
         # every epoch has its own seed: its order and dropout do not depend on whether the epochs before ran in this process
-        torch.manual_seed((training.seed << 20) + epoch)
+        seed = (training.seed << 20) + epoch
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)  # of its own: reading ahead does not change what dropout draws
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(training, history)
+            group["lr"] = learning_rate(training, history, rates)
         model.train()
+        table = material.learn.drawn(generator)
+        own = table.one_of_each(numbers, generator) if training.one_view else numbers
+        batch = max(1, round(training.batch_share * len(own))) if training.batch_share else training.batch
+        groups = own[torch.randperm(len(own), generator=generator).to(device)].split(batch)
         total, right = torch.zeros((), device=device), torch.zeros((), device=device)
-        groups = train[torch.randperm(len(train)).to(device)].split(training.batch)
-        for group, batch in zip(groups, data.batches(groups), strict=True):
-            logits, _ = model(*batch)
-            loss = nn.functional.cross_entropy(logits, labels[group])
+        for group, inputs in zip(groups, material.data.batches(table, groups), strict=True):
+            labels = material.labels[table.video[group]]
+            logits, _ = model(*inputs)
+            loss = material.scoring.loss(logits, labels)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             total += loss.detach() * len(group)
-            right += (logits.argmax(1) == labels[group]).sum()
-        learned = float(total) / len(train), float(right) / len(train)
-        add_epoch(history, learned, evaluate(model, data, labels, validation), optimiser, began)
-        if best_epoch(history) == epoch:
+            right += _right(logits.detach(), labels)
+        learned = float(total) / len(own), float(right) / len(own)
+        add_epoch(history, learned, evaluate(model, material, validation), optimiser, began)
+        if best_epoch(history, training.best_by) == epoch:
             best = {name: value.clone() for name, value in model.state_dict().items()}
         save_state(state_path, model, optimiser, history, best)
         on_epoch(history[-1])
     model.load_state_dict(best)
     return history
+
+
+def _right(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many sequences' highest score is of their class, or of one of theirs."""
+    highest = logits.argmax(1)
+    return (labels.gather(1, highest[:, None]) if labels.ndim == 2 else labels == highest).sum()
 
 
 def add_epoch(
@@ -149,22 +187,38 @@ def add_epoch(
         raise InputError(f"training diverged in epoch {len(history)}: the loss is no number any more; take a lower LR")
 
 
-@torch.inference_mode()
-def evaluate(model: nn.Module, data: Sequences | Streamed, labels: Tensor, videos: Tensor) -> tuple[float | None, float | None]:
-    """Mean cross-entropy and top-1 accuracy in [0, 1] over these videos; None, None when there are none."""
+def evaluate(model: nn.Module, material: Material, videos: Tensor) -> tuple[float | None, float | None]:
+    """Mean loss and top-1 accuracy in [0, 1] (of several labels: mean average precision) over these videos; None, None when
+    there are none."""
     if not len(videos):
         return None, None
-    logits, _ = outputs(model, data, videos)
-    truth = labels[videos]
-    return float(nn.functional.cross_entropy(logits, truth)), float((logits.argmax(1) == truth).float().mean())
+    logits, _ = outputs(model, material.data, material.score, material.scoring, videos)
+    labels = material.labels[videos]
+    return float(material.scoring.loss(logits, labels)), material.scoring.worth(logits, labels)
 
 
 @torch.inference_mode()
-def outputs(model: nn.Module, data: Sequences | Streamed, videos: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (n, C) and embeddings (n, E) of these videos, in their order, without dropout."""
+def outputs(
+    model: nn.Module, data: Loaded | Streamed, table: Table, scoring: Scoring, videos: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits (n, C), of each video's sequences together, and their mean embeddings (n, E), in the videos' order, without
+    dropout."""
+    numbers = table.of(videos)
+    logits, embeddings = sequence_outputs(model, data, table, numbers)
+    video = table.video[numbers]
+    known, of_video = torch.unique(video, return_inverse=True)
+    sums = torch.zeros(len(known), embeddings.shape[1], device=embeddings.device).index_add_(0, of_video, embeddings)
+    means = sums / torch.bincount(of_video)[:, None]
+    return scoring.combined(logits, video, table.clip[numbers], videos), means[torch.searchsorted(known, videos)]
+
+
+@torch.inference_mode()
+def sequence_outputs(model: nn.Module, data: Loaded | Streamed, table: Table, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (S', C) and embeddings (S', E) of these sequences, in their order, without dropout."""
     model.eval()
-    at_once = min(EVALUATED_VIDEOS, max(1, EVALUATED_BYTES // data.longest_bytes))
-    batches = data.batches(videos.split(at_once))
+    longest_bytes = table.rows.shape[1] * math.prod(data.row_shape) * 4
+    at_once = min(EVALUATED_SEQUENCES, max(1, EVALUATED_BYTES // longest_bytes))
+    batches = data.batches(table, numbers.split(at_once))
     logits, embeddings = zip(*(model(*batch) for batch in batches), strict=True)
     return torch.cat(logits), torch.cat(embeddings)
 

@@ -1,17 +1,21 @@
 """What a checkpoint holds: normalisation and head as one module, so that a prediction on a new store is one forward."""
 
+import inspect
 from typing import Any
 
 from torch import Tensor, nn
 
+from reelbank.extract.networks import Trunk
 from reelbank.heads import HEADS
-from reelbank.heads.normalise import Normalise
+from reelbank.heads.normalise import MidFusion, Normalise
+from reelbank.heads.running_norms import running_norms
+from reelbank.heads.trunk import build_trunk
 
 
 class Model(nn.Module):
-    """forward(x (N, T, D) float32, lengths (N,) int64) -> (logits (N, C), embedding (N, E)), x as the store has it."""
+    """forward(x (N, T, *row) float32, lengths (N,) int64) -> (logits (N, C), embedding (N, E)), x as the store has it."""
 
-    def __init__(self, normalise: Normalise, head: nn.Module) -> None:
+    def __init__(self, normalise: Normalise | MidFusion, head: nn.Module) -> None:
         super().__init__()
         self.normalise, self.head = normalise, head
 
@@ -19,7 +23,24 @@ class Model(nn.Module):
         return self.head(self.normalise(x), lengths)
 
 
-def build_model(recipe: dict[str, Any]) -> Model:
-    """The untrained model that a run's recipe describes."""
-    normalise = Normalise(recipe["row_shape"][-1], recipe["normalise"]["znorm"], recipe["normalise"]["pca"])
-    return Model(normalise, HEADS[recipe["head"]](normalise.output_dim, len(recipe["classes"]), **recipe["head_options"]))
+def takes_maps(head: str) -> bool:
+    """Whether the head takes feature maps as they are; others are given their mean over space."""
+    return "trunk" in inspect.signature(HEADS[head]).parameters
+
+
+def build_model(recipe: dict[str, Any], extractor: str = "", network: Trunk | None = None) -> Model:
+    """The untrained model that a run's recipe describes. extractor: file.py:function, where the trunk is of a user's file;
+    network: the store's network with its weights, which a head on maps begins with (default: random ones)."""
+    about, shape = recipe["normalise"], recipe["input_shape"]
+    normalise: Normalise | MidFusion
+    if recipe.get("mid"):
+        normalise = MidFusion(recipe["mid"]["dims"], recipe["mid"]["how"], about["znorm"], about["pca"])
+    else:
+        normalise = Normalise(shape[0], about["znorm"], about["pca"])
+    options = dict(recipe["head_options"])
+    if "trunk" in recipe:
+        options["trunk"], options["trunk_dim"] = build_trunk(recipe["trunk"], shape, extractor, network)
+    head = HEADS[recipe["head"]](normalise.output_dim, len(recipe["classes"]), **options)
+    if recipe.get("norm_momentum"):
+        running_norms(head, recipe["norm_momentum"])
+    return Model(normalise, head)

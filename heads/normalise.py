@@ -1,6 +1,7 @@
 """What is done to features before a head sees them, fitted on rows of the training part and stored with the checkpoint."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +13,9 @@ CONSTANT = 1e-6  # a feature whose deviation is below this is only centred
 
 
 class Normalise(nn.Module):
-    """z-normalisation, then PCA: (..., D) -> (..., D'), D' = `pca` or D. Either may be off; both off changes nothing.
+    """z-normalisation, then PCA: (N, T, D) -> (N, T, D'), D' = `pca` or D. Either may be off; both off changes nothing.
 
+    Feature maps (N, T, D, h, w) are normalised channel by channel, every place of them a row.
     Buffers: mean (D,), deviation (D,) when `znorm`; mean (D,), components (D, D') when `pca`. Until `fit` they are the
     identity's; load_state_dict restores a fitted one.
     """
@@ -35,10 +37,13 @@ class Normalise(nn.Module):
             self.register_buffer("components", torch.eye(feature_dim, pca))
 
     def fit(self, read: Callable[[], Iterable[np.ndarray]]) -> None:
-        """Fit on the training part's rows; `read()` gives them all, in pieces (R', D) of any real type, and is called up to
-        three times. No more than one piece is held. Raises InputError when PCA needs more rows."""
+        """Fit on the training part's rows; `read()` gives them all, in pieces (R', D) or (R', D, h, w) of any real type, and is
+        called up to three times. No more than one piece is held. Raises InputError when PCA needs more rows."""
         if not (self.znorm or self.pca):
             return
+        self._fit(lambda: map(_places, read()))
+
+    def _fit(self, read: Callable[[], Iterable[np.ndarray]]) -> None:
         count, total = 0, np.zeros(self.mean.shape)
         for rows in read():
             count, total = count + len(rows), total + rows.sum(0, dtype=np.float64)
@@ -71,5 +76,53 @@ class Normalise(nn.Module):
         return x - self.mean if self.pca else x
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim > 3 and (self.znorm or self.pca):
+            return self._vectors(x.movedim(2, -1)).movedim(-1, 2)  # (N, T, D, h, w) -> (N, T, h, w, D) -> (N, T, D', h, w)
+        return self._vectors(x)
+
+    def _vectors(self, x: Tensor) -> Tensor:
         x = self._scaled(x)
         return x @ self.components if self.pca else x  # (..., D) -> (..., D')
+
+
+def _places(rows: np.ndarray) -> np.ndarray:
+    """(R, D, h, w) -> (R h w, D); (R, D) stays."""
+    return rows if rows.ndim == 2 else np.moveaxis(rows, 1, -1).reshape(-1, rows.shape[1])
+
+
+MIDS = ("sum", "product", "concat")
+
+
+class MidFusion(nn.Module):
+    """Rows of several streams, side by side as they are read, joined before the head (Res-LSTM paper, 3.3: x_t^0 = x_t^rgb (+ or
+    *) x_t^flow): (N, T, D_1 + D_2 ...) -> (N, T, D'). Each stream is normalised by itself."""
+
+    def __init__(self, feature_dims: Iterable[int], how: str, znorm: bool = True, pca: int = 0) -> None:
+        """Raises InputError when sizes that are to be summed or multiplied differ."""
+        super().__init__()
+        self.feature_dims, self.how = tuple(feature_dims), how
+        self.parts = nn.ModuleList(Normalise(size, znorm, pca) for size in self.feature_dims)
+        sizes: list[int] = [part.output_dim for part in self._normalises()]
+        if how != "concat" and len(set(sizes)) > 1:
+            raise InputError(
+                f"MID={how}: the streams' features have {' and '.join(map(str, sizes))} dimensions; give PCA=d for all, or MID=concat"
+            )
+        self.output_dim = sum(sizes) if how == "concat" else sizes[0]
+
+    def _normalises(self) -> list[Any]:
+        return list(self.parts)
+
+    def fit(self, read: Callable[[], Iterable[np.ndarray]]) -> None:
+        """As Normalise's, stream by stream."""
+        ends = np.cumsum(self.feature_dims).tolist()
+        for part, size, end in zip(self._normalises(), self.feature_dims, ends, strict=True):
+            part.fit(lambda first=end - size, last=end: (rows[:, first:last] for rows in read()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        streams = [part(one) for part, one in zip(self.parts, x.split(self.feature_dims, -1), strict=True)]
+        if self.how == "concat":
+            return torch.cat(streams, -1)
+        joined = streams[0]
+        for one in streams[1:]:
+            joined = joined + one if self.how == "sum" else joined * one
+        return joined

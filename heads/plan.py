@@ -1,108 +1,210 @@
-"""What the command `train` will do: its options, and from them and a store one complete recipe for each run."""
+"""What the command `train` will do: from options and stores one complete recipe for each run."""
+
+from __future__ import annotations
 
 import dataclasses
 import difflib
-import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import option, signature
+from reelbank.data.index import label_names
+from reelbank.data.recipe import signature
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store
-from reelbank.heads import HEADS
-from reelbank.heads.fit import OPTIMISERS, SCHEDULES, Training
 from reelbank.heads.leak import check_unseen, validation_notes
+from reelbank.heads.model import takes_maps
+from reelbank.heads.options import TrainOptions, head_options, scoring_of, training_of, with_defaults
 from reelbank.heads.runs import folder_name
-from reelbank.heads.streaming import READ_FROM
-
-# Chosen on validation (docs/heads.md); what is not named here trains at 1e-4.
-LEARNING_RATES = {"meanpool": 1e-3}
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Options of the command `train`. Defaults train every head; the paper's Res-LSTM had no z-normalisation."""
-
-    bank: str = option("bank", "folder that holds stores, runs and reports")
-    store: str = option("", "which feature store: the start of its hash; not needed when one alone fits")
-    dataset: str = option("", "the store's data set")
-    stream: str = option("", "the store's stream")
-    extractor: str = option("", "the store's extractor")
-    weights: str = option("", "start of the hash that the store's pretrained weights share over all splits (their family)")
-    head: str = option("reslstm", "network to train", choices=tuple(HEADS))
-    split: tuple[str, ...] = option(("1",), "splits to train on, one run each; 'all' for every split of the data set")
-    seed: tuple[int, ...] = option((0,), "seeds of weights, order and dropout, one run each")
-    classes: tuple[str, ...] = option((), "train on these classes alone; their order stays the data set's")
-    t: int | None = option(None, "T: rows of each video taken by sigma(t); without it all rows the store has")
-    views: bool = option(True, "train on the augmented views of the training videos too, when the store has any")
-    layers: int = option(2, "stacked recurrent layers")
-    hidden: int = option(0, "units of a recurrent layer; 0: as many as features")
-    residual: bool = option(True, "add a layer's input to its output (reslstm)")
-    dropout: float = option(0.0, "dropout between layers and before the classifier")
-    znorm: bool = option(True, "bring every feature to mean 0 and deviation 1 on the training part")
-    pca: int = option(0, "PCA to this many dimensions, fitted on the training part after znorm; 0: none")
-    optimiser: str = option("rmsprop", "optimiser; sgd has Nesterov momentum 0.9", choices=tuple(OPTIMISERS))
-    lr: float | None = option(None, "learning rate at the start (default: 1e-4; meanpool: 1e-3)")
-    weight_decay: float = option(0.0, "L2 penalty on all weights")
-    batch: int = option(32, "videos in a batch")
-    epochs: int = option(60, "most epochs")
-    schedule: str = option(
-        "constant", "learning rate over epochs; plateau: /10 after 5 epochs without a lower validation loss", SCHEDULES
-    )
-    lr_drops: tuple[int, ...] = option((), "schedule step: epochs after which the learning rate is divided by 10")
-    patience: int = option(3, "stop after this many epochs without a better validation accuracy; 0: never")
-    validation: float = option(0.2, "share of the training part cut off for validation, by whole groups; 0: none")
-    refit: bool = option(True, "then train anew on training and validation part together, as many epochs as were best")
-    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
-    workers: int = option(1, "runs trained at the same time")
-    read_from: str = option("auto", "where rows lie while training; auto: on disk when they need half of the memory", READ_FROM)
+from reelbank.heads.sequences import Rule
+from reelbank.heads.trunk import context_skips, trunk_recipe
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One run to be: where, its complete recipe, its videos by part, and lines for the user."""
+    """One run to be: where, its complete recipe, its videos by part, and lines for the user. extractor, trunk_weights: where a
+    head on maps finds the store's network, when it is of a file."""
 
     path: Path
     recipe: dict[str, Any]
     ids: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
+    bank: str
+    extractor: str
+    trunk_weights: str
 
 
-def plan_runs(store: Store, options: TrainOptions) -> list[Plan]:
-    """One plan for each split and seed. Raises InputError for anything that makes one of them impossible."""
-    check_numbers(options)
-    if store.dataset.get("multilabel"):
-        raise InputError(f"{store.path}: its videos have several labels each; train has heads for single-label data sets only")
-    check_vectors(store)
+def plan_runs(stores: Sequence[Store], options: TrainOptions) -> list[Plan]:
+    """One plan for each split and seed, on one store or, in mid fusion, several. Raises InputError for anything that makes one
+    of them impossible."""
+    options = with_defaults(options)
+    store = stores[0]
+    several = bool(store.dataset.get("multilabel"))
     if not any(store.labels):
         raise InputError(
             f"{store.path}: the store has no labels; extract from a data set with class folders or a CSV of labels"
         )
+    if several and options.classifier == "svm":
+        raise InputError("CLASSIFIER=svm: is for videos of one label each; this data set has several")
     splits = store.dataset["splits"]
     names = tuple(splits) if options.split == ("all",) else options.split
     for name in names:
         if name not in splits:
             raise InputError(f"SPLIT={name}: {store.dataset['name']} has the splits {', '.join(splits)}")
-    for name in names:
-        check_unseen(store, name)
-    return [plan_run(store, options, split, seed) for split in names for seed in options.seed]
+    for one in stores:
+        for name in names:
+            check_unseen(one, name)
+    shared = _shared(stores, options)
+    shown = videos_of(stores)
+    if absent := sum(len(one.video_ids) - len(shown) for one in stores):
+        shared_notes = (f"videos that not all of the {len(stores)} stores have, left out: {absent}",)
+    else:
+        shared_notes = ()
+    return [
+        plan_run(stores, shown, options, split, seed, shared, shared_notes) for split in names for seed in options.seed
+    ]
 
 
-def plan_run(store: Store, options: TrainOptions, split: str, seed: int) -> Plan:
-    """Parts and recipe of one run. Raises InputError when it has nothing to train on."""
+def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
+    """What the recipes of all splits and seeds say alike. Raises InputError where stores, head and options do not fit."""
+    store = stores[0]
+    own = [_row(one, options) for one in stores]
+    rule = Rule(
+        sampling=options.sampling,
+        steps=options.t,
+        stride=options.stride,
+        most=options.windows,
+        positions=options.positions,
+        clips=int(store.recipe.get("windows") or 1),
+        crops=store.row_shape[0] if options.crops == "each" else 0,
+    )
+    found: dict[str, Any] = {
+        "store": store.identity,
+        "dataset": store.dataset["name"],
+        "stream": "+".join(dict.fromkeys(str(one.recipe.get("stream", "")) for one in stores)),
+        "extractor": "+".join(dict.fromkeys(str(one.recipe.get("extractor", "")) for one in stores)),
+        "row_shape": list(store.row_shape),
+        "input_shape": list(own[0]),
+        "rows": dataclasses.asdict(rule),
+        "scoring": dataclasses.asdict(scoring_of(options, bool(store.dataset.get("multilabel")))),
+        "head": options.head,
+        "head_options": head_options(options),
+        "classifier": {"kind": "svm", "lambda": options.svm_lambda} if options.classifier == "svm" else {"kind": "softmax"},
+        "validation": options.validation,
+    }
+    if len(stores) > 1:
+        check_joined(stores)
+        found["mid"] = {"how": options.mid, "stores": [one.identity for one in stores], "dims": [shape[0] for shape in own]}
+    if options.norm_momentum:
+        found["norm_momentum"] = options.norm_momentum
+    if len(own[0]) == 3:
+        if len(stores) > 1:
+            raise InputError(f"HEAD={options.head}: mid fusion joins vectors; train it on one store of maps")
+        if options.pca:
+            raise InputError(f"PCA={options.pca}: the head {options.head} begins with a network that reads maps as they are")
+        found["trunk"] = trunk_recipe(store.recipe, options.trunk)
+        if options.head == "rrn":
+            skips = options.skips or context_skips(found["trunk"], options.context, options.extractor)
+            found["trunk"] |= {"skips": list(skips), "skip": options.skip}
+    elif options.head in ("rrn", "rlstm"):
+        shape = " x ".join(map(str, own[0]))
+        raise InputError(f"HEAD={options.head}: takes feature maps, the store's rows have shape {shape}; extract with AT=<node>")
+    znorm = options.znorm if options.znorm is not None else found.get("trunk", {}).get("kind") != "backbone"
+    found["normalise"] = {"order": "znorm, pca", "znorm": znorm, "pca": options.pca, "fitted_on": "train"}
+    if options.views != "none" and store.has_views:
+        found["views"] = options.views
+    return found
+
+
+def _row(store: Store, options: TrainOptions) -> tuple[int, ...]:
+    """Shape of a row as the head is given it: (D,), or (C, h, w) for heads that take maps. Raises InputError for other rows."""
+    shape, kept = store.row_shape, bool(store.recipe.get("crops_kept"))
+    if options.crops == "each" and not kept:
+        raise InputError(f"CROPS=each: {store.path} does not keep its crops; extract with KEEP_CROPS=1")
+    shape = shape[kept:]
+    if len(shape) == 3:
+        return shape if takes_maps(options.head) else shape[:1]
+    if len(shape) != 1:
+        shown = " x ".join(map(str, shape))
+        raise InputError(f"{store.path}: the store's rows have shape {shown}: heads take vectors or C x h x w; extract with POOL=1")
+    return shape
+
+
+def videos_of(stores: Sequence[Store]) -> tuple[str, ...]:
+    """Ids of the videos that all stores have and that a split uses, in the first store's order."""
+    others = [set(one.video_ids) for one in stores[1:]]
+    used = zip(stores[0].video_ids, stores[0].parts, strict=True)
+    return tuple(name for name, parts in used if any(parts) and all(name in other for other in others))
+
+
+def check_joined(stores: Sequence[Store]) -> None:
+    """Raises InputError unless the rows of these stores belong together, video by video: as many, and of the same times to half
+    a stride; and videos have the same labels and parts."""
+    first = stores[0]
+    facts = dict(zip(first.video_ids, zip(first.labels, first.parts, first.sources, strict=True), strict=True))
+    for other in stores[1:]:
+        names = f"{first.path.name} and {other.path.name}"
+        if other.dataset["name"] != first.dataset["name"]:
+            raise InputError(f"mid fusion: {names} are of different data sets")
+        if other.has_views != first.has_views or other.recipe.get("windows") != first.recipe.get("windows"):
+            raise InputError(f"mid fusion: {names} differ in VIEWS or WINDOWS; extract the streams together")
+        known = zip(other.video_ids, other.labels, other.parts, strict=True)
+        for name, label, parts in known:
+            if name not in facts:
+                continue
+            if (label, parts) != facts[name][:2]:
+                raise InputError(f"mid fusion: {names} give {name} different labels or parts; extract the streams together")
+            times, others = first.times_seconds(name), other.times_seconds(name)
+            if len(times) != len(others):
+                raise InputError(
+                    f"mid fusion: {name} has {len(times)} rows in {first.path.name}, {len(others)} in {other.path.name}; extract "
+                    "the streams together"
+                )
+            apart = float(np.abs(times - others).max())
+            if apart > _half_stride_seconds(first, facts[name][2], times):
+                raise InputError(
+                    f"mid fusion: rows of {name} lie {apart:.3f} s apart in {names}, more than half a stride; extract the streams "
+                    "together"
+                )
+
+
+def _half_stride_seconds(store: Store, source: dict[str, Any], times_seconds: np.ndarray) -> float:
+    """Half of the time from one clip to the next, and a millisecond: frames' times are rounded."""
+    fps = source.get("fps") or 0
+    if fps > 0 and "stride_frames" in store.recipe:
+        return store.recipe["stride_frames"] / fps / 2 + 1e-3
+    return (float(np.median(np.diff(times_seconds))) / 2 if len(times_seconds) > 1 else 0.0) + 1e-3
+
+
+def plan_run(
+    stores: Sequence[Store],
+    shown: Sequence[str],
+    options: TrainOptions,
+    split: str,
+    seed: int,
+    shared: dict[str, Any],
+    shared_notes: tuple[str, ...] = (),
+) -> Plan:
+    """Parts and recipe of one run. shown: ids of the videos there are; shared: what the recipes of all runs have in common.
+    Raises InputError when it has nothing to train on."""
+    store = stores[0]
     classes = chosen_classes(store, options.classes)
+    several = bool(store.dataset.get("multilabel"))
     number = store.dataset["splits"].index(split)
+    there = set(shown)
     videos = {  # id -> (label, group, part)
         name: (label, group, parts[number])
         for name, label, group, parts in zip(store.video_ids, store.labels, store.groups, store.parts, strict=True)
-        if label in classes and parts[number] in ("train", "test")
+        if name in there and parts[number] in ("train", "test") and _is_wanted(store, label, classes, several, parts[number])
     }
     of_part = {part: tuple(name for name in videos if videos[name][2] == part) for part in ("train", "test")}
     if not of_part["train"]:
         raise InputError(f"SPLIT={split}: the store holds no training video of it; see 'reelbank inspect'")
-    notes: list[str] = []
+    notes = list(shared_notes)
     held_out: set[str] = set()
     if options.validation:
         labels, groups = ([videos[name][i] for name in of_part["train"]] for i in (0, 1))
@@ -112,55 +214,48 @@ def plan_run(store: Store, options: TrainOptions, split: str, seed: int) -> Plan
             notes.append(
                 f"split {split}: no class has two groups of videos, so there is no validation part; the last epoch is kept"
             )
-    if options.schedule == "plateau" and not held_out:
-        raise InputError("SCHEDULE=plateau needs a validation part; give VALIDATION or another schedule")
+    for name, value in (("SCHEDULE", options.schedule == "plateau"), ("BEST_BY", options.best_by == "loss")):
+        if value and not held_out:
+            raise InputError(f"{name}={getattr(options, name.lower())} needs a validation part; give VALIDATION, or another {name}")
     ids = {
         "train": tuple(name for name in of_part["train"] if name not in held_out),
         "validation": tuple(name for name in of_part["train"] if name in held_out),
         "test": of_part["test"],
     }
     for part, names in ids.items():
-        without = [name for name in classes if name not in {videos[video][0] for video in names}]
+        seen = {one for video in names for one in label_names(videos[video][0], store.dataset)}
+        without = [name for name in classes if name not in seen]
         if without and (names or part == "test"):
             few = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
             notes.append(f"split {split}: no {part} video of {few}")
-    notes += validation_notes(store, split, held_out)
-    features = dict(zip(store.video_ids, zip(store.rows.tolist(), store.checksums.tolist(), strict=True), strict=True))
-    coverage = signature({name: [*videos[name], *features[name], name in held_out] for name in videos})
-    recipe = {
-        "kind": "run",
-        "store": store.identity,
-        "dataset": store.dataset["name"],
-        "stream": str(store.recipe.get("stream", "")),
-        "extractor": str(store.recipe.get("extractor", "")),
-        "coverage": coverage,
-        "row_shape": list(store.row_shape),
-        "classes": list(classes),
-        "split": split,
-        "seed": seed,
-        "steps": options.t,
-        "normalise": {"order": "znorm, pca", "znorm": options.znorm, "pca": options.pca, "fitted_on": "train"},
-        "head": options.head,
-        "head_options": head_options(options),
-        "training": training_of(options, seed),
-        "validation": options.validation,
-        "refit": options.refit and bool(held_out),
-    }
-    if options.views and store.has_views:  # a store without has the same runs as ever
-        recipe["views"] = True
-    return Plan(Path(options.bank, "runs", folder_name(recipe)), recipe, ids, tuple(notes))
+    for one in stores:
+        notes += validation_notes(one, split, held_out)
+    recipe = {"kind": "run", **shared, "coverage": _coverage(stores, videos, held_out), "classes": list(classes)}
+    recipe |= {"split": split, "seed": seed, "training": training_of(options, seed)}
+    recipe["refit"] = options.refit and bool(held_out)
+    path = Path(options.bank, "runs", folder_name(recipe))
+    return Plan(path, recipe, ids, tuple(notes), options.bank, options.extractor, options.trunk_weights)
 
 
-def check_vectors(store: Store) -> None:
-    """Raises InputError unless a row, once its crops are averaged, is a vector."""
-    if len(store.row_shape) != 1 + bool(store.recipe.get("crops_kept")):
-        shape = " x ".join(map(str, store.row_shape))
-        raise InputError(f"{store.path}: the store's rows have shape {shape}: heads take vectors; extract with POOL=1")
+def _is_wanted(store: Store, label: str, classes: Sequence[str], several: bool, part: str) -> bool:
+    """Whether a video takes part: one of the classes is its label; of several labels also a test video of none of them, which
+    counts as a negative for all."""
+    return bool(set(label_names(label, store.dataset)).intersection(classes)) or (several and part == "test")
+
+
+def _coverage(stores: Sequence[Store], videos: dict[str, tuple[str, str, str]], held_out: set[str]) -> str:
+    """Hash of which videos there are, in which part, and with which features."""
+    features: dict[str, list[int]] = {name: [] for name in videos}
+    for one in stores:
+        for name, rows, checksum in zip(one.video_ids, one.rows.tolist(), one.checksums.tolist(), strict=True):
+            if name in features:
+                features[name] += [rows, checksum]
+    return signature({name: [*videos[name], *features[name], name in held_out] for name in videos})
 
 
 def chosen_classes(store: Store, wanted: tuple[str, ...]) -> tuple[str, ...]:
     """The data set's classes that have a video in the store, or those wanted; always in the data set's order."""
-    present = set(store.labels)
+    present = {name for label in store.labels for name in label_names(label, store.dataset)}
     for name in wanted:
         if name not in present:
             near = difflib.get_close_matches(name, sorted(present), 1)
@@ -168,44 +263,3 @@ def chosen_classes(store: Store, wanted: tuple[str, ...]) -> tuple[str, ...]:
                 f"CLASSES: the store has no video of class '{name}'" + (f"; did you mean {near[0]}?" if near else "")
             )
     return tuple(name for name in store.dataset["classes"] if name in (wanted or present))
-
-
-def head_options(options: TrainOptions) -> dict[str, Any]:
-    """The options that the head takes. Raises InputError for one that was set and that it does not have."""
-    taken = inspect.signature(HEADS[options.head]).parameters
-    chosen = {}
-    for field in dataclasses.fields(TrainOptions):
-        if field.name not in ("layers", "hidden", "residual", "dropout"):
-            continue
-        value = getattr(options, field.name)
-        if field.name in taken:
-            chosen[field.name] = value
-        elif value != field.default:
-            raise InputError(f"{field.name.upper()}={value}: the head {options.head} has no such option")
-    if chosen.get("layers", 1) < 1 or chosen.get("hidden", 0) < 0 or not 0 <= options.dropout < 1:
-        raise InputError("LAYERS must be at least 1, HIDDEN at least 0, DROPOUT at least 0 and below 1")
-    return chosen
-
-
-def check_numbers(options: TrainOptions) -> None:
-    """Raises InputError for values that cannot be."""
-    for name in ("lr", "batch", "epochs", "workers", "t"):
-        value = getattr(options, name)
-        if value is not None and not value > 0:
-            raise InputError(f"{name.upper()}={value}: must be above 0")
-    for name in ("weight_decay", "patience", "pca"):
-        if not getattr(options, name) >= 0:
-            raise InputError(f"{name.upper()}={getattr(options, name)}: must be at least 0")
-    if not 0 <= options.validation < 1:
-        raise InputError(f"VALIDATION={options.validation}: must be at least 0 and below 1")
-    if not options.split or not options.seed or min(options.seed) < 0:
-        raise InputError("SPLIT and SEED need at least one value each, and seeds are at least 0")
-    if bool(options.lr_drops) != (options.schedule == "step"):
-        raise InputError("SCHEDULE=step and LR_DROPS (the epochs after which the rate falls) go together")
-
-
-def training_of(options: TrainOptions, seed: int) -> dict[str, Any]:
-    """The training part of the recipe."""
-    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(Training) if field.name != "seed"}
-    values["lr"] = options.lr or LEARNING_RATES.get(options.head, 1e-4)
-    return dataclasses.asdict(Training(seed=seed, **values)) | {"lr_drops": list(options.lr_drops)}

@@ -1,22 +1,29 @@
 """The command `predict`: a trained run's scores for every video of a store."""
 
 import json
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
 
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
+from reelbank.data.index import label_names
 from reelbank.data.recipe import differences, option
 from reelbank.data.scores import Scores
 from reelbank.data.shelf import find_store, printable
 from reelbank.data.store import Store
 from reelbank.heads.fit import outputs
 from reelbank.heads.leak import seen_videos
+from reelbank.heads.plan import check_joined
 from reelbank.heads.runs import find_runs, load_run, written_to
-from reelbank.heads.streaming import open_sequences
+from reelbank.heads.scoring import Scoring
+from reelbank.heads.sequences import Rule, tables
+from reelbank.heads.streaming import open_features, views_of
+from reelbank.heads.train import reading_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,8 @@ class PredictOptions:
 
     bank: str = option("bank", "folder that holds stores, runs and reports")
     run: str = option("", "the run: its name, or the start of its hash")
-    store: str = option("", "the feature store: the start of its hash, or its file; not needed when there is only one")
+    store: str = option("", "the feature store: the start of its hash, or its file (a+b for mid fusion); not needed when only one is there")
+    extractor: str = option("", "file.py:function of a network of your own, where the run's head begins with the rest of one")
     top: int = option(3, "classes printed for each video")
     to: str = option("", "npz file for all scores; without it they are only printed")
 
@@ -36,15 +44,17 @@ def predict(options: PredictOptions) -> int:
     if not options.run:
         raise InputError("RUN= is not given; 'reelbank runs' lists them")
     (run,) = find_runs(options.bank, [options.run])
-    path = find_store(options.bank, options.store)
-    table = predicted(run.path, path)
+    paths = [find_store(options.bank, wanted) for wanted in options.store.split("+")]
+    table = predicted(run.path, *paths, extractor=options.extractor)
     probabilities = torch.from_numpy(score_tables.probabilities(table))  # (V, C)
     values, classes = probabilities.topk(min(max(options.top, 1), len(table.classes)))  # (V, top) each
     for name, likely, numbers in zip(table.video_ids, values.tolist(), classes.tolist(), strict=True):
         found = (f"{table.classes[number]} {100 * value:.1f} %" for value, number in zip(likely, numbers, strict=True))
         print(printable(f"{name}: {', '.join(found)}"))
-    with Store.open(path) as store:
-        seen = len(seen_videos(store) & set(table.video_ids))
+    seen = 0
+    for path in paths:
+        with Store.open(path) as store:
+            seen = max(seen, len(seen_videos(store) & set(table.video_ids)))
     if seen:
         print(f"note: {seen} of the {len(table.video_ids)} videos were in what the backbone was trained on")
     if options.to:
@@ -54,19 +64,42 @@ def predict(options: PredictOptions) -> int:
     return 0
 
 
-def predicted(run_path: str | Path, store_path: str | Path) -> Scores:
-    """The run's scores for all videos of the store; labels where the store has one that the run knows, else -1."""
-    model, recipe = load_run(run_path)
-    trained_on: dict[str, Any] = json.loads((Path(run_path) / "recipe.json").read_text())["store_recipe"]
-    with Store.open(store_path) as store:
-        if lines := differences(store.recipe, trained_on):
-            raise InputError(f"{store.path}: made in another way than the store of {Path(run_path).name}: {'; '.join(lines)}")
-        if not store.video_ids:
+def predicted(run_path: str | Path, *store_paths: str | Path, extractor: str = "") -> Scores:
+    """The run's scores for all videos of the store, or of the several that the run joins; labels where the first store has some
+    that the run knows, else -1 (of several labels: 0)."""
+    model, recipe = load_run(run_path, extractor)
+    name, trained_on = Path(run_path).name, json.loads((Path(run_path) / "recipe.json").read_text())["store_recipes"]
+    if len(store_paths) != len(trained_on):
+        raise InputError(f"STORE: {name} was trained on {len(trained_on)} stores together; name as many, STORE=a+b")
+    with ExitStack() as stack:
+        stores = [stack.enter_context(Store.open(path)) for path in store_paths]
+        for store, wanted in zip(stores, trained_on, strict=True):
+            if lines := differences(store.recipe, wanted):
+                raise InputError(f"{store.path}: made in another way than the store of {name}: {'; '.join(lines)}")
+        if len(stores) > 1:
+            check_joined(stores)
+        store = stores[0]
+        ids = tuple(one for one in store.video_ids if all(one in other.video_ids for other in stores[1:]))
+        if not ids:
             raise InputError(f"{store.path}: holds no video")
-        data = open_sequences(store, tuple(store.video_ids), recipe["steps"])
-        logits, _ = outputs(model, data, torch.arange(len(data.ids)))
-        number_of = {name: number for number, name in enumerate(recipe["classes"])}
-        labels = torch.tensor([number_of.get(label, -1) for label in store.labels]).numpy()
-        about = {"dataset": store.dataset["name"], "store": store.identity, "name": Path(run_path).name}
+        rule, scoring = Rule(**recipe["rows"]), Scoring(**recipe["scoring"])
+        _, table = tables((views_of(store, one, False) for one in ids), rule, ids)
+        reading = reading_of(recipe, bool(store.recipe.get("crops_kept")))
+        data = open_features(stores, ids, reading, crops=bool(rule.crops))
+        logits, _ = outputs(model, data, table, scoring, torch.arange(len(ids)))
+        labels = _labels(store, ids, recipe["classes"], scoring.multilabel)
+        about = {"dataset": store.dataset["name"], "store": store.identity, "name": name}
     about |= {"stream": recipe["stream"], "extractor": recipe["extractor"], "head": recipe["head"], "seed": recipe["seed"]}
-    return Scores(data.ids, labels, tuple(recipe["classes"]), logits.numpy(), about)
+    return Scores(ids, labels, tuple(recipe["classes"]), logits.numpy(), about)
+
+
+def _labels(store: Store, ids: Sequence[str], classes: Sequence[str], multilabel: bool) -> np.ndarray:
+    """(V,) int64, or of several labels (V, C) uint8."""
+    label_of = dict(zip(store.video_ids, store.labels, strict=True))
+    number_of = {name: number for number, name in enumerate(classes)}
+    if not multilabel:
+        return np.array([number_of.get(label_of[one], -1) for one in ids], np.int64)
+    labels = np.zeros((len(ids), len(classes)), np.uint8)
+    for row, one in zip(labels, ids, strict=True):
+        row[[number_of[name] for name in label_names(label_of[one], store.dataset) if name in number_of]] = 1
+    return labels

@@ -168,9 +168,10 @@ def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> lis
     return [run for run in runs if matches(run.recipe, **match)]
 
 
-def load_run(path: str | Path) -> tuple[Model, dict[str, Any]]:
-    """The trained model, rebuilt on the CPU in evaluation mode, and its recipe. Raises InputError when it does not fit,
-    or the run has no model of its own (a fused one)."""
+def load_run(path: str | Path, extractor: str = "") -> tuple[Model, dict[str, Any]]:
+    """The trained model, rebuilt on the CPU in evaluation mode, and its recipe. extractor: file.py:function, for a head that
+    begins with the rest of a user's network; a run folder names no file to be run. Raises InputError when it does not fit, or
+    the run has no model of its own (a fused one)."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -179,7 +180,7 @@ def load_run(path: str | Path) -> tuple[Model, dict[str, Any]]:
     run = read_run(Path(path))
     if run.recipe.get("head") == "fused":
         raise InputError(f"{run.path.name}: a fused run has no model of its own; name one of the runs it was made of")
-    model = build_model(run.recipe)
+    model = build_model(run.recipe, extractor)
     checkpoint = run.path / "checkpoint.safetensors"
     try:
         model.load_state_dict(load_file(checkpoint), strict=True)

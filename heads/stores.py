@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,21 +13,49 @@ from reelbank.data.store import Store
 from reelbank.heads.runs import matches
 
 if TYPE_CHECKING:
-    from reelbank.heads.plan import TrainOptions
+    from reelbank.heads.options import TrainOptions
 
 _OF_ONE_SPLIT = ("source", "sha256", "saw")  # in recipe["weights"], of weights that were trained here
 _OF_ONE_TRAINING = ("split", "videos", "validation_videos")  # in what they saw
 
 
-def chosen_stores(options: TrainOptions) -> dict[Path, tuple[str, ...]]:
-    """Each store to train on and the splits to train on it, in the order they are trained.
+def chosen_stores(options: TrainOptions) -> dict[tuple[Path, ...], tuple[str, ...]]:
+    """Each store to train on, or the several that mid fusion joins (STREAM=rgb+flow, STORE=a+b), and the splits to train on
+    them, in the order they are trained. Raises InputError as `_stores_of_one` does."""
+    for name in ("stream", "store"):
+        if len(words := getattr(options, name).split()) > 1:
+            raise InputError(
+                f"{name.upper()}={getattr(options, name)}: a head is trained on one; for mid fusion give "
+                f"{name.upper()}={'+'.join(words)}, for one head on each use 'sweep'"
+            )
+    parts = [getattr(options, name).split("+") for name in ("stream", "store")]
+    streams, stores = ([""] * max(map(len, parts)) if part == [""] else part for part in parts)
+    if len(streams) != len(stores):
+        raise InputError(f"STREAM={options.stream} STORE={options.store}: name as many streams as stores, or only one of the two")
+    found = [
+        _stores_of_one(dataclasses.replace(options, stream=stream, store=store))
+        for stream, store in zip(streams, stores, strict=True)
+    ]
+    if all(len(one) == 1 for one in found):
+        return {tuple(path for one in found for path in one): options.split}
+    names: tuple[str, ...] = sum(next(one for one in found if len(one) > 1).values(), ())
+    together: dict[tuple[Path, ...], tuple[str, ...]] = {}
+    for split in names:
+        paths = [next((path for path, own in one.items() if len(one) == 1 or split in own), None) for one in found]
+        if None in paths:
+            raise InputError(f"SPLIT={split}: not every stream has a store whose weights were trained on that split")
+        key = tuple(path for path in paths if path is not None)
+        together[key] = (*together.get(key, ()), split)
+    return together
+
+
+def _stores_of_one(options: TrainOptions) -> dict[Path, tuple[str, ...]]:
+    """Each store of one stream and the splits to train on it.
 
     Stores that differ in nothing but the split that their weights were trained on stand for one: each split takes its own.
     Else one store serves all splits. Raises InputError when none fits, several do, or a split wanted has no store.
     """
     match = {name: value for name in ("dataset", "stream", "extractor") if (value := getattr(options, name))}
-    if len(options.stream.split()) > 1:
-        raise InputError(f"STREAM={options.stream}: a head is trained on one stream; train one on each, then 'make fuse'")
     if options.store:
         return {_named(options): options.split}
     fits = []

@@ -1,4 +1,4 @@
-"""Feature sequences of stores larger than memory: batches are read from the store while the one before is worked on."""
+"""Features of stores larger than memory: batches are read from the store while the one before is worked on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,51 +15,41 @@ import torch
 from torch import Tensor
 
 from reelbank.data.store import Store
-from reelbank.heads.batches import Sequences, check_finite, in_chunks, mean_of_crops, sequences, taken_rows
+from reelbank.heads.batches import Loaded, Reading, check_finite, in_chunks, loaded
+from reelbank.heads.sequences import Table
 
 READ_FROM = ("auto", "memory", "disk")
 AHEAD = 2  # batches read while one is worked on
 
 
 class Streamed:
-    """Sequences that lie in the store: the members of `batches.Sequences`, the same batches to the bit.
+    """Features that lie in one store, or row by row in several: the members of `batches.Loaded`, the same batches to the bit.
 
     Memory holds three batches and one video. A video's checksum is looked at whenever it is read. Pickled it is the
-    store's path: whoever unpickles it opens the store anew.
+    stores' paths: whoever unpickles it opens the stores anew.
     """
 
-    def __init__(self, store: Store, ids: tuple[str, ...], steps: int | None = None, views: bool = False) -> None:
-        self.store, self.ids, self.steps, self.views = store, ids, steps, views
+    def __init__(self, stores: Sequence[Store], ids: tuple[str, ...], reading: Reading, views: bool, crops: bool) -> None:
+        self.stores, self.ids, self.reading, self.views, self.crops = tuple(stores), ids, reading, views, crops
         self.device = torch.device("cpu")
-        self._taken = taken_rows((_views_of(store, name, views) for name in ids), steps)
-        self.lengths = torch.tensor([len(rows) for _, rows in self._taken])
-        self.video = torch.tensor([video for video, _ in self._taken])
-        clean = zip(ids, self._taken, strict=False)  # the first V sequences
-        self.times_seconds = np.array([store.times_seconds(name)[rows].mean() for name, (_, rows) in clean])
-        self._crops_kept = bool(store.recipe.get("crops_kept"))
-        self._row_values = math.prod(store.row_shape[1:] if self._crops_kept else store.row_shape)
+        self._last: tuple[int, np.ndarray] = (-1, np.empty(0))
+        self.row_shape: tuple[int, ...] = self._video(0).shape[1 + crops :]
 
-    def __reduce__(self) -> tuple[Callable[..., Streamed], tuple[Path, tuple[str, ...], int | None, bool]]:
-        return _reopened, (self.store.path, self.ids, self.steps, self.views)
-
-    @property
-    def longest_bytes(self) -> int:
-        return int(self.lengths.max()) * self._row_values * 4
+    def __reduce__(self) -> tuple[Callable[..., Streamed], tuple[tuple[Path, ...], tuple[str, ...], Reading, bool, bool]]:
+        return _reopened, (tuple(store.path for store in self.stores), self.ids, self.reading, self.views, self.crops)
 
     def to(self, device: torch.device) -> Streamed:
         moved = copy.copy(self)
-        moved.device, moved.lengths, moved.video = device, self.lengths.to(device), self.video.to(device)
+        moved.device = device
         return moved
 
-    def batch(self, numbers: Tensor) -> tuple[Tensor, Tensor]:
-        return self._on_device(self._read(numbers.tolist()))
-
-    def batches(self, groups: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, table: Table, groups: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        own = table.to(torch.device("cpu"))
         reader = ThreadPoolExecutor(1, thread_name_prefix="reelbank-read")
         reading: deque[Future[tuple[np.ndarray, np.ndarray]]] = deque()
         try:
             for numbers in groups:
-                reading.append(reader.submit(self._read, numbers.tolist()))
+                reading.append(reader.submit(self._read, own, numbers.tolist()))
                 if len(reading) > AHEAD:
                     yield self._on_device(reading.popleft().result())
             while reading:
@@ -67,48 +57,74 @@ class Streamed:
         finally:
             reader.shutdown(cancel_futures=True)
 
-    def row_chunks(self, numbers: Tensor) -> Iterator[np.ndarray]:
-        for some in in_chunks(numbers, self.lengths, self._row_values):
-            yield np.concatenate([self._sequence(number) for number in some.tolist()])
+    def row_chunks(self, table: Table, numbers: Tensor) -> Iterator[np.ndarray]:
+        own = table.to(torch.device("cpu"))
+        for some in in_chunks(numbers, table.lengths, self.row_shape):
+            yield np.concatenate([self._sequence(own, number) for number in some.tolist()])
 
     def _on_device(self, read: tuple[np.ndarray, np.ndarray]) -> tuple[Tensor, Tensor]:
         x, lengths = (torch.from_numpy(array).to(self.device) for array in read)
         return x.float(), lengths
 
-    def _read(self, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    def _read(self, table: Table, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """x (N, T, *row) as the store has it, zeros after each end; lengths (N,)."""
-        lengths = np.array([len(self._taken[number][1]) for number in numbers], np.int64)
+        lengths = table.lengths[numbers].numpy()
         x = np.empty(0)
         for place, number in enumerate(numbers):
-            values = self._sequence(number)
+            values = self._sequence(table, number)
             if not place:
                 x = np.zeros((len(numbers), lengths.max(), *values.shape[1:]), values.dtype)
             x[place, : len(values)] = values
         return x, lengths
 
-    def _sequence(self, number: int) -> np.ndarray:
-        video, rows = self._taken[number]
-        name = self.ids[video]
-        values = self.store.load_views([name])[0] if self.views else self.store.load([name])[0]
-        values = values[rows]  # (K, ...) -> (T, ...)
-        if self._crops_kept:
-            values = mean_of_crops(values)
-        check_finite(name, values)
+    def _sequence(self, table: Table, number: int) -> np.ndarray:
+        video, length = int(table.video[number]), int(table.lengths[number])
+        values = self._video(video)[table.rows[number, :length].numpy()]  # (K, ...) -> (T, ...)
+        return values[:, int(table.crop[number])] if self.crops else values
+
+    def _video(self, video: int) -> np.ndarray:
+        """All of a video's rows; those of the last one asked for are kept, as sequences of one video follow each other."""
+        kept, values = self._last
+        if kept == video:
+            return values
+        values = read_rows(self.stores, (self.ids[video],), self.reading, self.views)[0]
+        check_finite(self.ids[video], values)
+        self._last = video, values
         return values
 
 
-def _reopened(path: Path, ids: tuple[str, ...], steps: int | None, views: bool) -> Streamed:
-    return Streamed(Store.open(path), ids, steps, views)
+def _reopened(paths: tuple[Path, ...], ids: tuple[str, ...], reading: Reading, views: bool, crops: bool) -> Streamed:
+    return Streamed([Store.open(path) for path in paths], ids, reading, views, crops)
 
 
-def open_sequences(
-    store: Store, ids: tuple[str, ...], steps: int | None, views: bool = False, read_from: str = "auto", device: str = "cpu"
-) -> Sequences | Streamed:
-    """The sequences of these videos, `views`: of their augmented views too; in memory on the CPU, or streamed.
+def read_rows(
+    stores: Sequence[Store], ids: Sequence[str], reading: Reading, views: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """All rows of these videos, of several stores side by side in the last axis: values (R, ...), offsets (V + 1,)."""
+    offsets = np.zeros(1, np.int64)
+    found = []
+    for store in stores:
+        values, offsets = (store.load_views(ids) if views else store.load(ids))[:2]
+        found.append(reading(values))
+        del values
+    return found[0] if len(found) == 1 else np.concatenate(found, axis=-1), offsets
+
+
+def open_features(
+    stores: Sequence[Store],
+    ids: tuple[str, ...],
+    reading: Reading,
+    views: bool = False,
+    crops: bool = False,
+    read_from: str = "auto",
+    device: str = "cpu",
+) -> Loaded | Streamed:
+    """The rows of these videos, `views`: of their augmented views too, `crops`: with crops apart; in memory on the CPU, or
+    streamed.
 
     auto streams when the rows need more than half of the memory that is free now, here or on the device, and says so.
     """
-    wanted_bytes = needed_bytes(store, ids, views)
+    wanted_bytes = sum(needed_bytes(store, ids, views) for store in stores)
     free_bytes = available_bytes()
     if device == "cuda":
         free_bytes = min(free_bytes, torch.cuda.mem_get_info()[0])
@@ -118,12 +134,8 @@ def open_sequences(
                 f"{wanted_bytes / 2**30:.1f} GiB, more than half of the {free_bytes / 2**30:.1f} GiB of memory that are free"
             )
             print(f"note: the features are {sizes}: they are read from disk again and again")
-        return Streamed(store, ids, steps, views)
-    if views:
-        values, offsets, times_seconds, marks = store.load_views(ids)
-    else:
-        (values, offsets, times_seconds), marks = store.load(ids), None
-    return sequences(ids, values, offsets, times_seconds, marks, steps, bool(store.recipe.get("crops_kept")))
+        return Streamed(stores, ids, reading, views, crops)
+    return loaded(ids, *read_rows(stores, ids, reading, views), crops)
 
 
 def is_streamed(read_from: str, wanted_bytes: int, free_bytes: int) -> bool:
@@ -133,7 +145,7 @@ def is_streamed(read_from: str, wanted_bytes: int, free_bytes: int) -> bool:
 
 def needed_bytes(store: Store, ids: tuple[str, ...], views: bool) -> int:
     """Bytes of these videos' rows, all crops, as the store has them."""
-    rows = sum(len(_views_of(store, name, views)) for name in ids)
+    rows = sum(len(views_of(store, name, views)) for name in ids)
     return rows * store.dtype.itemsize * math.prod(store.row_shape)
 
 
@@ -148,7 +160,7 @@ def available_bytes() -> int:
     return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _views_of(store: Store, video_id: str, views: bool) -> np.ndarray:
+def views_of(store: Store, video_id: str, views: bool) -> np.ndarray:
     """The view of each row that is wanted, (K,) uint8, without reading features."""
     if views:
         return store.views(video_id)

@@ -7,8 +7,9 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +22,41 @@ from tqdm import tqdm
 import reelbank
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
+from reelbank.data.index import label_names
 from reelbank.data.parts import parts_folder
 from reelbank.data.recipe import canonical, signature
 from reelbank.data.shelf import printable
 from reelbank.data.store import Store, StoreWriter
-from reelbank.heads.batches import Sequences
-from reelbank.heads.fit import Training, best_epoch, fit, outputs
+from reelbank.heads.batches import Loaded, Reading
+from reelbank.heads.fit import Material, Training, best_epoch, fit, outputs, sequence_outputs
 from reelbank.heads.model import Model, build_model
-from reelbank.heads.plan import Plan, TrainOptions, plan_runs
+from reelbank.heads.options import TrainOptions
+from reelbank.heads.plan import Plan, plan_runs, videos_of
 from reelbank.heads.results import accuracies, print_results, print_run
 from reelbank.heads.runs import PARTS, Run, commit, read_run, replacing, write_json
+from reelbank.heads.scoring import Scoring
+from reelbank.heads.sequences import Rule, Table, tables
 from reelbank.heads.stores import chosen_stores
-from reelbank.heads.streaming import Streamed, open_sequences
+from reelbank.heads.streaming import Streamed, open_features, views_of
+from reelbank.heads.svm import put_svm
+from reelbank.heads.trunk import backbone
 
 SMALL_HEAD_WEIGHTS = 1_000_000
-TENSORS = ("values", "rows", "lengths", "video")  # of Sequences
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the runs on the same rows share: the features, which rows make which sequence, and what the stores say. videos: the
+    metadata of `data`'s videos, in order; times_seconds: (V,) the mean time of the rows that are scored."""
+
+    data: Loaded | Streamed
+    learn: Table
+    score: Table
+    times_seconds: np.ndarray
+    dataset: dict[str, Any]
+    recipes: list[dict[str, Any]]
+    paths: list[str]
+    videos: list[dict[str, Any]]
 
 
 def train(options: TrainOptions) -> int:
@@ -46,108 +67,116 @@ def train(options: TrainOptions) -> int:
     """
     with ExitStack() as stack:
         planned = []
-        for path, splits in chosen_stores(options).items():
-            store = stack.enter_context(Store.open(path))
-            planned.append((store, plan_runs(store, dataclasses.replace(options, split=splits))))
+        for paths, splits in chosen_stores(options).items():
+            stores = [stack.enter_context(Store.open(path)) for path in paths]
+            planned.append((stores, plan_runs(stores, dataclasses.replace(options, split=splits))))
         plans = [plan for _, own in planned for plan in own]
         for note in dict.fromkeys(note for plan in plans for note in plan.notes):
             print(printable(f"note: {note}"))
-        for store, own in planned:
-            if missing := [plan for plan in own if not (plan.path / "metrics.json").exists()]:
-                train_missing(missing, store, options)
+        for stores, own in planned:
+            if missing := [plan for plan in own if not is_finished(plan)]:
+                train_missing(missing, stores, options)
     print_results([read_run(plan.path) for plan in plans])
     return 0
 
 
-def train_missing(plans: list[Plan], store: Store, options: TrainOptions) -> None:
-    """Load the store once, or stream it, and train these runs, `workers` at a time."""
+def is_finished(plan: Plan) -> bool:
+    """Is this run there already?"""
+    return (plan.path / "metrics.json").exists()
+
+
+def train_missing(plans: list[Plan], stores: Sequence[Store], options: TrainOptions) -> None:
+    """Load the stores once, or stream them, and train these runs, which take the same rows, `workers` at a time."""
     device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("DEVICE=cuda: torch finds no CUDA device here; see 'reelbank doctor'")
-    ids = tuple(name for name, parts in zip(store.video_ids, store.parts, strict=True) if any(parts))
-    data = open_sequences(store, ids, options.t, "views" in plans[0].recipe, options.read_from, device)
-    of_store: dict[str, Any] = {
-        "path": str(store.path),
-        "identity": store.identity,
-        "dataset": store.dataset,
-        "recipe": store.recipe,
-    }
-    of_store["videos"] = [
-        {"id": name, "label": label, "group": group, "parts": list(parts), "source": source}
-        for name, label, group, parts, source in zip(
-            store.video_ids, store.labels, store.groups, store.parts, store.sources, strict=True
-        )
-        if any(parts)
-    ]
+    source = open_source(stores, plans[0].recipe, options.read_from, device)
     workers = min(options.workers, len(plans))
     if workers <= 1:
         for plan in plans:
-            print_run(train_run(plan, data, of_store, device))
+            print_run(train_run(plan, source, device))
         return
     from joblib import Parallel, delayed
 
     threads = max(1, (os.cpu_count() or 1) // workers)
     parallel = Parallel(n_jobs=workers, return_as="generator_unordered", mmap_mode="c")
-    shared = data if isinstance(data, Streamed) else _arrays(data)
-    jobs = (delayed(_train_in_worker)(plan, shared, of_store, device, threads) for plan in plans)
+    jobs = (delayed(_train_in_worker)(plan, source, device, threads) for plan in plans)
     for run in tqdm(parallel(jobs), total=len(plans), desc="runs", unit="run", disable=None, leave=False):
         print_run(run)
 
 
-def _arrays(data: Sequences) -> dict[str, Any]:
-    """As numpy arrays, which joblib maps into its workers' memory without a copy."""
-    return {"ids": data.ids, "times_seconds": data.times_seconds, **{name: getattr(data, name).numpy() for name in TENSORS}}
+def open_source(stores: Sequence[Store], recipe: dict[str, Any], read_from: str = "auto", device: str = "cpu") -> Source:
+    """What runs of a recipe are trained on: all videos that the stores have in common and a split uses."""
+    store, ids = stores[0], videos_of(stores)
+    has_views = "views" in recipe
+    rule = Rule(**recipe["rows"])
+    reading = reading_of(recipe, bool(store.recipe.get("crops_kept")))
+    learn, score = tables((views_of(store, name, has_views) for name in ids), rule, ids)
+    data = open_features(stores, ids, reading, has_views, bool(rule.crops), read_from, device)
+    times = np.array([store.times_seconds(name)[scored_rows(score, video)].mean() for video, name in enumerate(ids)])
+    facts = zip(store.video_ids, store.labels, store.groups, store.parts, store.sources, strict=True)
+    about = {
+        name: {"id": name, "label": label, "group": group, "parts": list(parts), "source": source}
+        for name, label, group, parts, source in facts
+    }
+    recipes, paths = [one.recipe for one in stores], [str(one.path) for one in stores]
+    return Source(data, learn, score, times, store.dataset, recipes, paths, [about[name] for name in ids])
 
 
-def _train_in_worker(plan: Plan, shared: dict[str, Any] | Streamed, of_store: dict[str, Any], device: str, threads: int) -> Run:
+def reading_of(recipe: dict[str, Any], crops_kept: bool) -> Reading:
+    """What is done to a store's rows as they are read for a run of this recipe."""
+    pooled = len(recipe["input_shape"]) == 1 and len(recipe["row_shape"]) - crops_kept == 3
+    return Reading(average_crops=crops_kept and not recipe["rows"]["crops"], pool=pooled)
+
+
+def scored_rows(score: Table, video: int) -> np.ndarray:
+    """The rows of one video that are scored, each as often as it is."""
+    numbers = range(*torch.searchsorted(score.video, torch.tensor([video, video + 1])).tolist())  # a video's stand together
+    return np.concatenate([score.rows[number, : int(score.lengths[number])].numpy() for number in numbers])
+
+
+def _train_in_worker(plan: Plan, source: Source, device: str, threads: int) -> Run:
     torch.set_num_threads(threads)
-    if isinstance(shared, Streamed):  # this process has opened the store for itself
-        return train_run(plan, shared, of_store, device, quiet=True)
-    tensors = {name: torch.from_numpy(shared[name]) for name in TENSORS}
-    data = Sequences(ids=shared["ids"], times_seconds=shared["times_seconds"], **tensors)
-    return train_run(plan, data, of_store, device, quiet=True)
+    return train_run(plan, source, device, quiet=True)
 
 
-def train_run(plan: Plan, data: Sequences | Streamed, of_store: dict[str, Any], device: str, quiet: bool = False) -> Run:
-    """Train one run, or go on with it, and write its folder.
-
-    of_store: path, identity, recipe and dataset of the store, and `videos`, the metadata of the videos in `data`, in order.
-    """
+def train_run(plan: Plan, source: Source, device: str, quiet: bool = False) -> Run:
+    """Train one run, or go on with it, and write its folder."""
     began = time.perf_counter()
     recipe = plan.recipe
     plan.path.mkdir(parents=True, exist_ok=True)
-    with locked(plan.path), few_threads(recipe):
-        document = {"signature": signature(recipe), "recipe": recipe, "store_path": of_store["path"]}
-        document["store_recipe"] = of_store["recipe"]
+    with locked(plan.path):
+        document = {"signature": signature(recipe), "recipe": recipe, "store_paths": source.paths}
+        document["store_recipes"] = source.recipes
         write_json(plan.path / "recipe.json", {**document, "environment": environment(device)})
-        data = data.to(torch.device(device))
-        classes = {name: number for number, name in enumerate(recipe["classes"])}
-        labels = torch.tensor([classes.get(video["label"], -1) for video in of_store["videos"]], device=device)
-        labels = labels[data.video]  # (V,) -> (S,): a view has its video's label
-        number_of = {name: number for number, name in enumerate(data.ids)}
+        material = _material(recipe, source, torch.device(device))
+        number_of = {name: number for number, name in enumerate(material.data.ids)}
         parts = {
             part: torch.tensor([number_of[name] for name in names], dtype=torch.int64, device=device)
             for part, names in plan.ids.items()
         }
         training = Training(**recipe["training"])
-        model, history = _fitted(plan, data, labels, parts, training, "", quiet)
-        scored = {"validation": _table(plan, "validation", model, data, labels, parts["validation"], of_store)}
-        epochs = best_epoch(history)
+        model, history = _fitted(plan, material, parts, training, source, "", quiet)
+        scored = {"validation": _table(plan, "validation", model, material, parts["validation"], source)}
+        epochs = best_epoch(history, training.best_by)
         if recipe["refit"]:
             parts["train"] = torch.cat([parts["train"], parts["validation"]])
             whole = parts | {"validation": parts["validation"][:0]}
             again = dataclasses.replace(training, epochs=epochs, patience=0)
-            model, _ = _fitted(plan, data, labels, whole, again, "refit-", quiet)
-        scored |= {part: _table(plan, part, model, data, labels, parts[part], of_store) for part in ("train", "test")}
+            # without a validation part there is no plateau to see: the rates are those that were taken when there was one
+            rates = tuple(past["lr"] for past in history[:epochs]) if training.schedule == "plateau" else ()
+            model, _ = _fitted(plan, material, whole, again, source, "refit-", quiet, rates)
+        scored |= {part: _table(plan, part, model, material, parts[part], source) for part in ("train", "test")}
         with replacing(plan.path / "checkpoint.safetensors") as temporary:
             tensors = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
             save_file(tensors, temporary, {"recipe": canonical(recipe)})
         for part, table in scored.items():
             if table is not None:
                 score_tables.save(table, plan.path / f"scores-{part}.npz")
-        _, embeddings = outputs(model, data, torch.arange(len(data.ids), device=device))
-        write_embeddings(plan, data, embeddings.cpu().numpy(), of_store)
-        metrics = {part: accuracies(scored[part]) for part in PARTS}
+        everything = torch.arange(len(material.data.ids), device=device)
+        _, embeddings = outputs(model, material.data, material.score, material.scoring, everything)
+        write_embeddings(plan, source, embeddings.cpu().numpy())
+        metrics = {part: accuracies(table) if (table := scored[part]) else None for part in PARTS}
         seconds = round(sum(past["seconds"] for past in history), 2)
         about = {"best_epoch": epochs, "epochs": len(history), "training_seconds": seconds, "notes": list(plan.notes)}
         about["seconds"] = round(time.perf_counter() - began, 2)
@@ -157,32 +186,52 @@ def train_run(plan: Plan, data: Sequences | Streamed, of_store: dict[str, Any], 
     return read_run(plan.path)
 
 
+def _material(recipe: dict[str, Any], source: Source, device: torch.device) -> Material:
+    """The source with labels, on the device."""
+    classes = {name: number for number, name in enumerate(recipe["classes"])}
+    scoring = Scoring(**recipe["scoring"])
+    if scoring.multilabel:
+        labels = torch.zeros(len(source.videos), len(classes), device=device)  # (V, C)
+        for row, video in zip(labels, source.videos, strict=True):
+            row[[classes[name] for name in label_names(video["label"], source.dataset) if name in classes]] = 1.0
+    else:
+        labels = torch.tensor([classes.get(video["label"], -1) for video in source.videos], device=device)  # (V,)
+    return Material(source.data.to(device), source.learn.to(device), source.score.to(device), labels, scoring)
+
+
 def _fitted(
     plan: Plan,
-    data: Sequences | Streamed,
-    labels: Tensor,
+    material: Material,
     parts: dict[str, Tensor],
     training: Training,
+    source: Source,
     prefix: str,
     quiet: bool,
+    rates: tuple[float, ...] = (),
 ) -> tuple[Model, list[dict[str, Any]]]:
     """A new model, its normalisation fitted on part "train" and its head trained on it and the augmented views of its videos;
     the history goes to <prefix>history.csv."""
+    recipe, data = plan.recipe, material.data
+    network = None
+    if recipe.get("trunk", {}).get("kind") == "backbone":
+        network = backbone(source.recipes[0], recipe["trunk"], plan.bank, plan.extractor, plan.trunk_weights)
     torch.manual_seed(training.seed)
-    model = build_model(plan.recipe).to(labels.device)
-    train = parts["train"]
-    model.normalise.fit(lambda: data.row_chunks(train))
-    views = torch.arange(len(data.ids), len(data.video), device=train.device)
-    with_views = torch.cat([train, views[torch.isin(data.video[views], train)]])
-    with tqdm(total=training.epochs, desc=plan.path.name, unit="epoch", leave=False, disable=True if quiet else None) as bar:
+    model = build_model(recipe, plan.extractor, network).to(material.labels.device)
+    with few_threads(model):
+        train = material.score.of(parts["train"])
+        model.normalise.fit(lambda: data.row_chunks(material.score, train))
+        with tqdm(total=training.epochs, desc=plan.path.name, unit="epoch", leave=False, disable=True if quiet else None) as bar:
 
-        def show(past: dict[str, Any]) -> None:
-            bar.update(past["epoch"] - bar.n)
-            if past["validation_accuracy"] is not None:
-                bar.set_postfix(validation=f"{100 * past['validation_accuracy']:.1f} %")
+            def show(past: dict[str, Any]) -> None:
+                bar.update(past["epoch"] - bar.n)
+                if past["validation_accuracy"] is not None:
+                    bar.set_postfix(validation=f"{100 * past['validation_accuracy']:.1f} %")
 
-        state = plan.path / f"{prefix}state.safetensors"
-        history = fit(model, data, labels, with_views, parts["validation"], training, state, show)
+            state = plan.path / f"{prefix}state.safetensors"
+            history = fit(model, material, parts["train"], parts["validation"], training, state, show, rates)
+        if recipe["classifier"]["kind"] == "svm":
+            _, embeddings = sequence_outputs(model, data, material.score, train)
+            put_svm(model.head, embeddings, material.labels[material.score.video[train]], recipe["classifier"]["lambda"])
     with replacing(plan.path / f"{prefix}history.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(history[0]))
         writer.writeheader()
@@ -191,36 +240,31 @@ def _fitted(
 
 
 def _table(
-    plan: Plan,
-    part: str,
-    model: Model,
-    data: Sequences | Streamed,
-    labels: Tensor,
-    videos: Tensor,
-    of_store: dict[str, Any],
+    plan: Plan, part: str, model: Model, material: Material, videos: Tensor, source: Source
 ) -> score_tables.Scores | None:
     """The model's scores of one part; None when it has no videos."""
     if not len(videos):
         return None
-    logits, _ = outputs(model, data, videos)
+    logits, _ = outputs(model, material.data, material.score, material.scoring, videos)
     about = {key: plan.recipe[key] for key in ("dataset", "stream", "extractor", "store", "split", "seed", "head")}
     about |= {"part": part, "signature": signature(plan.recipe), "name": plan.path.name}
-    about |= {"coarse": of_store["dataset"].get("coarse", {})}
-    ids = tuple(data.ids[number] for number in videos.tolist())
-    return score_tables.Scores(ids, labels[videos].cpu().numpy(), tuple(plan.recipe["classes"]), logits.cpu().numpy(), about)
+    about |= {"coarse": source.dataset.get("coarse", {})}
+    ids = tuple(material.data.ids[number] for number in videos.tolist())
+    labels = material.labels[videos].cpu().numpy().astype(np.uint8 if material.scoring.multilabel else np.int64)
+    return score_tables.Scores(ids, labels, tuple(plan.recipe["classes"]), logits.cpu().numpy(), about)
 
 
-def write_embeddings(plan: Plan, data: Sequences | Streamed, embeddings: np.ndarray, of_store: dict[str, Any]) -> None:
-    """A feature store with one row (1, E) float16 for each video of `data`; its time is the mean of its rows' times."""
+def write_embeddings(plan: Plan, source: Source, embeddings: np.ndarray) -> None:
+    """A feature store with one row (1, E) float16 for each video; its time is the mean of its rows' times."""
     path = plan.path / "embeddings.h5"
     path.unlink(missing_ok=True)
     shutil.rmtree(parts_folder(path), ignore_errors=True)
     recipe = {"kind": "embedding", "run": signature(plan.recipe), "stream": plan.recipe["stream"], "extractor": plan.path.name}
-    writer = StoreWriter(path, recipe, of_store["dataset"], part_videos=len(data.ids))
+    writer = StoreWriter(path, recipe, source.dataset, part_videos=len(source.videos))
     try:
-        for video, embedding, seconds in zip(of_store["videos"], embeddings, data.times_seconds, strict=True):
+        for video, embedding, seconds in zip(source.videos, embeddings, source.times_seconds, strict=True):
             writer.add(video, embedding[None].astype(np.float16), np.array([seconds]))  # (1, E), (1,)
-        if not writer.finish(of_store["videos"]):
+        if not writer.finish(source.videos):
             raise RuntimeError(f"{path} could not be finished")
     finally:
         writer.close()
@@ -240,11 +284,11 @@ def environment(device: str) -> dict[str, Any]:
 
 
 @contextmanager
-def few_threads(recipe: dict[str, Any]) -> Iterator[None]:
+def few_threads(model: torch.nn.Module) -> Iterator[None]:
     """One thread for a small head: more gain nothing there, and on a busy machine they wait for each other (a mean-pool run
     took 11 s with one thread, 137 s with two, on two cores with other work)."""
     before = torch.get_num_threads()
-    weights = sum(parameter.numel() for parameter in build_model(recipe).parameters())
+    weights = sum(parameter.numel() for parameter in model.parameters())
     torch.set_num_threads(1 if weights < SMALL_HEAD_WEIGHTS else before)
     try:
         yield

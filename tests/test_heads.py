@@ -1,5 +1,7 @@
 """Heads against loops written from the equations and against torch.nn; padding, gradients, normalisation."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from torch import nn
 from reelbank.data.clips import sigma
 from reelbank.data.errors import InputError
 from reelbank.heads import HEADS
-from reelbank.heads.batches import sequences
-from reelbank.heads.normalise import Normalise
+from reelbank.heads.batches import Reading, loaded
+from reelbank.heads.normalise import MidFusion, Normalise
+from reelbank.heads.sequences import Rule, Table, tables
 
 torch.set_num_threads(1)  # the tensors are tiny
 
@@ -153,11 +156,11 @@ def test_znorm_and_pca_by_hand() -> None:
     expected = (expected - expected.mean(0)) / deviation
     normalise = Normalise(D)
     normalise.fit(lambda: [given])
-    np.testing.assert_allclose(normalise(torch.from_numpy(given).float()), expected, atol=1e-4)
+    np.testing.assert_allclose(normalise(torch.from_numpy(given).float()[None])[0], expected, atol=1e-4)
 
     both = Normalise(D, pca=3)
     both.fit(lambda: [given])
-    reduced = both(torch.from_numpy(given).float()).numpy()
+    reduced = both(torch.from_numpy(given).float()[None])[0].numpy()
     values, vectors = np.linalg.eigh(np.cov(expected.T))
     np.testing.assert_allclose(np.cov(reduced.T), np.diag(values[::-1][:3]), atol=1e-3)
     np.testing.assert_allclose(np.abs(reduced), np.abs(expected @ vectors[:, ::-1][:, :3]), atol=1e-3)
@@ -171,7 +174,7 @@ def test_pca_alone_centres_and_keeps_scale() -> None:
     rows = np.random.default_rng(1).normal(5, 1, (40, D)).astype(np.float32)
     normalise = Normalise(D, znorm=False, pca=D)
     normalise.fit(lambda: [rows])
-    out = normalise(torch.from_numpy(rows)).numpy()
+    out = normalise(torch.from_numpy(rows)[None])[0].numpy()
     np.testing.assert_allclose(out.mean(0), 0, atol=1e-5)
     centred = rows - rows.mean(0)
     np.testing.assert_allclose(out @ out.T, centred @ centred.T, atol=1e-3)  # a rotation
@@ -184,48 +187,89 @@ def test_pca_needs_rows_and_dimensions() -> None:
         Normalise(D, pca=13)
 
 
-def arrays(counts: list[int], shape: tuple[int, ...] = (D,)) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
+def test_maps_are_normalised_channel_by_channel() -> None:
+    maps = (np.random.default_rng(3).normal(2, 3, (20, D, 2, 3)) * np.arange(1, D + 1)[:, None, None]).astype(np.float32)
+    normalise = Normalise(D)
+    normalise.fit(lambda: [maps[:7], maps[7:]])
+    out = normalise(torch.from_numpy(maps).reshape(4, 5, D, 2, 3))
+    assert out.shape == (4, 5, D, 2, 3)
+    expected = (maps - maps.mean((0, 2, 3))[:, None, None]) / maps.std((0, 2, 3))[:, None, None]
+    np.testing.assert_allclose(out.reshape(maps.shape), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["sum", "product", "concat"])
+def test_mid_fusion_normalises_each_stream_and_joins_them(how: str) -> None:
+    rng = np.random.default_rng(4)
+    rgb, flow = rng.normal(5, 2, (40, 6)).astype(np.float32), rng.normal(-1, 9, (40, 6)).astype(np.float32)
+    joined = MidFusion((6, 6), how)
+    joined.fit(lambda: [np.concatenate([rgb, flow], 1)])
+    one, other = ((x - x.mean(0)) / x.std(0) for x in (rgb, flow))
+    expected = {"sum": one + other, "product": one * other, "concat": np.concatenate([one, other], 1)}[how]
+    out = joined(torch.from_numpy(np.concatenate([rgb, flow], 1))[None])[0]
+    np.testing.assert_allclose(out, expected, atol=1e-4)
+    assert joined.output_dim == expected.shape[1]
+
+
+def test_mid_fusion_of_unequal_sizes_needs_pca_or_concat() -> None:
+    with pytest.raises(InputError, match="6 and 4 dimensions; give PCA=d"):
+        MidFusion((6, 4), "sum")
+    assert MidFusion((6, 4), "sum", pca=3).output_dim == 3 and MidFusion((6, 4), "concat").output_dim == 10
+
+
+def arrays(counts: list[int], shape: tuple[int, ...] = (D,)) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     values = np.random.default_rng(2).normal(size=(sum(counts), *shape)).astype(np.float16)
-    offsets = np.cumsum([0, *counts])
-    return tuple(f"v{i}" for i in range(len(counts))), values, offsets, np.arange(sum(counts), dtype=np.float64)
+    return tuple(f"v{i}" for i in range(len(counts))), values, np.cumsum([0, *counts])
+
+
+def table_of(counts: list[int], **rule: Any) -> Table:
+    return tables([np.zeros(count, np.uint8) for count in counts], Rule(**rule), [f"v{n}" for n in range(len(counts))])[1]
 
 
 def test_batches_pad_to_the_longest_of_the_batch() -> None:
-    ids, values, offsets, times = arrays([3, 1, 6, 2])
-    data = sequences(ids, values, offsets, times)
-    x, lengths = data.batch(torch.tensor([3, 0]))
+    ids, values, offsets = arrays([3, 1, 6, 2])
+    data, table = loaded(ids, values, offsets), table_of([3, 1, 6, 2])
+    ((x, lengths),) = data.batches(table, [torch.tensor([3, 0])])
     assert x.shape == (2, 3, D) and lengths.tolist() == [2, 3] and x.dtype == torch.float32
     np.testing.assert_array_equal(x[0, :2], values[10:12].astype(np.float32))
     np.testing.assert_array_equal(x[1], values[0:3].astype(np.float32))
     assert not x[0, 2:].any()
-    np.testing.assert_array_equal(np.concatenate(list(data.row_chunks(torch.tensor([1, 3])))), values[[3, 10, 11]])
-    assert data.times_seconds.tolist() == [1.0, 3.0, 6.5, 10.5]
+    np.testing.assert_array_equal(np.concatenate(list(data.row_chunks(table, torch.tensor([1, 3])))), values[[3, 10, 11]])
 
 
 def test_steps_take_rows_by_sigma() -> None:
-    ids, values, offsets, times = arrays([30, 2, 5])
-    data = sequences(ids, values, offsets, times, steps=5)
-    x, lengths = data.batch(torch.arange(3))
+    ids, values, offsets = arrays([30, 2, 5])
+    ((x, lengths),) = loaded(ids, values, offsets).batches(table_of([30, 2, 5], steps=5), [torch.arange(3)])
     assert lengths.tolist() == [5, 5, 5]
     for video, (start, count) in enumerate(((0, 30), (30, 2), (32, 5))):
         np.testing.assert_array_equal(x[video], values[start + sigma(count, 5)].astype(np.float32))
     assert sigma(30, 5).tolist() == [0, 7, 14, 21, 29]
 
 
-def test_kept_crops_are_averaged() -> None:
-    ids, values, offsets, times = arrays([2, 3], (10, D))
-    x, _ = sequences(ids, values, offsets, times, crops_kept=True).batch(torch.tensor([0]))
-    np.testing.assert_allclose(x[0], values[:2].astype(np.float32).mean(1), atol=1e-3)
-    ids, values, offsets, times = arrays([2, 3], (2, 4, 3, 3))  # maps
-    x, _ = sequences(ids, values, offsets, times, crops_kept=True).batch(torch.tensor([1]))
-    np.testing.assert_allclose(x[0], values[2:].astype(np.float32).mean(1), atol=1e-3)
+def test_kept_crops_are_averaged_or_taken_one_by_one() -> None:
+    averaged = Reading(average_crops=True)
+    for shape in ((10, D), (2, 4, 3, 3)):  # vectors, maps
+        _, values, _ = arrays([2, 3], shape)
+        np.testing.assert_allclose(averaged(values), values.astype(np.float32).mean(1), atol=1e-3)
+        assert averaged(values).dtype == np.float16
     pictures = np.random.default_rng(0).integers(0, 256, (2, 3, D), np.uint8)
-    x, _ = sequences(("v",), pictures, np.array([0, 2]), np.zeros(2), crops_kept=True).batch(torch.tensor([0]))
-    np.testing.assert_allclose(x[0], pictures.astype(np.float32).mean(1), rtol=1e-3)
+    np.testing.assert_allclose(averaged(pictures), pictures.astype(np.float32).mean(1), rtol=1e-3)
+    ids, values, offsets = arrays([2, 3], (10, D))
+    data, table = loaded(ids, values, offsets, crops=True), table_of([2, 3], crops=10)
+    ((x, _),) = data.batches(table, [torch.tensor([13])])  # the second video's fourth crop
+    np.testing.assert_array_equal(x[0], values[2:, 3].astype(np.float32))
+    np.testing.assert_array_equal(np.concatenate(list(data.row_chunks(table, torch.tensor([4])))), values[:2, 4])
+    assert data.row_shape == (D,)
+
+
+def test_maps_are_averaged_over_space_for_heads_that_take_vectors() -> None:
+    _, values, _ = arrays([2, 3], (2, 4, 3, 3))
+    exact = values.astype(np.float32)
+    np.testing.assert_allclose(Reading(pool=True)(values[:, 0]), exact[:, 0].mean((2, 3)), atol=1e-3)
+    np.testing.assert_allclose(Reading(True, True)(values), exact.mean((1, 3, 4)), atol=1e-3)
 
 
 def test_features_that_are_not_finite_are_named() -> None:
-    ids, values, offsets, times = arrays([2, 3])
+    ids, values, offsets = arrays([2, 3])
     values[3, 1] = np.inf
     with pytest.raises(InputError, match="video v1 "):
-        sequences(ids, values, offsets, times)
+        loaded(ids, values, offsets)

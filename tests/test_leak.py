@@ -64,14 +64,12 @@ def made_store(
     groups: tuple[int, ...] = (0, 1, 2, 3, 4),
     test_groups: tuple[tuple[int, ...], ...] = ((0,), (1,), (2,)),
     labels: tuple[str, ...] = CLASSES,
-    multilabel: bool = False,
     video_id: str = "{label}/g{group}_c{clip}",
     more_bytes: int = 0,
     **recipe: Any,
 ) -> str:
     """3 classes x `groups` x 2 clips of 2 rows; split s tests the s-th of `test_groups`. Returns the store's identity."""
     about: dict[str, Any] = {"name": dataset, "classes": list(CLASSES), "splits": list(SPLITS), "coarse": {}}
-    about |= {"multilabel": True} if multilabel else {}
     weights: dict[str, Any] = {"source": "pretrained", "sha256": "00"}
     if backbone_saw:
         split = backbone_saw["split"]
@@ -257,11 +255,6 @@ def test_a_backbone_without_validation_part_saw_the_heads(tmp_path: Path, capsys
     assert f"{videos} of the {videos} validation videos were" in capsys.readouterr().out
 
 
-def test_several_labels_a_video_are_refused(tmp_path: Path) -> None:
-    made_store(tmp_path, None, labels=("jump", "run;sit"), multilabel=True)
-    refused(tmp_path, "train has heads for single-label data sets only")
-
-
 def test_predicting_videos_that_the_backbone_saw_is_noted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     identity = made_store(tmp_path, saw("1"))
     (run,) = trained(tmp_path)
@@ -284,7 +277,7 @@ def test_pixel_stores_are_not_meant_unless_named(tmp_path):
                 writer.add(meta, made_values(number), made_times(number))
             writer.finish(metas)
     assert find_store(tmp_path, stream="rgb").name == "snet18.h5"
-    assert [path.name for path in chosen_stores(TrainOptions(bank=str(tmp_path)))] == ["snet18.h5"]
+    assert [path.name for (path,) in chosen_stores(TrainOptions(bank=str(tmp_path)))] == ["snet18.h5"]
     assert find_store(tmp_path, extractor="pixels").name == "pixels.h5"
     with pytest.raises(InputError, match="no store"):
         find_store(tmp_path, stream="rgb", extractor="torchvision:resnet50")

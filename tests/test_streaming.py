@@ -16,11 +16,12 @@ from safetensors.torch import load_file
 
 from reelbank.data.errors import InputError
 from reelbank.data.store import Store, StoreWriter
-from reelbank.heads.batches import CHUNK_BYTES, in_chunks
+from reelbank.heads.batches import CHUNK_BYTES, Reading, in_chunks
 from reelbank.heads.normalise import Normalise
 from reelbank.heads.predict import predicted
 from reelbank.heads.runs import Run, all_runs
-from reelbank.heads.streaming import Streamed, available_bytes, is_streamed, needed_bytes, open_sequences
+from reelbank.heads.sequences import Rule, Table, tables
+from reelbank.heads.streaming import Streamed, available_bytes, is_streamed, needed_bytes, open_features, views_of
 from reelbank.heads.train import TrainOptions, train
 
 torch.set_num_threads(1)  # the tensors are tiny
@@ -70,11 +71,18 @@ def same(one: Run, other: Run) -> bool:
     return all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
 
 
+def clean_table(store: Store, ids: tuple[str, ...], **rule: Any) -> Table:
+    return tables((views_of(store, name, False) for name in ids), Rule(**rule), ids)[1]
+
+
 @pytest.mark.parametrize(
     ("store", "options"),
     [
         ({"views": 2}, {"head": "gru", "layers": 1, "hidden": 5, "dropout": 0.2, "refit": True}),
         ({"views": 1, "row_shape": (2, 6), "crops_kept": True, "finish": False}, {"t": 3, "pca": 4}),
+        ({"views": 2}, {"sampling": "segments", "t": 2, "positions": 2, "views": "one", "dropout": 0.2}),
+        ({"row_shape": (2, 6), "crops_kept": True}, {"sampling": "windows", "t": 2, "stride": 1, "crops": "each"}),
+        ({"row_shape": (6, 2, 2)}, {}),
     ],
 )
 def test_from_disk_is_the_same_run_to_the_bit(tmp_path: Path, store: dict[str, Any], options: dict[str, Any]) -> None:
@@ -93,11 +101,12 @@ def test_from_disk_is_the_same_run_to_the_bit(tmp_path: Path, store: dict[str, A
 def test_workers_open_the_store_for_themselves(tmp_path: Path) -> None:
     make_store(tmp_path / "stores" / "a.h5")
     with Store.open(tmp_path / "stores" / "a.h5") as store:
-        streamed = Streamed(store, tuple(store.video_ids), steps=3)
-        sent = pickle.dumps(streamed)
+        ids = tuple(store.video_ids)
+        table = clean_table(store, ids, steps=3)
+        sent = pickle.dumps(Streamed([store], ids, Reading(), views=False, crops=False))
     assert len(sent) < 2000  # no features
     there = pickle.loads(sent)  # noqa: S301 - our own, as joblib does
-    x, lengths = there.batch(torch.tensor([3, 0]))
+    ((x, lengths),) = there.batches(table, [torch.tensor([3, 0])])
     assert x.shape == (2, 3, 6) and lengths.tolist() == [3, 3]
 
 
@@ -118,11 +127,12 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 def test_memory_holds_a_few_batches(large: Store) -> None:
     batch_bytes = 4 * 16 * 4096 * 2
-    data = open_sequences(large, tuple(large.video_ids), None, read_from="disk")
+    data = open_features([large], tuple(large.video_ids), Reading(), read_from="disk")
+    table = clean_table(large, data.ids)
     groups = torch.randperm(120).split(4)
     tracemalloc.start()
     try:
-        total = sum(len(x) for x, _ in data.batches(groups))
+        total = sum(len(x) for x, _ in data.batches(table, groups))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -131,14 +141,15 @@ def test_memory_holds_a_few_batches(large: Store) -> None:
 
 
 def test_statistics_are_computed_piece_by_piece(large: Store) -> None:
-    data = open_sequences(large, tuple(large.video_ids), None, read_from="disk")
+    data = open_features([large], tuple(large.video_ids), Reading(), read_from="disk")
+    table = clean_table(large, data.ids)
     lengths = torch.tensor([4, 5, 3, 12, 1, 9])
-    pieces = in_chunks(torch.tensor([5, 0, 1, 2, 3, 4]), lengths, CHUNK_BYTES // 4 // 10)  # pieces of ten rows
+    pieces = in_chunks(torch.tensor([5, 0, 1, 2, 3, 4]), lengths, (CHUNK_BYTES // 4 // 10,))  # pieces of ten rows
     assert [piece.tolist() for piece in pieces] == [[5], [0, 1], [2], [3], [4]]
     train = torch.tensor(sorted(torch.randperm(120)[:90].tolist()) * 2)  # 180 videos: 45 MiB as float32
-    assert [len(rows) for rows in data.row_chunks(train)] == [2048, 832]
+    assert [len(rows) for rows in data.row_chunks(table, train)] == [2048, 832]
     normalise = Normalise(4096)
-    normalise.fit(lambda: data.row_chunks(train))
+    normalise.fit(lambda: data.row_chunks(table, train))
     values = large.load([large.video_ids[number] for number in train])[0].astype(np.float64)
     np.testing.assert_allclose(normalise.mean, values.mean(0), atol=1e-6)
     np.testing.assert_allclose(normalise.deviation, values.std(0), atol=1e-5)
@@ -149,7 +160,8 @@ def readers() -> int:
 
 
 def test_one_thread_reads_two_batches_ahead_and_ends(large: Store) -> None:
-    data = open_sequences(large, tuple(large.video_ids), None, read_from="disk")
+    data = open_features([large], tuple(large.video_ids), Reading(), read_from="disk")
+    table = clean_table(large, data.ids)
     asked: list[int] = []
 
     def groups() -> Iterator[torch.Tensor]:
@@ -157,7 +169,7 @@ def test_one_thread_reads_two_batches_ahead_and_ends(large: Store) -> None:
             asked.append(first)
             yield torch.arange(first, first + 4)
 
-    with contextlib.closing(data.batches(groups())) as batches:
+    with contextlib.closing(data.batches(table, groups())) as batches:
         next(batches)
         assert asked == [0, 4, 8] and readers() == 1
         next(batches)
@@ -203,25 +215,25 @@ def test_predict_streams_too(tmp_path: Path) -> None:
 def test_every_view_is_a_sequence_of_its_own(tmp_path: Path, read_from: str, steps: int | None) -> None:
     with Store.open(make_store(tmp_path / "a.h5", views=2)) as store:
         ids = tuple(store.video_ids[4:7])
-        data = open_sequences(store, ids, steps, views=True, read_from=read_from)
-        assert data.video.tolist() == [0, 1, 2, 0, 0, 1, 1, 2, 2]
-        x, lengths = data.batch(torch.arange(9))
+        data = open_features([store], ids, Reading(), views=True, read_from=read_from)
+        learn, _ = tables((views_of(store, name, True) for name in ids), Rule(steps=steps), ids)
+        assert learn.video.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2] and learn.view.tolist() == [0, 1, 2] * 3
+        ((x, lengths),) = data.batches(learn, [torch.arange(9)])
         wanted = []
-        for view in ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 1), (2, 2)):
-            values, _, _, marks = store.load_views([ids[view[0]]])
-            own = values[marks == view[1]]
+        for video, view in zip(learn.video.tolist(), learn.view.tolist(), strict=True):
+            values, _, _, marks = store.load_views([ids[video]])
+            own = values[marks == view]
             wanted.append(own if steps is None else own[[0, len(own) - 1]])  # sigma(t) for T = 2
         assert lengths.tolist() == [len(own) for own in wanted]
         for got, own in zip(x, wanted, strict=True):
             np.testing.assert_array_equal(got[: len(own)], own.astype(np.float32))
             assert not got[len(own) :].any()
-        assert data.times_seconds.tolist() == [store.times_seconds(name).mean() for name in ids] or steps
 
 
 def test_views_of_training_videos_alone_are_trained_on(tmp_path: Path) -> None:
     make_store(tmp_path / "a" / "stores" / "a.h5", views=2)
     (one,) = trained(tmp_path / "a")
-    assert one.recipe["views"] is True
+    assert one.recipe["views"] == "all"
     parts = {part: one.scores(part).video_ids for part in ("train", "validation", "test")}
     assert [len(names) for names in parts.values()] == [18, 6, 6]  # a view is no video
     for part, refit, equal in (("test", False, True), ("validation", False, True), ("train", False, False)):
@@ -239,6 +251,6 @@ def test_views_of_training_videos_alone_are_trained_on(tmp_path: Path) -> None:
 def test_without_views_a_run_is_as_if_there_were_none(tmp_path: Path) -> None:
     make_store(tmp_path / "with" / "stores" / "a.h5", views=2)
     make_store(tmp_path / "without" / "stores" / "a.h5")
-    (off,) = trained(tmp_path / "with", views=False)
+    (off,) = trained(tmp_path / "with", views="none")
     (plain,) = trained(tmp_path / "without")
     assert "views" not in off.recipe and "views" not in plain.recipe and same(off, plain)

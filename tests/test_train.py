@@ -22,14 +22,17 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from reelbank.data.errors import InputError
+from reelbank.data.recipe import parse
 from reelbank.data.scores import Scores
 from reelbank.data.store import Store, StoreWriter
 from reelbank.heads import HEADS
-from reelbank.heads.batches import sequences
-from reelbank.heads.fit import Training, best_epoch, evaluate, finished, fit, learning_rate
+from reelbank.heads.batches import loaded
+from reelbank.heads.fit import Material, Training, best_epoch, evaluate, finished, fit, learning_rate
 from reelbank.heads.predict import predicted
 from reelbank.heads.results import accuracies, summary
 from reelbank.heads.runs import Run, all_runs, load_run
+from reelbank.heads.scoring import Scoring
+from reelbank.heads.sequences import Rule, tables
 from reelbank.heads.train import TrainOptions, train
 
 torch.set_num_threads(1)  # the tensors are tiny
@@ -259,8 +262,7 @@ def test_killed_and_resumed_ends_in_the_same_weights(tmp_path: Path) -> None:
         assert process.returncode == -signal.SIGKILL, process.communicate()[0]
         assert epochs_in(tmp_path, pattern) >= epochs
         assert not list(tmp_path.glob("runs/*/metrics.json"))
-    values = {name: type(getattr(QUICK, name))(value) for name, value in options.items()}
-    same_command = TrainOptions(device="cpu", refit=True, schedule="cosine", **values)
+    same_command = parse(TrainOptions, words, "train")
     trained(tmp_path, same_command)
     (killed,) = all_runs(tmp_path)
     (calm,) = trained(tmp_path / "calm", same_command)
@@ -340,20 +342,22 @@ def test_a_run_in_training_is_not_trained_twice(tmp_path: Path) -> None:
 def test_the_best_epoch_is_kept_and_comes_back(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=(120, 16)).astype(np.float32)
-    data = sequences(tuple(map(str, range(40))), values, np.arange(41) * 3, np.zeros(120))
+    ids = tuple(map(str, range(40)))
+    learn, score = tables([np.zeros(3, np.uint8)] * 40, Rule(), ids)
     labels = torch.from_numpy(rng.integers(0, 4, 40))  # nothing to learn: what is learned by heart makes validation worse
+    material = Material(loaded(ids, values, np.arange(41) * 3), learn, score, labels, Scoring())
     train_part, validation = torch.arange(24), torch.arange(24, 40)
     training = Training("adam", 0.01, 0.0, 8, epochs=12, schedule="constant", lr_drops=(), patience=0, seed=0)
 
     def fitted() -> tuple[torch.nn.Module, list[dict[str, Any]]]:
         torch.manual_seed(0)
         head = HEADS["gru"](16, 4, layers=1, hidden=8)
-        return head, fit(head, data, labels, train_part, validation, training, tmp_path / "state")
+        return head, fit(head, material, train_part, validation, training, tmp_path / "state")
 
     head, past = fitted()
     best = best_epoch(past)
     assert best < len(past) and past[best - 1]["validation_loss"] != past[-1]["validation_loss"]
-    loss, accuracy = evaluate(head, data, labels, validation)
+    loss, accuracy = evaluate(head, material, validation)
     assert (loss, accuracy) == pytest.approx((past[best - 1]["validation_loss"], past[best - 1]["validation_accuracy"]))
     again, nothing_new = fitted()  # from the state of the last epoch
     assert nothing_new == past and same(head.state_dict(), again.state_dict())
@@ -371,6 +375,7 @@ def test_best_epoch_and_patience() -> None:
     assert not finished(training, past)
     assert finished(training, past + [{**past[-1], "epoch": 5}])
     assert finished(dataclasses.replace(training, epochs=4, patience=0), past)
+    assert best_epoch(past, "loss") == 4 and not finished(dataclasses.replace(training, best_by="loss"), past)
     assert best_epoch([{"epoch": n, "validation_loss": None, "validation_accuracy": None} for n in (1, 2)]) == 2
 
 
@@ -387,6 +392,8 @@ def test_learning_rate_schedules() -> None:
     falling = made_history([0.5] * 8, [1.0 / n for n in range(1, 9)])
     assert learning_rate(plateau, falling) == 0.1
     assert learning_rate(dataclasses.replace(plateau, lr=2e-6), flat) == pytest.approx(1e-6)
+    without = [{**past, "validation_loss": None} for past in flat[:2]]
+    assert learning_rate(plateau, without, rates=(0.1, 0.1, 0.01)) == 0.01  # refit: as they were when there was a plateau
 
 
 def test_accuracies_and_summary_by_hand() -> None:
