@@ -31,16 +31,18 @@ def takes_maps(head: str) -> bool:
 def build_model(recipe: dict[str, Any], extractor: str = "", network: Trunk | None = None) -> Model:
     """The untrained model that a run's recipe describes. extractor: file.py:function, where the trunk is of a user's file;
     network: the store's network with its weights, which a head on maps begins with (default: random ones)."""
-    about, shape = recipe["normalise"], recipe["input_shape"]
-    normalise: Normalise | MidFusion
-    if recipe.get("mid"):
-        normalise = MidFusion(recipe["mid"]["dims"], recipe["mid"]["how"], about["znorm"], about["pca"])
-    else:
-        normalise = Normalise(shape[0], about["znorm"], about["pca"])
-    options = dict(recipe["head_options"])
+    normalise, options = build_normalise(recipe), dict(recipe["head_options"])
     if "trunk" in recipe:
-        options["trunk"], options["trunk_dim"] = build_trunk(recipe["trunk"], shape, extractor, network)
+        options["trunk"], options["trunk_dim"] = build_trunk(recipe["trunk"], recipe["input_shape"], extractor, network)
     head = HEADS[recipe["head"]](normalise.output_dim, len(recipe["classes"]), **options)
     if recipe.get("norm_momentum"):
         running_norms(head, recipe["norm_momentum"])
     return Model(normalise, head)
+
+
+def build_normalise(recipe: dict[str, Any]) -> Normalise | MidFusion:
+    """What a run's recipe does to features before the head sees them. Raises InputError for sizes that do not fit."""
+    about = recipe["normalise"]
+    if mid := recipe.get("mid"):
+        return MidFusion(mid["dims"], mid["how"], about["znorm"], about["pca"])
+    return Normalise(recipe["input_shape"][0], about["znorm"], about["pca"])

@@ -17,7 +17,7 @@ from reelbank.data.recipe import signature
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store
 from reelbank.heads.leak import check_unseen, validation_notes
-from reelbank.heads.model import takes_maps
+from reelbank.heads.model import build_normalise, takes_maps
 from reelbank.heads.options import TrainOptions, head_options, scoring_of, training_of, with_defaults
 from reelbank.heads.runs import folder_name
 from reelbank.heads.sequences import Rule
@@ -115,6 +115,7 @@ def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
         raise InputError(f"HEAD={options.head}: takes feature maps, the store's rows have shape {shape}; extract with AT=<node>")
     znorm = options.znorm if options.znorm is not None else found.get("trunk", {}).get("kind") != "backbone"
     found["normalise"] = {"order": "znorm, pca", "znorm": znorm, "pca": options.pca, "fitted_on": "train"}
+    build_normalise(found)  # refuses sizes that do not fit, before anything is trained
     if options.views != "none" and store.has_views:
         found["views"] = options.views
     return found

@@ -118,7 +118,7 @@ def results(found: list[Combination]) -> list[dict[str, Any]]:
     validation and test figures (top-1, or mean average precision) in per cent; `chosen` marks the best. Without a validation
     part nothing is chosen, and rows stand as they were asked for."""
     told = [name for name in dict.fromkeys(name for one in found for name in one.values) if name not in NOT_SWEPT]
-    told = [name for name in told if len({one.values.get(name) for one in found}) > 1 or name == "head"]
+    told = [name for name in told if name == "head" or len({one.values.get(name) for one in found} - {None}) > 1]
     rows = []
     for one in found:
         runs = [read_run(plan.path) for plan in one.plans]

@@ -1,0 +1,255 @@
+"""How heads are trained besides the plain way: windows, segments, crops, several labels, mid fusion, an SVM in the softmax's place."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
+from sklearn.svm import LinearSVC
+
+from reelbank.data.errors import InputError
+from reelbank.data.store import Store, StoreWriter
+from reelbank.heads.predict import predicted
+from reelbank.heads.runs import Run, all_runs, load_run
+from reelbank.heads.svm import fitted_svm
+from reelbank.heads.train import TrainOptions, train
+
+torch.set_num_threads(1)  # the tensors are tiny
+CLASSES = ("jump", "run", "sit", "wave")
+QUICK = TrainOptions(head="meanpool", lr=0.01, batch=8, epochs=5, patience=0, refit=False, device="cpu")
+
+
+def make_store(
+    path: Path,
+    rows: int = 8,
+    row_shape: tuple[int, ...] = (10,),
+    several: bool = False,
+    seed: int = 0,
+    shift_seconds: float = 0.0,
+    left_out: tuple[str, ...] = (),
+    **recipe: Any,
+) -> str:
+    """4 classes x 5 groups x 2 clips of `rows` rows; the one split tests group 0. `several`: test videos have their own class
+    and the next one, those of clip 1 none at all. Returns the identity."""
+    dataset: dict[str, Any] = {"name": "made", "classes": list(CLASSES), "splits": ["1"], "coarse": {}}
+    dataset |= {"multilabel": True} if several else {}
+    rng, videos = np.random.default_rng(seed), []
+    centres = rng.normal(size=(len(CLASSES), *row_shape))
+    recipe = {"stream": "rgb", "extractor": "net", "stride_frames": 5, **recipe}
+    with StoreWriter(path, recipe, dataset) as writer:
+        for number, label in enumerate(CLASSES):
+            for group in range(5):
+                for clip in range(2):
+                    name, is_test = f"{label}/g{group}_c{clip}", group == 0
+                    if several and is_test:
+                        label_text = ";".join(sorted({label, CLASSES[(number + 1) % 4]})) if clip == 0 else ""
+                    else:
+                        label_text = label
+                    values = centres[number] + rng.normal(size=(rows, *row_shape))
+                    if name in left_out:
+                        continue
+                    videos.append({"id": name, "label": label_text, "group": f"g{group}", "source": {"fps": 25.0}})
+                    videos[-1]["parts"] = ["test" if is_test else "train"]
+                    writer.add(videos[-1], values, np.arange(rows) / 5 + shift_seconds)
+        assert writer.finish(videos)
+        return writer.identity
+
+
+def trained(bank: Path, options: TrainOptions = QUICK, **changes: Any) -> list[Run]:
+    before = {run.path for run in all_runs(bank)}
+    assert train(dataclasses.replace(options, bank=str(bank), **changes)) == 0
+    return [run for run in all_runs(bank) if run.path not in before]
+
+
+@torch.no_grad()
+def no_grad(model: torch.nn.Module, x: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return model(x, lengths)
+
+
+def rows_of(bank: Path, name: str) -> torch.Tensor:
+    (path,) = (bank / "stores").glob("*.h5")
+    with Store.open(path) as store:
+        return torch.from_numpy(store.features(name)[0]).float()
+
+
+def test_a_videos_windows_are_scored_one_by_one_and_averaged(tmp_path: Path) -> None:
+    make_store(tmp_path / "stores" / "a.h5")
+    (run,) = trained(tmp_path, head="gru", layers=1, hidden=6, sampling="windows", t=4, stride=2)
+    model, _ = load_run(run.path)
+    table = run.scores("test")
+    for name, logits in zip(table.video_ids, torch.from_numpy(table.logits), strict=True):
+        x = rows_of(tmp_path, name)
+        windows = torch.stack([x[first : first + 4] for first in (0, 2, 4)])
+        expected, embeddings = no_grad(model, windows, torch.full((3,), 4))
+        torch.testing.assert_close(logits.softmax(0), expected.softmax(1).mean(0), atol=1e-5, rtol=0)
+        with Store.open(run.path / "embeddings.h5") as embedded:
+            np.testing.assert_allclose(embedded.features(name)[0][0], embeddings.mean(0), atol=2e-3)
+    (again,) = trained(tmp_path, head="gru", layers=1, hidden=6, sampling="windows", t=4, stride=2, average="logits")
+    assert again.signature != run.signature
+
+
+def test_positions_times_crops_are_averaged_before_softmax(tmp_path: Path) -> None:
+    make_store(tmp_path / "stores" / "a.h5", rows=8, row_shape=(3, 10), crops_kept=True)
+    options = {"sampling": "segments", "t": 2, "positions": 4, "crops": "each", "views": "one", "average": "logits"}
+    (run,) = trained(tmp_path, **options)
+    model, _ = load_run(run.path)
+    table = run.scores("test")
+    x = rows_of(tmp_path, table.video_ids[3])  # (8, 3, 10)
+    logits = [no_grad(model, x[[p, 4 + p], crop][None], torch.tensor([2]))[0][0] for p in range(4) for crop in range(3)]
+    torch.testing.assert_close(torch.from_numpy(table.logits[3]), torch.stack(logits).mean(0), atol=1e-5, rtol=0)
+
+
+def test_maps_serve_heads_that_take_vectors(tmp_path: Path) -> None:
+    make_store(tmp_path / "stores" / "a.h5", row_shape=(10, 3, 2))
+    (run,) = trained(tmp_path)
+    model, _ = load_run(run.path)
+    table = run.scores("test")
+    x = rows_of(tmp_path, table.video_ids[0]).mean((2, 3))
+    found = no_grad(model, x[None], torch.tensor([8]))[0][0]
+    torch.testing.assert_close(found, torch.from_numpy(table.logits[0]), atol=2e-3, rtol=0)
+
+
+def test_several_labels_are_judged_by_mean_average_precision(tmp_path: Path) -> None:
+    make_store(tmp_path / "stores" / "a.h5", several=True)
+    (run,) = trained(tmp_path, epochs=20)
+    table = run.scores("test")
+    assert len(table.video_ids) == 8 and table.labels.shape == (8, 4)
+    by_name = dict(zip(table.video_ids, table.labels.tolist(), strict=True))
+    assert by_name["jump/g0_c0"] == [1, 1, 0, 0] and by_name["wave/g0_c0"] == [1, 0, 0, 1]
+    assert by_name["sit/g0_c1"] == [0, 0, 0, 0]  # no action: negative for every class
+    expected = np.mean([average_precision_score(table.labels[:, c], table.logits[:, c]) for c in range(4)])
+    assert run.metrics["test"]["map"] == pytest.approx(expected, abs=1e-9)
+    assert run.metrics["test"]["classes_counted"] == 4 and run.metrics["validation"]["map"] == 1.0
+    assert run.metrics["epochs"] == 20
+    scored = predicted(run.path, tmp_path / "stores" / "a.h5")
+    assert scored.labels.shape == (40, 4) and scored.labels[scored.video_ids.index("run/g0_c1")].tolist() == [0] * 4
+
+
+def test_several_labels_are_learned_by_binary_cross_entropy(tmp_path: Path) -> None:
+    make_store(tmp_path / "stores" / "a.h5", several=True)
+    (run,) = trained(tmp_path, epochs=1, lr=1e-9)
+    history = (run.path / "history.csv").read_text().splitlines()
+    loss = float(dict(zip(history[0].split(","), history[1].split(","), strict=True))["train_loss"])
+    table = run.scores("train")
+    logits, labels = torch.from_numpy(table.logits), torch.from_numpy(table.labels).float()
+    assert loss == pytest.approx(float(torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)), abs=1e-4)
+
+
+def test_the_highest_of_a_videos_clips_counts(tmp_path: Path) -> None:
+    """Charades: the store has two windows of four rows of each video."""
+    make_store(tmp_path / "stores" / "a.h5", several=True, windows=2, window_frames=20)
+    (run,) = trained(tmp_path, over_clips="max")
+    model, _ = load_run(run.path)
+    table = run.scores("test")
+    x = rows_of(tmp_path, table.video_ids[5])
+    clips = no_grad(model, torch.stack([x[:4], x[4:]]), torch.tensor([4, 4]))[0].sigmoid()
+    torch.testing.assert_close(torch.from_numpy(table.logits[5]).sigmoid(), clips.amax(0), atol=1e-5, rtol=0)
+
+
+def test_mid_fusion_joins_rows_of_two_stores(tmp_path: Path) -> None:
+    make_store(tmp_path / "stores" / "a.h5", left_out=("jump/g1_c0",))
+    make_store(tmp_path / "stores" / "b.h5", stream="flow", seed=1, shift_seconds=0.1, left_out=("run/g2_c1",))
+    (run,) = trained(tmp_path, stream="rgb+flow", mid="product")
+    assert run.recipe["stream"] == "rgb+flow" and run.recipe["mid"]["how"] == "product"
+    ids = {name for part in ("train", "validation", "test") for name in run.scores(part).video_ids}
+    assert len(ids) == 38 and not ids & {"jump/g1_c0", "run/g2_c1"}  # only in one of the two
+    assert "left out: 2" in run.metrics["notes"][0]
+    model, _ = load_run(run.path)
+    table = run.scores("test")
+    with Store.open(tmp_path / "stores" / "a.h5") as one, Store.open(tmp_path / "stores" / "b.h5") as other:
+        rgb, flow = (torch.from_numpy(store.features(table.video_ids[0])[0]).float() for store in (one, other))
+    parts = [part(x[None]) for part, x in zip(model.normalise.parts, (rgb, flow), strict=True)]
+    expected = model.head(parts[0] * parts[1], torch.tensor([8]))[0][0].detach()
+    torch.testing.assert_close(torch.from_numpy(table.logits[0]), expected, atol=1e-5, rtol=0)
+    streamed = trained(tmp_path, stream="rgb+flow", mid="product", seed=(1,), read_from="disk")
+    in_memory = trained(tmp_path, stream="flow+rgb", mid="product", seed=(1,))
+    assert len(streamed) == len(in_memory) == 1
+    scored = predicted(run.path, tmp_path / "stores" / "a.h5", tmp_path / "stores" / "b.h5")
+    np.testing.assert_allclose(scored.logits[scored.video_ids.index(table.video_ids[0])], table.logits[0], atol=1e-5)
+    with pytest.raises(InputError, match="was trained on 2 stores together"):
+        predicted(run.path, tmp_path / "stores" / "a.h5")
+
+
+@pytest.mark.parametrize(
+    ("other", "line"),
+    [
+        ({"shift_seconds": 0.102}, r"rows of jump/g0_c0 lie 0.102 s apart in .*, more than half a stride"),
+        ({"rows": 7}, "has 8 rows in a.h5, 7 in b.h5"),
+        ({"row_shape": (9,)}, "10 and 9 dimensions; give PCA=d for all, or MID=concat"),
+        ({"several": True}, "different labels"),
+    ],
+)
+def test_rows_that_do_not_belong_together_are_refused(tmp_path: Path, other: dict[str, Any], line: str) -> None:
+    make_store(tmp_path / "stores" / "a.h5")
+    make_store(tmp_path / "stores" / "b.h5", stream="flow", **other)  # a stride is 5 frames at 25 a second: half of it 0.1 s
+    with pytest.raises(InputError, match=line):
+        trained(tmp_path, stream="rgb+flow")
+
+
+def test_an_svm_stands_in_the_softmaxs_place(tmp_path: Path) -> None:
+    make_store(tmp_path / "stores" / "a.h5")
+    (run,) = trained(tmp_path, classifier="svm", svm_lambda=0.02)
+    with Store.open(run.path / "embeddings.h5") as embedded:
+        train_ids, test_ids = run.scores("train").video_ids, run.scores("test").video_ids
+        x, test = (embedded.load(ids)[0].astype(np.float64) for ids in (train_ids, test_ids))
+    svm = LinearSVC(C=1 / (2 * 0.02 * len(x)), loss="hinge", random_state=0, max_iter=100_000)
+    svm.fit(x, run.scores("train").labels)
+    np.testing.assert_allclose(run.scores("test").logits, svm.decision_function(test), atol=0.02)  # embeddings are float16
+    (plain,) = trained(tmp_path)
+    assert plain.signature != run.signature
+    assert np.abs(plain.scores("test").logits - run.scores("test").logits).max() > 0.1
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 4))
+def test_svm_weights_are_scikit_learns(seed: int, known: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.concatenate([np.arange(known), rng.integers(0, known, 30)])
+    x = (rng.normal(size=(len(labels), 6)) + labels[:, None]).astype(np.float32)
+    weight, bias = fitted_svm(x, labels, 5, 0.01)
+    svm = LinearSVC(C=1 / (0.02 * len(x)), loss="hinge", random_state=0, max_iter=100_000).fit(x.astype(np.float64), labels)
+    margins = svm.decision_function(x)
+    margins = np.stack([-margins, margins], 1) if known == 2 else margins
+    np.testing.assert_allclose((x @ weight.T + bias)[:, :known], margins, atol=1e-3)
+    assert (weight[known:] == 0).all() and (bias[known:] == -1).all()  # classes without a training video never win
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"sampling": "windows"}, "SAMPLING=windows needs T"),
+        ({"stride": 3}, "STRIDE=3: is of SAMPLING=windows, not of sigma"),
+        ({"positions": 3}, "POSITIONS=3: is of SAMPLING=segments"),
+        ({"crops": "each"}, "does not keep its crops"),
+        ({"head": "rlstm"}, "takes feature maps, the store's rows have shape 10; extract with AT="),
+        ({"head": "rrn"}, "takes feature maps"),
+        ({"skips": ("layer4.1",)}, "SKIPS: is of HEAD=rrn, not of meanpool"),
+        ({"context": 1}, "CONTEXT=1"),
+        ({"best_by": "loss", "validation": 0.0}, "BEST_BY=loss needs a validation part"),
+        ({"stream": "rgb flow"}, "for mid fusion give STREAM=rgb.flow, for one head on each use 'sweep'"),
+        ({"stream": "rgb+flow+audio", "store": "a+b"}, "name as many streams as stores"),
+        ({"stream": "rgb+flow"}, "no store in .* with STREAM=flow"),
+    ],
+)
+def test_mistakes_get_one_clear_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
+    make_store(tmp_path / "stores" / "a.h5")
+    with pytest.raises(InputError, match=line) as error:
+        trained(tmp_path, **changes)
+    assert "\n" not in str(error.value) and not all_runs(tmp_path)
+
+
+def test_batches_are_a_share_of_the_training_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_store(tmp_path / "stores" / "a.h5")
+    sizes: list[int] = []
+    from reelbank.heads.meanpool import MeanPool
+
+    forward = MeanPool.forward
+    monkeypatch.setattr(MeanPool, "forward", lambda self, x, n: (sizes.append(len(x) * self.training), forward(self, x, n))[1])
+    trained(tmp_path, sampling="windows", t=2, batch_share=0.1, validation=0.0, epochs=1)
+    training = [size for size in sizes if size]
+    assert training == [13] * 9 + [11]  # a tenth of 32 videos x 4 windows
