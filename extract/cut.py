@@ -36,14 +36,14 @@ def cut(model: nn.Module, nodes: tuple[str, ...], name: str) -> nn.Module:
     return fx.GraphModule(model, graph).eval()
 
 
-def rest(model: nn.Module, node: str, name: str) -> nn.Module:
+def rest(model: nn.Module, node: str, name: str, leaves: tuple[type[nn.Module], ...] = ()) -> nn.Module:
     """The network after `node`: rest(model, node)(cut(model, (node,))(x)[node]) = model(x). Its parameters are copies, all
     trainable, under the network's own names; training and evaluation mode work as in the whole network (it starts in the
-    model's). Raises InputError as `cut` does, and for a node past which other values flow, as beside a skip connection."""
+    model's). Modules of the kinds `leaves` are not looked into. Raises InputError as `cut` does, and for a node past which other values flow, as beside a skip connection."""
     own = copy.deepcopy(model).requires_grad_(True)
     graphs = {}
     for training in (True, False):
-        graph, names = _traced(own, training, node, name)
+        graph, names = _traced(own, training, node, name, leaves)
         value = _find(names, node, name)
         graph.eliminate_dead_code(_stays)
         if not value.users:
@@ -67,11 +67,13 @@ class _Tracer(NodePathTracer):
         return found
 
 
-def _traced(model: nn.Module, training: bool, nodes: str, name: str) -> tuple[fx.Graph, dict[fx.Node, str]]:
+def _traced(
+    model: nn.Module, training: bool, nodes: str, name: str, leaves: tuple[type[nn.Module], ...] = ()
+) -> tuple[fx.Graph, dict[fx.Node, str]]:
     """The model's graph in one of its modes, and its nodes' names in the order in which they run."""
     # traced through, timm's batch norms would have their mode and momentum fixed
-    leaves = [_BatchNorm, *(one for one in vars(ops).values() if isinstance(one, type) and issubclass(one, nn.Module))]
-    tracer = _Tracer(leaf_modules=leaves, autowrap_modules=(math, ops))
+    whole = [_BatchNorm, *leaves, *(one for one in vars(ops).values() if isinstance(one, type) and issubclass(one, nn.Module))]
+    tracer = _Tracer(leaf_modules=whole, autowrap_modules=(math, ops))
     modes = [(part, part.training) for part in model.modules()]
     try:
         graph = tracer.trace(model.train(training))
