@@ -1,10 +1,13 @@
 """Heads against loops written from the equations and against torch.nn; padding, gradients, normalisation."""
 
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from reelbank.data.clips import sigma
@@ -17,7 +20,39 @@ from reelbank.heads.sequences import Rule, Table, tables
 torch.set_num_threads(1)  # the tensors are tiny
 
 N, T, D, C = 5, 7, 12, 4
-OPTIONS = {name: {} if name == "meanpool" else {"layers": 2, "hidden": 9} for name in HEADS}
+OPTIONS = {name: {} if name in ("meanpool", "tsn", "rrn", "rlstm") else {"layers": 2, "hidden": 9} for name in HEADS}
+# every way in which a head may be built that changes what is computed
+WAYS = {
+    **{name: (name, options) for name, options in OPTIONS.items()},
+    "gru, attention": ("gru", {**OPTIONS["gru"], "attention": True}),
+    "bigru, attention": ("bigru", {**OPTIONS["bigru"], "attention": True}),
+    "sru, one width": ("sru", {"layers": 3}),
+    "sru, max": ("sru", {**OPTIONS["sru"], "pool": "max"}),
+    "tsn, max": ("tsn", {"pool": "max"}),
+    "tsn on maps": ("tsn", {"trunk": None, "trunk_dim": 6}),
+    "rlstm, local": ("rlstm", {"branches": "local"}),
+    "rlstm, nonlocal": ("rlstm", {"branches": "nonlocal"}),
+}
+
+
+def made(way: str, **more: Any) -> nn.Module:
+    name, options = WAYS[way]
+    if takes_maps(way):
+        layers = [nn.Conv2d(D, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        more |= {"trunk": nn.Sequential(*layers), "trunk_dim": 6}
+    return HEADS[name](D, C, **options | more)
+
+
+def takes_maps(way: str) -> bool:
+    return way.split(",")[0] in ("rrn", "rlstm", "tsn on maps")
+
+
+def given(way: str, lengths: list[int], filler: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `padded` gives, as maps for the heads that take maps."""
+    x, lengths_of = padded(lengths, filler)
+    if takes_maps(way):
+        x = x[..., None, None] + torch.randn(len(lengths), max(lengths), D, 3, 2)
+    return x, lengths_of
 
 
 @pytest.fixture(autouse=True)
@@ -102,11 +137,12 @@ def test_meanpool_is_the_mean_of_valid_steps() -> None:
     torch.testing.assert_close(logits, head.classifier(embedding))
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("filler", [50.0, math.inf, math.nan])
+@pytest.mark.parametrize("way", WAYS)
 @torch.no_grad()
-def test_padding_never_changes_a_result(name: str) -> None:
-    head = HEADS[name](D, C, **OPTIONS[name]).eval()
-    x, lengths = padded([7, 3, 1, 5, 6], filler=50.0)
+def test_padding_never_changes_a_result(way: str, filler: float) -> None:
+    head = made(way).eval()
+    x, lengths = given(way, [7, 3, 1, 5, 6], filler)
     logits, embedding = head(x, lengths)
     for n, length in enumerate(lengths.tolist()):
         alone = head(x[n : n + 1, :length], lengths[n : n + 1])
@@ -114,19 +150,21 @@ def test_padding_never_changes_a_result(name: str) -> None:
         torch.testing.assert_close(alone[1][0], embedding[n], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_gradients_reach_every_parameter(name: str) -> None:
-    head = HEADS[name](D, C, **OPTIONS[name])
-    x, lengths = padded([7, 3, 1, 5, 6])
+@pytest.mark.parametrize("way", WAYS)
+def test_gradients_reach_every_parameter(way: str) -> None:
+    head = made(way)
+    x, lengths = given(way, [7, 3, 1, 5, 6])
     nn.functional.cross_entropy(head(x, lengths)[0], torch.tensor([0, 1, 2, 3, 0])).backward()
     for parameter_name, parameter in head.named_parameters():
+        if parameter_name == "attention.key.bias":  # the same for every key: softmax takes no notice
+            continue
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, parameter_name
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_overfits_eight_videos(name: str) -> None:
-    head = HEADS[name](D, C, **OPTIONS[name])
-    x, lengths = padded([7, 3, 1, 5, 6, 2, 4, 7])
+@pytest.mark.parametrize("way", WAYS)
+def test_overfits_eight_videos(way: str) -> None:
+    head = made(way)
+    x, lengths = given(way, [7, 3, 1, 5, 6, 2, 4, 7])
     labels = torch.arange(8) % C
     optimiser = torch.optim.Adam(head.parameters(), lr=0.03)
     for _ in range(150):
@@ -137,13 +175,42 @@ def test_overfits_eight_videos(name: str) -> None:
     assert loss < 0.1 and (head(x, lengths)[0].argmax(1) == labels).all()
 
 
-@pytest.mark.parametrize("name", HEADS)
-def test_dropout_acts_in_training_alone(name: str) -> None:
-    head = HEADS[name](D, C, **OPTIONS[name], dropout=0.5)
-    x, lengths = padded([7, 3, 1, 5, 6])
+@pytest.mark.parametrize("way", WAYS)
+@torch.no_grad()
+def test_saved_and_rebuilt_it_gives_the_same_and_a_seed_makes_the_same_head(way: str, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    head = made(way)
+    x, lengths = given(way, [7, 3, 1, 5, 6])
+    head(x, lengths)  # batch norms' statistics are part of it
+    save_file(head.state_dict(), tmp_path / "head.safetensors")
+    torch.manual_seed(5)
+    again = made(way)
+    fresh, seeded = again.state_dict(), dict(head.named_parameters())
+    assert all(torch.equal(fresh[name], value) for name, value in seeded.items())
+    torch.manual_seed(6)
+    other = made(way)
+    assert (other.eval()(x, lengths)[0] - head.eval()(x, lengths)[0]).abs().max() > 1e-4
+    other.load_state_dict(load_file(tmp_path / "head.safetensors"), strict=True)
+    for one, wanted in zip(other(x, lengths), head(x, lengths), strict=True):
+        assert torch.equal(one, wanted)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_dropout_acts_in_training_alone(way: str) -> None:
+    head = made(way, dropout=0.5)
+    x, lengths = given(way, [7, 3, 1, 5, 6])
     assert (head(x, lengths)[0] - head(x, lengths)[0]).abs().max() > 1e-3
     head.eval()
     torch.testing.assert_close(head(x, lengths), head(x, lengths))
+
+
+@pytest.mark.parametrize("way", [way for way in WAYS if not way.endswith("max")])
+@torch.no_grad()
+def test_the_classifier_reads_the_embedding(way: str) -> None:
+    """So a linear SVM can take its place."""
+    head = made(way).eval()
+    logits, embedding = head(*given(way, [7, 3, 1, 5, 6]))
+    torch.testing.assert_close(head.classifier(embedding), logits, atol=1e-5, rtol=0)
 
 
 def test_znorm_and_pca_by_hand() -> None:
