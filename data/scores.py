@@ -1,7 +1,7 @@
 """Score tables: what a model said of each video, by video id, so that models can be judged and joined without its features.
 
-On disk an npz of five plain arrays (`video_ids` and `classes` unicode, `labels` int64, `logits` float32, `about` JSON text)
-and `format`. No pickle is written or read.
+On disk an npz of five plain arrays (`video_ids` and `classes` unicode, `labels` int64 or, of several labels a video, uint8,
+`logits` float32, `about` JSON text) and `format`. No pickle is written or read.
 """
 
 import io
@@ -31,8 +31,9 @@ _DAMAGE = (
 class Scores:
     """The scores of V videos over C classes. Raises InputError when the parts do not fit together.
 
-    video_ids: V different ids. labels: (V,) int64, index into `classes`, -1 where unknown. classes: C different names.
-    logits: (V, C) float32, finite; softmax(logits) is the model's distribution over classes.
+    video_ids: V different ids. labels: (V,) int64, index into `classes`, -1 where unknown; or, where a video has any number of
+    classes, (V, C) uint8 of 0 and 1. classes: C different names. logits: (V, C) float32, finite; softmax(logits) is the model's
+    distribution over classes, or, of several labels a video, sigmoid(logits) each class's probability.
     about: where they come from, JSON-able: dataset, split, part, seed, head, store, signature, coarse categories ...
     """
 
@@ -51,16 +52,20 @@ class Scores:
             raise InputError(f"scores: labels must be whole numbers, not {labels.dtype}")
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf and is refused below
             logits = np.asarray(self.logits).astype(np.float32)
-        if labels.shape != (len(ids),) or logits.shape != (len(ids), len(classes)) or not classes:
+        whole = (len(ids), len(classes))
+        if labels.shape not in ((len(ids),), whole) or logits.shape != whole or not classes:
             raise InputError(
-                f"scores: {len(ids)} video ids and {len(classes)} classes need labels ({len(ids)},) and logits "
-                f"({len(ids)}, {len(classes)}), not {labels.shape} and {logits.shape}"
+                f"scores: {len(ids)} video ids and {len(classes)} classes need labels ({len(ids)},) or {whole} and logits "
+                f"{whole}, not {labels.shape} and {logits.shape}"
             )
         for what, names in (("video id", ids), ("class", classes)):
             if len(set(names)) != len(names):
                 twice = next(name for i, name in enumerate(names) if name in names[:i])
                 raise InputError(f"scores: {what} {twice!r} is there more than once")
-        if len(labels) and not (labels.min() >= -1 and labels.max() < len(classes)):
+        if labels.ndim == 2:
+            if labels.size and not (labels.min() >= 0 and labels.max() <= 1):
+                raise InputError(f"scores: labels {labels.min()} to {labels.max()} of several a video must be 0 or 1")
+        elif len(labels) and not (labels.min() >= -1 and labels.max() < len(classes)):
             raise InputError(
                 f"scores: labels {labels.min()} to {labels.max()} do not fit {len(classes)} classes (-1 is unknown)"
             )
@@ -69,20 +74,28 @@ class Scores:
             raise InputError(
                 f"scores: {(~finite).sum()} videos have a score that is no number, the first {ids[int(finite.argmin())]!r}"
             )
-        labels = labels.astype(np.int64)
+        labels = labels.astype(np.uint8 if labels.ndim == 2 else np.int64)
         for name, value in (("video_ids", ids), ("labels", labels), ("classes", classes), ("logits", logits)):
             object.__setattr__(self, name, value)
 
 
+    @property
+    def multilabel(self) -> bool:
+        """Whether a video has any number of classes."""
+        return self.labels.ndim == 2
+
+
 def log_probabilities(scores: Scores) -> np.ndarray:
-    """log softmax(logits), (V, C) float64, always finite."""
+    """log softmax(logits), or log sigmoid(logits) of several labels a video, (V, C) float64, always finite."""
     logits = scores.logits.astype(np.float64)
+    if scores.multilabel:
+        return -np.logaddexp(0, -logits)
     shifted = logits - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
 def probabilities(scores: Scores) -> np.ndarray:
-    """softmax(logits), (V, C) float64, rows summing to 1."""
+    """softmax(logits), (V, C) float64, rows summing to 1; of several labels a video sigmoid(logits)."""
     return np.exp(log_probabilities(scores))
 
 
@@ -126,7 +139,7 @@ def load(path: str | Path) -> Scores:
                 raise ValueError("'about' is not a JSON object")
             return Scores(
                 video_ids=tuple(_member(archive, "video_ids", 1, "U", path).tolist()),
-                labels=_member(archive, "labels", 1, "i", path),
+                labels=_labels(archive, path),
                 classes=tuple(_member(archive, "classes", 1, "U", path).tolist()),
                 logits=_member(archive, "logits", 2, "f", path),
                 about=about,
@@ -135,6 +148,14 @@ def load(path: str | Path) -> Scores:
         raise InputError(f"{path}: no such scores file") from None
     except _DAMAGE as error:
         raise InputError(f"{path}: not a readable scores file ({error})") from None
+
+
+def _labels(archive: zipfile.ZipFile, path: Path) -> np.ndarray:
+    """(V,) int64, or (V, C) uint8."""
+    try:
+        return _member(archive, "labels", 1, "i", path)
+    except ValueError:
+        return _member(archive, "labels", 2, "u", path)
 
 
 def _member(archive: zipfile.ZipFile, name: str, ndim: int, kind: str, path: Path) -> np.ndarray:
@@ -174,9 +195,16 @@ def join(tables: Sequence[Scores]) -> list[Scores]:
         column_of = {name: i for i, name in enumerate(other.classes)}
         rows = np.array([row_of[name] for name in first.video_ids], dtype=np.int64)  # (V,)
         columns = np.array([column_of[name] for name in first.classes], dtype=np.int64)  # (C,)
-        new_index = np.append(np.argsort(columns), -1)  # (C + 1,): other's class index -> first's, and -1 stays -1
-        labels = new_index[other.labels[rows]]
-        if (differs := labels != first.labels).any():
+        if other.multilabel != first.multilabel:
+            raise InputError(f"scores of {names}: one has a single label a video, the other several")
+        if other.multilabel:
+            labels = other.labels[np.ix_(rows, columns)]  # (V, C)
+            differs = (labels != first.labels).any(axis=1)
+        else:
+            new_index = np.append(np.argsort(columns), -1)  # (C + 1,): other's class index -> first's, and -1 stays -1
+            labels = new_index[other.labels[rows]]
+            differs = labels != first.labels
+        if differs.any():
             ids = [first.video_ids[i] for i in np.flatnonzero(differs)]
             raise InputError(f"scores of {names} give {len(ids)} videos different labels: {_few(ids)}")
         logits = other.logits[np.ix_(rows, columns)]  # (V, C)

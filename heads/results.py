@@ -5,15 +5,21 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from reelbank.data.precision import mean_average_precision
 from reelbank.data.scores import Scores
 from reelbank.data.shelf import print_table
-from reelbank.heads.runs import PARTS, Run, percent
+from reelbank.heads.runs import PARTS, Run, figure, percent
 
 
 def accuracies(scores: Scores | None) -> dict[str, Any] | None:
-    """Number of videos, and top-1 and top-5 accuracy in [0, 1] (among all C classes when C < 5)."""
+    """Number of videos, and top-1 and top-5 accuracy in [0, 1] (among all C classes when C < 5); of several labels a video mean
+    average precision in [0, 1], over how many classes, and how many were left out for want of a positive."""
     if scores is None:
         return None
+    if scores.multilabel:
+        value, counted, without = mean_average_precision(scores.labels, scores.logits)
+        found = {"videos": len(scores.labels), "map": value if counted else None}
+        return found | {"classes_counted": counted, "classes_without": without}
     best = np.argsort(-scores.logits, axis=1, kind="stable")[:, :5]  # (V, 5)
     right = best == scores.labels[:, None]
     return {"videos": len(right), "top1": float(right[:, 0].mean()), "top5": float(right.any(axis=1).mean())}
@@ -27,7 +33,7 @@ def print_run(run: Run) -> None:
 
 
 def print_results(runs: list[Run]) -> None:
-    """A row for each run, then mean and deviation of the test accuracy over all runs and over the means of the splits."""
+    """A row for each run, then mean and deviation of the figures over all runs and over the means of the splits."""
     lines = [("split", "seed", "train %", "validation %", "test %", "epochs", "best", "seconds", "run")]
     for run in runs:
         shown = (percent(run.metrics[part]) for part in PARTS)
@@ -38,11 +44,13 @@ def print_results(runs: list[Run]) -> None:
     print_table(lines)
     for part in ("validation", "test"):
         of_split: dict[str, list[float]] = {}
+        measure = "mAP"
         for run in runs:
-            if run.metrics[part]:
-                of_split.setdefault(run.recipe["split"], []).append(100 * run.metrics[part]["top1"])
+            if (value := figure(run.metrics[part])) is not None:
+                of_split.setdefault(run.recipe["split"], []).append(100 * value)
+                measure = "mAP" if "map" in run.metrics[part] else "top-1"
         if of_split:
-            print(f"{part} top-1 %: {summary(of_split)}")
+            print(f"{part} {measure} %: {summary(of_split)}")
 
 
 def summary(of_split: dict[str, list[float]]) -> str:

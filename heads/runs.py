@@ -232,6 +232,12 @@ def runs(options: RunsOptions) -> int:
     return 0
 
 
+def figure(part: dict[str, Any] | None) -> float | None:
+    """A part's top-1 accuracy in [0, 1], or mean average precision where videos have several labels; None when there is none."""
+    return None if part is None else part.get("map") if "map" in part else part["top1"]
+
+
 def percent(part: dict[str, Any] | None) -> str:
-    """A part's top-1 accuracy for a table, in per cent; '-' when there is none."""
-    return f"{100 * part['top1']:.2f}" if part else "-"
+    """A part's `figure` for a table, in per cent; '-' when there is none."""
+    value = figure(part)
+    return "-" if value is None else f"{100 * value:.2f}"

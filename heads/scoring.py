@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from reelbank.data.precision import average_precisions
+from reelbank.data.precision import mean_average_precision
 
 AVERAGES = ("probabilities", "logits")
 OVER_CLIPS = ("mean", "max")
@@ -60,8 +60,8 @@ class Scoring:
     def worth(self, logits: Tensor, labels: Tensor) -> float:
         """Top-1 accuracy in [0, 1]; of several labels the mean average precision over classes that have a positive."""
         if self.multilabel:
-            precisions = torch.from_numpy(average_precisions(labels.cpu().numpy(), logits.cpu().numpy()))
-            return float(precisions.nanmean()) if precisions.isfinite().any() else 0.0
+            found = mean_average_precision(labels.cpu().numpy(), logits.cpu().numpy())
+            return found.value if found.counted else 0.0
         return float((logits.argmax(1) == labels).float().mean())
 
 

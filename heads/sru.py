@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 
 class SRU(nn.Module):
@@ -30,6 +31,7 @@ class SRU(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         valid = (torch.arange(x.shape[1], device=x.device) < lengths[:, None])[..., None]  # (N, T, 1)
+        x = torch.where(valid, x, 0.0)  # no valid step sees padding, but a gradient of 0 times what is no number is no number
         for layer in self.layers:
             x = layer(x)  # (N, T, D) -> (N, T, E)
         top = torch.where(valid, torch.tanh(x), 0.0)
@@ -42,74 +44,88 @@ class SRU(nn.Module):
 
 
 class SRULayer(nn.Module):
-    """One SRU layer: (N, T, D) -> (N, T, E). All steps' matrix products are one; the recurrence is a scan.
+    """One SRU layer: (N, T, D) -> (N, T, E).
 
     weight (3 E or, with a projection, 4 E, D): rows of W, W_f, W_r and the projection; bias (2 E): b_f, b_r.
     """
 
     def __init__(self, input_dim: int, hidden: int) -> None:
         super().__init__()
-        self.hidden = hidden
         self.weight = nn.Parameter(torch.empty((3 if input_dim == hidden else 4) * hidden, input_dim))
         self.bias = nn.Parameter(torch.zeros(2 * hidden))
         for matrix in self.weight.detach().split(hidden):
             nn.init.orthogonal_(matrix)
 
     def forward(self, x: Tensor) -> Tensor:
-        products = nn.functional.linear(x, self.weight)  # (N, T, D) -> (N, T, 3 E or 4 E)
-        candidate, forget, reset, *projected = products.split(self.hidden, -1)
-        forget_bias, reset_bias = self.bias.split(self.hidden)
-        memory = _Recurrence.apply(torch.sigmoid(forget + forget_bias), candidate)
-        return torch.lerp(projected[0] if projected else x, torch.tanh(memory), torch.sigmoid(reset + reset_bias))
+        return _Layer.apply(x, self.weight, self.bias)
 
 
-class _Recurrence(torch.autograd.Function):
-    """c_t = f_t c_{t-1} + (1 - f_t) x~_t, c_0 = 0: (N, T, E), (N, T, E) -> (N, T, E)."""
+class _Layer(torch.autograd.Function):
+    """x (N, T, D), weight and bias of an SRULayer -> h (N, T, E): the matrix products of all steps are one, the recurrence is a scan.
 
-    @staticmethod
-    def forward(ctx: Any, forget: Tensor, candidate: Tensor) -> Tensor:
-        memory = scan(forget.clone(), candidate - forget * candidate)
-        ctx.save_for_backward(forget, candidate, memory)
-        return memory
+    One function with its gradient, written over what it need not keep: all but the products waits for memory.
+    """
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        forget, candidate, memory = ctx.saved_tensors
-        factors = torch.empty_like(forget)  # g_t = dL/dc_t + f_{t+1} g_{t+1}: the same recurrence, backwards
-        factors[:, :-1] = forget[:, 1:]
-        factors[:, -1:] = 0
-        total = scan(factors, gradients[0].clone(), reverse=True)  # (N, T, E)
-        before = -candidate
-        before[:, 1:] += memory[:, :-1]  # c_{t-1} - x~_t
-        return before.mul_(total), torch.addcmul(total, total, forget, value=-1)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        hidden = len(bias) // 2
+        products = nn.functional.linear(x, weight)  # (N, T, D) -> (N, T, 3 E or 4 E)
+        products[..., hidden : 3 * hidden].add_(bias).sigmoid_()
+        candidate, forget, reset, *projected = products.split(hidden, -1)
+        memory = scan(forget.clone(), torch.addcmul(candidate, candidate, forget, value=-1))
+        activated = torch.tanh(memory)
+        h = torch.lerp(projected[0] if projected else x, activated, reset)
+        ctx.save_for_backward(x, weight, products, memory, activated, h)
+        return h
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, weight, products, memory, activated, h = ctx.saved_tensors
+        (d_h,) = gradients
+        hidden = h.shape[-1]
+        candidate, forget, reset, *projected = products.split(hidden, -1)
+        d_products = torch.empty_like(products)
+        d_candidate, d_forget, d_reset, *d_projected = d_products.split(hidden, -1)
+
+        d_skip = torch.addcmul(d_h, d_h, reset, value=-1, out=d_projected[0] if projected else None)  # d_h (1 - r)
+        # of r before its sigmoid: d_h (tanh c - x) r (1 - r), where (tanh c - x) r is h - x
+        torch.sub(h, projected[0] if projected else x, out=d_reset).mul_(d_skip)
+        d_activated = d_h - d_skip
+        d_memory = torch.addcmul(d_activated, d_activated * activated, activated, value=-1)
+        # what a state does to all later ones: e_t = d_memory_t + f_{t+1} e_{t+1}; the last step's factor meets nothing
+        d_memory = scan(forget.roll(-1, 1), d_memory, reverse=True)
+        torch.addcmul(d_memory, d_memory, forget, value=-1, out=d_candidate)  # d_memory (1 - f)
+        # of f before its sigmoid: d_memory (c_{t-1} - x~) f (1 - f), where (c_{t-1} - x~) f is c_t - x~
+        torch.sub(memory, candidate, out=d_forget).mul_(d_candidate)
+
+        flat = d_products.flatten(0, 1)  # (N T, 3 E or 4 E)
+        d_x = None
+        if ctx.needs_input_grad[0]:
+            d_x = flat @ weight if projected else d_skip.flatten(0, 1).addmm_(flat, weight)
+            d_x = d_x.view_as(x)
+        return d_x, flat.T @ x.flatten(0, 1), d_products[..., hidden : 3 * hidden].sum((0, 1))
 
 
 def scan(factors: Tensor, values: Tensor, reverse: bool = False) -> Tensor:
-    """y_t = a_t y_{t-1} + b_t with y_0 = 0 (`reverse`: y_t = a_t y_{t+1} + b_t) along the second axis of a, b (N, T, ...), in
-    2 log2 T steps over all of them (Brent and Kung 1982). Both are written over; b becomes y, which is returned.
-
-    Sums and products alone, so as exact as the loop over t.
+    """y_t = a_t y_{t-1} + b_t with y_0 = 0 (`reverse`: y_t = a_t y_{t+1} + b_t) along the second axis of factors a and values b,
+    both (N, T, ...), in 2 log2 T steps over all of them (Brent and Kung 1982). Both are written over; b becomes y, which is
+    returned. Sums and products alone, so as exact as the loop over t.
     """
     steps = values.shape[1]
-
-    def pairs(first: int, apart: int) -> tuple[slice, slice]:
-        """Places first, first + 2 apart, ... and those `apart` before them, counted from the end where it is reversed."""
-        count = max(0, -(-(steps - first) // (2 * apart)))
-        if not reverse:
-            return slice(first, steps, 2 * apart), slice(first - apart, first + 2 * apart * count - apart, 2 * apart)
-        lowest = steps - 1 - first - 2 * apart * (count - 1)
-        return slice(lowest, steps - first, 2 * apart), slice(lowest + apart, steps - first + apart, 2 * apart)
-
-    apart = 1
-    while apart < steps:  # every second place takes in the one before, every fourth the two before ...
-        here, before = pairs(2 * apart - 1, apart)
-        if 2 * apart - 1 < steps:
-            values[:, here].addcmul_(factors[:, here], values[:, before])
-            factors[:, here].mul_(factors[:, before])
-        apart *= 2
-    while apart > 1:  # ... and hand it on to those between
-        apart //= 2
-        if 3 * apart - 1 < steps:
-            here, before = pairs(3 * apart - 1, apart)
-            values[:, here].addcmul_(factors[:, here], values[:, before])
+    if steps > 1:
+        here, before = _neighbours(steps, 1, reverse)  # every second step takes in the one before it,
+        values[:, here].addcmul_(factors[:, here], values[:, before])
+        factors[:, here].mul_(factors[:, before])
+        scan(factors[:, here], values[:, here], reverse)  # these are half as many,
+        here, before = _neighbours(steps, 2, reverse)  # and hand on to the others
+        values[:, here].addcmul_(factors[:, here], values[:, before])
     return values
+
+
+def _neighbours(steps: int, first: int, reverse: bool) -> tuple[slice, slice]:
+    """Steps first, first + 2, ... and the one before each; `reverse`: counted from the end, in the order of time all the same."""
+    count = (steps - first + 1) // 2
+    start = steps + 1 - first - 2 * count if reverse else first
+    other = start + 1 if reverse else start - 1
+    return slice(start, start + 2 * count - 1, 2), slice(other, other + 2 * count - 1, 2)

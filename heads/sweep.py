@@ -17,7 +17,7 @@ from reelbank.data.shelf import print_table, printable
 from reelbank.data.store import Store
 from reelbank.heads.options import TrainOptions, unused_options
 from reelbank.heads.plan import Plan, plan_runs
-from reelbank.heads.runs import Run, read_run, replacing
+from reelbank.heads.runs import figure, read_run, replacing
 from reelbank.heads.stores import chosen_stores
 from reelbank.heads.train import is_finished, train_missing
 
@@ -125,7 +125,7 @@ def results(found: list[Combination]) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"chosen": "", "dataset": runs[0].recipe["dataset"]}
         row |= {name: one.values.get(name, "-") for name in told} | {"runs": len(runs)}
         for part in ("validation", "test"):
-            row[part], row[f"{part}_deviation"] = _mean([run for run in runs if run.metrics.get(part)], part)
+            row[part], row[f"{part}_deviation"] = _mean([figure(run.metrics.get(part)) for run in runs])
         row |= {"seconds": round(sum(run.metrics["seconds"] for run in runs), 1), "names": " ".join(r.path.name for r in runs)}
         rows.append(row)
     if rows and all(row["validation"] is not None for row in rows):
@@ -134,11 +134,12 @@ def results(found: list[Combination]) -> list[dict[str, Any]]:
     return rows
 
 
-def _mean(runs: list[Run], part: str) -> tuple[float | None, float | None]:
-    figures = [100 * run.metrics[part].get("top1", run.metrics[part].get("map")) for run in runs]
-    if not figures:
+def _mean(figures: list[float | None]) -> tuple[float | None, float | None]:
+    """Mean and sample deviation in per cent; None where not every run has a figure, or there is one run."""
+    values = [100 * value for value in figures if value is not None]
+    if not values or len(values) < len(figures):
         return None, None
-    return round(float(np.mean(figures)), 2), round(float(np.std(figures, ddof=1)), 2) if len(figures) > 1 else None
+    return round(float(np.mean(values)), 2), round(float(np.std(values, ddof=1)), 2) if len(values) > 1 else None
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
