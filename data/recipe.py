@@ -111,8 +111,9 @@ def parse(options: type[Options], words: Sequence[str], command: str, about: str
     lists = {f.name for f in fields if f.metadata["positional"]}
     plain = [flag for word in words for flag in _as_flags(word, lists)]
     found, unknown = parser.parse_known_args(plain)
-    if hasattr(options, "preset") and not unknown:  # what a recipe sets comes first, so that what is given wins
-        preset = {name: value for name, value in options.preset(vars(found)).items() if value != ""}
+    preset_of = getattr(options, "preset", None)
+    if preset_of and not unknown:  # what a recipe sets comes first, so that what is given wins
+        preset = {name: value for name, value in preset_of(vars(found)).items() if value != ""}
         found = parser.parse_args([*(f"--{n.replace('_', '-')}={_shown(value)}" for n, value in preset.items()), *plain])
     for word in unknown:
         name = word.lstrip("-").split("=")[0]
@@ -138,7 +139,9 @@ def _as_flags(word: str, lists: set[str]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple | list) else str(int(value) if isinstance(value, bool) else value)
+    return (
+        " ".join(map(str, value)) if isinstance(value, tuple | list) else str(int(value) if isinstance(value, bool) else value)
+    )
 
 
 def extractor_name(extractor: str) -> str:

@@ -78,7 +78,6 @@ class Scores:
         for name, value in (("video_ids", ids), ("labels", labels), ("classes", classes), ("logits", logits)):
             object.__setattr__(self, name, value)
 
-
     @property
     def multilabel(self) -> bool:
         """Whether a video has any number of classes."""

@@ -39,7 +39,8 @@ def cut(model: nn.Module, nodes: tuple[str, ...], name: str) -> nn.Module:
 def rest(model: nn.Module, node: str, name: str, leaves: tuple[type[nn.Module], ...] = ()) -> nn.Module:
     """The network after `node`: rest(model, node)(cut(model, (node,))(x)[node]) = model(x). Its parameters are copies, all
     trainable, under the network's own names; training and evaluation mode work as in the whole network (it starts in the
-    model's). Modules of the kinds `leaves` are not looked into. Raises InputError as `cut` does, and for a node past which other values flow, as beside a skip connection."""
+    model's). Modules of the kinds `leaves` stay whole. Raises InputError as `cut` does, and for a node past which other values
+    flow, as beside a skip connection."""
     own = copy.deepcopy(model).requires_grad_(True)
     graphs = {}
     for training in (True, False):

@@ -88,8 +88,8 @@ def _unpickled(ids: tuple[str, ...], values: np.ndarray, offsets: np.ndarray, cr
 
 
 def loaded(ids: tuple[str, ...], values: np.ndarray, offsets: np.ndarray, crops: bool = False) -> Loaded:
-    """From a store's arrays: values (R, *row), with `crops` (R, crops, *row); offsets (V + 1,). Raises InputError for values that
-    are not finite."""
+    """From a store's arrays: values (R, *row), with `crops` (R, crops, *row); offsets (V + 1,). Raises InputError for values
+    that are not finite."""
     for name, first, last in zip(ids, offsets[:-1], offsets[1:], strict=True):
         check_finite(name, values[first:last])
     return Loaded(ids, torch.from_numpy(values), torch.from_numpy(offsets), crops)

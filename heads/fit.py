@@ -113,7 +113,8 @@ def fit(
     on_epoch: Callable[[dict[str, Any]], None] = lambda past: None,
     rates: tuple[float, ...] = (),
 ) -> list[dict[str, Any]]:
-    """Train `model` in place on the sequences of videos `train` and leave it with the best epoch's weights; returns the history.
+    """Train `model` in place on the sequences of videos `train` and leave it with the best epoch's weights; returns the
+    history.
 
     train, validation: video numbers, int64, on the model's device. An empty `validation` trains all epochs and keeps the last.
     `rates`: a learning rate for each epoch, in place of the schedule's. After every epoch the state is written to
@@ -198,9 +199,7 @@ def evaluate(model: nn.Module, material: Material, videos: Tensor) -> tuple[floa
 
 
 @torch.inference_mode()
-def outputs(
-    model: nn.Module, data: Loaded | Streamed, table: Table, scoring: Scoring, videos: Tensor
-) -> tuple[Tensor, Tensor]:
+def outputs(model: nn.Module, data: Loaded | Streamed, table: Table, scoring: Scoring, videos: Tensor) -> tuple[Tensor, Tensor]:
     """Logits (n, C), of each video's sequences together, and their mean embeddings (n, E), in the videos' order, without
     dropout."""
     numbers = table.of(videos)

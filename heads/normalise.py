@@ -94,8 +94,8 @@ MIDS = ("sum", "product", "concat")
 
 
 class MidFusion(nn.Module):
-    """Rows of several streams, side by side as they are read, joined before the head (Res-LSTM paper, 3.3: x_t^0 = x_t^rgb (+ or
-    *) x_t^flow): (N, T, D_1 + D_2 ...) -> (N, T, D'). Each stream is normalised by itself."""
+    """Rows of several streams, side by side as they are read, joined before the head (Res-LSTM paper, 3.3: x_t^0 = x_t^rgb (+
+    or *) x_t^flow): (N, T, D_1 + D_2 ...) -> (N, T, D'). Each stream is normalised by itself."""
 
     def __init__(self, feature_dims: Iterable[int], how: str, znorm: bool = True, pca: int = 0) -> None:
         """Raises InputError when sizes that are to be summed or multiplied differ."""
@@ -105,7 +105,8 @@ class MidFusion(nn.Module):
         sizes: list[int] = [part.output_dim for part in self._normalises()]
         if how != "concat" and len(set(sizes)) > 1:
             raise InputError(
-                f"MID={how}: the streams' features have {' and '.join(map(str, sizes))} dimensions; give PCA=d for all, or MID=concat"
+                f"MID={how}: the streams' features have {' and '.join(map(str, sizes))} dimensions; give PCA=d for all, or "
+                "MID=concat"
             )
         self.output_dim = sum(sizes) if how == "concat" else sizes[0]
 

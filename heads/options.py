@@ -36,8 +36,12 @@ class TrainOptions:
     """Options of the command `train`. Defaults train every head; RECIPE= sets those that a paper states."""
 
     bank: str = option("bank", "folder that holds stores, runs and reports")
-    recipe: str = option("", "a paper's settings: a name in recipes/, with :<variant>, or a TOML file; options given beside it win")
-    store: str = option("", "which feature store: the start of its hash; a+b: mid fusion of two; not needed when one alone fits")
+    recipe: str = option(
+        "", "a paper's settings: a name in recipes/, with :<variant>, or a TOML file; options given beside it win"
+    )
+    store: str = option(
+        "", "which feature store: the start of its hash; a+b: mid fusion of two; not needed when one alone fits"
+    )
     dataset: str = option("", "the store's data set")
     stream: str = option("", "the store's stream; rgb+flow: mid fusion of two stores")
     extractor: str = option("", "the store's extractor")
@@ -62,7 +66,9 @@ class TrainOptions:
     attention: bool = option(False, "scaled dot-product attention after the input (lstm, gru, bilstm, bigru)")
     pool: str = option("mean", "over the steps' logits (sru, tsn)", ("mean", "max"))
     branches: str = option("both", "of the relational LSTM (rlstm)", ("both", "local", "nonlocal"))
-    trunk: str = option("backbone", "what heads on maps begin with: the rest of the store's network, or the mean over space", TRUNKS)
+    trunk: str = option(
+        "backbone", "what heads on maps begin with: the rest of the store's network, or the mean over space", TRUNKS
+    )
     trunk_weights: str = option("", "file of the store's network's weights, where it was made with a file")
     skip: str = option("identity", "kind of temporal skip (rrn)", ("identity", "linear", "nonlinear"))
     skips: tuple[str, ...] = option((), "blocks that have one (rrn; default: the last CONTEXT - 1 that keep their shape)")
@@ -72,7 +78,9 @@ class TrainOptions:
     norm_momentum: float = option(0.0, "train with running statistics of batch norms, moved so fast (0: each batch's own)")
     classifier: str = option("softmax", "svm: a linear SVM on the trained embeddings in its place", CLASSIFIERS)
     svm_lambda: float = option(0.01, "the SVM's L2 parameter; C = 1 / (2 lambda n)")
-    znorm: bool | None = option(None, "features to mean 0, deviation 1 on the training part (default: 1; before a backbone's rest 0)")
+    znorm: bool | None = option(
+        None, "features to mean 0, deviation 1 on the training part (default: 1; before a backbone's rest 0)"
+    )
     pca: int = option(0, "PCA to this many dimensions, fitted on the training part after znorm; 0: none")
     optimiser: str = option(
         "rmsprop", "optimiser; momentum is SGD with momentum 0.9, sgd has Nesterov's", choices=tuple(OPTIMISERS)
@@ -120,7 +128,9 @@ def with_defaults(options: TrainOptions) -> TrainOptions:
     if options.classifier == "svm" and options.pool == "max":
         raise InputError("CLASSIFIER=svm: reads one embedding of a sequence; POOL=max classifies every step")
     if options.views == "all" and options.sampling == "segments" and options.crops == "each":
-        raise InputError("CROPS=each with SAMPLING=segments: give VIEWS=one, a crop and a row of each segment drawn every epoch")
+        raise InputError(
+            "CROPS=each with SAMPLING=segments: give VIEWS=one, a crop and a row of each segment drawn every epoch"
+        )
     return options
 
 

@@ -16,6 +16,7 @@ from reelbank.data.index import label_names
 from reelbank.data.recipe import signature
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store
+from reelbank.data.videos import some
 from reelbank.heads.leak import check_unseen, validation_notes
 from reelbank.heads.model import build_normalise, takes_maps
 from reelbank.heads.options import TrainOptions, head_options, scoring_of, training_of, with_defaults
@@ -58,15 +59,8 @@ def plan_runs(stores: Sequence[Store], options: TrainOptions) -> list[Plan]:
     for one in stores:
         for name in names:
             check_unseen(one, name)
-    shared = _shared(stores, options)
-    shown = videos_of(stores)
-    if absent := sum(len(one.video_ids) - len(shown) for one in stores):
-        shared_notes = (f"videos that not all of the {len(stores)} stores have, left out: {absent}",)
-    else:
-        shared_notes = ()
-    return [
-        plan_run(stores, shown, options, split, seed, shared, shared_notes) for split in names for seed in options.seed
-    ]
+    shared, shown = _shared(stores, options), videos_of(stores)
+    return [plan_run(stores, shown, options, split, seed, shared) for split in names for seed in options.seed]
 
 
 def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
@@ -112,7 +106,9 @@ def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
             found["trunk"] |= {"skips": list(skips), "skip": options.skip}
     elif options.head in ("rrn", "rlstm"):
         shape = " x ".join(map(str, own[0]))
-        raise InputError(f"HEAD={options.head}: takes feature maps, the store's rows have shape {shape}; extract with AT=<node>")
+        raise InputError(
+            f"HEAD={options.head}: takes feature maps, the store's rows have shape {shape}; extract with AT=<node>"
+        )
     znorm = options.znorm if options.znorm is not None else found.get("trunk", {}).get("kind") != "backbone"
     found["normalise"] = {"order": "znorm, pca", "znorm": znorm, "pca": options.pca, "fitted_on": "train"}
     build_normalise(found)  # refuses sizes that do not fit, before anything is trained
@@ -131,7 +127,9 @@ def _row(store: Store, options: TrainOptions) -> tuple[int, ...]:
         return shape if takes_maps(options.head) else shape[:1]
     if len(shape) != 1:
         shown = " x ".join(map(str, shape))
-        raise InputError(f"{store.path}: the store's rows have shape {shown}: heads take vectors or C x h x w; extract with POOL=1")
+        raise InputError(
+            f"{store.path}: the store's rows have shape {shown}: heads take vectors or C x h x w; extract with POOL=1"
+        )
     return shape
 
 
@@ -162,14 +160,14 @@ def check_joined(stores: Sequence[Store]) -> None:
             times, others = first.times_seconds(name), other.times_seconds(name)
             if len(times) != len(others):
                 raise InputError(
-                    f"mid fusion: {name} has {len(times)} rows in {first.path.name}, {len(others)} in {other.path.name}; extract "
-                    "the streams together"
+                    f"mid fusion: {name} has {len(times)} rows in {first.path.name}, {len(others)} in {other.path.name}; "
+                    "extract the streams together"
                 )
             apart = float(np.abs(times - others).max())
             if apart > _half_stride_seconds(first, facts[name][2], times):
                 raise InputError(
-                    f"mid fusion: rows of {name} lie {apart:.3f} s apart in {names}, more than half a stride; extract the streams "
-                    "together"
+                    f"mid fusion: rows of {name} lie {apart:.3f} s apart in {names}, more than half a stride; extract the "
+                    "streams together"
                 )
 
 
@@ -188,7 +186,6 @@ def plan_run(
     split: str,
     seed: int,
     shared: dict[str, Any],
-    shared_notes: tuple[str, ...] = (),
 ) -> Plan:
     """Parts and recipe of one run. shown: ids of the videos there are; shared: what the recipes of all runs have in common.
     Raises InputError when it has nothing to train on."""
@@ -205,7 +202,10 @@ def plan_run(
     of_part = {part: tuple(name for name in videos if videos[name][2] == part) for part in ("train", "test")}
     if not of_part["train"]:
         raise InputError(f"SPLIT={split}: the store holds no training video of it; see 'reelbank inspect'")
-    notes = list(shared_notes)
+    notes: list[str] = []
+    unused = {name for name, own in zip(store.video_ids, store.parts, strict=True) if not any(own)}
+    if absent := {name for one in stores for name in one.video_ids} - there - unused:
+        notes.append(f"{len(absent)} videos that not all of the {len(stores)} stores have are left out: {some(sorted(absent))}")
     held_out: set[str] = set()
     if options.validation:
         labels, groups = ([videos[name][i] for name in of_part["train"]] for i in (0, 1))
@@ -217,7 +217,9 @@ def plan_run(
             )
     for name, value in (("SCHEDULE", options.schedule == "plateau"), ("BEST_BY", options.best_by == "loss")):
         if value and not held_out:
-            raise InputError(f"{name}={getattr(options, name.lower())} needs a validation part; give VALIDATION, or another {name}")
+            raise InputError(
+                f"{name}={getattr(options, name.lower())} needs a validation part; give VALIDATION, or another {name}"
+            )
     ids = {
         "train": tuple(name for name in of_part["train"] if name not in held_out),
         "validation": tuple(name for name in of_part["train"] if name in held_out),

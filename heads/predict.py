@@ -32,7 +32,9 @@ class PredictOptions:
 
     bank: str = option("bank", "folder that holds stores, runs and reports")
     run: str = option("", "the run: its name, or the start of its hash")
-    store: str = option("", "the feature store: the start of its hash, or its file (a+b for mid fusion); not needed when only one is there")
+    store: str = option(
+        "", "the feature store: the start of its hash, or its file (a+b for mid fusion); not needed when only one is there"
+    )
     extractor: str = option("", "file.py:function of a network of your own, where the run's head begins with the rest of one")
     top: int = option(3, "classes printed for each video")
     to: str = option("", "npz file for all scores; without it they are only printed")

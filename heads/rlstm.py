@@ -15,8 +15,8 @@ GATES = 4  # i, f, o, g
 class Relational(nn.Module):
     """The module that remembers feature maps: (N, T, C, h, w) -> the last valid state's, (N, C, h, w).
 
-    (2, 4) r(X, Y)_i = sum_j softmax_j(theta(x_i)^T phi(y_j)) g(y_j), i over the places of X, j over those of Y; theta, phi and g
-           linear (1 x 1), C/2 channels wide
+    (2, 4) r(X, Y)_i = sum_j softmax_j(theta(x_i)^T phi(y_j)) g(y_j), i over the places of X, j over those of Y; theta, phi and
+           g linear (1 x 1), C/2 channels wide
     (3)    i, f, o = sigm(r_x(X_t, X_t) + r_h(X_t, H_{t-1})), g = tanh(...), each with its own r_x and r_h;
            C_t = f C_{t-1} + i g;  H_t = o tanh(C_t), of C/2 channels, H_0 = 0
 
@@ -26,15 +26,19 @@ class Relational(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = half = max(1, channels // 2)
+        self.state_channels = half = max(1, channels // 2)
         self.norm = nn.BatchNorm2d(channels)
         self.of_x = nn.Linear(channels, GATES * 4 * half)
         self.of_h = nn.Linear(half, GATES * 2 * half)
         self.widen = nn.Conv2d(half, channels, 1)
+        begin_anew(self)
+        for stacked in (self.of_x, self.of_h):
+            for own in stacked.weight.detach().split(half):  # each is a layer of its own: its bound is of its own size
+                nn.init.xavier_uniform_(own)
 
     def forward(self, x: Tensor, valid: Tensor) -> Tensor:
         videos, steps, channels, height, width = x.shape
-        places, half = height * width, self.half
+        places, half = height * width, self.state_channels
         normed = x.new_zeros(videos, steps, places, channels)
         normed[valid] = self.norm(x[valid]).flatten(2).transpose(1, 2)  # (n, C, h, w) -> (n, P, C)
         parts = self.of_x(normed).view(videos, steps, places, GATES, 4, half).movedim(2, 4)  # (N, T, 4 gates, 4, P, C/2)
@@ -46,16 +50,14 @@ class Relational(nn.Module):
             of_past = scaled_dot_product_attention(theta_h[:, step], of_state[:, 0], of_state[:, 1], scale=1.0)  # r_h
             gates = of_inputs[:, step] + of_past  # (N, 4, P, C/2)
             let_in, keep, let_out = torch.sigmoid(gates[:, :3]).unbind(1)
-            now = keep * memory + let_in * torch.tanh(gates[:, 3])
-            here = valid[:, step, None, None]
-            memory = torch.where(here, now, memory)
-            state = torch.where(here, let_out * torch.tanh(now), state)
+            memory = keep * memory + let_in * torch.tanh(gates[:, 3])
+            state = torch.where(valid[:, step, None, None], let_out * torch.tanh(memory), state)  # the last valid one stays
         return self.widen(state.transpose(1, 2).unflatten(2, (height, width)))  # (N, C/2, h, w) -> (N, C, h, w)
 
 
 class RelationalLSTM(nn.Module):
-    """Two branches over feature maps (N, T, C, h, w), joined: local, `trunk` on every row and the mean over time; non-local, the
-    relational LSTM and its own trunk on its last state. `branches` "local" or "nonlocal": one of the two alone.
+    """Two branches over feature maps (N, T, C, h, w), joined: local, `trunk` on every row and the mean over time; non-local,
+    the relational LSTM and its own trunk on its last state. `branches` "local" or "nonlocal": one of the two alone.
 
     trunk: (n, C, h, w) -> (n, trunk_dim), with the backbone's weights; the non-local branch's begins anew, as all else, by
     Xavier-Glorot (5.2). `dropout` before the classifier; the embedding is what it reads, E = 2 trunk_dim (or trunk_dim).
@@ -76,7 +78,6 @@ class RelationalLSTM(nn.Module):
         self.own_trunk: nn.Module | None = None
         if branches != "local":
             self.relational, self.own_trunk = Relational(feature_dim), copy.deepcopy(trunk)
-            begin_anew(self.relational)
             begin_anew(self.own_trunk)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(trunk_dim * (1 + (branches == "both")), num_classes)
@@ -99,5 +100,5 @@ def begin_anew(module: nn.Module) -> None:
             nn.init.xavier_uniform_(part.weight)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-        elif isinstance(part, _BatchNorm):
+        elif isinstance(part, _BatchNorm | nn.GroupNorm | nn.LayerNorm):
             part.reset_parameters()

@@ -1,5 +1,5 @@
-"""Recurrent residual networks ('Recurrent Residual Learning for Action Recognition', 3.2 and 3.3): residual blocks whose shortcut
-also brings the block's own input of one frame before."""
+"""Recurrent residual networks ('Recurrent Residual Learning for Action Recognition', 3.2 and 3.3): residual blocks whose
+shortcut also brings the block's own input of one frame before."""
 
 import difflib
 
@@ -14,11 +14,11 @@ SKIPS = ("identity", "linear", "nonlinear")
 class TemporalShortcut(nn.Module):
     """What a residual block adds to its convolutions, before its last ReLU: y_t = f(x_t) + x_t and, of the frame before,
 
-    identity (2) x_{t-1};  linear (3) x_{t-1} * W_s;  nonlinear (4) relu(x_{t-1} * W_s), W_s a 1 x 1 convolution with the block's
-    stride. Nothing is added at t = 1.
+    identity (2) x_{t-1};  linear (3) x_{t-1} * W_s;  nonlinear (4) relu(x_{t-1} * W_s), W_s a 1 x 1 convolution with the
+    block's stride. Nothing is added at t = 1.
 
-    forward(x (n, C, h, w)) -> (n, C', h', w'), rows of several sequences one below the other; `previous` (n,) int64 says which row
-    is of the frame before each, -1 for none, and is set before each forward.
+    forward(x (n, C, h, w)) -> (n, C', h', w'), rows of several sequences one below the other; `previous` (n,) int64 says which
+    row is of the frame before each, -1 for none, and is set before each forward.
     """
 
     def __init__(self, shortcut: nn.Module | None, kind: str, channels: int, out_channels: int, stride: int) -> None:
@@ -70,7 +70,8 @@ def add_skips(model: nn.Module, skips: tuple[str, ...], kind: str, name: str) ->
     """Put temporal skips into residual blocks of a whole network, in place. skips: module names, as "layer4.2"; kind: one of
     SKIPS; name: the network's, for errors.
 
-    Raises InputError for a block that is not there, is none, or changes its shape where the kind is identity.
+    Raises InputError for a block that is not there, is none, has a skip already, or changes its shape where the kind is
+    identity.
     """
     blocks = _blocks(model)
     for skip in skips:
@@ -79,6 +80,8 @@ def add_skips(model: nn.Module, skips: tuple[str, ...], kind: str, name: str) ->
             instead = f"did you mean {near[0]}?" if near else f"it has {', '.join(blocks) or 'none'}"
             raise InputError(f"SKIPS={skip}: {name} has no such residual block with a shortcut of its own; {instead}")
         block = blocks[skip]
+        if isinstance(block.downsample, TemporalShortcut):
+            raise InputError(f"SKIPS={skip}: this block of {name} has a skip already; name each block once")
         channels, out_channels, stride = _shape(block)
         if kind == "identity" and not _keeps_shape(block):
             keeping = ", ".join(one for one, other in blocks.items() if _keeps_shape(other))
@@ -91,17 +94,18 @@ def add_skips(model: nn.Module, skips: tuple[str, ...], kind: str, name: str) ->
 
 
 def last_blocks(model: nn.Module, count: int) -> tuple[str, ...]:
-    """Names of the last `count` residual blocks that keep their shape, in the order in which they run; n of them see n + 1 frames.
-    Raises InputError when there are not as many."""
+    """Names of the last `count` residual blocks that keep their shape, in the order in which they run; n of them see n + 1
+    frames. Raises InputError when there are not as many."""
     keeping = [name for name, block in _blocks(model).items() if _keeps_shape(block)]
     if len(keeping) < count:
-        raise InputError(f"CONTEXT={count + 1}: needs {count} residual blocks that keep their shape; the network has {len(keeping)}")
+        short = f"needs {count} residual blocks that keep their shape; the network has {len(keeping)}"
+        raise InputError(f"CONTEXT={count + 1}: {short}")
     return tuple(keeping[-count:])
 
 
 def _blocks(model: nn.Module) -> dict[str, nn.Module]:
-    """The residual blocks whose shortcut is a module of its own: torchvision's and timm's ResNets. (Pre-activation ones hand their
-    shortcut another value than the block's input: they have `norm1`, and are none.)"""
+    """The residual blocks whose shortcut is a module of its own: torchvision's and timm's ResNets. (Pre-activation ones hand
+    their shortcut another value than the block's input: they have `norm1`, and are none.)"""
     return {
         name: block
         for name, block in model.named_modules()
@@ -113,6 +117,8 @@ def _shape(block: nn.Module) -> tuple[int, int, int]:
     """Channels in and out, and stride, of a residual block."""
     convolutions = [part for name in ("conv1", "conv2", "conv3") if isinstance(part := getattr(block, name, None), nn.Conv2d)]
     stride = max(part.stride[0] for part in convolutions)
+    if isinstance(own := getattr(block, "stride", None), int):  # a blur of timm's, not a convolution, may be what strides
+        stride = own
     return convolutions[0].in_channels, convolutions[-1].out_channels, stride
 
 

@@ -233,7 +233,8 @@ def runs(options: RunsOptions) -> int:
 
 
 def figure(part: dict[str, Any] | None) -> float | None:
-    """A part's top-1 accuracy in [0, 1], or mean average precision where videos have several labels; None when there is none."""
+    """A part's top-1 accuracy in [0, 1], or mean average precision where videos have several labels; None when there is
+    none."""
     return None if part is None else part.get("map") if "map" in part else part["top1"]
 
 

@@ -52,7 +52,8 @@ class Scoring:
         return by_video[torch.searchsorted(known, videos)].float()
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy with labels (n,), or of several labels (n, C) mean binary cross-entropy over videos and classes."""
+        """Mean cross-entropy with labels (n,), or of several labels (n, C) mean binary cross-entropy over videos and
+        classes."""
         if self.multilabel:
             return F.binary_cross_entropy_with_logits(logits, labels)
         return F.cross_entropy(logits, labels)

@@ -37,9 +37,9 @@ class Rule:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """S sequences of V videos, all (S,) int64: `video`; `clip` and `place`, both counted over all videos: the clip of the video,
-    and the place in it, by which sequences that differ in view or crop alone are the same; `view`, 0 a clean one; `crop`;
-    `lengths`. rows (S, K) int64: which of its video's rows, padded with 0 to the longest.
+    """S sequences of V videos, all (S,) int64: `video`; `clip` and `place`, both counted over all videos: the clip of the
+    video, and the place in it, by which sequences that differ in view or crop alone are the same; `view`, 0 a clean one;
+    `crop`; `lengths`. rows (S, K) int64: which of its video's rows, padded with 0 to the longest.
 
     draws: None, or the T rows that `drawn` takes of each sequence for an epoch.
     """
@@ -92,8 +92,8 @@ class Table:
 def tables(views: Iterable[np.ndarray], rule: Rule, names: Iterable[str]) -> tuple[Table, Table]:
     """What is trained on, of clean rows and augmented views, and what is scored, of clean rows alone.
 
-    views: for each video the view of each of its rows, (K,) uint8, 0 clean. Raises InputError naming the video whose rows cannot
-    be parted into `rule.clips`.
+    views: for each video the view of each of its rows, (K,) uint8, 0 clean. Raises InputError naming the video whose rows
+    cannot be parted into `rule.clips`.
     """
     training: list[tuple[int, ...]] = []
     scoring: list[tuple[int, ...]] = []

@@ -14,9 +14,9 @@ class SRU(nn.Module):
     (5)   c_t = f c_{t-1} + (1 - f) x~
     (6)   h_t = r tanh(c_t) + (1 - r) x_t, x_t through a projection where input and hidden size differ
 
-    `pool` "mean": the mean over valid steps of the logits (8), "max": their maximum (9). `dropout` acts before the linear layer,
-    none between the recurrent ones. The embedding is the mean over valid steps of what the linear layer reads, E = hidden.
-    Every matrix begins orthogonal.
+    `pool` "mean": the mean over valid steps of the logits (8), "max": their maximum (9). `dropout` acts before the linear
+    layer, none between the recurrent ones. The embedding is the mean over valid steps of what the linear layer reads,
+    E = hidden. Every matrix begins orthogonal.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SRULayer(nn.Module):
 
 
 class _Layer(torch.autograd.Function):
-    """x (N, T, D), weight and bias of an SRULayer -> h (N, T, E): the matrix products of all steps are one, the recurrence is a scan.
+    """x (N, T, D), weight and bias of an SRULayer -> h (N, T, E): the products of all steps are one, the recurrence is a scan.
 
     One function with its gradient, written over what it need not keep: all but the products waits for memory.
     """
@@ -108,9 +108,9 @@ class _Layer(torch.autograd.Function):
 
 
 def scan(factors: Tensor, values: Tensor, reverse: bool = False) -> Tensor:
-    """y_t = a_t y_{t-1} + b_t with y_0 = 0 (`reverse`: y_t = a_t y_{t+1} + b_t) along the second axis of factors a and values b,
-    both (N, T, ...), in 2 log2 T steps over all of them (Brent and Kung 1982). Both are written over; b becomes y, which is
-    returned. Sums and products alone, so as exact as the loop over t.
+    """y_t = a_t y_{t-1} + b_t with y_0 = 0 (`reverse`: y_t = a_t y_{t+1} + b_t) along the second axis of factors a and values
+    b, both (N, T, ...), in 2 log2 T steps over all of them (Brent and Kung 1982). Both are written over; b becomes y, which
+    is returned. Sums and products alone, so as exact as the loop over t.
     """
     steps = values.shape[1]
     if steps > 1:
@@ -124,7 +124,7 @@ def scan(factors: Tensor, values: Tensor, reverse: bool = False) -> Tensor:
 
 
 def _neighbours(steps: int, first: int, reverse: bool) -> tuple[slice, slice]:
-    """Steps first, first + 2, ... and the one before each; `reverse`: counted from the end, in the order of time all the same."""
+    """Steps first, first + 2, ... and the one before each; `reverse`: counted from the end, still listed in order of time."""
     count = (steps - first + 1) // 2
     start = steps + 1 - first - 2 * count if reverse else first
     other = start + 1 if reverse else start - 1

@@ -31,7 +31,9 @@ def chosen_stores(options: TrainOptions) -> dict[tuple[Path, ...], tuple[str, ..
     parts = [getattr(options, name).split("+") for name in ("stream", "store")]
     streams, stores = ([""] * max(map(len, parts)) if part == [""] else part for part in parts)
     if len(streams) != len(stores):
-        raise InputError(f"STREAM={options.stream} STORE={options.store}: name as many streams as stores, or only one of the two")
+        raise InputError(
+            f"STREAM={options.stream} STORE={options.store}: name as many streams as stores, or only one of the two"
+        )
     found = [
         _stores_of_one(dataclasses.replace(options, stream=stream, store=store))
         for stream, store in zip(streams, stores, strict=True)

@@ -97,9 +97,7 @@ def _reopened(paths: tuple[Path, ...], ids: tuple[str, ...], reading: Reading, v
     return Streamed([Store.open(path) for path in paths], ids, reading, views, crops)
 
 
-def read_rows(
-    stores: Sequence[Store], ids: Sequence[str], reading: Reading, views: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def read_rows(stores: Sequence[Store], ids: Sequence[str], reading: Reading, views: bool) -> tuple[np.ndarray, np.ndarray]:
     """All rows of these videos, of several stores side by side in the last axis: values (R, ...), offsets (V + 1,)."""
     offsets = np.zeros(1, np.int64)
     found = []

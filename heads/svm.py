@@ -10,10 +10,11 @@ MOST_ITERATIONS = 100_000
 
 
 def put_svm(head: nn.Module, embeddings: Tensor, labels: Tensor, l2: float) -> None:
-    """Replace the weights of `head.classifier` in place: logits are then the margins of linear SVMs, one class against the rest.
+    """Replace the weights of `head.classifier` in place: logits are then the margins of linear SVMs, one class against the
+    rest.
 
-    embeddings (n, E), labels (n,) of the training part; l2: lambda of lambda / 2 |w|^2 + mean hinge loss, hence C = 1 / (2 lambda n)
-    (decided; |w|^2 / 2 is scikit-learn's term). Raises InputError for fewer than two classes.
+    embeddings (n, E), labels (n,) of the training part; l2: lambda of lambda |w|^2 + mean hinge loss, which is scikit-learn's
+    |w|^2 / 2 + C times the sum for C = 1 / (2 lambda n) (decided). Raises InputError for fewer than two classes.
     """
     classifier = head.classifier
     assert isinstance(classifier, nn.Linear)

@@ -61,7 +61,7 @@ def sweep(options: Any) -> int:
         for values in combinations(given):
             wanted = parse(TrainOptions, [f"--{name.replace('_', '-')}={value}" for name, value in values.items()], "sweep")
             dropped = [name for name in unused_options(wanted.head) if name in values]
-            defaults = {name: TrainOptions.__dataclass_fields__[name].default for name in dropped}
+            defaults: dict[str, Any] = {name: TrainOptions.__dataclass_fields__[name].default for name in dropped}
             shared = wanted = dataclasses.replace(wanted, **defaults)
             own = {name: value for name, value in values.items() if name not in dropped}
             plans = []

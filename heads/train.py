@@ -147,8 +147,8 @@ def train_run(plan: Plan, source: Source, device: str, quiet: bool = False) -> R
     plan.path.mkdir(parents=True, exist_ok=True)
     with locked(plan.path):
         document = {"signature": signature(recipe), "recipe": recipe, "store_paths": source.paths}
-        document["store_recipes"] = source.recipes
-        write_json(plan.path / "recipe.json", {**document, "environment": environment(device)})
+        about = {"store_recipes": source.recipes, "environment": environment(device)}
+        write_json(plan.path / "recipe.json", document | about)
         material = _material(recipe, source, torch.device(device))
         number_of = {name: number for number, name in enumerate(material.data.ids)}
         parts = {
@@ -178,9 +178,9 @@ def train_run(plan: Plan, source: Source, device: str, quiet: bool = False) -> R
         write_embeddings(plan, source, embeddings.cpu().numpy())
         metrics = {part: accuracies(table) if (table := scored[part]) else None for part in PARTS}
         seconds = round(sum(past["seconds"] for past in history), 2)
-        about = {"best_epoch": epochs, "epochs": len(history), "training_seconds": seconds, "notes": list(plan.notes)}
-        about["seconds"] = round(time.perf_counter() - began, 2)
-        write_json(plan.path / "metrics.json", {**metrics, **about})
+        ended = {"best_epoch": epochs, "epochs": len(history), "training_seconds": seconds, "notes": list(plan.notes)}
+        ended["seconds"] = round(time.perf_counter() - began, 2)
+        write_json(plan.path / "metrics.json", {**metrics, **ended})
         for state in plan.path.glob("*state.safetensors"):
             state.unlink()
     return read_run(plan.path)
@@ -220,7 +220,9 @@ def _fitted(
     with few_threads(model):
         train = material.score.of(parts["train"])
         model.normalise.fit(lambda: data.row_chunks(material.score, train))
-        with tqdm(total=training.epochs, desc=plan.path.name, unit="epoch", leave=False, disable=True if quiet else None) as bar:
+        with tqdm(
+            total=training.epochs, desc=plan.path.name, unit="epoch", leave=False, disable=True if quiet else None
+        ) as bar:
 
             def show(past: dict[str, Any]) -> None:
                 bar.update(past["epoch"] - bar.n)

@@ -28,8 +28,8 @@ def trunk_recipe(store_recipe: dict[str, Any], kind: str) -> dict[str, Any]:
     weights = store_recipe.get("weights")
     if not all(isinstance(value, str) and value for value in found.values()) or not isinstance(weights, dict):
         raise InputError(
-            "TRUNK=backbone: the store does not say of which network and node its maps are; give TRUNK=pool to average them over "
-            "space, or extract with AT=<node>"
+            "TRUNK=backbone: the store does not say of which network and node its maps are; give TRUNK=pool to average them "
+            "over space, or extract with AT=<node>"
         )
     fields = store_recipe.get("clip_frames", 1)
     return {
@@ -96,7 +96,8 @@ def backbone(store_recipe: dict[str, Any], about: dict[str, Any], bank: str, ext
     elif source.startswith("file "):
         if not weights:
             raise InputError(
-                f"HEAD begins with the store's network, whose weights were {source}: give TRUNK_WEIGHTS=<its path>, or TRUNK=pool"
+                f"HEAD begins with the store's network, whose weights were {source}: give TRUNK_WEIGHTS=<its path>, or "
+                "TRUNK=pool"
             )
     else:
         weights = "own" if source == "the builder's own" else "pretrained"
@@ -119,8 +120,8 @@ def _network(
         if extractor_name(extractor) != name or not Path(extractor.rpartition(":")[0]).is_file():
             stem, _, function = name.rpartition(".")
             raise InputError(
-                f"the maps are of a network of your own, {function}() of {stem}.py: give EXTRACTOR=<path of {stem}.py>:{function}, "
-                "or TRUNK=pool"
+                f"the maps are of a network of your own, {function}() of {stem}.py: give EXTRACTOR=<path of {stem}.py>:"
+                f"{function}, or TRUNK=pool"
             )
         name, weights = extractor, "own" if weights == "random" else weights
     channels = {"rgb": 3, "flow": 2, "audio": 1}[about["stream"]]

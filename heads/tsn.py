@@ -1,4 +1,4 @@
-"""Segment consensus ('Temporal Segment Networks', Wang et al. 2016, 3.1): every row is classified, and the logits are joined."""
+"""Segment consensus ('Temporal Segment Networks', Wang et al. 2016, 3.1): every row is classified, and the logits joined."""
 
 import torch
 from torch import Tensor, nn
@@ -7,8 +7,8 @@ from torch import Tensor, nn
 class TSN(nn.Module):
     """On vectors (N, T, D), or on maps (N, T, C, h, w) that go through `trunk`, (n, C, h, w) -> (n, trunk_dim), row by row.
 
-    `pool` "mean" or "max" over the valid rows' logits; `dropout` before the classifier. The embedding is the mean over the valid
-    rows of what the classifier reads.
+    `pool` "mean" or "max" over the valid rows' logits; `dropout` before the classifier. The embedding is the mean over the
+    valid rows of what the classifier reads.
     """
 
     def __init__(

@@ -115,6 +115,24 @@ def test_batch_norms_of_rest_are_modules_whose_mode_and_momentum_can_be_set():
         assert close(after(found), model(x))  # running statistics, in training mode
 
 
+class Halving(nn.Module):
+    def forward(self, x):
+        return x / 2 if x.max() > 1 else x  # what torch.fx cannot follow
+
+
+def test_leaves_of_rest_stay_whole():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Sequential(Halving(), nn.Conv2d(3, 4, 1)), nn.Flatten())
+    with pytest.raises(InputError, match="own cannot be cut"):
+        rest(model, "0", "own")
+    after = rest(model, "0", "own", leaves=(Halving,))
+    assert [name for name, part in after.named_modules() if isinstance(part, Halving)] == ["1.0"]
+    with torch.no_grad():
+        for scale in (0.01, 100):  # both ways through it
+            x = scale * torch.randn(2, 2, 3, 3)
+            assert close(after(model[0](x)), model(x))
+
+
 def test_gradients_reach_the_input_of_rest():
     model, x = made("resnet18")
     after = rest(model, "bn1", "resnet18")

@@ -1,18 +1,20 @@
 """Heads on feature maps against loops written from their equations, and the rest of a network that they begin with."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 from torchvision import models
 
 from reelbank.data.errors import InputError
-from reelbank.extract.cut import cut
+from reelbank.extract.cut import cut, rest
 from reelbank.heads import HEADS
-from reelbank.heads.rlstm import Relational
-from reelbank.heads.rrn import TemporalShortcut, add_skips, last_blocks
+from reelbank.heads.rlstm import Relational, RelationalLSTM
+from reelbank.heads.rrn import RRN, TemporalShortcut, add_skips, last_blocks
 from reelbank.heads.running_norms import running_norms
 from reelbank.heads.trunk import build_trunk, context_skips, trunk_recipe
 
@@ -45,15 +47,18 @@ def part(linear: nn.Linear, number: int, size: int) -> nn.Linear:
     return own
 
 
+@pytest.mark.parametrize(("channels", "half"), [(6, 3), (5, 2), (1, 1)])
 @torch.no_grad()
-def test_rlstm_is_the_loop_over_steps_and_places() -> None:
-    channels, half = 6, 3
+def test_rlstm_is_the_loop_over_steps_and_places(channels: int, half: int) -> None:
     module = Relational(channels).eval()
     module.norm.running_mean.normal_()
     module.norm.running_var.uniform_(0.5, 2)
     lengths = [4, 2, 1]
     x = torch.randn(3, 4, channels, 2, 3)
     valid = torch.arange(4) < torch.tensor(lengths)[:, None]
+    x[~valid] = math.nan
+    for linear in (module.of_x, module.of_h):
+        linear.bias.normal_()  # it begins with none
     found = module(x, valid)
     # for each gate i, f, o, g: theta_x, phi_x, g_x, theta_h of X and phi_h, g_h of H
     of_x = [[part(module.of_x, 4 * gate + kind, half) for kind in range(4)] for gate in range(4)]
@@ -84,6 +89,7 @@ def test_branches_are_joined_local_first() -> None:
         other = head.own_trunk(head.relational(x[n : n + 1], valid[n : n + 1]))[0]
         torch.testing.assert_close(embedding[n], torch.cat([local, other]), atol=1e-5, rtol=0)
     assert embedding.shape == (2, 10)
+    assert copy.deepcopy(head).half()(x.half(), lengths)[0].dtype == torch.float16
     local = HEADS["rlstm"](4, 3, trunk=trunk, trunk_dim=5, branches="local").eval()
     assert not any(name.startswith(("relational", "own_trunk")) for name in local.state_dict())
     torch.testing.assert_close(local(x, lengths)[1], embedding[:, :5], atol=1e-5, rtol=0)
@@ -108,6 +114,28 @@ def test_the_nonlocal_branch_begins_anew_and_the_local_one_with_the_backbone() -
         if value.ndim == 4:  # Xavier-Glorot: uniform within sqrt(6 / (in + out))
             bound = (6 / (value[0].numel() + value.shape[0] * value[0, 0].numel())) ** 0.5
             assert not torch.equal(value, before[name]) and 0.9 * bound < value.abs().max() <= bound
+
+
+@torch.no_grad()
+def test_each_projection_of_the_relational_lstm_begins_within_its_own_bound() -> None:
+    half = 32
+    module = Relational(64)
+    for stacked, count in ((module.of_x, 16), (module.of_h, 8)):
+        assert (stacked.bias == 0).all() and stacked.out_features == count * half
+        bound = (6 / (stacked.in_features + half)) ** 0.5  # Xavier-Glorot of one, not of all of them as one layer
+        for own in stacked.weight.split(half):
+            assert 0.95 * bound < own.abs().max() <= bound
+
+
+@torch.no_grad()
+def test_norms_of_any_kind_begin_anew_in_the_nonlocal_branch() -> None:
+    norms = [nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.LayerNorm([4, 2, 2])]
+    for norm in norms:
+        norm.weight.fill_(3)
+    trunk = nn.Sequential(*norms, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    head = RelationalLSTM(4, 3, trunk=trunk, trunk_dim=4)
+    assert all((value == 1).all() for name, value in head.own_trunk.named_parameters() if "weight" in name)
+    assert all((value == 3).all() for name, value in head.trunk.named_parameters() if "weight" in name)
 
 
 def test_trunk_is_the_rest_of_the_network() -> None:
@@ -166,6 +194,49 @@ def test_n_skips_see_n_plus_1_frames() -> None:
     torch.testing.assert_close(head(x[:, 3:], torch.tensor([3]))[1], whole, atol=1e-5, rtol=0)
 
 
+def skipping(kind: str) -> RRN:
+    """On maps after layer3 of a small network, two blocks of which have a skip: one changes its shape, one keeps it."""
+    model = models.resnet18()
+    model.fc = nn.Identity()
+    add_skips(model, ("layer4.0", "layer4.1") if kind != "identity" else ("layer4.1",), kind, "resnet18")
+    return RRN(256, 3, rest(model, "layer3", "resnet18", (TemporalShortcut,)).train(), 512)
+
+
+@pytest.mark.parametrize("kind", ["identity", "linear", "nonlinear"])
+def test_no_sequence_sees_another_or_what_stands_after_its_end(kind: str) -> None:
+    head, lengths = skipping(kind), torch.tensor([2, 4, 1, 3])
+    x = torch.full((4, 4, 256, 4, 4), math.nan)
+    for row, length in zip(x, lengths, strict=True):
+        row[:length] = torch.randn(int(length), 256, 4, 4)
+    # in training, batch norm is over the valid rows alone: the gradients are finite, and reach everything
+    head(x, lengths)[0].square().sum().backward()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.abs().sum() > 0, name
+    head.eval()
+    with torch.no_grad():
+        logits, embedding = head(x, lengths)
+        for n, length in enumerate(lengths.tolist()):
+            alone = head(x[n : n + 1, :length], lengths[n : n + 1])
+            torch.testing.assert_close(alone, (logits[n : n + 1], embedding[n : n + 1]), atol=1e-5, rtol=0)
+        again = skipping(kind)
+        again.load_state_dict(head.state_dict())
+        assert torch.equal(again.eval()(x, lengths)[0], logits)
+
+
+def test_a_blur_that_strides_in_a_convolutions_place() -> None:
+    model = timm.create_model("resnetblur18", pretrained=False, num_classes=0)
+    add_skips(model, ("layer4.0",), "linear", "resnetblur18")
+    head = RRN(256, 3, rest(model, "layer3", "resnetblur18", (TemporalShortcut,)), 512)
+    assert head.eval()(torch.randn(1, 2, 256, 4, 4), torch.tensor([2]))[0].shape == (1, 3)
+    with pytest.raises(InputError, match="SKIP=identity: layer3.0 .* makes 256 channels of 128 with stride 2"):
+        add_skips(model, ("layer3.0",), "identity", "resnetblur18")
+
+
+def test_a_block_has_one_skip() -> None:
+    with pytest.raises(InputError, match="SKIPS=layer4.1: this block of resnet18 has a skip already"):
+        add_skips(models.resnet18(), ("layer4.1", "layer4.1"), "linear", "resnet18")
+
+
 def test_contexts_of_the_paper() -> None:
     model = models.resnet50()
     assert [last_blocks(model, context - 1) for context in (2, 3, 5)] == [
@@ -213,9 +284,15 @@ def test_skips_in_networks_of_timm() -> None:
     ("facts", "line"),
     [
         (about(skips=["layer4.7"], skip="identity"), "SKIPS=layer4.7: .* did you mean layer4.1"),
-        (about("torchvision:resnet50", "maxpool", skips=["layer1.0"], skip="identity"), "SKIP=identity: layer1.0 .* give SKIP=linear"),
+        (
+            about("torchvision:resnet50", "maxpool", skips=["layer1.0"], skip="identity"),
+            "SKIP=identity: layer1.0 .* give SKIP=linear",
+        ),
         (about(skips=["layer3.1"], skip="identity"), "not all of them lie after layer4.0"),
-        (about("timm:resnetv2_50", "stages.3.blocks.1", skips=["stages.3.blocks.2"], skip="identity"), "has no such residual block"),
+        (
+            about("timm:resnetv2_50", "stages.3.blocks.1", skips=["stages.3.blocks.2"], skip="identity"),
+            "has no such residual block",
+        ),
         (about("torchvision:resnet999"), "no such model"),
         (about("evil.py:build"), "names a file as its extractor, evil.py:build; it is not run"),
         (about("mine.build"), r"network of your own, build\(\) of mine.py: give EXTRACTOR="),
@@ -258,9 +335,22 @@ def test_running_norms_by_hand() -> None:
     head(x)
     torch.testing.assert_close(head[1].running_mean, mean)  # evaluation moves nothing
     assert list(head.state_dict()) == names
+    twin = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU())
+    twin.load_state_dict(head.state_dict())
+    torch.testing.assert_close(twin.eval()(x), head(x))  # what was learned is in the state
     twin, kept = copy.deepcopy(head).train(), head[1].running_mean.clone()
     twin(x)
     assert not torch.equal(twin[1].running_mean, kept) and torch.equal(head[1].running_mean, kept)
+
+
+def test_running_norms_that_run_twice_before_a_backward() -> None:
+    head = nn.Sequential(nn.BatchNorm2d(4))
+    running_norms(head, 0.5)
+    once, twice = torch.randn(2, 3, 4, 2, 2, requires_grad=True)
+    first = head(once)
+    variance = head[0].running_var.clone()  # what the first forward divided by
+    (first.sum() + head(twice).sum()).backward()
+    assert head[0].num_batches_tracked == 2 and not torch.equal(head[0].running_var, variance)
 
 
 def test_running_norms_reach_into_the_rest_of_networks() -> None:

@@ -1,6 +1,7 @@
-"""SRU against outputs of an independent one and against a loop over steps; bidirectional heads and attention against torch's own."""
+"""SRU against an independent one's outputs and a loop over steps; bidirectional heads and attention against torch's own."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ from conftest import testdata
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from reelbank.heads import HEADS
 from reelbank.heads.rnn import Attention
-from reelbank.heads.sru import SRULayer, _Recurrence, scan
+from reelbank.heads.sru import SRULayer, scan
 
 torch.set_num_threads(1)  # the tensors are tiny
 D, C = 12, 4
@@ -36,9 +38,10 @@ def test_sru_is_the_papers_cell(case: str, layers: int) -> None:
 
 def sru_by_steps(layer: SRULayer, x: Tensor, projects: bool) -> Tensor:
     """Equations 2 to 6, one step after the other: (T, D) -> (T, E)."""
-    w, w_f, w_r, *projection = layer.weight.split(layer.hidden)
-    b_f, b_r = layer.bias.split(layer.hidden)
-    c, out = torch.zeros(layer.hidden, dtype=x.dtype), []
+    hidden = len(layer.bias) // 2
+    w, w_f, w_r, *projection = layer.weight.split(hidden)
+    b_f, b_r = layer.bias.split(hidden)
+    c, out = torch.zeros(hidden, dtype=x.dtype), []
     for x_t in x:
         f, r = torch.sigmoid(w_f @ x_t + b_f), torch.sigmoid(w_r @ x_t + b_r)
         c = f * c + (1 - f) * (w @ x_t)
@@ -78,14 +81,20 @@ def test_memory_that_keeps_all_stays_exact() -> None:
     """Forget gates at 1 or 0 to the last bit, over many steps: nothing is divided by them."""
     forget = torch.ones(1, 500, 1)
     forget[0, 250] = 0.0
-    memory = _Recurrence.apply(forget, torch.full((1, 500, 1), 3.0))
+    memory = scan(forget.clone(), (1 - forget) * 3.0)
     assert (memory[0, :250] == 0).all() and (memory[0, 250:] == 3).all()
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5, 9])
-def test_gradient_of_the_recurrence(steps: int) -> None:
-    inputs = [torch.rand(2, steps, 3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
-    assert torch.autograd.gradcheck(_Recurrence.apply, inputs)
+@pytest.mark.parametrize("steps", range(1, 10))
+@pytest.mark.parametrize("hidden", [3, 2])
+def test_gradient_of_the_layer(steps: int, hidden: int) -> None:
+    layer = SRULayer(3, hidden).double()
+    x, bias = torch.randn(2, steps, 3, dtype=torch.float64), torch.randn(2 * hidden, dtype=torch.float64)
+
+    def of(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return functional_call(layer, {"weight": weight, "bias": bias}, (x,))
+
+    assert torch.autograd.gradcheck(of, [one.detach().requires_grad_() for one in (x, layer.weight, bias)])
 
 
 @pytest.mark.parametrize("pool", ["mean", "max"])
@@ -135,13 +144,44 @@ def test_the_multistream_papers_embedding_has_1024_dimensions() -> None:
 def test_attention_by_hand() -> None:
     attention = Attention(D)
     x, lengths = torch.randn(2, 5, D), torch.tensor([5, 3])
-    found = attention(x, lengths)
+    found = attention(x, torch.arange(5) < lengths[:, None])
     for n, length in enumerate(lengths.tolist()):
         own = x[n, :length]
         for t in range(length):
             scores = torch.stack([attention.query(own[t]) @ attention.key(other) / math.sqrt(D) for other in own])
             expected = sum(weight * attention.value(other) for weight, other in zip(scores.softmax(0), own, strict=True))
             torch.testing.assert_close(found[n, t], expected, atol=1e-5, rtol=0)
+        maps = [part(own) for part in (attention.query, attention.key, attention.value)]
+        torch.testing.assert_close(found[n, :length], nn.functional.scaled_dot_product_attention(*maps), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_attention_comes_before_the_rnn() -> None:
+    plain, attentive = HEADS["lstm"](D, C, hidden=9), HEADS["lstm"](D, C, hidden=9, attention=True)
+    plain.load_state_dict(attentive.state_dict(), strict=False)
+    x, lengths = torch.randn(2, 5, D), torch.tensor([5, 5])
+    attended = attentive.attention(x, torch.ones(2, 5, dtype=torch.bool))
+    torch.testing.assert_close(attentive(x, lengths), plain(attended, lengths), atol=1e-6, rtol=0)
+
+
+WAYS = [(name, {}) for name in ("lstm", "gru", "bilstm", "bigru", "sru")]
+WAYS += [("gru", {"attention": True}), ("bilstm", {"attention": True}), ("sru", {"pool": "max"})]
+
+
+@pytest.mark.parametrize(("name", "options"), WAYS)
+def test_padding_that_is_no_number_never_changes_a_gradient(name: str, options: dict[str, Any]) -> None:
+    head = HEADS[name](D, C, layers=2, hidden=9, **options)
+    x, lengths = torch.randn(4, 7, D), torch.tensor([7, 2, 1, 4])
+    gradients = []
+    for filler in (0.0, math.nan):
+        for row, length in zip(x, lengths, strict=True):
+            row[length:] = filler
+        head.zero_grad()
+        nn.functional.cross_entropy(head(x, lengths)[0], torch.arange(4) % C).backward()
+        gradients.append([parameter.grad.clone() for parameter in head.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+        assert one.abs().sum() > 0
 
 
 def test_dropout_of_the_input() -> None:

@@ -38,7 +38,13 @@ def test_every_recipe_and_variant_is_made_of_options_that_fit_their_heads(name: 
 def test_settings_of_the_papers() -> None:
     """By hand from the papers: 000 4.1, 001 4, 002 4.2, 003 V.D, 004 5.2."""
     reslstm = options("RECIPE=reslstm")
-    assert (reslstm.head, reslstm.layers, reslstm.optimiser, reslstm.lr, reslstm.znorm) == ("reslstm", 2, "rmsprop", 1e-3, False)
+    assert (reslstm.head, reslstm.layers, reslstm.optimiser, reslstm.lr, reslstm.znorm) == (
+        "reslstm",
+        2,
+        "rmsprop",
+        1e-3,
+        False,
+    )
     rrn = options("RECIPE=rrn")
     assert (rrn.optimiser, rrn.batch_share, rrn.skip, rrn.context) == ("adam", 0.01, "identity", 2)
     gru = options("RECIPE=rrn", "HEAD=gru")
@@ -91,7 +97,9 @@ def test_a_recipe_of_ones_own_and_its_mistakes(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(InputError, match=line):
             options(f"RECIPE={path}")
-    with pytest.raises(InputError, match=r"RECIPE=mrnn: choose from mrrn, multistream, reslstm, rlstm, rrn, or give a \.toml file"):
+    with pytest.raises(
+        InputError, match=r"RECIPE=mrnn: choose from mrrn, multistream, reslstm, rlstm, rrn, or give a \.toml file"
+    ):
         options("RECIPE=mrnn")
     with pytest.raises(InputError, match="mrrn has the variants low, mid"):
         options("RECIPE=mrrn:high")
