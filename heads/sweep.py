@@ -19,7 +19,7 @@ from reelbank.heads.options import TrainOptions, unused_options
 from reelbank.heads.plan import Plan, plan_runs
 from reelbank.heads.runs import figure, read_run, replacing
 from reelbank.heads.stores import chosen_stores
-from reelbank.heads.train import is_finished, train_missing
+from reelbank.heads.train import check_backbones, is_finished, train_missing
 
 NOT_SWEPT = ("bank", "device", "workers", "read_from", "split", "seed")
 _HINTS = typing.get_type_hints(TrainOptions)
@@ -82,6 +82,8 @@ def sweep(options: Any) -> int:
         print(f"{len(found)} combinations, {runs} runs: {runs - missing} there already, {missing} to train")
         for note in dict.fromkeys(note for one in found.values() for plan in one.plans for note in plan.notes):
             print(printable(f"note: {note}"))
+        for stores, waiting in jobs.values():
+            check_backbones(waiting, stores[0].recipe)
         for stores, waiting in jobs.values():
             if waiting:
                 train_missing(waiting, stores, shared)

@@ -27,6 +27,7 @@ from reelbank.data.parts import parts_folder
 from reelbank.data.recipe import canonical, signature
 from reelbank.data.shelf import printable
 from reelbank.data.store import Store, StoreWriter
+from reelbank.extract.networks import Trunk
 from reelbank.heads.batches import Loaded, Reading
 from reelbank.heads.fit import Material, Training, best_epoch, fit, outputs, sequence_outputs
 from reelbank.heads.model import Model, build_model
@@ -73,8 +74,11 @@ def train(options: TrainOptions) -> int:
         plans = [plan for _, own in planned for plan in own]
         for note in dict.fromkeys(note for plan in plans for note in plan.notes):
             print(printable(f"note: {note}"))
-        for stores, own in planned:
-            if missing := [plan for plan in own if not is_finished(plan)]:
+        waiting = [(stores, [plan for plan in own if not is_finished(plan)]) for stores, own in planned]
+        for stores, missing in waiting:
+            check_backbones(missing, stores[0].recipe)
+        for stores, missing in waiting:
+            if missing:
                 train_missing(missing, stores, options)
     print_results([read_run(plan.path) for plan in plans])
     return 0
@@ -83,6 +87,20 @@ def train(options: TrainOptions) -> int:
 def is_finished(plan: Plan) -> bool:
     """Is this run there already?"""
     return (plan.path / "metrics.json").exists()
+
+
+def check_backbones(plans: Sequence[Plan], store_recipe: dict[str, Any]) -> None:
+    """Raises InputError when the network that a head on maps begins with is not to be had, or has other weights than the
+    store's."""
+    for plan in {canonical(plan.recipe.get("trunk", {})): plan for plan in plans}.values():
+        _backbone(plan, store_recipe)
+
+
+def _backbone(plan: Plan, store_recipe: dict[str, Any]) -> Trunk | None:
+    about = plan.recipe.get("trunk", {})
+    if about.get("kind") != "backbone":
+        return None
+    return backbone(store_recipe, about, plan.bank, plan.extractor, plan.trunk_weights)
 
 
 def train_missing(plans: list[Plan], stores: Sequence[Store], options: TrainOptions) -> None:
@@ -212,9 +230,7 @@ def _fitted(
     """A new model, its normalisation fitted on part "train" and its head trained on it and the augmented views of its videos;
     the history goes to <prefix>history.csv."""
     recipe, data = plan.recipe, material.data
-    network = None
-    if recipe.get("trunk", {}).get("kind") == "backbone":
-        network = backbone(source.recipes[0], recipe["trunk"], plan.bank, plan.extractor, plan.trunk_weights)
+    network = _backbone(plan, source.recipes[0])
     torch.manual_seed(training.seed)
     model = build_model(recipe, plan.extractor, network).to(material.labels.device)
     with few_threads(model):
