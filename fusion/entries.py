@@ -69,8 +69,8 @@ class Group:
     @property
     def videos(self) -> int:
         """How many different videos the runs judge together."""
-        known = (zip(e.scores.video_ids, e.scores.labels, strict=True) for e in self.entries)
-        return len({video for pairs in known for video, label in pairs if label >= 0})
+        known = (zip(e.scores.video_ids, e.scores.labels.reshape(len(e.scores.labels), -1), strict=True) for e in self.entries)
+        return len({video for pairs in known for video, label in pairs if label.min() >= 0})
 
     def values(self, key: str) -> list[str]:
         """The different values of a fact, in order."""

@@ -14,10 +14,9 @@ from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import FACTS, Entry, Group, Selection, grouped, select
 from reelbank.fusion.metrics import (
     Share,
-    accuracy,
     category_accuracies,
-    class_accuracies,
-    confusion,
+    class_figures,
+    figure,
     mean_and_deviation,
     mean_share,
     share,
@@ -36,12 +35,26 @@ class EvaluateOptions(Selection):
 
 @dataclass(frozen=True)
 class Contest:
-    """Experiments that can be compared: the same data set and classes. groups: best mean top-1 first."""
+    """Experiments that can be compared: the same data set, classes and kind of labels. groups: best mean figure first."""
 
     dataset: str
     classes: tuple[str, ...]
     coarse: dict[str, list[str]]
     groups: tuple[Group, ...]
+    multilabel: bool = False
+
+    @property
+    def measure(self) -> str:
+        """What models are judged by."""
+        return "mAP" if self.multilabel else "top-1"
+
+    @property
+    def chance(self) -> float:
+        """What guessing gives: one in C, or of several labels a video the mean share of videos that a class has."""
+        if not self.multilabel:
+            return 1 / len(self.classes)
+        labels = self.groups[0].entries[0].scores.labels
+        return float(labels[:, labels.any(axis=0)].mean())
 
     @property
     def title(self) -> str:
@@ -50,36 +63,43 @@ class Contest:
 
 def contests(entries: Sequence[Entry]) -> list[Contest]:
     """The entries as experiments, by data set and classes, each set's best experiment first."""
-    together: dict[tuple[str, tuple[str, ...]], list[Entry]] = {}
+    together: dict[tuple[str, tuple[str, ...], bool], list[Entry]] = {}
     for entry in entries:
-        together.setdefault((entry.fact("dataset"), entry.scores.classes), []).append(entry)
+        together.setdefault((entry.fact("dataset"), entry.scores.classes, entry.scores.multilabel), []).append(entry)
     made = []
-    for (dataset, classes), some in together.items():
+    for (dataset, classes, multilabel), some in together.items():
         groups = sorted(grouped(some), key=lambda group: -top(group)[0].value)
-        coarse = max((entry.coarse for entry in some), key=len)
-        made.append(Contest(dataset, classes, coarse if len(coarse) > 1 else {}, tuple(groups)))  # one category says nothing
+        coarse = {} if multilabel else max((entry.coarse for entry in some), key=len)
+        coarse = coarse if len(coarse) > 1 else {}  # one category says nothing
+        made.append(Contest(dataset, classes, coarse, tuple(groups), multilabel))
     return made
 
 
 def top(group: Group, k: int = 1) -> tuple[Share, float]:
-    """Mean top-k accuracy of the group's runs with its interval, and the deviation over runs (nan for one run)."""
-    values = [accuracy(entry.scores, k).value for entry in group.entries]
-    return mean_share(values, group.videos), mean_and_deviation(values)[1]
+    """Mean top-k accuracy, or mean average precision, of the group's runs with its interval, and the deviation over runs (nan
+    for one run). An interval of mean average precision is the mean of the runs' intervals."""
+    shares = [figure(entry.scores, k) for entry in group.entries]
+    values = [one.value for one in shares]
+    deviation = mean_and_deviation(values)[1]
+    if group.entries[0].scores.multilabel:
+        value, low, high = (float(np.mean([one[i] for one in shares])) for i in range(3))
+        return Share(value, low, high, group.videos), deviation
+    return mean_share(values, group.videos), deviation
 
 
 def category_means(group: Group, coarse: dict[str, list[str]]) -> dict[str, float]:
     """Mean over runs of each coarse category's accuracy; a category no run has a video of is absent."""
     found: dict[str, list[float]] = {}
-    for entry in group.entries:
+    for entry in group.entries if coarse else ():
         for category, right in category_accuracies(entry.scores, coarse).items():
             found.setdefault(category, []).append(right.value)
     return {category: mean_and_deviation(values)[0] for category, values in found.items()}
 
 
 def class_means(group: Group) -> np.ndarray:
-    """Mean over runs of each class's accuracy, (C,) float64; a run without a video of a class does not count there, and
-    nan stands where none has one."""
-    accuracies = np.array([class_accuracies(confusion(entry.scores)) for entry in group.entries])  # (runs, C)
+    """Mean over runs of each class's accuracy, or average precision, (C,) float64; a run without a video of a class does not
+    count there, and nan stands where none has one."""
+    accuracies = np.array([class_figures(entry.scores)[0] for entry in group.entries])  # (runs, C)
     counted = np.isfinite(accuracies).sum(axis=0)
     return np.divide(np.nansum(accuracies, axis=0), counted, out=np.full(len(counted), np.nan), where=counted > 0)
 
@@ -91,8 +111,8 @@ def evaluate(options: EvaluateOptions) -> int:
     for note in notes:
         print(printable(f"note: {note}"))
     for contest in contests(entries):
-        chance = percent(1 / len(contest.classes))
-        print(printable(f"{contest.title}, part {options.part}; chance is {chance}; accuracies in %"))
+        chance = percent(contest.chance)
+        print(printable(f"{contest.title}, part {options.part}; chance is {chance}; {contest.measure} in %"))
         print_table(_lines(contest))
         if options.per_class:
             print()
@@ -106,8 +126,10 @@ def evaluate(options: EvaluateOptions) -> int:
 
 
 def _lines(contest: Contest) -> list[tuple[str, ...]]:
-    many = len(contest.classes) > 5  # with five classes or fewer top-5 says nothing
-    lines = [("model", "runs", "splits", "seeds", "videos", "top-1", "95 %", *(["top-5"] if many else []), *contest.coarse)]
+    many = len(contest.classes) > 5 and not contest.multilabel  # with five classes or fewer top-5 says nothing
+    lines = [
+        ("model", "runs", "splits", "seeds", "videos", contest.measure, "95 %", *(["top-5"] if many else []), *contest.coarse)
+    ]
     for group in contest.groups:
         (right, deviation), means = top(group), category_means(group, contest.coarse)
         name = group.label + (f" ({group.detail})" if group.detail else "")
@@ -142,20 +164,20 @@ def plus_minus(mean: float, deviation: float) -> str:
 
 
 def rows(entries: Iterable[Entry], part: str) -> list[dict[str, Any]]:
-    """Every run's every figure as one row: the run's facts, measure ("top1", "top5", "category", "class"), of what, value
-    in [0, 1] with its 95 % interval, and the number of videos."""
+    """Every run's every figure as one row: the run's facts, measure ("top1", "top5", "category", "class"; of several labels a
+    video "map" and each class's "ap"), of what, value in [0, 1] with its 95 % interval, and the number of videos."""
     made = []
     for entry in entries:
         facts = {"run": entry.name, **{key: entry.fact(key) for key in FACTS}, "part": part}
-        matrix = confusion(entry.scores)
-        videos = matrix.sum(axis=1)
-        found = [("top1", "", accuracy(entry.scores)), ("top5", "", accuracy(entry.scores, 5))]
-        found += [("category", name, right) for name, right in category_accuracies(entry.scores, entry.coarse).items()]
-        found += [
-            ("class", name, share(float(value), int(n)))
-            for name, value, n in zip(entry.scores.classes, class_accuracies(matrix), videos, strict=True)
-            if n
-        ]
+        scores = entry.scores
+        by_class = [(c, float(value), int(n)) for c, value, n in zip(scores.classes, *class_figures(scores), strict=True) if n]
+        if scores.multilabel:  # an average precision has no interval of its own
+            found = [("map", "", figure(scores))]
+            found += [("ap", name, Share(value, math.nan, math.nan, n)) for name, value, n in by_class]
+        else:
+            found = [("top1", "", figure(scores)), ("top5", "", figure(scores, 5))]
+            found += [("category", name, right) for name, right in category_accuracies(scores, entry.coarse).items()]
+            found += [("class", name, share(value, n)) for name, value, n in by_class]
         made += [facts | {"measure": measure, "of": of, **right._asdict()} for measure, of, right in found]
     return made
 

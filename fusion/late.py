@@ -14,7 +14,7 @@ from reelbank.data.recipe import option, signature
 from reelbank.data.scores import Scores, join, log_probabilities
 from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import FACTS, Entry, Selection, experiment, features, grouped, select, title
-from reelbank.fusion.metrics import accuracy
+from reelbank.fusion.metrics import accuracy, figure
 from reelbank.heads.runs import commit, folder_name, write_json
 
 
@@ -24,6 +24,10 @@ def weighted_sum(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
     Softmax and sum are taken in float32, as the field's tools do and published figures of sums imply: where members are so
     sure of different classes that both probabilities round to 1, the sum is a tie and the first class wins.
     """
+    if tables[0].multilabel:  # each class by itself: the logit of the mean of sigmoids
+        probabilities = [weight * np.exp(log_probabilities(table)) for weight, table in zip(weights, tables, strict=True)]
+        mean = np.clip(np.sum(probabilities, axis=0) / weights.sum(), np.finfo(np.float32).tiny, 1 - 1e-12)
+        return np.log(mean) - np.log1p(-mean)
     total = np.sum([np.float32(weight) * _softmax(table.logits) for weight, table in zip(weights, tables, strict=True)], axis=0)
     relative = total.astype(np.float64) / total.max(axis=1, keepdims=True)  # float64: what differed still differs
     return np.log(np.maximum(relative, np.finfo(np.float32).tiny))
@@ -35,7 +39,10 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def weighted_product(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
-    """log of prod_i softmax(z_i)^w_i, up to a constant for each video: (V, C) float64."""
+    """log of prod_i softmax(z_i)^w_i, up to a constant for each video: (V, C) float64. Of several labels a video the same of
+    each class and its absence, p^w / (p^w + (1 - p)^w), whose logit is the weighted sum of logits."""
+    if tables[0].multilabel:
+        return weighted_logits(tables, weights)
     return np.sum([weight * log_probabilities(table) for weight, table in zip(weights, tables, strict=True)], axis=0)
 
 
@@ -55,9 +62,10 @@ def fuse(tables: Sequence[Scores], how: str = "product", weights: Sequence[float
     """Join the tables by video id and fuse them (Res-LSTM paper, 3.3: y = y_rgb (+ or *) y_flow on softmax outputs; the
     weighted sum there is how="sum", weights 1.5 for flow and 1 for RGB).
 
-    weights: one above 0 for each table, all 1 when not given. softmax(logits) of the result is the fused distribution:
-    for "sum" the weighted mean of the members' distributions, for "product" and "logits" the normalised product of
-    their powers. Raises InputError when tables do not hold the same videos, labels and classes, or weights do not fit.
+    weights: one above 0 for each table, all 1 when not given. softmax(logits) of the result (sigmoid, of several labels a
+    video) is the fused distribution: for "sum" the weighted mean of the members' distributions, for "product" and "logits" the
+    normalised product of their powers. Raises InputError when tables do not hold the same videos, labels and classes, or
+    weights do not fit.
     """
     if how not in HOWS:
         raise InputError(f"HOW={how}: choose from {', '.join(HOWS)}")
@@ -98,7 +106,8 @@ def fuse_runs(options: FuseOptions) -> int:
     weights = list(options.weights or [1.0] * len(members))
     for weight, member in zip(weights, members, strict=False):  # a wrong number of weights is refused by fuse
         print(printable(f"weight {weight:g}: {member.label}{', ' + member.detail if member.detail else ''}"))
-    lines = [("split", "seed", "model", "videos", "top-1", "95 %", "run")]
+    measure = "mAP" if entries[0].scores.multilabel else "top-1"
+    lines = [("split", "seed", "model", "videos", measure, "95 %", "run")]
     for (split, seed), some in _by_repetition(entries).items():
         fused = fuse([entry.scores for entry in some], options.how, weights)
         recipe = _recipe(some, options.how, weights, split, seed)
@@ -107,7 +116,7 @@ def fuse_runs(options: FuseOptions) -> int:
         for name, scores, run in [(title(e.recipe) + " " + features(e.recipe), e.scores, e.name) for e in some] + [
             (f"{options.how} of these", fused, folder.name)
         ]:
-            right = accuracy(scores)
+            right = figure(scores)
             interval = f"{100 * right.low:.2f} to {100 * right.high:.2f}"
             lines.append((split or "-", seed or "-", name, str(right.videos), f"{100 * right.value:.2f}", interval, run))
     print_table(lines)
@@ -162,7 +171,10 @@ def _write(folder: Path, recipe: dict[str, Any], fused: Scores, members: Sequenc
     facts = {key: recipe[key] for key in FACTS}
     about = fused.about | facts | {"part": "test", "signature": signature(recipe), "name": folder.name}
     score_tables.save(Scores(fused.video_ids, fused.labels, fused.classes, fused.logits, about), folder / "scores-test.npz")
-    singles = [{"run": member.name, "top1": accuracy(member.scores).value} for member in members]
-    right = accuracy(fused)
-    test = {"top1": right.value, "low": right.low, "high": right.high, "top5": accuracy(fused, 5).value, "videos": right.videos}
+    measure = "map" if fused.multilabel else "top1"
+    singles = [{"run": member.name, measure: figure(member.scores).value} for member in members]
+    right = figure(fused)
+    test: dict[str, Any] = {measure: right.value, "low": right.low, "high": right.high, "videos": right.videos}
+    if not fused.multilabel:
+        test["top5"] = accuracy(fused, 5).value
     write_json(folder / "metrics.json", {"test": test, "members": singles})

@@ -1,6 +1,7 @@
 """How good scores are: accuracies with intervals, confusion, mean and deviation over runs. Nothing is read or written.
 
-Videos without a label (-1) take no part in any of these; `labelled` says which do.
+Videos without a label (-1) take no part in any of these; `labelled` says which do. Scores of several labels a video have a
+mean average precision in place of an accuracy: `figure` and `class_figures` are of either kind, the others of single labels.
 """
 
 import math
@@ -11,13 +12,15 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 
 from reelbank.data.errors import InputError
+from reelbank.data.precision import Ranking
 from reelbank.data.scores import Scores
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
+RESAMPLES = 400  # of the videos, for the interval of a mean average precision
 
 
 class Share(NamedTuple):
-    """An accuracy in [0, 1], the ends of its 95 % interval, and the number of videos behind it."""
+    """An accuracy, or mean average precision, in [0, 1], the ends of its 95 % interval, and the number of videos behind it."""
 
     value: float
     low: float
@@ -50,6 +53,35 @@ def accuracy(scores: Scores, k: int = 1) -> Share:
     """Top-k accuracy over the labelled videos, with its Wilson interval."""
     right = hits(scores, k)
     return share(float(right.mean()), len(right))
+
+
+def figure(scores: Scores, k: int = 1) -> Share:
+    """What a model is judged by: top-k accuracy, or of several labels a video mean average precision over the classes that have
+    a positive, with a bootstrap interval over videos (percentiles of 400 seeded resamples)."""
+    if not scores.multilabel:
+        return accuracy(scores, k)
+    ranking, videos = Ranking(scores.labels, scores.logits), len(scores.labels)
+    if not scores.labels.any():
+        raise InputError(f"scores: none of {videos} videos has a label, so there is no average precision")
+    rng = np.random.default_rng(0)
+    drawn = [
+        _mean_of_known(ranking.average_precisions(rng.multinomial(videos, [1 / videos] * videos))) for _ in range(RESAMPLES)
+    ]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return Share(_mean_of_known(ranking.average_precisions()), float(low), float(high), videos)
+
+
+def _mean_of_known(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def class_figures(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
+    """Each class's accuracy, or average precision, (C,) float64, nan where it has no video; and its number of videos (C,)."""
+    if scores.multilabel:
+        return Ranking(scores.labels, scores.logits).average_precisions(), scores.labels.sum(axis=0, dtype=np.int64)
+    matrix = confusion(scores)
+    return class_accuracies(matrix), matrix.sum(axis=1)
 
 
 def share(value: float, videos: int) -> Share:

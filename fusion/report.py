@@ -4,7 +4,7 @@ import csv
 import datetime
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -16,12 +16,14 @@ import reelbank
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import brief, option
 from reelbank.data.shelf import printable
-from reelbank.data.store import Store
 from reelbank.fusion import figures
 from reelbank.fusion.entries import Entry, Group, Selection, select, without_repetition
 from reelbank.fusion.evaluate import Contest, category_means, class_means, contests, top
-from reelbank.fusion.metrics import accuracy, confusion, mean_and_deviation
+from reelbank.fusion.metrics import confusion, figure, mean_and_deviation
+from reelbank.fusion.sweep_table import read_sweeps, sweep_section
+from reelbank.fusion.tables import table, td, th
 from reelbank.heads.runs import PARTS, replacing, written_to
+from reelbank.heads.runs import figure as run_figure
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
 
@@ -42,7 +44,7 @@ def report(options: ReportOptions) -> int:
     found = contests(entries)
     name = options.name or "-".join(dict.fromkeys(contest.dataset or "scores" for contest in found))
     out = Path(options.out or Path(options.bank, "reports", f"{name.replace('/', '-')}.html"))
-    document = page(found, options.part, notes)
+    document = page(found, options.part, notes, read_sweeps(options.bank, [contest.dataset for contest in found]))
     with written_to("OUT", out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
@@ -53,8 +55,10 @@ def report(options: ReportOptions) -> int:
     return 0
 
 
-def page(found: Sequence[Contest], part: str, notes: Sequence[str] = ()) -> str:
-    """The whole document."""
+def page(
+    found: Sequence[Contest], part: str, notes: Sequence[str] = (), sweeps: Mapping[str, Sequence[Mapping[str, str]]] = {}
+) -> str:
+    """The whole document. sweeps: of each sweep's file name the rows of its table."""
     datasets = list(dict.fromkeys(contest.dataset or "unnamed data set" for contest in found))
     runs = sum(len(group.entries) for contest in found for group in contest.groups)
     models = sum(len(contest.groups) for contest in found)
@@ -71,6 +75,7 @@ def page(found: Sequence[Contest], part: str, notes: Sequence[str] = ()) -> str:
         if len(found) > 1:
             body.append(f"<h1>{escape(contest.title)}</h1>")
         body += _contest(contest, part, f"c{number}")
+    body += sweep_section(sweeps)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
@@ -88,7 +93,7 @@ def _contest(contest: Contest, part: str, anchor: str) -> list[str]:
         *_results(contest, marks, anchor),
         *_curves(contest, marks),
         *_classes(contest, marks),
-        *_matrices(contest, marks),
+        *([] if contest.multilabel else _matrices(contest, marks)),
         *_origins(contest, marks, part, anchor),
     ]
 
@@ -100,24 +105,25 @@ def _letters(count: int) -> list[str]:
 
 
 def _results(contest: Contest, marks: Sequence[str], anchor: str) -> list[str]:
-    chance, many = 1 / len(contest.classes), len(contest.classes) > 5
+    chance, many = contest.chance, len(contest.classes) > 5 and not contest.multilabel
     best, deviation = top(contest.groups[0])
     first = contest.groups[0]
     sentence = (
         f"Highest of {_count(len(contest.groups), 'model')} on {len(contest.classes)} classes: "
-        f"<strong>{escape(first.label)}</strong>, <strong>{_pm(best.value, deviation)} %</strong> top-1 ({_repeats(first)}). "
+        f"<strong>{escape(first.label)}</strong>, <strong>{_pm(best.value, deviation)} %</strong> {contest.measure} "
+        f"({_repeats(first)}). "
         f"Chance is {100 * chance:.1f} %."
     )
     heads = [
-        _th("Model"),
-        _th("Splits"),
-        _th("Seeds"),
-        _th("Videos", True),
-        _th("Top-1 %", True),
+        th("Model"),
+        th("Splits"),
+        th("Seeds"),
+        th("Videos", True),
+        th("mAP %" if contest.multilabel else "Top-1 %", True),
         "<th>95 % interval, 0 to 100 %</th>",
     ]
-    heads += [_th("Top-5 %", True)] if many else []
-    heads += [_th(name, True) for name in contest.coarse]
+    heads += [th("Top-5 %", True)] if many else []
+    heads += [th(name, True) for name in contest.coarse]
     rows, columns = (
         [],
         [[category_means(group, contest.coarse).get(c, math.nan) for c in contest.coarse] for group in contest.groups],
@@ -128,22 +134,24 @@ def _results(contest: Contest, marks: Sequence[str], anchor: str) -> list[str]:
         right, deviation = top(group)
         cells = [f'<th><a href="#{anchor}{mark}">{mark}</a>&ensp;{escape(group.label)}{_small(group.detail)}</th>']
         cells += [f'<td class="w">{escape(", ".join(group.values(key)) or "–")}</td>' for key in ("split", "seed")]
-        cells.append(_td(group.videos, str(group.videos)))
-        cells.append(_td(right.value, _pm(right.value, deviation), "best" if right.value == best.value else ""))
+        cells.append(td(group.videos, str(group.videos)))
+        cells.append(td(right.value, _pm(right.value, deviation), "best" if right.value == best.value else ""))
         interval = f"{100 * right.low:.1f}–{100 * right.high:.1f}"
         cells.append(f'<td class="w">{figures.whisker(right, chance)} <span class="quiet">{interval}</span></td>')
         if many:
             five, deviation = top(group, 5)
-            cells.append(_td(five.value, _pm(five.value, deviation)))
+            cells.append(td(five.value, _pm(five.value, deviation)))
         for value, leader in zip(categories, leaders, strict=True):
-            cells.append(_td(value, _one(value), "best" if value == leader else ""))
+            cells.append(td(value, _one(value), "best" if value == leader else ""))
         rows.append(f"<tr>{''.join(cells)}</tr>")
     several = any(len(group.entries) > 1 for group in contest.groups)
     note = "Mean ± standard deviation over runs (splits and seeds). " if several else ""
-    note += "The interval is Wilson’s for the mean, each video counted once; the dashed tick is chance. "
+    if contest.multilabel:
+        note += "mAP: mean over the classes that have a video; the interval is a bootstrap’s over videos. "
+    else:
+        note += "The interval is Wilson’s for the mean, each video counted once; the dashed tick is chance. "
     note += "Under a coarse category stands the share of its videos given their right class." if contest.coarse else ""
-    table = _table("".join(heads), rows, note)
-    return ["<section><h2>Results</h2>", f"<p>{sentence}</p>", table, "</section>"]
+    return ["<section><h2>Results</h2>", f"<p>{sentence}</p>", table("".join(heads), rows, note), "</section>"]
 
 
 def _curves(contest: Contest, marks: Sequence[str]) -> list[str]:
@@ -161,7 +169,7 @@ def _curves(contest: Contest, marks: Sequence[str]) -> list[str]:
                     lines.append((side, f"{entry.name}, {side}", points))
                     if side == "validation":
                         kept += [point for point in points if point[0] == entry.metrics.get("best_epoch")]
-            unit = "accuracy, %" if measure == "accuracy" else "cross-entropy loss"
+            unit = ("mAP, %" if contest.multilabel else "accuracy, %") if measure == "accuracy" else "cross-entropy loss"
             chart = figures.curves(lines, kept, unit, measure == "accuracy")
             charts.append(f"<figure><figcaption>{unit[0].upper() + unit[1:]}</figcaption>{chart}</figure>")
         drawn.append(f"<h3>{_heading(mark, group)}</h3><div class='small-multiples'>{''.join(charts)}</div>")
@@ -189,31 +197,37 @@ def read_history(folder: Path) -> list[dict[str, float]]:
 
 def _classes(contest: Contest, marks: Sequence[str]) -> list[str]:
     means = np.array([class_means(group) for group in contest.groups])  # (G, C)
-    seen = {
-        (video, int(label))
-        for group in contest.groups
-        for entry in group.entries
-        for video, label in zip(entry.scores.video_ids, entry.scores.labels, strict=True)
-    }
-    videos = np.bincount([label for _, label in seen if label >= 0], minlength=len(contest.classes))  # (C,)
+    videos = np.bincount([label for _, label in _labels(contest)], minlength=len(contest.classes))  # (C,)
     category_of = {name: category for category, some in contest.coarse.items() for name in some}
-    heads = [_th("Class"), *([_th("Category")] if contest.coarse else []), _th("Videos", True)]
+    heads = [th("Class"), *([th("Category")] if contest.coarse else []), th("Videos", True)]
     for i, (mark, group) in enumerate(zip(marks, contest.groups, strict=True)):
-        heads.append(_th(f"{mark} {group.label}", True, "descending" if i == 0 else ""))
+        heads.append(th(f"{mark} {group.label}", True, "descending" if i == 0 else ""))
     rows = []
     for i in np.argsort(-np.nan_to_num(means[0], nan=-1), kind="stable"):
         name = contest.classes[i]
         cells = [f"<th>{escape(name)}</th>"]
         cells += [f'<td class="quiet">{escape(category_of.get(name, "–"))}</td>'] if contest.coarse else []
-        cells.append(_td(int(videos[i]), str(videos[i])))
+        cells.append(td(int(videos[i]), str(videos[i])))
         cells += [
             f'<td class="bar" data-v="{value if math.isfinite(value) else -1:.6g}" style="--v:{np.nan_to_num(value):.4f}">'
             f"{_one(value)}</td>"
             for value in means[:, i]
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    note = "Share of each class’s videos given that class, in %; mean over runs. Click a heading to sort."
-    return ["<section><h2>Classes</h2>", _table("".join(heads), rows, note, "classes"), "</section>"]
+    note = "Average precision of each class" if contest.multilabel else "Share of each class’s videos given that class"
+    note += ", in %; mean over runs. Click a heading to sort."
+    return ["<section><h2>Classes</h2>", table("".join(heads), rows, note, "classes"), "</section>"]
+
+
+def _labels(contest: Contest) -> set[tuple[str, int]]:
+    """Every video's label, or labels, once."""
+    seen: set[tuple[str, int]] = set()
+    for scores in (entry.scores for group in contest.groups for entry in group.entries):
+        if scores.multilabel:
+            seen |= {(scores.video_ids[video], int(label)) for video, label in np.argwhere(scores.labels)}
+        else:
+            seen |= {(video, int(n)) for video, n in zip(scores.video_ids, scores.labels, strict=True) if n >= 0}
+    return seen
 
 
 def _matrices(contest: Contest, marks: Sequence[str]) -> list[str]:
@@ -247,12 +261,12 @@ def _mistakes(counts: np.ndarray, classes: Sequence[str], most: int = 10) -> str
     for true, said in places:
         if count := int(wrong[true, said]):
             share = shares[true, said]
-            cells = f"<td>{escape(classes[true])}</td><td>{escape(classes[said])}</td>{_td(share, _one(share))}"
-            rows.append(f"<tr>{cells}{_td(count, f'{count} of {totals[true]}')}</tr>")
+            cells = f"<td>{escape(classes[true])}</td><td>{escape(classes[said])}</td>{td(share, _one(share))}"
+            rows.append(f"<tr>{cells}{td(count, f'{count} of {totals[true]}')}</tr>")
     if not rows:
         return "<p>No video was given a wrong class.</p>"
-    heads = f"{_th('True class')}{_th('Taken for')}{_th('%', True)}{_th('Videos', True)}"
-    return _table(heads, rows, "Most frequent confusions, by share of the true class’s videos.")
+    heads = f"{th('True class')}{th('Taken for')}{th('%', True)}{th('Videos', True)}"
+    return table(heads, rows, "Most frequent confusions, by share of the true class’s videos.")
 
 
 def _origins(contest: Contest, marks: Sequence[str], part: str, anchor: str) -> list[str]:
@@ -261,15 +275,14 @@ def _origins(contest: Contest, marks: Sequence[str], part: str, anchor: str) -> 
         "<p class='quiet'>Each model’s feature store, options and runs. A run’s folder in the bank bears its name and holds "
         "its weights, history and scores.</p>",
     ]
-    stores: dict[Path, dict[str, Any]] = {}
     for mark, group in zip(marks, contest.groups, strict=True):
         first = group.entries[0]
         documents = [_document(entry) for entry in group.entries]
         facts = {"Data set": first.fact("dataset"), "Stream": first.fact("stream"), "Extractor": first.fact("extractor")}
         if first.fact("store"):
             facts["Feature store"] = ", ".join(group.values("store"))
-        of_store = _store_recipe(documents[0], first.fact("store"), stores)
-        weights = of_store.get("weights")
+        of_stores = documents[0].get("store_recipes", [])
+        weights = of_stores[0].get("weights") if of_stores else None
         facts["Weights"] = (
             ", ".join(f"{k} {brief(v)}" for k, v in weights.items()) if isinstance(weights, dict) else str(weights or "")
         )
@@ -278,49 +291,37 @@ def _origins(contest: Contest, marks: Sequence[str], part: str, anchor: str) -> 
         made.append(f'<h3 id="{anchor}{mark}">{_heading(mark, group)}</h3><dl>{listed}</dl>')
         recipe = {key: value for key, value in without_repetition(first.recipe).items() if key != "classes"}
         made.append(_details("Recipe of the runs", recipe))
-        if of_store:
-            made.append(_details("Recipe of the feature store", of_store))
+        made += [_details("Recipe of the feature store", recipe) for recipe in of_stores]
         made.append(_runs(group, part))
     return [*made, "</section>"]
 
 
 def _runs(group: Group, part: str) -> str:
-    heads = f"{_th('Run')}{_th('Split')}{_th('Seed')}{_th('Videos', True)}{_th(part.capitalize() + ' %', True)}"
-    heads += f"{_th('Interval')}{_th('Validation %', True)}{_th('Epoch kept', True)}{_th('Training, s', True)}"
+    heads = f"{th('Run')}{th('Split')}{th('Seed')}{th('Videos', True)}{th(part.capitalize() + ' %', True)}"
+    heads += f"{th('Interval')}{th('Validation %', True)}{th('Epoch kept', True)}{th('Training, s', True)}"
     rows = []
     for entry in group.entries:
-        right, metrics = accuracy(entry.scores), entry.metrics
-        validation = (metrics.get("validation") or {}).get("top1", math.nan)
+        right, metrics = figure(entry.scores), entry.metrics
+        validation = math.nan if (known := run_figure(metrics.get("validation"))) is None else known
         cells = [f"<td><code>{escape(entry.name)}</code></td>"]
         cells += [f"<td>{escape(entry.fact(key) or '–')}</td>" for key in ("split", "seed")]
-        cells += [_td(right.videos, str(right.videos)), _td(right.value, _one(right.value))]
+        cells += [td(right.videos, str(right.videos)), td(right.value, _one(right.value))]
         cells.append(f'<td class="w quiet">{100 * right.low:.1f}–{100 * right.high:.1f}</td>')
-        cells.append(_td(validation, _one(validation)))
+        cells.append(td(validation, _one(validation)))
         for key, form in (("best_epoch", "{:g}"), ("seconds", "{:.0f}")):
             value = metrics.get(key, math.nan)
-            cells.append(_td(value, form.format(value) if math.isfinite(value) else "–"))
+            cells.append(td(value, form.format(value) if math.isfinite(value) else "–"))
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    values = [accuracy(entry.scores).value for entry in group.entries]
+    values = [figure(entry.scores).value for entry in group.entries]
     notes = dict.fromkeys(str(note) for entry in group.entries for note in entry.metrics.get("notes", ()))
     caption = f"Mean {_pm(*mean_and_deviation(values))} %." if len(values) > 1 else ""
-    return _table(heads, rows, escape(" ".join([caption, *(f"Note: {note}." for note in notes)]).strip()))
+    return table(heads, rows, escape(" ".join([caption, *(f"Note: {note}." for note in notes)]).strip()))
 
 
 def _document(entry: Entry) -> dict[str, Any]:
     """A run's recipe.json: the recipe and what its figures may depend on besides; {} for a score file."""
     path = entry.path / "recipe.json"
     return json.loads(path.read_text(encoding="utf-8")) if entry.path.is_dir() else {}
-
-
-def _store_recipe(document: dict[str, Any], identity: str, known: dict[Path, dict[str, Any]]) -> dict[str, Any]:
-    """The recipe of the store the run was trained on; {} when that store is not where it was any more."""
-    path = Path(document.get("store_path", ""))
-    if not document.get("store_path") or not path.exists():
-        return {}
-    if path not in known:
-        with Store.open(path) as store:
-            known[path] = store.recipe if store.identity == identity else {}
-    return known[path]
 
 
 def _code(document: dict[str, Any]) -> str:
@@ -348,21 +349,6 @@ def _details(summary: str, recipe: dict[str, Any]) -> str:
 def _keys(keys: Sequence[tuple[str, str]]) -> str:
     spans = "".join(f'<span><span class="key" style="--hue:{hue}"></span>{escape(name)}</span>' for hue, name in keys)
     return f'<div class="keys">{spans}</div>'
-
-
-def _table(heads: str, rows: Sequence[str], caption: str, style: str = "") -> str:
-    said = f'<p class="quiet">{caption}</p>' if caption else ""  # no <caption>: it would scroll away with a wide table
-    body = f"<thead><tr>{heads}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody>"
-    return f'{said}<div class="scroll"><table class="{style}">{body}</table></div>'
-
-
-def _th(text: str, number: bool = False, sort: str = "") -> str:
-    attributes = (' class="n"' if number else "") + (f' aria-sort="{sort}"' if sort else "")
-    return f"<th{attributes}><button>{escape(text)}</button></th>"
-
-
-def _td(value: float, text: str, style: str = "") -> str:
-    return f'<td class="{f"n {style}".strip()}" data-v="{value if math.isfinite(value) else -1:.6g}">{escape(text)}</td>'
 
 
 def _small(text: str) -> str:

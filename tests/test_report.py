@@ -225,3 +225,18 @@ def test_in_a_browser_it_sorts_and_fits(tmp_path: Path, width: int) -> None:
     assert found["back"] == sorted(CLASSES)[::-1]
     assert found["hidden"] == 0
     assert found["wide"] == 0
+
+
+def test_the_report_shows_sweeps_of_its_data_set_with_the_chosen_row_marked(tmp_path: Path) -> None:
+    made_run(tmp_path)
+    (tmp_path / "sweeps").mkdir()
+    heads = "chosen,dataset,head,hidden,runs,validation,validation_deviation,test,test_deviation,seconds,names"
+    rows = ["yes,made,gru<b>,256,3,91.5,0.5,90.25,,12.5,a b c", ",made,lstm,512,3,80.0,,88.0,,9.0,d"]
+    (tmp_path / "sweeps" / "one.csv").write_text("\n".join([heads, *rows]))
+    (tmp_path / "sweeps" / "other.csv").write_text("\n".join([heads, rows[1].replace("made", "elsewhere")]))
+    (tmp_path / "sweeps" / "broken.csv").write_text("no,table\n1,2\n")
+    assert report(ReportOptions(bank=str(tmp_path))) == 0
+    page = (tmp_path / "reports" / "made.html").read_text()
+    section = page.split("<h2>Sweeps</h2>")[1].split("</section>")[0]
+    assert "gru&lt;b&gt;" in section and "91.5 ± 0.5" in section and "other.csv" not in page and "broken.csv" not in page
+    assert section.count('class="n best"') == 1 and "chosen, on validation alone" in section
