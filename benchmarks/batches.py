@@ -1,0 +1,100 @@
+"""How fast batches come, no network: a store in memory against the usual DataLoader that reads one HDF5 dataset per item.
+
+An epoch of 2,048 videos x (25, 1024) float16 in random order, batches of 32 as float32; interleaved in one run, page cache
+warm, medians and quartiles of the ratios round by round. Beside them the store streamed from disk, checksums included.
+Run: python benchmarks/batches.py [rounds]
+"""
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from reelbank.data.store import Store, StoreWriter
+from reelbank.heads.batches import Loaded, Reading
+from reelbank.heads.sequences import Rule, tables
+from reelbank.heads.streaming import Streamed, open_features, views_of
+
+VIDEOS, STEPS, FEATURES, BATCH = 2048, 25, 1024, 32
+LIMIT = 10.0  # least ratio to each of the DataLoaders
+
+
+class PerItem(Dataset):
+    """What is usually written: one dataset per video in a file that is opened once in each worker."""
+
+    def __init__(self, path: Path, names: list[str]) -> None:
+        self.path, self.names = path, names
+        self.file: h5py.File | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> Tensor:
+        if self.file is None:
+            self.file = h5py.File(self.path)
+        return torch.from_numpy(self.file[self.names[number]][:]).float()
+
+
+def write(folder: Path, names: list[str]) -> None:
+    """The same features as a store and as one dataset per video."""
+    rng = np.random.default_rng(0)
+    dataset = {"name": "bench", "classes": ["a"], "splits": ["1"], "coarse": {}}
+    metas = [{"id": name, "label": "a", "group": "", "parts": ["train"], "source": {}} for name in names]
+    with StoreWriter(folder / "store.h5", {"stream": "rgb"}, dataset) as writer, h5py.File(folder / "each.h5", "w") as each:
+        for meta in metas:
+            values = rng.random((STEPS, FEATURES), np.float32).astype(np.float16)
+            each[meta["id"]] = values
+            writer.add(meta, values, np.arange(float(STEPS)))
+        writer.finish(metas)
+
+
+def main(rounds: int = 7) -> int:
+    """Print the table; 1 when a ratio is less than its limit."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    with tempfile.TemporaryDirectory() as name:
+        folder, names = Path(name), [f"v{number:05}" for number in range(VIDEOS)]
+        write(folder, names)
+        with Store.open(folder / "store.h5") as store:
+            sources = {way: open_features([store], tuple(names), Reading(), read_from=way) for way in ("memory", "disk")}
+            table, _ = tables((views_of(store, name, False) for name in names), Rule(), names)
+
+            def from_store(data: Loaded | Streamed) -> None:
+                for _ in data.batches(table, torch.randperm(VIDEOS).split(BATCH)):
+                    pass
+
+            def from_loader(workers: int) -> Callable[[], None]:
+                loader = DataLoader(PerItem(folder / "each.h5", names), BATCH, shuffle=True, num_workers=workers)
+                return lambda: [None for _ in loader] and None
+
+            ways = {
+                "store in memory": lambda: from_store(sources["memory"]),
+                "store from disk": lambda: from_store(sources["disk"]),
+            }
+            ways |= {"DataLoader in the process": from_loader(0), "DataLoader, 2 workers": from_loader(2)}
+            seconds: dict[str, list[float]] = {way: [] for way in ways}
+            for _ in range(rounds + 1):
+                for way, run in ways.items():
+                    began = time.perf_counter()
+                    run()
+                    seconds[way].append(time.perf_counter() - began)
+    ours = np.array(seconds["store in memory"][1:])
+    held = True
+    for way, found in seconds.items():
+        low, middle, high = np.percentile(np.array(found[1:]) / ours, [25, 50, 75])
+        rate = VIDEOS / float(np.median(found[1:]))
+        verdict = "" if not way.startswith("Data") else f", at least {LIMIT:g}: {'yes' if middle >= LIMIT else 'NO'}"
+        print(f"{way:26} {rate:8,.0f} videos/s   takes {middle:5.1f} times as long ({low:.1f} to {high:.1f}){verdict}")
+        held &= not verdict or middle >= LIMIT
+    return int(not held)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(int, sys.argv[1:])))
