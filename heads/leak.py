@@ -7,7 +7,7 @@ digits each, sorted, joined to one text. So it is videos that are compared, what
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from reelbank.data.errors import InputError
@@ -50,6 +50,20 @@ def hash_text(store: Store, video_ids: Iterable[str]) -> str:
     """All hashes of some of a store's videos as one text: sorted, joined."""
     hashes = video_hashes(store)
     return "".join(sorted(set().union(*(hashes[name] for name in video_ids))))
+
+
+def saw_of(
+    stores: Sequence[Store], split: str, train: Iterable[str], validation: Iterable[str], share: float
+) -> dict[str, Any]:
+    """What a head that was trained on these stores has seen, for the recipe of the store of its embeddings: as weights.saw of a
+    backbone, and before it what the stores' own backbones saw. train, validation: ids learned from, and only validated on."""
+    store, before = stores[0], None
+    for one in reversed([one for each in stores for one in trainings(each.recipe.get("weights"))]):
+        own = {key: value for key, value in one.items() if key != "before"}
+        before = own | ({"before": before} if before else {})
+    saw = {"dataset": store.dataset["name"], "split": split, "part": "train", "validation_share": share}
+    saw |= {"videos": hash_text(store, train), "validation_videos": hash_text(store, validation)}
+    return saw | ({"before": before} if before else {})
 
 
 def trainings(weights: Any) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from reelbank.data.recipe import signature
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store
 from reelbank.data.videos import some
-from reelbank.heads.leak import check_unseen, validation_notes
+from reelbank.heads.leak import check_unseen, saw_of, validation_notes
 from reelbank.heads.model import build_normalise, takes_maps
 from reelbank.heads.options import TrainOptions, head_options, scoring_of, training_of, with_defaults
 from reelbank.heads.runs import folder_name
@@ -28,7 +28,7 @@ from reelbank.heads.trunk import context_skips, trunk_recipe
 @dataclass(frozen=True)
 class Plan:
     """One run to be: where, its complete recipe, its videos by part, and lines for the user. extractor, trunk_weights: where a
-    head on maps finds the store's network, when it is of a file."""
+    head on maps finds the store's network, when it is of a file; saw: which videos the embeddings depend on (heads/leak.py)."""
 
     path: Path
     recipe: dict[str, Any]
@@ -37,6 +37,7 @@ class Plan:
     bank: str
     extractor: str
     trunk_weights: str
+    saw: dict[str, Any]
 
 
 def plan_runs(stores: Sequence[Store], options: TrainOptions) -> list[Plan]:
@@ -237,7 +238,9 @@ def plan_run(
     recipe |= {"split": split, "seed": seed, "training": training_of(options, seed)}
     recipe["refit"] = options.refit and bool(held_out)
     path = Path(options.bank, "runs", folder_name(recipe))
-    return Plan(path, recipe, ids, tuple(notes), options.bank, options.extractor, options.trunk_weights)
+    learned = ids["train"] + (ids["validation"] if recipe["refit"] else ())
+    saw = saw_of(stores, split, learned, ids["validation"], options.validation)
+    return Plan(path, recipe, ids, tuple(notes), options.bank, options.extractor, options.trunk_weights, saw)
 
 
 def _is_wanted(store: Store, label: str, classes: Sequence[str], several: bool, part: str) -> bool:

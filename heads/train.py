@@ -278,6 +278,7 @@ def write_embeddings(plan: Plan, source: Source, embeddings: np.ndarray) -> None
     path.unlink(missing_ok=True)
     shutil.rmtree(parts_folder(path), ignore_errors=True)
     recipe = {"kind": "embedding", "run": signature(plan.recipe), "stream": plan.recipe["stream"], "extractor": plan.path.name}
+    recipe["weights"] = {"source": f"head, {plan.path.name}", "saw": plan.saw}
     writer = StoreWriter(path, recipe, source.dataset, part_videos=len(source.videos))
     try:
         for video, embedding, seconds in zip(source.videos, embeddings, source.times_seconds, strict=True):

@@ -300,3 +300,19 @@ def test_clips_numbered_alike_and_equally_large_are_not_one_video(tmp_path):
         assert seen_videos(store, {"saw": own}) == {"a/003"}
         check_unseen(store, "1")
         assert seen_videos(store, {"saw": {**own, "dataset": "other"}}) == {"a/003", "b/003"}  # there the file is all we have
+
+
+def test_embeddings_know_what_their_head_has_learned_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made_store(tmp_path, None)
+    (run,) = trained(tmp_path, split=("1",))
+    embeddings = str(run.path / "embeddings.h5")
+    with pytest.raises(
+        InputError, match=r"SPLIT=2: 6 of the 6 test videos of split 2 were in what the backbone was trained on"
+    ):
+        trained(tmp_path, store=embeddings, split=("2",))
+    (head,) = trained(tmp_path, store=embeddings, split=("1",), refit=True)
+    assert "validation videos were in what the backbone was trained on" not in capsys.readouterr().out  # QUICK has no refit
+    (third,) = trained(tmp_path, store=str(head.path / "embeddings.h5"), split=("1",))
+    assert "6 of the 6 validation videos were in what the backbone was trained on" in capsys.readouterr().out
+    with Store.open(third.path / "embeddings.h5") as store:
+        assert store.recipe["weights"]["saw"]["before"]["before"]["split"] == "1"
