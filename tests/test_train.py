@@ -435,3 +435,16 @@ def test_meanpool_on_real_features(real_bank: Path) -> None:
 def test_gru_learns_real_features_in_three_epochs(real_bank: Path) -> None:
     (run,) = trained(real_bank, TrainOptions(head="gru", layers=1, hidden=128, epochs=3))
     assert run.metrics["test"]["top1"] >= 0.85
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head": "sru", "layers": 2, "hidden": 256, "epochs": 4},
+        {"head": "bigru", "layers": 2, "hidden": 64, "epochs": 4},
+        {"head": "gru", "layers": 1, "hidden": 128, "epochs": 4, "classifier": "svm"},
+    ],
+)
+def test_recurrent_heads_on_real_features(real_bank: Path, options: dict[str, Any]) -> None:
+    (run,) = trained(real_bank, TrainOptions(optimiser="adam", lr=1e-3, refit=False, **options))
+    assert run.metrics["test"]["top1"] >= 0.88
