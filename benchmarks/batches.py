@@ -63,7 +63,7 @@ def main(rounds: int = 7) -> int:
         folder, names = Path(name), [f"v{number:05}" for number in range(VIDEOS)]
         write(folder, names)
         with Store.open(folder / "store.h5") as store:
-            sources = {way: open_features([store], tuple(names), Reading(), read_from=way) for way in ("memory", "disk")}
+            sources = {way: open_features([store], tuple(names), [Reading()], read_from=way) for way in ("memory", "disk")}
             table, _ = tables((views_of(store, name, False) for name in names), Rule(), names)
 
             def from_store(data: Loaded | Streamed) -> None:

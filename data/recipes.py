@@ -1,11 +1,12 @@
 """The published systems' settings, recipes/<system>.toml: plain data, read as if their options had been typed.
 
 `[extract]` holds options of `extract`; `[train]` those of `train` for every head of the system (`head` the usual one),
-`[heads.<name>]` for one head, `[variants.<name>]` for a variant (RECIPE=<system>:<variant>); what comes later wins, and the
-command line wins over all.
+`[heads.<name>]` for one head, `[variants.<name>]` for a variant (RECIPE=<system>:<variant>), `[variants.<name>.extract]` of its
+features; what comes later wins, and the command line wins over all.
 """
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +42,37 @@ def preset_options(wanted: str, stage: str, known: set[str], head: str = "") -> 
         return {}
     name, _, variant = wanted.partition(":")
     recipe = read_recipe(name)
-    options: dict[str, Any] = dict(recipe.get(stage, {}))
-    variants = recipe.get("variants", {})
+    options = dict(_section(recipe, stage, wanted))
+    variants = _section(recipe, "variants", wanted)
     if variant and variant not in variants:
         raise InputError(f"RECIPE={wanted}: {name} has the variants {some(variants, 9) or 'none'}")
-    if stage == "train":
+    own = _section(variants, variant, wanted)
+    if stage == "extract":
+        options |= _section(own, "extract", wanted)
+    else:
         options["head"] = head or options.get("head", "")
-        options |= recipe.get("heads", {}).get(options["head"], {}) | variants.get(variant, {})
-    for key in options:
+        of_head = _section(_section(recipe, "heads", wanted), str(options["head"]), wanted)
+        options |= of_head | {key: value for key, value in own.items() if key != "extract"}
+    for key, value in options.items():
         if key not in known or key in ("recipe", "bank"):
             raise InputError(f"RECIPE={wanted}: sets {key}, which is no option of {stage}")
+        if not isinstance(value, str | int | float | list):
+            raise InputError(f"RECIPE={wanted}: {key} is neither text, a number, true, false nor a list")
+        if ".py:" in str(value):  # a recipe may come from a stranger: it is data, and names no code that would run
+            raise InputError(
+                f"RECIPE={wanted}: {key} names a file of code; give {key.upper()}={value} beside it, if you trust it"
+            )
     return options
+
+
+def variant_options(wanted: str) -> tuple[str, ...]:
+    """Names of the train options that the variant in `wanted` sets itself; () for none."""
+    name, _, variant = wanted.partition(":")
+    return tuple(key for key in _section(_section(read_recipe(name), "variants", wanted), variant, wanted) if key != "extract")
+
+
+def _section(of: Mapping[str, Any], name: str, wanted: str) -> dict[str, Any]:
+    found = of.get(name, {})
+    if not isinstance(found, dict):
+        raise InputError(f"RECIPE={wanted}: [{name}] is no table of options")
+    return found

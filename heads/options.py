@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import option
-from reelbank.data.recipes import preset_options
+from reelbank.data.recipes import preset_options, variant_options
 from reelbank.heads import HEADS
 from reelbank.heads.fit import BEST_BY, OPTIMISERS, SCHEDULES, Training
 from reelbank.heads.normalise import MIDS
@@ -27,6 +28,7 @@ HEAD_DEFAULTS: dict[str, dict[str, Any]] = {
     "rrn": {"sampling": "windows"},
 }
 HEAD_OPTIONS = ("layers", "hidden", "residual", "dropout", "input_dropout", "attention", "pool", "branches")
+OF_SAMPLING = {"stride": "windows", "windows": "windows", "positions": "segments"}
 VIEWS = ("all", "one", "none")
 CLASSIFIERS = ("softmax", "svm")
 
@@ -108,7 +110,16 @@ class TrainOptions:
         were given."""
         known = {one.name for one in dataclasses.fields(TrainOptions)}
         found = preset_options(given.get("recipe", ""), "train", known, given.get("head", ""))
-        return {name: value for name, value in found.items() if name not in unused_options(found["head"])}
+        if not found:
+            return {}
+        unused = unused_options({**found, **given}) + (["batch_share"] if "batch" in given else [])
+        for name in variant_options(given["recipe"]):
+            if name in unused and name not in given:
+                head = given.get("head", found["head"])
+                raise InputError(
+                    f"RECIPE={given['recipe']}: sets {name.upper()}, which is of no use to HEAD={head} as it is asked for"
+                )
+        return {name: value for name, value in found.items() if name not in unused}
 
 
 def with_defaults(options: TrainOptions) -> TrainOptions:
@@ -122,9 +133,17 @@ def with_defaults(options: TrainOptions) -> TrainOptions:
     _check_numbers(options)
     if options.sampling != "sigma" and not options.t:
         raise InputError(f"SAMPLING={options.sampling} needs T, the rows of a sequence")
-    for name, sampling in (("stride", "windows"), ("windows", "windows"), ("positions", "segments")):
+    for name, sampling in OF_SAMPLING.items():
         if getattr(options, name) != _default(name) and options.sampling != sampling:
             raise InputError(f"{name.upper()}={getattr(options, name)}: is of SAMPLING={sampling}, not of {options.sampling}")
+    for name, of, other in (
+        ("svm_lambda", "CLASSIFIER=svm", options.classifier == "svm"),
+        ("mid", "several stores, STREAM=rgb+flow", "+" in options.stream or "+" in options.store),
+        ("context", "rrn without SKIPS", not options.skips),
+        ("batch", "training without BATCH_SHARE", not options.batch_share),
+    ):
+        if getattr(options, name) != _default(name) and not other:
+            raise InputError(f"{name.upper()}={getattr(options, name)}: is of {of}; leave it out")
     if options.classifier == "svm" and options.pool == "max":
         raise InputError("CLASSIFIER=svm: reads one embedding of a sequence; POOL=max classifies every step")
     if options.views == "all" and options.sampling == "segments" and options.crops == "each":
@@ -148,16 +167,27 @@ def head_options(options: TrainOptions) -> dict[str, Any]:
     for name in ("skip", "skips", "context"):
         if options.head != "rrn" and getattr(options, name) != _default(name):
             raise InputError(f"{name.upper()}: is of HEAD=rrn, not of {options.head}")
+    for name in ("trunk", "trunk_weights", "norm_momentum"):
+        if "trunk" not in taken and getattr(options, name) != _default(name):
+            raise InputError(f"{name.upper()}={getattr(options, name)}: is of heads on maps, not of {options.head}")
     return chosen
 
 
-def unused_options(head: str) -> list[str]:
-    """Names of those options of heads that this one does not have; [] for a name that is none."""
-    if head not in HEADS:
+def unused_options(values: Mapping[str, Any]) -> list[str]:
+    """Names of the options that have no use beside these `values` of others: what the head does not have, and what is of
+    another sampling, schedule or classifier."""
+    head = values.get("head") or _default("head")
+    if head not in HEADS:  # is refused later
         return []
     taken = inspect.signature(HEADS[head]).parameters
     names = [name for name in HEAD_OPTIONS if name not in taken]
-    return names + ([] if head == "rrn" else ["skip", "skips", "context"])
+    names += [] if head == "rrn" else ["skip", "skips", "context"]
+    names += [] if "trunk" in taken else ["trunk", "trunk_weights", "norm_momentum"]
+    sampling = values.get("sampling") or HEAD_DEFAULTS.get(head, {}).get("sampling", "sigma")
+    names += [name for name, own in OF_SAMPLING.items() if own != sampling]
+    names += [] if (values.get("schedule") or _default("schedule")) == "step" else ["lr_drops"]
+    names += [] if (values.get("classifier") or _default("classifier")) == "svm" else ["svm_lambda"]
+    return names
 
 
 def training_of(options: TrainOptions, seed: int) -> dict[str, Any]:

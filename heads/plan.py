@@ -53,7 +53,7 @@ def plan_runs(stores: Sequence[Store], options: TrainOptions) -> list[Plan]:
     if several and options.classifier == "svm":
         raise InputError("CLASSIFIER=svm: is for videos of one label each; this data set has several")
     splits = store.dataset["splits"]
-    names = tuple(splits) if options.split == ("all",) else options.split
+    names = tuple(splits) if options.split == ("all",) else tuple(dict.fromkeys(options.split))
     for name in names:
         if name not in splits:
             raise InputError(f"SPLIT={name}: {store.dataset['name']} has the splits {', '.join(splits)}")
@@ -61,7 +61,7 @@ def plan_runs(stores: Sequence[Store], options: TrainOptions) -> list[Plan]:
         for name in names:
             check_unseen(one, name)
     shared, shown = _shared(stores, options), videos_of(stores)
-    return [plan_run(stores, shown, options, split, seed, shared) for split in names for seed in options.seed]
+    return [plan_run(stores, shown, options, split, seed, shared) for split in names for seed in dict.fromkeys(options.seed)]
 
 
 def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
@@ -94,6 +94,8 @@ def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
     if len(stores) > 1:
         check_joined(stores)
         found["mid"] = {"how": options.mid, "stores": [one.identity for one in stores], "dims": [shape[0] for shape in own]}
+    if options.over_clips != "mean" and not store.recipe.get("windows"):
+        raise InputError(f"OVER_CLIPS={options.over_clips}: is of stores that cut videos into windows (extract WINDOWS=)")
     if options.norm_momentum:
         found["norm_momentum"] = options.norm_momentum
     if len(own[0]) == 3:
@@ -110,6 +112,8 @@ def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
         raise InputError(
             f"HEAD={options.head}: takes feature maps, the store's rows have shape {shape}; extract with AT=<node>"
         )
+    elif options.norm_momentum:
+        raise InputError(f"NORM_MOMENTUM={options.norm_momentum}: there are no batch norms before vectors; leave it out")
     znorm = options.znorm if options.znorm is not None else found.get("trunk", {}).get("kind") != "backbone"
     found["normalise"] = {"order": "znorm, pca", "znorm": znorm, "pca": options.pca, "fitted_on": "train"}
     build_normalise(found)  # refuses sizes that do not fit, before anything is trained
@@ -142,16 +146,17 @@ def videos_of(stores: Sequence[Store]) -> tuple[str, ...]:
 
 
 def check_joined(stores: Sequence[Store]) -> None:
-    """Raises InputError unless the rows of these stores belong together, video by video: as many, and of the same times to half
-    a stride; and videos have the same labels and parts."""
+    """Raises InputError unless the rows of these stores belong together, video by video: as many, of the same views, and of the
+    same times to half a stride (embeddings are of whole videos); and videos have the same labels and parts."""
     first = stores[0]
     facts = dict(zip(first.video_ids, zip(first.labels, first.parts, first.sources, strict=True), strict=True))
     for other in stores[1:]:
         names = f"{first.path.name} and {other.path.name}"
         if other.dataset["name"] != first.dataset["name"]:
             raise InputError(f"mid fusion: {names} are of different data sets")
-        if other.has_views != first.has_views or other.recipe.get("windows") != first.recipe.get("windows"):
-            raise InputError(f"mid fusion: {names} differ in VIEWS or WINDOWS; extract the streams together")
+        for key in ("views", "views_seed", "windows", "crops_kept", "crops"):
+            if (key != "crops" or first.recipe.get("crops_kept")) and first.recipe.get(key) != other.recipe.get(key):
+                raise InputError(f"mid fusion: {names} differ in {key}; extract the streams together")
         known = zip(other.video_ids, other.labels, other.parts, strict=True)
         for name, label, parts in known:
             if name not in facts:
@@ -164,7 +169,11 @@ def check_joined(stores: Sequence[Store]) -> None:
                     f"mid fusion: {name} has {len(times)} rows in {first.path.name}, {len(others)} in {other.path.name}; "
                     "extract the streams together"
                 )
+            if not np.array_equal(first.views(name), other.views(name)):
+                raise InputError(f"mid fusion: the rows of {name} are of other views in {names}; extract the streams together")
             apart = float(np.abs(times - others).max())
+            if first.recipe.get("kind") == other.recipe.get("kind") == "embedding":  # rows of whole videos
+                continue
             if apart > _half_stride_seconds(first, facts[name][2], times):
                 raise InputError(
                     f"mid fusion: rows of {name} lie {apart:.3f} s apart in {names}, more than half a stride; extract the "

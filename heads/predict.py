@@ -22,8 +22,9 @@ from reelbank.heads.plan import check_joined
 from reelbank.heads.runs import find_runs, load_run, written_to
 from reelbank.heads.scoring import Scoring
 from reelbank.heads.sequences import Rule, tables
+from reelbank.heads.stores import store_names
 from reelbank.heads.streaming import open_features, views_of
-from reelbank.heads.train import reading_of
+from reelbank.heads.train import cut_out, readings_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def predict(options: PredictOptions) -> int:
     if not options.run:
         raise InputError("RUN= is not given; 'reelbank runs' lists them")
     (run,) = find_runs(options.bank, [options.run])
-    paths = [find_store(options.bank, wanted) for wanted in options.store.split("+")]
+    paths = [find_store(options.bank, wanted) for wanted in store_names(options.store)]
     table = predicted(run.path, *paths, extractor=options.extractor)
     probabilities = torch.from_numpy(score_tables.probabilities(table))  # (V, C)
     values, classes = probabilities.topk(min(max(options.top, 1), len(table.classes)))  # (V, top) each
@@ -85,9 +86,8 @@ def predicted(run_path: str | Path, *store_paths: str | Path, extractor: str = "
         if not ids:
             raise InputError(f"{store.path}: holds no video")
         rule, scoring = Rule(**recipe["rows"]), Scoring(**recipe["scoring"])
-        _, table = tables((views_of(store, one, False) for one in ids), rule, ids)
-        reading = reading_of(recipe, bool(store.recipe.get("crops_kept")))
-        data = open_features(stores, ids, reading, crops=bool(rule.crops))
+        _, table = tables((views_of(store, one, False) for one in ids), rule, ids, cut_out(store))
+        data = open_features(stores, ids, readings_of(stores, recipe), crops=bool(rule.crops))
         logits, _ = outputs(model, data, table, scoring, torch.arange(len(ids)))
         labels = _labels(store, ids, recipe["classes"], scoring.multilabel)
         about = {"dataset": store.dataset["name"], "store": store.identity, "name": name}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,8 +22,8 @@ class Rule:
 
     sampling: "sigma" takes `steps` rows (None: all); "segments" one row of each of `steps` equal segments, in training a random
     one anew in every epoch, in scoring those at `positions` places (clips.segments); "windows" windows of `steps` rows every
-    `stride` rows, at most `most` (clips.sliding_windows). clips: windows that the store itself cut a video into, each taken by
-    itself; crops: how many crops a row has that are taken one by one (0: they are averaged).
+    `stride` rows, at most `most` (clips.sliding_windows). clips: windows that the store itself cut whole videos into, each
+    taken by itself; crops: how many crops a row has that are taken one by one (0: they are averaged).
     """
 
     sampling: str = "sigma"
@@ -89,11 +89,11 @@ class Table:
         return shuffled[ordered[first]]
 
 
-def tables(views: Iterable[np.ndarray], rule: Rule, names: Iterable[str]) -> tuple[Table, Table]:
+def tables(views: Iterable[np.ndarray], rule: Rule, names: Sequence[str], cut_out: Collection[str] = ()) -> tuple[Table, Table]:
     """What is trained on, of clean rows and augmented views, and what is scored, of clean rows alone.
 
-    views: for each video the view of each of its rows, (K,) uint8, 0 clean. Raises InputError naming the video whose rows
-    cannot be parted into `rule.clips`.
+    views: for each video the view of each of its rows, (K,) uint8, 0 clean; cut_out: videos that are one clip, having been cut
+    out of a longer one (Charades' actions). Raises InputError naming the video whose rows cannot be parted into `rule.clips`.
     """
     training: list[tuple[int, ...]] = []
     scoring: list[tuple[int, ...]] = []
@@ -101,20 +101,22 @@ def tables(views: Iterable[np.ndarray], rule: Rule, names: Iterable[str]) -> tup
     clip = place = 0
     for video, (own, name) in enumerate(zip(views, names, strict=True)):
         by_view = [np.flatnonzero(own == view) for view in np.unique(own).tolist()]
-        if any(len(one) % rule.clips for one in by_view):
-            raise InputError(f"video {name}: its {len(by_view[0])} rows are not {rule.clips} windows of as many each")
-        for number in range(rule.clips):
-            parts = [one.reshape(rule.clips, -1)[number] for one in by_view]
-            for view, part in enumerate(parts):
-                for at, taken in enumerate(_learned(part, rule)):
+        clips = 1 if name in cut_out else rule.clips
+        if any(len(one) % clips for one in by_view):
+            raise InputError(f"video {name}: its {len(by_view[0])} rows are not {clips} windows of as many each")
+        for number in range(clips):
+            parts = [one.reshape(clips, -1)[number] for one in by_view]
+            learned, scored = [_learned(part, rule) for part in parts], _scored(parts[0], rule)
+            for view, sequences in enumerate(learned):
+                for at, taken in enumerate(sequences):
                     for crop in range(max(1, rule.crops)):
                         training.append((video, clip, place + at, view, crop))
                         rows["training"].append(taken)
-            for taken in _scored(parts[0], rule):
+            for at, taken in enumerate(scored):
                 for crop in range(max(1, rule.crops)):
-                    scoring.append((video, clip, place, 0, crop))
+                    scoring.append((video, clip, place + at, 0, crop))
                     rows["scoring"].append(taken)
-                place += 1
+            place += max(len(scored), *map(len, learned))
             clip += 1
     draws = rule.steps if rule.sampling == "segments" else None
     return _table(training, rows["training"], draws), _table(scoring, rows["scoring"], None)

@@ -16,7 +16,7 @@ class SRU(nn.Module):
 
     `pool` "mean": the mean over valid steps of the logits (8), "max": their maximum (9). `dropout` acts before the linear
     layer, none between the recurrent ones. The embedding is the mean over valid steps of what the linear layer reads,
-    E = hidden. Every matrix begins orthogonal.
+    E = hidden. The layers' matrices begin orthogonal.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ def chosen_stores(options: TrainOptions) -> dict[tuple[Path, ...], tuple[str, ..
                 f"{name.upper()}={getattr(options, name)}: a head is trained on one; for mid fusion give "
                 f"{name.upper()}={'+'.join(words)}, for one head on each use 'sweep'"
             )
-    parts = [getattr(options, name).split("+") for name in ("stream", "store")]
+    parts = [options.stream.split("+"), store_names(options.store)]
     streams, stores = ([""] * max(map(len, parts)) if part == [""] else part for part in parts)
     if len(streams) != len(stores):
         raise InputError(
@@ -49,6 +49,11 @@ def chosen_stores(options: TrainOptions) -> dict[tuple[Path, ...], tuple[str, ..
         key = tuple(path for path in paths if path is not None)
         together[key] = (*together.get(key, ()), split)
     return together
+
+
+def store_names(text: str) -> list[str]:
+    """The stores that STORE= names: one, or several joined by +; the path of a file may hold a +."""
+    return [text] if Path(text).exists() else text.split("+")
 
 
 def _stores_of_one(options: TrainOptions) -> dict[Path, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,14 +30,16 @@ class Streamed:
     stores' paths: whoever unpickles it opens the stores anew.
     """
 
-    def __init__(self, stores: Sequence[Store], ids: tuple[str, ...], reading: Reading, views: bool, crops: bool) -> None:
-        self.stores, self.ids, self.reading, self.views, self.crops = tuple(stores), ids, reading, views, crops
+    def __init__(
+        self, stores: Sequence[Store], ids: tuple[str, ...], readings: Sequence[Reading], views: bool, crops: bool
+    ) -> None:
+        self.stores, self.ids, self.readings, self.views, self.crops = tuple(stores), ids, tuple(readings), views, crops
         self.device = torch.device("cpu")
         self._last: tuple[int, np.ndarray] = (-1, np.empty(0))
         self.row_shape: tuple[int, ...] = self._video(0).shape[1 + crops :]
 
-    def __reduce__(self) -> tuple[Callable[..., Streamed], tuple[tuple[Path, ...], tuple[str, ...], Reading, bool, bool]]:
-        return _reopened, (tuple(store.path for store in self.stores), self.ids, self.reading, self.views, self.crops)
+    def __reduce__(self) -> tuple[Callable[..., Streamed], tuple[Any, ...]]:
+        return _reopened, (tuple(store.path for store in self.stores), self.ids, self.readings, self.views, self.crops)
 
     def to(self, device: torch.device) -> Streamed:
         moved = copy.copy(self)
@@ -87,21 +90,25 @@ class Streamed:
         kept, values = self._last
         if kept == video:
             return values
-        values = read_rows(self.stores, (self.ids[video],), self.reading, self.views)[0]
+        values = read_rows(self.stores, (self.ids[video],), self.readings, self.views)[0]
         check_finite(self.ids[video], values)
         self._last = video, values
         return values
 
 
-def _reopened(paths: tuple[Path, ...], ids: tuple[str, ...], reading: Reading, views: bool, crops: bool) -> Streamed:
-    return Streamed([Store.open(path) for path in paths], ids, reading, views, crops)
+def _reopened(
+    paths: tuple[Path, ...], ids: tuple[str, ...], readings: tuple[Reading, ...], views: bool, crops: bool
+) -> Streamed:
+    return Streamed([Store.open(path) for path in paths], ids, readings, views, crops)
 
 
-def read_rows(stores: Sequence[Store], ids: Sequence[str], reading: Reading, views: bool) -> tuple[np.ndarray, np.ndarray]:
+def read_rows(
+    stores: Sequence[Store], ids: Sequence[str], readings: Sequence[Reading], views: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """All rows of these videos, of several stores side by side in the last axis: values (R, ...), offsets (V + 1,)."""
     offsets = np.zeros(1, np.int64)
     found = []
-    for store in stores:
+    for store, reading in zip(stores, readings, strict=True):
         values, offsets = (store.load_views(ids) if views else store.load(ids))[:2]
         found.append(reading(values))
         del values
@@ -111,14 +118,14 @@ def read_rows(stores: Sequence[Store], ids: Sequence[str], reading: Reading, vie
 def open_features(
     stores: Sequence[Store],
     ids: tuple[str, ...],
-    reading: Reading,
+    readings: Sequence[Reading],
     views: bool = False,
     crops: bool = False,
     read_from: str = "auto",
     device: str = "cpu",
 ) -> Loaded | Streamed:
-    """The rows of these videos, `views`: of their augmented views too, `crops`: with crops apart; in memory on the CPU, or
-    streamed.
+    """The rows of these videos, each store's by its reading; `views`: of their augmented views too, `crops`: with crops apart;
+    in memory on the CPU, or streamed.
 
     auto streams when the rows need more than half of the memory that is free now, here or on the device, and says so.
     """
@@ -132,8 +139,8 @@ def open_features(
                 f"{wanted_bytes / 2**30:.1f} GiB, more than half of the {free_bytes / 2**30:.1f} GiB of memory that are free"
             )
             print(f"note: the features are {sizes}: they are read from disk again and again")
-        return Streamed(stores, ids, reading, views, crops)
-    return loaded(ids, *read_rows(stores, ids, reading, views), crops)
+        return Streamed(stores, ids, readings, views, crops)
+    return loaded(ids, *read_rows(stores, ids, readings, views), crops)
 
 
 def is_streamed(read_from: str, wanted_bytes: int, free_bytes: int) -> bool:

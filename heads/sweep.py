@@ -21,7 +21,7 @@ from reelbank.heads.runs import figure, read_run, replacing
 from reelbank.heads.stores import chosen_stores
 from reelbank.heads.train import check_backbones, is_finished, train_missing
 
-NOT_SWEPT = ("bank", "device", "workers", "read_from", "split", "seed")
+NOT_SWEPT = ("bank", "device", "workers", "read_from", "split", "seed", "validation")  # figures compare on one validation part
 _HINTS = typing.get_type_hints(TrainOptions)
 # Lists by themselves: LR_DROPS="8 12" is one value. Splits and seeds are repetitions of every combination.
 _WHOLE = tuple(name for name, hint in _HINTS.items() if typing.get_origin(hint) is tuple)
@@ -60,7 +60,7 @@ def sweep(options: Any) -> int:
         shared = TrainOptions()
         for values in combinations(given):
             wanted = parse(TrainOptions, [f"--{name.replace('_', '-')}={value}" for name, value in values.items()], "sweep")
-            dropped = [name for name in unused_options(wanted.head) if name in values]
+            dropped = [name for name in unused_options(vars(wanted)) if name in values]
             defaults: dict[str, Any] = {name: TrainOptions.__dataclass_fields__[name].default for name in dropped}
             shared = wanted = dataclasses.replace(wanted, **defaults)
             own = {name: value for name, value in values.items() if name not in dropped}
@@ -77,6 +77,9 @@ def sweep(options: Any) -> int:
                         waiting.append(plan)
                 plans += some
             found.setdefault(" ".join(sorted(plan.path.name for plan in plans)), Combination(own, plans))
+        used = {name for one in found.values() for name in one.values}
+        for name in (name for name, text in given.items() if text and name not in used):
+            raise InputError(f"{name.upper()}={given[name]}: is of no use to any of these combinations; leave it out")
         runs = sum(len(one.plans) for one in found.values())
         missing = sum(len(waiting) for _, waiting in jobs.values())
         print(f"{len(found)} combinations, {runs} runs: {runs - missing} there already, {missing} to train")
@@ -117,8 +120,8 @@ def _rows_of(plan: Plan) -> str:
 
 def results(found: list[Combination]) -> list[dict[str, Any]]:
     """A row for each combination, the best on validation first: its values, and over its runs mean and sample deviation of the
-    validation and test figures (top-1, or mean average precision) in per cent; `chosen` marks the best. Without a validation
-    part nothing is chosen, and rows stand as they were asked for."""
+    validation and test figures (top-1, or mean average precision) in per cent; `chosen` marks the best of each data set.
+    Without a validation part nothing is chosen, and rows stand as they were asked for."""
     told = [name for name in dict.fromkeys(name for one in found for name in one.values) if name not in NOT_SWEPT]
     told = [name for name in told if name == "head" or len({one.values.get(name) for one in found} - {None}) > 1]
     rows = []
@@ -131,8 +134,9 @@ def results(found: list[Combination]) -> list[dict[str, Any]]:
         row |= {"seconds": round(sum(run.metrics["seconds"] for run in runs), 1), "names": " ".join(r.path.name for r in runs)}
         rows.append(row)
     if rows and all(row["validation"] is not None for row in rows):
-        rows.sort(key=lambda row: -row["validation"])
-        rows[0]["chosen"] = "yes"
+        rows.sort(key=lambda row: (row["dataset"], -row["validation"]))
+        for first in {row["dataset"]: row for row in reversed(rows)}.values():
+            first["chosen"] = "yes"
     return rows
 
 
@@ -145,7 +149,7 @@ def _mean(figures: list[float | None]) -> tuple[float | None, float | None]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    hidden = ("names", "dataset")
+    hidden = ("names",) if len({row["dataset"] for row in rows}) > 1 else ("names", "dataset")
     names = [name for name in rows[0] if name not in hidden and not name.endswith("_deviation")]
     lines = [tuple(f"{name} %" if name in ("validation", "test") else name for name in names)]
     for row in rows:

@@ -128,9 +128,8 @@ def open_source(stores: Sequence[Store], recipe: dict[str, Any], read_from: str 
     store, ids = stores[0], videos_of(stores)
     has_views = "views" in recipe
     rule = Rule(**recipe["rows"])
-    reading = reading_of(recipe, bool(store.recipe.get("crops_kept")))
-    learn, score = tables((views_of(store, name, has_views) for name in ids), rule, ids)
-    data = open_features(stores, ids, reading, has_views, bool(rule.crops), read_from, device)
+    learn, score = tables((views_of(store, name, has_views) for name in ids), rule, ids, cut_out(store))
+    data = open_features(stores, ids, readings_of(stores, recipe), has_views, bool(rule.crops), read_from, device)
     times = np.array([store.times_seconds(name)[scored_rows(score, video)].mean() for video, name in enumerate(ids)])
     facts = zip(store.video_ids, store.labels, store.groups, store.parts, store.sources, strict=True)
     about = {
@@ -141,10 +140,19 @@ def open_source(stores: Sequence[Store], recipe: dict[str, Any], read_from: str 
     return Source(data, learn, score, times, store.dataset, recipes, paths, [about[name] for name in ids])
 
 
-def reading_of(recipe: dict[str, Any], crops_kept: bool) -> Reading:
-    """What is done to a store's rows as they are read for a run of this recipe."""
-    pooled = len(recipe["input_shape"]) == 1 and len(recipe["row_shape"]) - crops_kept == 3
-    return Reading(average_crops=crops_kept and not recipe["rows"]["crops"], pool=pooled)
+def readings_of(stores: Sequence[Store], recipe: dict[str, Any]) -> list[Reading]:
+    """What is done to each store's rows as they are read for a run of this recipe."""
+    kept = [bool(store.recipe.get("crops_kept")) for store in stores]
+    takes_vectors, apart = len(recipe["input_shape"]) == 1, bool(recipe["rows"]["crops"])
+    return [
+        Reading(average_crops=crops and not apart, pool=takes_vectors and len(store.row_shape) - crops == 3)
+        for store, crops in zip(stores, kept, strict=True)
+    ]
+
+
+def cut_out(store: Store) -> set[str]:
+    """The videos that were cut out of longer ones: stage one does not cut them into windows."""
+    return {name for name, source in zip(store.video_ids, store.sources, strict=True) if source.get("span_seconds")}
 
 
 def scored_rows(score: Table, video: int) -> np.ndarray:
@@ -181,8 +189,7 @@ def train_run(plan: Plan, source: Source, device: str, quiet: bool = False) -> R
             parts["train"] = torch.cat([parts["train"], parts["validation"]])
             whole = parts | {"validation": parts["validation"][:0]}
             again = dataclasses.replace(training, epochs=epochs, patience=0)
-            # without a validation part there is no plateau to see: the rates are those that were taken when there was one
-            rates = tuple(past["lr"] for past in history[:epochs]) if training.schedule == "plateau" else ()
+            rates = tuple(past["lr"] for past in history[:epochs])  # as they were: the schedule had its end, or its plateaus
             model, _ = _fitted(plan, material, whole, again, source, "refit-", quiet, rates)
         scored |= {part: _table(plan, part, model, material, parts[part], source) for part in ("train", "test")}
         with replacing(plan.path / "checkpoint.safetensors") as temporary:

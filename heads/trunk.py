@@ -1,5 +1,6 @@
 """What a head on feature maps begins with: the rest of the network after the node whose maps the store keeps."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def trunk_recipe(store_recipe: dict[str, Any], kind: str) -> dict[str, Any]:
         "width": store_recipe.get("width", 1.0),
         "fields": fields if found["stream"] == "flow" else 0,
         "sha256": weights.get("sha256", ""),
+        "code_sha256": weights.get("code_sha256", ""),  # of a user's file: the same weights in other code are another network
     }
 
 
@@ -124,6 +126,11 @@ def _network(
                 f"{function}, or TRUNK=pool"
             )
         name, weights = extractor, "own" if weights == "random" else weights
+        code = hashlib.sha256(Path(extractor.rpartition(":")[0]).read_bytes()).hexdigest()
+        if code != about["code_sha256"]:
+            raise InputError(
+                f"EXTRACTOR={extractor}: the file was changed since the store was made; bring it back, or extract again"
+            )
     channels = {"rgb": 3, "flow": 2, "audio": 1}[about["stream"]]
     if about["fields"] and kind_of(name) == "image":
         channels *= about["fields"]

@@ -182,6 +182,8 @@ def test_mid_fusion_joins_rows_of_two_stores(tmp_path: Path) -> None:
         ({"rows": 7}, "has 8 rows in a.h5, 7 in b.h5"),
         ({"row_shape": (9,)}, "10 and 9 dimensions; give PCA=d for all, or MID=concat"),
         ({"several": True}, "different labels"),
+        ({"views_seed": 3}, "differ in views_seed"),
+        ({"row_shape": (2, 10), "crops_kept": True}, "differ in crops_kept"),
     ],
 )
 def test_rows_that_do_not_belong_together_are_refused(tmp_path: Path, other: dict[str, Any], line: str) -> None:
@@ -189,6 +191,46 @@ def test_rows_that_do_not_belong_together_are_refused(tmp_path: Path, other: dic
     make_store(tmp_path / "stores" / "b.h5", stream="flow", **other)  # a stride is 5 frames at 25 a second: half of it 0.1 s
     with pytest.raises(InputError, match=line):
         trained(tmp_path, stream="rgb+flow")
+
+
+def test_maps_and_vectors_join_as_vectors(tmp_path: Path) -> None:
+    make_store(tmp_path / "stores" / "a.h5")
+    make_store(tmp_path / "stores" / "b.h5", stream="flow", row_shape=(10, 2, 2))
+    for order in ("rgb+flow", "flow+rgb"):
+        (memory,) = trained(tmp_path, stream=order)
+        with Store.open(tmp_path / "stores" / "b.h5") as maps:
+            values = maps.load(memory.scores("train").video_ids)[0].astype(np.float32).mean((2, 3))
+        model, _ = load_run(memory.path)
+        np.testing.assert_allclose(model.normalise.parts[order == "rgb+flow"].mean, values.mean(0), atol=1e-3)
+
+
+def test_embeddings_of_several_streams_are_joined_whatever_their_times(tmp_path: Path) -> None:
+    """The multi-stream paper's fusion: embeddings side by side, a linear SVM."""
+    make_store(tmp_path / "stores" / "a.h5")
+    make_store(tmp_path / "stores" / "b.h5", stream="flow", seed=1, shift_seconds=0.3)
+    paths = [str(trained(tmp_path, stream=stream)[0].path / "embeddings.h5") for stream in ("rgb", "flow")]
+    (run,) = trained(tmp_path, store="+".join(paths), mid="concat", classifier="svm")
+    assert run.recipe["mid"]["dims"] == [10, 10] and run.metrics["test"]["top1"] > 0.5
+
+
+def test_a_stores_path_may_hold_a_plus(tmp_path: Path) -> None:
+    make_store(tmp_path / "c++" / "a.h5")
+    (run,) = trained(tmp_path, store=str(tmp_path / "c++" / "a.h5"))
+    assert run.finished
+
+
+def test_a_seed_given_twice_is_one_run(tmp_path: Path) -> None:
+    make_store(tmp_path / "stores" / "a.h5")
+    assert len(trained(tmp_path, seed=(0, 0), split=("1", "1"))) == 1
+
+
+def test_refit_takes_the_rates_again(tmp_path: Path) -> None:
+    make_store(tmp_path / "stores" / "a.h5")
+    (run,) = trained(tmp_path, schedule="cosine", epochs=8, refit=True)
+    first, second = ((run.path / f"{name}history.csv").read_text().splitlines() for name in ("", "refit-"))
+    rate = first[0].split(",").index("lr")
+    rates = [[line.split(",")[rate] for line in lines[1:]] for lines in (first, second)]
+    assert len(rates[1]) == run.metrics["best_epoch"] and rates[1] == rates[0][: len(rates[1])]
 
 
 def test_an_svm_stands_in_the_softmaxs_place(tmp_path: Path) -> None:
@@ -230,6 +272,9 @@ def test_svm_weights_are_scikit_learns(seed: int, known: int) -> None:
         ({"head": "rrn"}, "takes feature maps"),
         ({"skips": ("layer4.1",)}, "SKIPS: is of HEAD=rrn, not of meanpool"),
         ({"context": 1}, "CONTEXT=1"),
+        ({"norm_momentum": 0.1}, "NORM_MOMENTUM=0.1: is of heads on maps, not of meanpool"),
+        ({"head": "tsn", "norm_momentum": 0.1}, "NORM_MOMENTUM=0.1: there are no batch norms before vectors"),
+        ({"over_clips": "max"}, "OVER_CLIPS=max: is of stores that cut videos into windows"),
         ({"best_by": "loss", "validation": 0.0}, "BEST_BY=loss needs a validation part"),
         ({"stream": "rgb flow"}, "for mid fusion give STREAM=rgb.flow, for one head on each use 'sweep'"),
         ({"stream": "rgb+flow+audio", "store": "a+b"}, "name as many streams as stores"),
@@ -250,6 +295,6 @@ def test_batches_are_a_share_of_the_training_sequences(tmp_path: Path, monkeypat
 
     forward = MeanPool.forward
     monkeypatch.setattr(MeanPool, "forward", lambda self, x, n: (sizes.append(len(x) * self.training), forward(self, x, n))[1])
-    trained(tmp_path, sampling="windows", t=2, batch_share=0.1, validation=0.0, epochs=1)
+    trained(tmp_path, sampling="windows", t=2, batch_share=0.1, batch=32, validation=0.0, epochs=1)
     training = [size for size in sizes if size]
     assert training == [13] * 9 + [11]  # a tenth of 32 videos x 4 windows

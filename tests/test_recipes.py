@@ -97,6 +97,16 @@ def test_a_recipe_of_ones_own_and_its_mistakes(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(InputError, match=line):
             options(f"RECIPE={path}")
+    for text, line in (
+        ("heads = 3\n[train]\nhead = 'gru'\n", r"\[heads\] is no table"),
+        ("train = 'x'\n", r"\[train\] is no table"),
+        ("variants = ['a']\n", r"\[variants\] is no table"),
+        ("[train]\nhead = {a = 1}\n", "head is neither text, a number"),
+        ("[train]\nextractor = '/x/evil.py:build'\n", "names a file of code; give EXTRACTOR=/x/evil.py:build beside it"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=line):
+            options(f"RECIPE={path}")
     with pytest.raises(
         InputError, match=r"RECIPE=mrnn: choose from mrrn, multistream, reslstm, rlstm, rrn, or give a \.toml file"
     ):
@@ -105,3 +115,43 @@ def test_a_recipe_of_ones_own_and_its_mistakes(tmp_path: Path) -> None:
         options("RECIPE=mrrn:high")
     with pytest.raises(InputError, match="gone.toml cannot be read"):
         options(f"RECIPE={tmp_path}/gone.toml")
+
+
+def test_a_recipe_names_no_code_to_extract_with(tmp_path: Path) -> None:
+    path = tmp_path / "strangers.toml"
+    path.write_text(f"[extract]\nextractor = '{tmp_path}/evil.py:build'\n")
+    with pytest.raises(InputError, match="names a file of code"):
+        parse(ExtractOptions, [f"RECIPE={path}"], "extract")
+
+
+def test_another_sampling_or_schedule_leaves_out_what_is_of_the_recipes() -> None:
+    found = train_defaults(options("RECIPE=mrrn", "SAMPLING=sigma", "SCHEDULE=constant"))
+    assert (found.stride, found.windows, found.lr_drops, found.t, found.hidden) == (0, 0, (), 30, 1024)
+    assert train_defaults(options("RECIPE=rlstm", "SAMPLING=sigma")).positions == 1
+    found = train_defaults(options("RECIPE=rrn", "BATCH=16"))
+    assert (found.batch, found.batch_share) == (16, 0)
+
+
+def test_a_variant_that_the_head_has_no_use_for_is_refused() -> None:
+    with pytest.raises(InputError, match="RECIPE=multistream:attention: sets ATTENTION, which is of no use to HEAD=sru"):
+        options("RECIPE=multistream:attention", "HEAD=sru")
+
+
+def test_variants_have_features_of_their_own() -> None:
+    pooled = parse(ExtractOptions, ["RECIPE=rrn:pooled"], "extract")
+    assert (pooled.at, pooled.node, pooled.stride) == ("", "layer2 layer3 layer4", 10)
+    assert parse(ExtractOptions, ["RECIPE=reslstm:temporal"], "extract").t == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["MID=product"], "MID=product: is of several stores"),
+        (["SVM_LAMBDA=0.5"], "SVM_LAMBDA=0.5: is of CLASSIFIER=svm"),
+        (["HEAD=rrn", "CONTEXT=5", "SKIPS=layer4.2"], "CONTEXT=5: is of rrn without SKIPS"),
+        (["BATCH=5", "BATCH_SHARE=0.1"], "BATCH=5: is of training without BATCH_SHARE"),
+    ],
+)
+def test_options_without_their_counterpart_are_refused(words: list[str], line: str) -> None:
+    with pytest.raises(InputError, match=line):
+        train_defaults(options(*words))

@@ -110,6 +110,19 @@ def test_crops_taken_one_by_one_and_windows_of_the_store():
         made([[0] * 5], clips=2)
 
 
+def test_what_was_cut_out_of_a_longer_video_is_one_clip() -> None:
+    """Charades: training actions have T rows, whole test videos ten windows of T."""
+    rule = Rule(sampling="segments", steps=2, clips=3)
+    learn, score = tables([np.zeros(4, np.uint8), np.zeros(12, np.uint8)], rule, ["action", "whole"], {"action"})
+    assert learn.lengths.tolist() == [4] + [4] * 3 and score.clip.tolist() == [0, 1, 2, 3]
+    assert listed(score) == [(0, [1, 3]), (1, [1, 3]), (1, [5, 7]), (1, [9, 11])]
+
+
+def test_places_of_one_video_are_never_anothers() -> None:
+    learn, _ = made([[0] * 4 + [1] * 12] * 2, sampling="windows", steps=4)
+    assert not set(learn.place[learn.video == 0].tolist()) & set(learn.place[learn.video == 1].tolist())
+
+
 def test_scores_of_a_video_are_the_mean_over_its_sequences():
     logits = torch.tensor([[2.0, 0.0], [0.0, 0.0], [1.0, 3.0]])
     video, clip, videos = torch.tensor([0, 0, 4]), torch.tensor([0, 0, 1]), torch.tensor([4, 0])

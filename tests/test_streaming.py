@@ -103,7 +103,7 @@ def test_workers_open_the_store_for_themselves(tmp_path: Path) -> None:
     with Store.open(tmp_path / "stores" / "a.h5") as store:
         ids = tuple(store.video_ids)
         table = clean_table(store, ids, steps=3)
-        sent = pickle.dumps(Streamed([store], ids, Reading(), views=False, crops=False))
+        sent = pickle.dumps(Streamed([store], ids, [Reading()], views=False, crops=False))
     assert len(sent) < 2000  # no features
     there = pickle.loads(sent)  # noqa: S301 - our own, as joblib does
     ((x, lengths),) = there.batches(table, [torch.tensor([3, 0])])
@@ -127,7 +127,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 def test_memory_holds_a_few_batches(large: Store) -> None:
     batch_bytes = 4 * 16 * 4096 * 2
-    data = open_features([large], tuple(large.video_ids), Reading(), read_from="disk")
+    data = open_features([large], tuple(large.video_ids), [Reading()], read_from="disk")
     table = clean_table(large, data.ids)
     groups = torch.randperm(120).split(4)
     tracemalloc.start()
@@ -141,7 +141,7 @@ def test_memory_holds_a_few_batches(large: Store) -> None:
 
 
 def test_statistics_are_computed_piece_by_piece(large: Store) -> None:
-    data = open_features([large], tuple(large.video_ids), Reading(), read_from="disk")
+    data = open_features([large], tuple(large.video_ids), [Reading()], read_from="disk")
     table = clean_table(large, data.ids)
     lengths = torch.tensor([4, 5, 3, 12, 1, 9])
     pieces = in_chunks(torch.tensor([5, 0, 1, 2, 3, 4]), lengths, (CHUNK_BYTES // 4 // 10,))  # pieces of ten rows
@@ -160,7 +160,7 @@ def readers() -> int:
 
 
 def test_one_thread_reads_two_batches_ahead_and_ends(large: Store) -> None:
-    data = open_features([large], tuple(large.video_ids), Reading(), read_from="disk")
+    data = open_features([large], tuple(large.video_ids), [Reading()], read_from="disk")
     table = clean_table(large, data.ids)
     asked: list[int] = []
 
@@ -215,7 +215,7 @@ def test_predict_streams_too(tmp_path: Path) -> None:
 def test_every_view_is_a_sequence_of_its_own(tmp_path: Path, read_from: str, steps: int | None) -> None:
     with Store.open(make_store(tmp_path / "a.h5", views=2)) as store:
         ids = tuple(store.video_ids[4:7])
-        data = open_features([store], ids, Reading(), views=True, read_from=read_from)
+        data = open_features([store], ids, [Reading()], views=True, read_from=read_from)
         learn, _ = tables((views_of(store, name, True) for name in ids), Rule(steps=steps), ids)
         assert learn.video.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2] and learn.view.tolist() == [0, 1, 2] * 3
         ((x, lengths),) = data.batches(learn, [torch.arange(9)])

@@ -78,6 +78,18 @@ def test_without_validation_nothing_is_chosen(tmp_path: Path, capsys: pytest.Cap
     assert "nothing is chosen" in capsys.readouterr().out
 
 
+def test_what_is_of_no_use_to_any_combination_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="HIDDEN=5 6: is of no use to any of these combinations"):
+        swept(tmp_path, "HEAD=meanpool tsn", "HIDDEN=5 6")
+    with pytest.raises(InputError, match="validation: '0.2 0.4' is not a number"):
+        swept(tmp_path, "HEAD=meanpool", "VALIDATION=0.2 0.4")  # figures of other videos do not compare
+
+
+def test_options_of_another_sampling_are_left_out(tmp_path: Path) -> None:
+    rows = swept(tmp_path, "HEAD=meanpool", "SAMPLING=sigma windows", "T=2", "STRIDE=1 2")
+    assert {(row["sampling"], row["stride"]) for row in rows} == {("sigma", "-"), ("windows", "1"), ("windows", "2")}
+
+
 def test_an_impossible_combination_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="PCA=17: the features have only 16"):
         swept(tmp_path, "HEAD=meanpool", "PCA=4 17")

@@ -125,7 +125,7 @@ def test_a_network_of_ones_own_is_named_each_time_and_never_run_from_a_run_folde
     (tmp_path / "mine.py").write_text(OWN)
     extractor = f"{tmp_path}/mine.py:build"
     torch.manual_seed(0)
-    weights = {"source": "the builder's own", "sha256": networks.trunk(extractor).weights["sha256"]}
+    weights = networks.trunk(extractor).weights
     path = make_store(tmp_path, "mine.build", "1", 8, **weights)
     with pytest.raises(InputError, match=r"network of your own, build\(\) of mine.py: give EXTRACTOR="):
         trained(tmp_path)
@@ -136,6 +136,10 @@ def test_a_network_of_ones_own_is_named_each_time_and_never_run_from_a_run_folde
     table, own = predicted(run.path, path, extractor=extractor), run.scores("test")
     rows = [table.video_ids.index(name) for name in own.video_ids]
     np.testing.assert_allclose(table.logits[rows], own.logits, atol=1e-5)
+    (tmp_path / "mine.py").write_text(OWN.replace("nn.ReLU()", "nn.Tanh()"))  # the same weights, another network
+    for use in (lambda: trained(tmp_path, extractor=extractor, seed=(1,)), lambda: load_run(run.path, extractor)):
+        with pytest.raises(InputError, match="the file was changed since the store was made"):
+            use()
 
 
 @pytest.mark.parametrize(
