@@ -20,30 +20,45 @@ class Ranking:
     """
 
     def __init__(self, labels: np.ndarray, logits: np.ndarray) -> None:
-        self._order = np.argsort(-logits, axis=0, kind="stable")  # (V, C), highest first
-        ranked = np.take_along_axis(logits, self._order, axis=0)
-        self._positive = np.take_along_axis(labels, self._order, axis=0) > 0
-        videos = len(logits)
+        self._order = np.argsort(-logits.T, axis=1, kind="stable")  # (C, V), highest first
+        ranked = np.take_along_axis(logits.T, self._order, axis=1)
+        self._positive = np.take_along_axis(labels.T, self._order, axis=1) > 0
+        classes, videos = ranked.shape
         is_last = np.ones_like(ranked, dtype=bool)  # of a run of equal scores, which are one threshold
-        is_last[:-1] = ranked[:-1] != ranked[1:]
-        places = np.where(is_last, np.arange(videos)[:, None], videos)
-        self._threshold = np.minimum.accumulate(places[::-1], axis=0)[::-1]  # (V, C): where each score's run ends
+        is_last[:, :-1] = ranked[:, :-1] != ranked[:, 1:]
+        places = np.where(is_last, np.arange(videos), videos)
+        threshold = np.minimum.accumulate(places[:, ::-1], axis=1)[:, ::-1]  # (C, V): where each score's run ends
+        # A precision is wanted at the positives alone, which are few: of each its class, its place and its threshold's, the
+        # places in arrays laid flat, (P,).
+        self._class, place = np.nonzero(self._positive)
+        self._place, self._end = self._class * videos + place, self._class * videos + threshold[self._class, place]
 
     def average_precisions(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """sum_n (R_n - R_{n-1}) P_n over thresholds of each class, (C,) float64, nan for a class without a positive.
-        weights: (V,), how often each video counts (default: once)."""
-        weights = np.ones(len(self._order)) if weights is None else weights
-        ranked = weights[self._order]  # (V, C)
-        found = ranked * self._positive
-        precision = np.cumsum(found, axis=0) / np.maximum(np.cumsum(ranked, axis=0), np.finfo(float).tiny)
-        total = found.sum(axis=0)
-        gained = (found * np.take_along_axis(precision, self._threshold, axis=0)).sum(axis=0)
-        return np.divide(gained, total, out=np.full(len(total), np.nan), where=total > 0)
+        """sum_n (R_n - R_{n-1}) P_n over thresholds of each class, (C,) float64, nan for a class without a positive: what
+        scikit-learn's average_precision_score gives. weights: (V,), how often each video counts (default: once)."""
+        classes, videos = self._order.shape
+        ranked = (np.ones(videos) if weights is None else weights)[self._order]  # (C, V)
+        seen = np.cumsum(ranked, axis=1).ravel()[self._end]  # (P,): videos down to the threshold, and positives among them
+        found = np.cumsum(ranked * self._positive, axis=1).ravel()[self._end]
+        gained = ranked.ravel()[self._place]
+        total = np.bincount(self._class, gained, classes)
+        summed = np.bincount(self._class, gained * found / np.maximum(seen, np.finfo(float).tiny), classes)
+        return np.divide(summed, total, out=np.full(classes, np.nan), where=total > 0)
+
+    def mean_average_precision(self, weights: np.ndarray | None = None) -> MeanPrecision:
+        """Over the classes with a positive; classes without are left out and counted. Without any the value is nan."""
+        precisions = self.average_precisions(weights)
+        known = np.isfinite(precisions)
+        value = float(precisions[known].mean()) if known.any() else float("nan")
+        return MeanPrecision(value, int(known.sum()), int((~known).sum()))
+
+
+def average_precisions(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Each class's average precision, equal scores being one threshold, as in scikit-learn. labels (V, C) of 0 and 1,
+    logits (V, C) -> (C,) float64, nan for a class without a positive."""
+    return Ranking(labels, logits).average_precisions()
 
 
 def mean_average_precision(labels: np.ndarray, logits: np.ndarray) -> MeanPrecision:
     """Over the classes with a positive; classes without are left out and counted. Without any the value is nan."""
-    precisions = Ranking(labels, logits).average_precisions()
-    known = np.isfinite(precisions)
-    value = float(precisions[known].mean()) if known.any() else float("nan")
-    return MeanPrecision(value, int(known.sum()), int((~known).sum()))
+    return Ranking(labels, logits).mean_average_precision()

@@ -131,16 +131,16 @@ def load(path: str | Path) -> Scores:
     path = Path(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            if _member(archive, "format", 0, "U", path).item() != FORMAT:
+            if _member(archive, "format", path, (0, "U")).item() != FORMAT:
                 raise ValueError(f"not {FORMAT!r}")
-            about = json.loads(_member(archive, "about", 0, "U", path).item())
+            about = json.loads(_member(archive, "about", path, (0, "U")).item())
             if not isinstance(about, dict):
                 raise ValueError("'about' is not a JSON object")
             return Scores(
-                video_ids=tuple(_member(archive, "video_ids", 1, "U", path).tolist()),
-                labels=_labels(archive, path),
-                classes=tuple(_member(archive, "classes", 1, "U", path).tolist()),
-                logits=_member(archive, "logits", 2, "f", path),
+                video_ids=tuple(_member(archive, "video_ids", path, (1, "U")).tolist()),
+                labels=_member(archive, "labels", path, (1, "i"), (2, "u")),
+                classes=tuple(_member(archive, "classes", path, (1, "U")).tolist()),
+                logits=_member(archive, "logits", path, (2, "f")),
                 about=about,
             )
     except FileNotFoundError:
@@ -149,16 +149,9 @@ def load(path: str | Path) -> Scores:
         raise InputError(f"{path}: not a readable scores file ({error})") from None
 
 
-def _labels(archive: zipfile.ZipFile, path: Path) -> np.ndarray:
-    """(V,) int64, or (V, C) uint8."""
-    try:
-        return _member(archive, "labels", 1, "i", path)
-    except ValueError:
-        return _member(archive, "labels", 2, "u", path)
-
-
-def _member(archive: zipfile.ZipFile, name: str, ndim: int, kind: str, path: Path) -> np.ndarray:
-    """One array of the archive; its declared size must be what is there, so a small file cannot ask for much memory."""
+def _member(archive: zipfile.ZipFile, name: str, path: Path, *forms: tuple[int, str]) -> np.ndarray:
+    """One array of the archive, in one of the forms (axes, kind of dtype); its declared size must be what is there, so a small
+    file cannot ask for much memory."""
     info = archive.getinfo(f"{name}.npy")
     if info.compress_type != zipfile.ZIP_STORED or not info.file_size == info.compress_size <= path.stat().st_size:
         raise ValueError(f"{name!r} is packed or its size is wrong")
@@ -167,13 +160,13 @@ def _member(archive: zipfile.ZipFile, name: str, ndim: int, kind: str, path: Pat
     if version != (1, 0):
         raise ValueError(f"{name!r} has npy version {version}")
     shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-    if dtype.kind != kind or len(shape) != ndim:
+    if (len(shape), dtype.kind) not in forms:
         raise ValueError(f"{name!r} is {dtype} of {len(shape)} axes")
     if math.prod(shape) * dtype.itemsize != info.file_size - stream.tell():
         raise ValueError(f"{name!r} declares another size than it has")
     stream.seek(0)
     array = np.load(stream, allow_pickle=False)
-    if kind == "U" and (not dtype.isnative or (array.size and array.reshape(-1).view(np.uint32).max() > 0x10FFFF)):
+    if dtype.kind == "U" and (not dtype.isnative or (array.size and array.reshape(-1).view(np.uint32).max() > 0x10FFFF)):
         raise ValueError(f"{name!r} is not Unicode text")
     return array
 

@@ -3,13 +3,17 @@
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import option, signature
 from reelbank.data.scores import Scores
+from reelbank.fusion.metrics import Share, figure
 from reelbank.heads.runs import Run, find_runs, matches, read_run
 
 # Two runs whose recipes differ in nothing but these are the same experiment done again. (`coverage` is a hash over the
@@ -49,6 +53,11 @@ class Entry:
         value = self.recipe.get(key, self.scores.about.get(key))
         return "" if value is None else str(value)
 
+    @cached_property
+    def figure(self) -> Share:
+        """What the run is judged by: top-1 accuracy, or mean average precision, whose interval takes half a second to find."""
+        return figure(self.scores)
+
     @property
     def coarse(self) -> dict[str, list[str]]:
         """Coarse category -> its classes, for the classes that are here; {} when the data set has none."""
@@ -67,10 +76,16 @@ class Group:
     detail: str
 
     @property
+    def multilabel(self) -> bool:
+        """Whether a video has any number of classes."""
+        return self.entries[0].scores.multilabel
+
+    @property
     def videos(self) -> int:
-        """How many different videos the runs judge together."""
-        known = (zip(e.scores.video_ids, e.scores.labels.reshape(len(e.scores.labels), -1), strict=True) for e in self.entries)
-        return len({video for pairs in known for video, label in pairs if label.min() >= 0})
+        """How many different videos the runs judge together; of several labels a video all, one without any class too."""
+        tables = [entry.scores for entry in self.entries]
+        known = (table.video_ids if table.multilabel else np.array(table.video_ids)[table.labels >= 0] for table in tables)
+        return len({video for some in known for video in some})
 
     def values(self, key: str) -> list[str]:
         """The different values of a fact, in order."""

@@ -14,9 +14,9 @@ from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import FACTS, Entry, Group, Selection, grouped, select
 from reelbank.fusion.metrics import (
     Share,
+    accuracy,
     category_accuracies,
     class_figures,
-    figure,
     mean_and_deviation,
     mean_share,
     share,
@@ -50,7 +50,8 @@ class Contest:
 
     @property
     def chance(self) -> float:
-        """What guessing gives: one in C, or of several labels a video the mean share of videos that a class has."""
+        """What guessing gives: one in C, or of several labels a video the mean share of videos that a class has, which is the
+        mean average precision of a model that scores all videos alike."""
         if not self.multilabel:
             return 1 / len(self.classes)
         labels = self.groups[0].entries[0].scores.labels
@@ -58,7 +59,8 @@ class Contest:
 
     @property
     def title(self) -> str:
-        return f"{self.dataset or 'unnamed data set'}, {len(self.classes)} classes"
+        several = ", any number a video" if self.multilabel else ""
+        return f"{self.dataset or 'unnamed data set'}, {len(self.classes)} classes{several}"
 
 
 def contests(entries: Sequence[Entry]) -> list[Contest]:
@@ -69,22 +71,29 @@ def contests(entries: Sequence[Entry]) -> list[Contest]:
     made = []
     for (dataset, classes, multilabel), some in together.items():
         groups = sorted(grouped(some), key=lambda group: -top(group)[0].value)
-        coarse = {} if multilabel else max((entry.coarse for entry in some), key=len)
+        coarse = {} if multilabel else max((entry.coarse for entry in some), key=len)  # accuracies alone are told by category
         coarse = coarse if len(coarse) > 1 else {}  # one category says nothing
         made.append(Contest(dataset, classes, coarse, tuple(groups), multilabel))
     return made
 
 
 def top(group: Group, k: int = 1) -> tuple[Share, float]:
-    """Mean top-k accuracy, or mean average precision, of the group's runs with its interval, and the deviation over runs (nan
-    for one run). An interval of mean average precision is the mean of the runs' intervals."""
-    shares = [figure(entry.scores, k) for entry in group.entries]
+    """Mean top-k accuracy (of several labels a video mean average precision) of the group's runs with its interval, and the
+    deviation over runs (nan for one run). An interval of mean average precision is the mean of the runs' intervals: several
+    seeds on the same videos do not narrow it."""
+    shares = [entry.figure if k == 1 else accuracy(entry.scores, k) for entry in group.entries]
     values = [one.value for one in shares]
     deviation = mean_and_deviation(values)[1]
-    if group.entries[0].scores.multilabel:
+    if group.multilabel:
         value, low, high = (float(np.mean([one[i] for one in shares])) for i in range(3))
         return Share(value, low, high, group.videos), deviation
     return mean_share(values, group.videos), deviation
+
+
+def counted_classes(group: Group) -> str:
+    """Over how many classes the runs' mean average precisions are: those with a positive, for people."""
+    counts = sorted({int(entry.scores.labels.any(axis=0).sum()) for entry in group.entries})
+    return " to ".join(map(str, counts[:: len(counts) - 1] if len(counts) > 1 else counts))
 
 
 def category_means(group: Group, coarse: dict[str, list[str]]) -> dict[str, float]:
@@ -112,7 +121,8 @@ def evaluate(options: EvaluateOptions) -> int:
         print(printable(f"note: {note}"))
     for contest in contests(entries):
         chance = percent(contest.chance)
-        print(printable(f"{contest.title}, part {options.part}; chance is {chance}; {contest.measure} in %"))
+        judged = "mean average precision" if contest.multilabel else "accuracies"
+        print(printable(f"{contest.title}, part {options.part}; chance is {chance}; {judged} in %"))
         print_table(_lines(contest))
         if options.per_class:
             print()
@@ -127,9 +137,8 @@ def evaluate(options: EvaluateOptions) -> int:
 
 def _lines(contest: Contest) -> list[tuple[str, ...]]:
     many = len(contest.classes) > 5 and not contest.multilabel  # with five classes or fewer top-5 says nothing
-    lines = [
-        ("model", "runs", "splits", "seeds", "videos", contest.measure, "95 %", *(["top-5"] if many else []), *contest.coarse)
-    ]
+    more = [*(["top-5"] if many else []), *contest.coarse, *(["classes"] if contest.multilabel else [])]
+    lines = [("model", "runs", "splits", "seeds", "videos", contest.measure, "95 %", *more)]
     for group in contest.groups:
         (right, deviation), means = top(group), category_means(group, contest.coarse)
         name = group.label + (f" ({group.detail})" if group.detail else "")
@@ -137,7 +146,8 @@ def _lines(contest: Contest) -> list[tuple[str, ...]]:
         interval = f"{percent(right.low)} to {percent(right.high)}"
         five = [plus_minus(*_value(top(group, 5)))] if many else []
         by_category = [percent(means.get(category, math.nan)) for category in contest.coarse]
-        figures = (plus_minus(right.value, deviation), interval, *five, *by_category)
+        counted = [counted_classes(group)] if contest.multilabel else []
+        figures = (plus_minus(right.value, deviation), interval, *five, *by_category, *counted)
         lines.append((name, str(len(group.entries)), *repeats, str(group.videos), *figures))
     return lines
 
@@ -165,20 +175,23 @@ def plus_minus(mean: float, deviation: float) -> str:
 
 def rows(entries: Iterable[Entry], part: str) -> list[dict[str, Any]]:
     """Every run's every figure as one row: the run's facts, measure ("top1", "top5", "category", "class"; of several labels a
-    video "map" and each class's "ap"), of what, value in [0, 1] with its 95 % interval, and the number of videos."""
+    video "map" and each class's "ap"), of what, value in [0, 1] with its 95 % interval, and the number of videos. An "ap" has
+    no interval: `low` and `high` are absent."""
     made = []
     for entry in entries:
         facts = {"run": entry.name, **{key: entry.fact(key) for key in FACTS}, "part": part}
         scores = entry.scores
         by_class = [(c, float(value), int(n)) for c, value, n in zip(scores.classes, *class_figures(scores), strict=True) if n]
-        if scores.multilabel:  # an average precision has no interval of its own
-            found = [("map", "", figure(scores))]
+        if scores.multilabel:
+            found = [("map", "", entry.figure)]
             found += [("ap", name, Share(value, math.nan, math.nan, n)) for name, value, n in by_class]
         else:
-            found = [("top1", "", figure(scores)), ("top5", "", figure(scores, 5))]
+            found = [("top1", "", entry.figure), ("top5", "", accuracy(scores, 5))]
             found += [("category", name, right) for name, right in category_accuracies(scores, entry.coarse).items()]
             found += [("class", name, share(value, n)) for name, value, n in by_class]
-        made += [facts | {"measure": measure, "of": of, **right._asdict()} for measure, of, right in found]
+        for measure, of, right in found:
+            known = {key: value for key, value in right._asdict().items() if not math.isnan(value)}
+            made.append(facts | {"measure": measure, "of": of, **known})
     return made
 
 

@@ -14,23 +14,30 @@ from reelbank.data.recipe import option, signature
 from reelbank.data.scores import Scores, join, log_probabilities
 from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import FACTS, Entry, Selection, experiment, features, grouped, select, title
-from reelbank.fusion.metrics import accuracy, figure
+from reelbank.fusion.metrics import Share, accuracy, figure, mean_average_precision
 from reelbank.heads.runs import commit, folder_name, write_json
 
 
 def weighted_sum(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
-    """log of sum_i w_i softmax(z_i), up to a constant for each video: (V, C) float64.
+    """log of sum_i w_i softmax(z_i), up to a constant for each video: (V, C) float64. Of several labels a video the logit of
+    p = sum_i w_i sigmoid(z_i) / sum_i w_i, of each class by itself.
 
     Softmax and sum are taken in float32, as the field's tools do and published figures of sums imply: where members are so
     sure of different classes that both probabilities round to 1, the sum is a tie and the first class wins.
     """
-    if tables[0].multilabel:  # each class by itself: the logit of the mean of sigmoids
-        probabilities = [weight * np.exp(log_probabilities(table)) for weight, table in zip(weights, tables, strict=True)]
-        mean = np.clip(np.sum(probabilities, axis=0) / weights.sum(), np.finfo(np.float32).tiny, 1 - 1e-12)
-        return np.log(mean) - np.log1p(-mean)
+    if tables[0].multilabel:
+        return _logit_of_mean(tables, weights)
     total = np.sum([np.float32(weight) * _softmax(table.logits) for weight, table in zip(weights, tables, strict=True)], axis=0)
     relative = total.astype(np.float64) / total.max(axis=1, keepdims=True)  # float64: what differed still differs
     return np.log(np.maximum(relative, np.finfo(np.float32).tiny))
+
+
+def _logit_of_mean(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
+    """log p - log (1 - p), each summed as logarithms, so that probabilities next to 0 or 1 still rank the videos."""
+    logits = [table.logits.astype(np.float64) for table in tables]
+    present = [np.log(weight) - np.logaddexp(0, -z) for weight, z in zip(weights, logits, strict=True)]  # log w sigmoid(z)
+    absent = [np.log(weight) - np.logaddexp(0, z) for weight, z in zip(weights, logits, strict=True)]
+    return np.logaddexp.reduce(present) - np.logaddexp.reduce(absent)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -112,11 +119,10 @@ def fuse_runs(options: FuseOptions) -> int:
         fused = fuse([entry.scores for entry in some], options.how, weights)
         recipe = _recipe(some, options.how, weights, split, seed)
         folder = Path(options.bank, "runs", folder_name(recipe))
-        _write(folder, recipe, fused, some)
-        for name, scores, run in [(title(e.recipe) + " " + features(e.recipe), e.scores, e.name) for e in some] + [
-            (f"{options.how} of these", fused, folder.name)
-        ]:
-            right = figure(scores)
+        of_fused = figure(fused)
+        _write(folder, recipe, fused, some, of_fused)
+        shown = [(f"{title(entry.recipe)} {features(entry.recipe)}", entry.figure, entry.name) for entry in some]
+        for name, right, run in [*shown, (f"{options.how} of these", of_fused, folder.name)]:
             interval = f"{100 * right.low:.2f} to {100 * right.high:.2f}"
             lines.append((split or "-", seed or "-", name, str(right.videos), f"{100 * right.value:.2f}", interval, run))
     print_table(lines)
@@ -163,7 +169,7 @@ def _recipe(members: Sequence[Entry], how: str, weights: Sequence[float], split:
     }
 
 
-def _write(folder: Path, recipe: dict[str, Any], fused: Scores, members: Sequence[Entry]) -> None:
+def _write(folder: Path, recipe: dict[str, Any], fused: Scores, members: Sequence[Entry], right: Share) -> None:
     """A run folder as training leaves it, without a checkpoint: metrics.json comes last and makes it a finished one."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = {"reelbank": reelbank.__version__, "commit": commit()}
@@ -172,9 +178,11 @@ def _write(folder: Path, recipe: dict[str, Any], fused: Scores, members: Sequenc
     about = fused.about | facts | {"part": "test", "signature": signature(recipe), "name": folder.name}
     score_tables.save(Scores(fused.video_ids, fused.labels, fused.classes, fused.logits, about), folder / "scores-test.npz")
     measure = "map" if fused.multilabel else "top1"
-    singles = [{"run": member.name, measure: figure(member.scores).value} for member in members]
-    right = figure(fused)
+    singles = [{"run": member.name, measure: member.figure.value} for member in members]
     test: dict[str, Any] = {measure: right.value, "low": right.low, "high": right.high, "videos": right.videos}
-    if not fused.multilabel:
+    if fused.multilabel:
+        _, counted, without = mean_average_precision(fused)
+        test |= {"classes_counted": counted, "classes_without": without}
+    else:
         test["top5"] = accuracy(fused, 5).value
     write_json(folder / "metrics.json", {"test": test, "members": singles})

@@ -1,7 +1,8 @@
 """How good scores are: accuracies with intervals, confusion, mean and deviation over runs. Nothing is read or written.
 
 Videos without a label (-1) take no part in any of these; `labelled` says which do. Scores of several labels a video have a
-mean average precision in place of an accuracy: `figure` and `class_figures` are of either kind, the others of single labels.
+mean average precision in place of an accuracy: `figure` and `class_figures` are of either kind, those named by accuracy or
+confusion of single labels alone, those by precision of several.
 """
 
 import math
@@ -11,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from reelbank.data import precision
 from reelbank.data.errors import InputError
-from reelbank.data.precision import Ranking
+from reelbank.data.precision import MeanPrecision, Ranking
 from reelbank.data.scores import Scores
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
@@ -55,31 +57,43 @@ def accuracy(scores: Scores, k: int = 1) -> Share:
     return share(float(right.mean()), len(right))
 
 
-def figure(scores: Scores, k: int = 1) -> Share:
-    """What a model is judged by: top-k accuracy, or of several labels a video mean average precision over the classes that have
-    a positive, with a bootstrap interval over videos (percentiles of 400 seeded resamples)."""
-    if not scores.multilabel:
-        return accuracy(scores, k)
-    ranking, videos = Ranking(scores.labels, scores.logits), len(scores.labels)
-    if not scores.labels.any():
-        raise InputError(f"scores: none of {videos} videos has a label, so there is no average precision")
-    rng = np.random.default_rng(0)
-    drawn = [
-        _mean_of_known(ranking.average_precisions(rng.multinomial(videos, [1 / videos] * videos))) for _ in range(RESAMPLES)
-    ]
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return Share(_mean_of_known(ranking.average_precisions()), float(low), float(high), videos)
+def average_precisions(scores: Scores) -> np.ndarray:
+    """Average precision of each class, (C,) float64, nan for a class without a positive; a video without any class is a
+    negative of all."""
+    return precision.average_precisions(scores.labels, scores.logits)
 
 
-def _mean_of_known(values: np.ndarray) -> float:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else math.nan
+def mean_average_precision(scores: Scores) -> MeanPrecision:
+    """Mean of `average_precisions` over the classes that have a positive. Raises InputError when none has one."""
+    found = precision.mean_average_precision(scores.labels, scores.logits)
+    if not found.counted:
+        raise InputError(f"scores: none of {len(scores.labels)} videos has a label, so there is no average precision")
+    return found
+
+
+def map_share(scores: Scores) -> Share:
+    """Mean average precision, with a bootstrap's 95 % interval over videos: the value ± 1.96 standard deviations of it over
+    400 seeded resamples. Raises InputError when no class has a positive.
+
+    Not the resamples' percentiles: a positive drawn twice stands beside itself in the ranking, which raises every resample's
+    precision, so that with as few positives as Charades' classes have all of them may lie above the value itself.
+    """
+    value, videos = mean_average_precision(scores).value, len(scores.labels)
+    ranking, rng, chances = Ranking(scores.labels, scores.logits), np.random.default_rng(0), np.full(videos, 1 / videos)
+    draws = (rng.multinomial(videos, chances).astype(np.int32) for _ in range(RESAMPLES))  # (V,) each: how often a video counts
+    half = Z_95 * float(np.nanstd([ranking.mean_average_precision(draw).value for draw in draws], ddof=1))
+    return Share(value, max(0.0, value - half), min(1.0, value + half), videos)
+
+
+def figure(scores: Scores) -> Share:
+    """What a model is judged by: top-1 accuracy, or of several labels a video mean average precision."""
+    return map_share(scores) if scores.multilabel else accuracy(scores)
 
 
 def class_figures(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
     """Each class's accuracy, or average precision, (C,) float64, nan where it has no video; and its number of videos (C,)."""
     if scores.multilabel:
-        return Ranking(scores.labels, scores.logits).average_precisions(), scores.labels.sum(axis=0, dtype=np.int64)
+        return average_precisions(scores), scores.labels.sum(axis=0, dtype=np.int64)
     matrix = confusion(scores)
     return class_accuracies(matrix), matrix.sum(axis=1)
 

@@ -18,12 +18,11 @@ from reelbank.data.recipe import brief, option
 from reelbank.data.shelf import printable
 from reelbank.fusion import figures
 from reelbank.fusion.entries import Entry, Group, Selection, select, without_repetition
-from reelbank.fusion.evaluate import Contest, category_means, class_means, contests, top
-from reelbank.fusion.metrics import confusion, figure, mean_and_deviation
+from reelbank.fusion.evaluate import Contest, category_means, class_means, contests, counted_classes, top
+from reelbank.fusion.metrics import confusion, mean_and_deviation
 from reelbank.fusion.sweep_table import read_sweeps, sweep_section
 from reelbank.fusion.tables import table, td, th
-from reelbank.heads.runs import PARTS, replacing, written_to
-from reelbank.heads.runs import figure as run_figure
+from reelbank.heads.runs import PARTS, figure, replacing, written_to
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
 
@@ -66,7 +65,7 @@ def page(
     made = datetime.datetime.now(datetime.UTC)
     body = [f"<header><h1>{escape(title)}</h1>"]
     body.append(
-        f'<p class="quiet">Accuracy on the {escape(part)} part of each split. Made {made:%d %B %Y, %H:%M} UTC by Reelbank '
+        f'<p class="quiet">Judged on the {escape(part)} part of each split. Made {made:%d %B %Y, %H:%M} UTC by Reelbank '
         f"{reelbank.__version__}.</p>"
     )
     body += [f'<p class="quiet">Note: {escape(note)}.</p>' for note in notes]
@@ -123,6 +122,7 @@ def _results(contest: Contest, marks: Sequence[str], anchor: str) -> list[str]:
         "<th>95 % interval, 0 to 100 %</th>",
     ]
     heads += [th("Top-5 %", True)] if many else []
+    heads += [th("Classes", True)] if contest.multilabel else []
     heads += [th(name, True) for name in contest.coarse]
     rows, columns = (
         [],
@@ -141,13 +141,17 @@ def _results(contest: Contest, marks: Sequence[str], anchor: str) -> list[str]:
         if many:
             five, deviation = top(group, 5)
             cells.append(td(five.value, _pm(five.value, deviation)))
+        if contest.multilabel:
+            counted = counted_classes(group)
+            cells.append(td(int(counted.split()[0]), counted))
         for value, leader in zip(categories, leaders, strict=True):
             cells.append(td(value, _one(value), "best" if value == leader else ""))
         rows.append(f"<tr>{''.join(cells)}</tr>")
     several = any(len(group.entries) > 1 for group in contest.groups)
     note = "Mean ± standard deviation over runs (splits and seeds). " if several else ""
     if contest.multilabel:
-        note += "mAP: mean over the classes that have a video; the interval is a bootstrap’s over videos. "
+        note += "mAP: mean average precision, over the classes that have a video in the part, which Classes counts. "
+        note += "The interval is a bootstrap’s over videos; the dashed tick is chance, where all videos score alike. "
     else:
         note += "The interval is Wilson’s for the mean, each video counted once; the dashed tick is chance. "
     note += "Under a coarse category stands the share of its videos given their right class." if contest.coarse else ""
@@ -156,12 +160,15 @@ def _results(contest: Contest, marks: Sequence[str], anchor: str) -> list[str]:
 
 def _curves(contest: Contest, marks: Sequence[str]) -> list[str]:
     drawn = []
+    units = {"loss": "cross-entropy loss", "accuracy": "accuracy, %"}
+    if contest.multilabel:  # of the training part there is no mAP while a head trains
+        units = {"loss": "binary cross-entropy loss", "accuracy": "mAP (validation), first class right (training), %"}
     for mark, group in zip(marks, contest.groups, strict=True):
         histories = [(entry, history) for entry in group.entries if (history := read_history(entry.path))]
         if not histories:
             continue
         charts = []
-        for measure in ("loss", "accuracy"):
+        for measure, unit in units.items():
             lines, kept = [], []
             for entry, history in histories:
                 for side in ("train", "validation"):
@@ -169,9 +176,9 @@ def _curves(contest: Contest, marks: Sequence[str]) -> list[str]:
                     lines.append((side, f"{entry.name}, {side}", points))
                     if side == "validation":
                         kept += [point for point in points if point[0] == entry.metrics.get("best_epoch")]
-            unit = ("mAP, %" if contest.multilabel else "accuracy, %") if measure == "accuracy" else "cross-entropy loss"
             chart = figures.curves(lines, kept, unit, measure == "accuracy")
-            charts.append(f"<figure><figcaption>{unit[0].upper() + unit[1:]}</figcaption>{chart}</figure>")
+            caption = unit if unit.startswith("mAP") else unit.capitalize()
+            charts.append(f"<figure><figcaption>{caption}</figcaption>{chart}</figure>")
         drawn.append(f"<h3>{_heading(mark, group)}</h3><div class='small-multiples'>{''.join(charts)}</div>")
     if not drawn:
         return []
@@ -297,12 +304,13 @@ def _origins(contest: Contest, marks: Sequence[str], part: str, anchor: str) -> 
 
 
 def _runs(group: Group, part: str) -> str:
-    heads = f"{th('Run')}{th('Split')}{th('Seed')}{th('Videos', True)}{th(part.capitalize() + ' %', True)}"
-    heads += f"{th('Interval')}{th('Validation %', True)}{th('Epoch kept', True)}{th('Training, s', True)}"
+    measure = " mAP %" if group.multilabel else " %"
+    heads = f"{th('Run')}{th('Split')}{th('Seed')}{th('Videos', True)}{th(part.capitalize() + measure, True)}"
+    heads += f"{th('Interval')}{th('Validation' + measure, True)}{th('Epoch kept', True)}{th('Training, s', True)}"
     rows = []
     for entry in group.entries:
-        right, metrics = figure(entry.scores), entry.metrics
-        validation = math.nan if (known := run_figure(metrics.get("validation"))) is None else known
+        right, metrics = entry.figure, entry.metrics
+        validation = math.nan if (known := figure(metrics.get("validation"))) is None else known
         cells = [f"<td><code>{escape(entry.name)}</code></td>"]
         cells += [f"<td>{escape(entry.fact(key) or '–')}</td>" for key in ("split", "seed")]
         cells += [td(right.videos, str(right.videos)), td(right.value, _one(right.value))]
@@ -312,7 +320,7 @@ def _runs(group: Group, part: str) -> str:
             value = metrics.get(key, math.nan)
             cells.append(td(value, form.format(value) if math.isfinite(value) else "–"))
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    values = [figure(entry.scores).value for entry in group.entries]
+    values = [entry.figure.value for entry in group.entries]
     notes = dict.fromkeys(str(note) for entry in group.entries for note in entry.metrics.get("notes", ()))
     caption = f"Mean {_pm(*mean_and_deviation(values))} %." if len(values) > 1 else ""
     return table(heads, rows, escape(" ".join([caption, *(f"Note: {note}." for note in notes)]).strip()))

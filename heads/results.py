@@ -8,7 +8,7 @@ from tqdm import tqdm
 from reelbank.data.precision import mean_average_precision
 from reelbank.data.scores import Scores
 from reelbank.data.shelf import print_table
-from reelbank.heads.runs import PARTS, Run, figure, percent
+from reelbank.heads.runs import PARTS, Run, figure, measure, percent
 
 
 def accuracies(scores: Scores | None) -> dict[str, Any] | None:
@@ -29,12 +29,14 @@ def print_run(run: Run) -> None:
     """One line for a run that has ended."""
     validation, test = (percent(run.metrics[part]) for part in ("validation", "test"))
     named = f"{run.recipe['head']} split {run.recipe['split']} seed {run.recipe['seed']}"
-    tqdm.write(f"{named}: validation {validation} %, test {test} %, {run.metrics['seconds']:.1f} s, {run.path}")
+    judged, took = measure(run.metrics), f"{run.metrics['seconds']:.1f} s"
+    tqdm.write(f"{named}: validation {validation} %, test {test} % ({judged}), {took}, {run.path}")
 
 
 def print_results(runs: list[Run]) -> None:
     """A row for each run, then mean and deviation of the figures over all runs and over the means of the splits."""
-    lines = [("split", "seed", "train %", "validation %", "test %", "epochs", "best", "seconds", "run")]
+    judged = measure(runs[0].metrics)  # the same for all: one command trains on one data set
+    lines = [("split", "seed", *(f"{part} {judged} %" for part in PARTS), "epochs", "best", "seconds", "run")]
     for run in runs:
         shown = (percent(run.metrics[part]) for part in PARTS)
         ended = (str(run.metrics[key]) for key in ("epochs", "best_epoch"))
@@ -44,13 +46,11 @@ def print_results(runs: list[Run]) -> None:
     print_table(lines)
     for part in ("validation", "test"):
         of_split: dict[str, list[float]] = {}
-        measure = "mAP"
         for run in runs:
             if (value := figure(run.metrics[part])) is not None:
                 of_split.setdefault(run.recipe["split"], []).append(100 * value)
-                measure = "mAP" if "map" in run.metrics[part] else "top-1"
         if of_split:
-            print(f"{part} {measure} %: {summary(of_split)}")
+            print(f"{part} {judged} %: {summary(of_split)}")
 
 
 def summary(of_split: dict[str, list[float]]) -> str:

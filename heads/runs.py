@@ -219,17 +219,25 @@ def runs(options: RunsOptions) -> int:
         return 0
     wanted = {key: value for key, value in (("head", options.head), ("split", options.split)) if value}
     shown = [run for run in all_runs(options.bank) if matches(run.recipe, **wanted)]
-    lines: list[tuple[str, ...]] = [("run", "data", "store", "split", "seed", "validation", "test", "finished")]
+    lines: list[tuple[str, ...]] = [("run", "data", "store", "split", "seed", "measure", "validation", "test", "finished")]
     for run in shown:
         recipe = run.recipe
         data = "/".join(filter(None, (str(recipe.get(key, "")) for key in ("dataset", "stream", "extractor"))))
         accuracies = [percent(run.metrics.get(part)) for part in ("validation", "test")]
         store, split, seed = (str(recipe.get(key, "")) for key in ("store", "split", "seed"))
-        lines.append((run.path.name, data, store[:8], split, seed, *accuracies, "yes" if run.finished else "no"))
+        lines.append(
+            (run.path.name, data, store[:8], split, seed, measure(run.metrics), *accuracies, "yes" if run.finished else "no")
+        )
     print_table(lines)
     if not shown:
         print(f"no runs in {Path(options.bank, 'runs')}")
     return 0
+
+
+def measure(metrics: Mapping[str, Any]) -> str:
+    """What a run's metrics say its `figure` is: "mAP", "top-1", or "-" while it is not finished."""
+    known = [part for name in PARTS if (part := metrics.get(name))]
+    return ("mAP" if "map" in known[0] else "top-1") if known else "-"
 
 
 def figure(part: dict[str, Any] | None) -> float | None:
