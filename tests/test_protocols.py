@@ -226,10 +226,12 @@ def test_a_seed_given_twice_is_one_run(tmp_path: Path) -> None:
 
 def test_refit_takes_the_rates_again(tmp_path: Path) -> None:
     make_store(tmp_path / "stores" / "a.h5")
-    (run,) = trained(tmp_path, schedule="cosine", epochs=8, refit=True)
+    wild = {"head": "gru", "layers": 1, "hidden": 4, "lr": 3.0}  # an epoch before the last is best
+    (run,) = trained(tmp_path, schedule="cosine", epochs=8, refit=True, **wild)
     first, second = ((run.path / f"{name}history.csv").read_text().splitlines() for name in ("", "refit-"))
     rate = first[0].split(",").index("lr")
     rates = [[line.split(",")[rate] for line in lines[1:]] for lines in (first, second)]
+    assert 1 < run.metrics["best_epoch"] < 8
     assert len(rates[1]) == run.metrics["best_epoch"] and rates[1] == rates[0][: len(rates[1])]
 
 
@@ -286,6 +288,20 @@ def test_mistakes_get_one_clear_line(tmp_path: Path, changes: dict[str, Any], li
     with pytest.raises(InputError, match=line) as error:
         trained(tmp_path, **changes)
     assert "\n" not in str(error.value) and not all_runs(tmp_path)
+
+
+@pytest.mark.parametrize(("views", "most"), [("one", 32), ("all", 96), ("none", 96)])
+def test_one_crop_of_each_sequence_is_drawn_an_epoch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, views: str, most: int
+) -> None:
+    make_store(tmp_path / "stores" / "a.h5", row_shape=(3, 10), crops_kept=True)
+    sizes: list[int] = []
+    from reelbank.heads.meanpool import MeanPool
+
+    forward = MeanPool.forward
+    monkeypatch.setattr(MeanPool, "forward", lambda self, x, n: (sizes.append(len(x) * self.training), forward(self, x, n))[1])
+    trained(tmp_path, crops="each", views=views, validation=0.0, epochs=2)
+    assert sum(sizes) == 2 * most  # 32 training videos, three crops each
 
 
 def test_batches_are_a_share_of_the_training_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
