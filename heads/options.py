@@ -112,7 +112,7 @@ class TrainOptions:
         found = preset_options(given.get("recipe", ""), "train", known, given.get("head", ""))
         if not found:
             return {}
-        unused = unused_options({**found, **given}) + (["batch_share"] if "batch" in given else [])
+        unused = [*unused_options({**found, **given}), *(["batch_share"] if "batch" in given else [])]
         for name in variant_options(given["recipe"]):
             if name in unused and name not in given:
                 head = given.get("head", found["head"])
@@ -125,6 +125,9 @@ class TrainOptions:
 def with_defaults(options: TrainOptions) -> TrainOptions:
     """Fill the options that were left empty from HEAD_DEFAULTS, and check numbers. Raises InputError for values that cannot
     be, and for options that nothing here uses."""
+    for name, reason in unused_options(vars(options)).items():
+        if (value := getattr(options, name)) != _default(name):
+            raise InputError(f"{name.upper()}={' '.join(map(str, value)) if isinstance(value, tuple) else value}: {reason}")
     defaults = {**HEAD_DEFAULTS[""], **HEAD_DEFAULTS.get(options.head, {})}
     if options.head == "rrn" and options.sampling in ("", "windows"):
         defaults["t"] = (len(options.skips) or options.context - 1) + 1
@@ -133,11 +136,7 @@ def with_defaults(options: TrainOptions) -> TrainOptions:
     _check_numbers(options)
     if options.sampling != "sigma" and not options.t:
         raise InputError(f"SAMPLING={options.sampling} needs T, the rows of a sequence")
-    for name, sampling in OF_SAMPLING.items():
-        if getattr(options, name) != _default(name) and options.sampling != sampling:
-            raise InputError(f"{name.upper()}={getattr(options, name)}: is of SAMPLING={sampling}, not of {options.sampling}")
     for name, of, other in (
-        ("svm_lambda", "CLASSIFIER=svm", options.classifier == "svm"),
         ("mid", "several stores, STREAM=rgb+flow", "+" in options.stream or "+" in options.store),
         ("context", "rrn without SKIPS", not options.skips),
         ("batch", "training without BATCH_SHARE", not options.batch_share),
@@ -154,40 +153,29 @@ def with_defaults(options: TrainOptions) -> TrainOptions:
 
 
 def head_options(options: TrainOptions) -> dict[str, Any]:
-    """The options that the head takes. Raises InputError for one that was set and that it does not have."""
+    """The options that the head takes, with their values."""
     taken = inspect.signature(HEADS[options.head]).parameters
-    default_layers = HEAD_DEFAULTS.get(options.head, {}).get("layers", HEAD_DEFAULTS[""]["layers"])
-    chosen = {}
-    for name in HEAD_OPTIONS:
-        value = getattr(options, name)
-        if name in taken:
-            chosen[name] = value
-        elif value not in (_default(name), default_layers if name == "layers" else _default(name)):
-            raise InputError(f"{name.upper()}={value}: the head {options.head} has no such option")
-    for name in ("skip", "skips", "context"):
-        if options.head != "rrn" and getattr(options, name) != _default(name):
-            raise InputError(f"{name.upper()}: is of HEAD=rrn, not of {options.head}")
-    for name in ("trunk", "trunk_weights", "norm_momentum"):
-        if "trunk" not in taken and getattr(options, name) != _default(name):
-            raise InputError(f"{name.upper()}={getattr(options, name)}: is of heads on maps, not of {options.head}")
-    return chosen
+    return {name: getattr(options, name) for name in HEAD_OPTIONS if name in taken}
 
 
-def unused_options(values: Mapping[str, Any]) -> list[str]:
-    """Names of the options that have no use beside these `values` of others: what the head does not have, and what is of
+def unused_options(values: Mapping[str, Any]) -> dict[str, str]:
+    """The options that have no use beside these `values` of others, and why: what the head does not have, and what is of
     another sampling, schedule or classifier."""
     head = values.get("head") or _default("head")
     if head not in HEADS:  # is refused later
-        return []
+        return {}
     taken = inspect.signature(HEADS[head]).parameters
-    names = [name for name in HEAD_OPTIONS if name not in taken]
-    names += [] if head == "rrn" else ["skip", "skips", "context"]
-    names += [] if "trunk" in taken else ["trunk", "trunk_weights", "norm_momentum"]
-    sampling = values.get("sampling") or HEAD_DEFAULTS.get(head, {}).get("sampling", "sigma")
-    names += [name for name, own in OF_SAMPLING.items() if own != sampling]
-    names += [] if (values.get("schedule") or _default("schedule")) == "step" else ["lr_drops"]
-    names += [] if (values.get("classifier") or _default("classifier")) == "svm" else ["svm_lambda"]
-    return names
+    found = {name: f"the head {head} has no such option" for name in HEAD_OPTIONS if name not in taken}
+    if head != "rrn":
+        found |= dict.fromkeys(("skip", "skips", "context"), f"is of HEAD=rrn, not of {head}")
+    if "trunk" not in taken:
+        found |= dict.fromkeys(("trunk", "trunk_weights", "norm_momentum"), f"is of heads on maps, not of {head}")
+    sampling = values.get("sampling") or HEAD_DEFAULTS.get(head, {}).get("sampling", HEAD_DEFAULTS[""]["sampling"])
+    found |= {name: f"is of SAMPLING={own}, not of {sampling}" for name, own in OF_SAMPLING.items() if own != sampling}
+    for name, of, own in (("lr_drops", "schedule", "step"), ("svm_lambda", "classifier", "svm")):
+        if (values.get(of) or _default(of)) != own:
+            found[name] = f"is of {of.upper()}={own}"
+    return found
 
 
 def training_of(options: TrainOptions, seed: int) -> dict[str, Any]:

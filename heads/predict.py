@@ -1,17 +1,14 @@
 """The command `predict`: a trained run's scores for every video of a store."""
 
 import json
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
-from reelbank.data.index import label_names
 from reelbank.data.recipe import differences, option
 from reelbank.data.scores import Scores
 from reelbank.data.shelf import find_store, printable
@@ -24,7 +21,7 @@ from reelbank.heads.scoring import Scoring
 from reelbank.heads.sequences import Rule, tables
 from reelbank.heads.stores import store_names
 from reelbank.heads.streaming import open_features, views_of
-from reelbank.heads.train import cut_out, readings_of
+from reelbank.heads.train import cut_out, labels_of, readings_of
 
 
 @dataclass(frozen=True)
@@ -82,26 +79,16 @@ def predicted(run_path: str | Path, *store_paths: str | Path, extractor: str = "
         if len(stores) > 1:
             check_joined(stores)
         store = stores[0]
-        ids = tuple(one for one in store.video_ids if all(one in other.video_ids for other in stores[1:]))
+        others = [set(other.video_ids) for other in stores[1:]]
+        ids = tuple(one for one in store.video_ids if all(one in other for other in others))
         if not ids:
             raise InputError(f"{store.path}: holds no video")
         rule, scoring = Rule(**recipe["rows"]), Scoring(**recipe["scoring"])
         _, table = tables((views_of(store, one, False) for one in ids), rule, ids, cut_out(store))
         data = open_features(stores, ids, readings_of(stores, recipe), crops=bool(rule.crops))
         logits, _ = outputs(model, data, table, scoring, torch.arange(len(ids)))
-        labels = _labels(store, ids, recipe["classes"], scoring.multilabel)
+        text_of = dict(zip(store.video_ids, store.labels, strict=True))
+        labels = labels_of([text_of[one] for one in ids], recipe["classes"], store.dataset)
         about = {"dataset": store.dataset["name"], "store": store.identity, "name": name}
     about |= {"stream": recipe["stream"], "extractor": recipe["extractor"], "head": recipe["head"], "seed": recipe["seed"]}
     return Scores(ids, labels, tuple(recipe["classes"]), logits.numpy(), about)
-
-
-def _labels(store: Store, ids: Sequence[str], classes: Sequence[str], multilabel: bool) -> np.ndarray:
-    """(V,) int64, or of several labels (V, C) uint8."""
-    label_of = dict(zip(store.video_ids, store.labels, strict=True))
-    number_of = {name: number for number, name in enumerate(classes)}
-    if not multilabel:
-        return np.array([number_of.get(label_of[one], -1) for one in ids], np.int64)
-    labels = np.zeros((len(ids), len(classes)), np.uint8)
-    for row, one in zip(labels, ids, strict=True):
-        row[[number_of[name] for name in label_names(label_of[one], store.dataset) if name in number_of]] = 1
-    return labels

@@ -180,6 +180,8 @@ def load_run(path: str | Path, extractor: str = "") -> tuple[Model, dict[str, An
     run = read_run(Path(path))
     if run.recipe.get("head") == "fused":
         raise InputError(f"{run.path.name}: a fused run has no model of its own; name one of the runs it was made of")
+    if absent := {"rows", "scoring", "input_shape", "classifier"} - run.recipe.keys():
+        raise InputError(f"{run.path}: its recipe lacks {', '.join(sorted(absent))}: another version made it; train it again")
     model = build_model(run.recipe, extractor)
     checkpoint = run.path / "checkpoint.safetensors"
     try:

@@ -62,10 +62,9 @@ class Table:
         names = ("video", "clip", "place", "view", "crop", "lengths", "rows")
         return replace(self, **{name: getattr(self, name).to(device) for name in names})
 
-    def of(self, videos: Tensor, clean: bool = False) -> Tensor:
-        """Numbers of all sequences of these videos, or of their clean ones alone, in the table's order. (n,) -> (S',) int64."""
-        wanted = torch.isin(self.video, videos)
-        return torch.nonzero(wanted & (self.view == 0) if clean else wanted).flatten()
+    def of(self, videos: Tensor) -> Tensor:
+        """Numbers of all sequences of these videos, in the table's order. (n,) -> (S',) int64."""
+        return torch.nonzero(torch.isin(self.video, videos)).flatten()
 
     def drawn(self, generator: torch.Generator) -> Table:
         """The table of one epoch: of K rows of each sequence one random one in each of T equal segments (TSN paper, 3.1; as

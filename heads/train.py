@@ -213,15 +213,21 @@ def train_run(plan: Plan, source: Source, device: str, quiet: bool = False) -> R
 
 def _material(recipe: dict[str, Any], source: Source, device: torch.device) -> Material:
     """The source with labels, on the device."""
-    classes = {name: number for number, name in enumerate(recipe["classes"])}
     scoring = Scoring(**recipe["scoring"])
-    if scoring.multilabel:
-        labels = torch.zeros(len(source.videos), len(classes), device=device)  # (V, C)
-        for row, video in zip(labels, source.videos, strict=True):
-            row[[classes[name] for name in label_names(video["label"], source.dataset) if name in classes]] = 1.0
-    else:
-        labels = torch.tensor([classes.get(video["label"], -1) for video in source.videos], device=device)  # (V,)
+    known = labels_of([video["label"] for video in source.videos], recipe["classes"], source.dataset)
+    labels = torch.from_numpy(known.astype(np.float32) if scoring.multilabel else known).to(device)
     return Material(source.data.to(device), source.learn.to(device), source.score.to(device), labels, scoring)
+
+
+def labels_of(texts: Sequence[str], classes: Sequence[str], dataset: dict[str, Any]) -> np.ndarray:
+    """A store's labels as numbers: (V,) int64 into `classes`, -1 for another; of several labels a video (V, C) uint8."""
+    number_of = {name: number for number, name in enumerate(classes)}
+    if not dataset.get("multilabel"):
+        return np.array([number_of.get(text, -1) for text in texts], np.int64)
+    labels = np.zeros((len(texts), len(classes)), np.uint8)
+    for row, text in zip(labels, texts, strict=True):
+        row[[number_of[name] for name in label_names(text, dataset) if name in number_of]] = 1
+    return labels
 
 
 def _fitted(

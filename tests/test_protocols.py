@@ -1,6 +1,7 @@
 """How heads are trained besides the plain way: windows, segments, crops, several labels, mid fusion, an SVM."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sklearn.svm import LinearSVC
 from reelbank.data.errors import InputError
 from reelbank.data.store import Store, StoreWriter
 from reelbank.heads.predict import predicted
-from reelbank.heads.runs import Run, all_runs, load_run
+from reelbank.heads.runs import Run, all_runs, folder_name, load_run
 from reelbank.heads.svm import fitted_svm
 from reelbank.heads.train import TrainOptions, train
 
@@ -272,7 +273,7 @@ def test_svm_weights_are_scikit_learns(seed: int, known: int) -> None:
         ({"crops": "each"}, "does not keep its crops"),
         ({"head": "rlstm"}, "takes feature maps, the store's rows have shape 10; extract with AT="),
         ({"head": "rrn"}, "takes feature maps"),
-        ({"skips": ("layer4.1",)}, "SKIPS: is of HEAD=rrn, not of meanpool"),
+        ({"skips": ("layer4.1",)}, "SKIPS=layer4.1: is of HEAD=rrn, not of meanpool"),
         ({"context": 1}, "CONTEXT=1"),
         ({"norm_momentum": 0.1}, "NORM_MOMENTUM=0.1: is of heads on maps, not of meanpool"),
         ({"head": "tsn", "norm_momentum": 0.1}, "NORM_MOMENTUM=0.1: there are no batch norms before vectors"),
@@ -314,3 +315,14 @@ def test_batches_are_a_share_of_the_training_sequences(tmp_path: Path, monkeypat
     trained(tmp_path, sampling="windows", t=2, batch_share=0.1, batch=32, validation=0.0, epochs=1)
     training = [size for size in sizes if size]
     assert training == [13] * 9 + [11]  # a tenth of 32 videos x 4 windows
+
+
+def test_a_run_that_another_version_made_is_told(tmp_path: Path) -> None:
+    make_store(tmp_path / "stores" / "a.h5")
+    (run,) = trained(tmp_path)
+    recipe = {key: value for key, value in run.recipe.items() if key not in ("rows", "scoring")}
+    older = tmp_path / "runs" / folder_name(recipe)
+    older.mkdir()
+    (older / "recipe.json").write_text(json.dumps({"recipe": recipe}))
+    with pytest.raises(InputError, match="its recipe lacks rows, scoring: another version made it; train it again"):
+        predicted(older, tmp_path / "stores" / "a.h5")

@@ -38,7 +38,6 @@ def test_each_view_is_a_training_sequence_and_none_is_scored():
     assert listed(learn) == [(0, [0, 1]), (0, [2, 3]), (0, [4, 5]), (1, [0])]
     assert listed(score) == [(0, [0, 1]), (1, [0])]
     assert learn.of(torch.tensor([0])).tolist() == [0, 1, 2]
-    assert learn.of(torch.tensor([0]), clean=True).tolist() == [0]
 
 
 def test_windows_slide_loop_and_are_at_most_so_many():
