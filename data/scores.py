@@ -1,7 +1,7 @@
 """Score tables: what a model said of each video, by video id, so that models can be judged and joined without its features.
 
-On disk an npz of five plain arrays (`video_ids` and `classes` unicode, `labels` int64 or, of several labels a video, uint8,
-`logits` float32, `about` JSON text) and `format`. No pickle is written or read.
+On disk an npz of plain arrays (`video_ids` and `classes` unicode, `labels` int64 or, of several labels a video, uint8, `logits`
+float32, `about` JSON text, `groups` unicode where they are known) and `format`. No pickle is written or read.
 """
 
 import io
@@ -35,6 +35,8 @@ class Scores:
     classes, (V, C) uint8 of 0 and 1. classes: C different names. logits: (V, C) float32, finite; softmax(logits) is the model's
     distribution over classes, or, of several labels a video, sigmoid(logits) each class's probability.
     about: where they come from, JSON-able: dataset, split, part, seed, head, store, signature, coarse categories ...
+    groups: V names of what the videos were cut from (UCF-101's g01), () where none is known, "" for a video alone. Videos of one
+    group resemble each other, so an interval may take groups, not videos, as what was drawn.
     """
 
     video_ids: tuple[str, ...]
@@ -42,9 +44,10 @@ class Scores:
     classes: tuple[str, ...]
     logits: np.ndarray
     about: dict[str, Any] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        ids, classes = tuple(map(str, self.video_ids)), tuple(map(str, self.classes))
+        ids, classes, groups = (tuple(map(str, names)) for names in (self.video_ids, self.classes, self.groups))
         labels = np.asarray(self.labels)
         if labels.size == 0:
             labels = labels.astype(np.int64)
@@ -58,6 +61,8 @@ class Scores:
                 f"scores: {len(ids)} video ids and {len(classes)} classes need labels ({len(ids)},) or {whole} and logits "
                 f"{whole}, not {labels.shape} and {logits.shape}"
             )
+        if groups and len(groups) != len(ids):
+            raise InputError(f"scores: {len(ids)} video ids need as many groups, or none, not {len(groups)}")
         for what, names in (("video id", ids), ("class", classes)):
             if len(set(names)) != len(names):
                 twice = next(name for i, name in enumerate(names) if name in names[:i])
@@ -75,7 +80,10 @@ class Scores:
                 f"scores: {(~finite).sum()} videos have a score that is no number, the first {ids[int(finite.argmin())]!r}"
             )
         labels = labels.astype(np.uint8 if labels.ndim == 2 else np.int64)
-        for name, value in (("video_ids", ids), ("labels", labels), ("classes", classes), ("logits", logits)):
+        for name, value in (
+            *(("video_ids", ids), ("labels", labels), ("classes", classes)),
+            *(("logits", logits), ("groups", groups)),
+        ):
             object.__setattr__(self, name, value)
 
     @property
@@ -109,6 +117,8 @@ def save(scores: Scores, path: str | Path) -> None:
         "logits": scores.logits,
         "about": np.array(json.dumps(scores.about, allow_nan=False)),
     }
+    if scores.groups:
+        arrays["groups"] = np.array(scores.groups, dtype=np.str_)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -136,12 +146,14 @@ def load(path: str | Path) -> Scores:
             about = json.loads(_member(archive, "about", path, (0, "U")).item())
             if not isinstance(about, dict):
                 raise ValueError("'about' is not a JSON object")
+            grouped = "groups.npy" in archive.namelist()
             return Scores(
                 video_ids=tuple(_member(archive, "video_ids", path, (1, "U")).tolist()),
                 labels=_member(archive, "labels", path, (1, "i"), (2, "u")),
                 classes=tuple(_member(archive, "classes", path, (1, "U")).tolist()),
                 logits=_member(archive, "logits", path, (2, "f")),
                 about=about,
+                groups=tuple(_member(archive, "groups", path, (1, "U")).tolist()) if grouped else (),
             )
     except FileNotFoundError:
         raise InputError(f"{path}: no such scores file") from None
@@ -200,8 +212,47 @@ def join(tables: Sequence[Scores]) -> list[Scores]:
             ids = [first.video_ids[i] for i in np.flatnonzero(differs)]
             raise InputError(f"scores of {names} give {len(ids)} videos different labels: {_few(ids)}")
         logits = other.logits[np.ix_(rows, columns)]  # (V, C)
-        joined.append(replace(other, video_ids=first.video_ids, labels=labels, classes=first.classes, logits=logits))
+        groups = tuple(other.groups[row] for row in rows) if other.groups else ()
+        order = {"video_ids": first.video_ids, "classes": first.classes, "groups": groups}
+        joined.append(replace(other, labels=labels, logits=logits, **order))
     return joined
+
+
+def completed(tables: Sequence[Scores]) -> list[Scores]:
+    """The tables, each with rows for the videos that only others hold: logits 0, labels and groups as the first that holds the
+    video has them. Raises InputError when they hold different classes or one has several labels a video and another one."""
+    if not tables:
+        raise InputError("scores: nothing to join")
+    for other in tables[1:]:
+        names = f"{_name(tables[0])} and {_name(other)}"
+        _check_same(f"scores of {names} hold different classes", tables[0].classes, other.classes)
+        if other.multilabel != tables[0].multilabel:
+            raise InputError(f"scores of {names}: one has a single label a video, the other several")
+    known: dict[str, tuple[list[str], str]] = {}  # video -> its classes and group, as the first that holds it says
+    for table in tables:
+        for row, video in enumerate(table.video_ids):
+            if video not in known:
+                known[video] = (_classes_of(table, row), table.groups[row] if table.groups else "")
+    made = []
+    for table in tables:
+        held = set(table.video_ids)
+        lacking = [video for video in known if video not in held]
+        labels = np.full((len(lacking), *table.labels.shape[1:]), 0 if table.multilabel else -1, table.labels.dtype)
+        for label, video in zip(labels if table.multilabel else labels[:, None], lacking, strict=True):
+            numbers = [table.classes.index(name) for name in known[video][0]]
+            label[numbers if table.multilabel else slice(len(numbers))] = 1 if table.multilabel else numbers
+        groups = (*table.groups, *(known[video][1] for video in lacking)) if table.groups else ()
+        logits = np.zeros((len(lacking), len(table.classes)), np.float32)
+        more = {"labels": np.concatenate([table.labels, labels]), "logits": np.concatenate([table.logits, logits])}
+        made.append(replace(table, video_ids=(*table.video_ids, *lacking), groups=groups, **more))
+    return made
+
+
+def _classes_of(scores: Scores, row: int) -> list[str]:
+    """The names of a video's classes, [] where none is known."""
+    label = scores.labels[row]
+    numbers = np.flatnonzero(label) if scores.multilabel else [label] if label >= 0 else []
+    return [scores.classes[int(number)] for number in numbers]
 
 
 def _check_same(line: str, one: Sequence[str], other: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from reelbank.heads.runs import Run, find_runs, matches, read_run
 # Two runs whose recipes differ in nothing but these are the same experiment done again. (`coverage` is a hash over the
 # videos of a split's parts, so it differs from split to split.)
 REPEATED = ("split", "seed", "coverage", "sha256")
+JOINED = ("fused", "svm")  # heads of runs that are made of other runs
 FACTS = ("dataset", "stream", "extractor", "store", "head", "split", "seed")
 
 
@@ -204,12 +205,50 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
     return made
 
 
+def in_order(entries: Iterable[Entry]) -> list[Entry]:
+    """Sorted by what people see of them, never by hashes: weights go by this order."""
+    return sorted(entries, key=lambda entry: (title(entry.recipe), features(entry.recipe), experiment(entry.recipe)))
+
+
+def by_repetition(entries: Sequence[Entry]) -> dict[tuple[str, str], list[Entry]]:
+    """(split, seed) -> one entry of every member, members in order of first appearance. A score file that does not say
+    its split or seed belongs to all. Raises InputError when a member is missing or there twice."""
+    if len(datasets := sorted({entry.fact("dataset") for entry in entries} - {""})) > 1:
+        raise InputError(f"runs of different data sets ({', '.join(datasets)}) do not go together; give DATASET=...")
+    members = list(dict.fromkeys(experiment(entry.recipe) for entry in entries))
+    splits = sorted({entry.fact("split") for entry in entries} - {""}) or [""]
+    seeds = sorted({entry.fact("seed") for entry in entries} - {""}) or [""]
+    buckets: dict[tuple[str, str], list[Entry]] = {}
+    for split in splits:
+        for seed in seeds:
+            here = [e for e in entries if e.fact("split") in (split, "") and e.fact("seed") in (seed, "")]
+            if not any((e.fact("split"), e.fact("seed")) == (split, seed) for e in here):
+                continue
+            for member in members:
+                fits = [entry for entry in here if experiment(entry.recipe) == member]
+                if len(fits) != 1:
+                    one = next(entry for entry in entries if experiment(entry.recipe) == member)
+                    where = f"split {split or '-'}, seed {seed or '-'}"
+                    found = f"{len(fits)} times there" if fits else "not there"
+                    raise InputError(
+                        f"{where}: {title(one.recipe)} {features(one.recipe)} (as {one.name}) is {found}; every member needs "
+                        "one run of the same split and seed, give SPLIT= and SEED= or name the runs"
+                    )
+                buckets.setdefault((split, seed), []).append(fits[0])
+    return buckets
+
+
 def title(recipe: Mapping[str, Any]) -> str:
     """What the model is, for people: the head's name, or how a fusion joins its members."""
-    if recipe.get("head") != "fused":
+    if recipe.get("head") not in JOINED:
         return str(recipe.get("head", ""))
-    weights, names = recipe["weights"], [title(member) for member in recipe["members"]]
+    names = [title(member) for member in recipe["members"]]
     members = ", ".join(names) if len(set(names)) > 1 else f"{len(names)} {names[0]}"
+    if recipe["head"] == "svm":
+        return f"svm on {members}"
+    weights = recipe["weights"]
+    if weights == "searched":
+        return f"{recipe['how']} of {members} (weights searched)"
     return f"{recipe['how']} of {members}" + (f" ({' '.join(f'{w:g}' for w in weights)})" if len(set(weights)) > 1 else "")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from reelbank.data.recipe import option
 from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import FACTS, Entry, Group, Selection, grouped, select
+from reelbank.fusion.judge import INTERVALS, bootstrap_share, calibration
 from reelbank.fusion.metrics import (
     Share,
     accuracy,
@@ -30,6 +31,7 @@ class EvaluateOptions(Selection):
 
     part: str = option("test", "which videos: of the split's test part, or of what training was done with", PARTS)
     per_class: bool = option(False, "also a table of every class")
+    interval: str = option("wilson", "95 % intervals: Wilson's formula, or a bootstrap over videos or over groups", INTERVALS)
     out: str = option("", "CSV file to write; without it reports/evaluation-<part>.csv in the bank")
 
 
@@ -77,13 +79,15 @@ def contests(entries: Sequence[Entry]) -> list[Contest]:
     return made
 
 
-def top(group: Group, k: int = 1) -> tuple[Share, float]:
+def top(group: Group, k: int = 1, interval: str = "wilson") -> tuple[Share, float]:
     """Mean top-k accuracy (of several labels a video mean average precision) of the group's runs with its interval, and the
-    deviation over runs (nan for one run). An interval of mean average precision is the mean of the runs' intervals: several
-    seeds on the same videos do not narrow it."""
+    deviation over runs (nan for one run). interval: one of INTERVALS. Wilson's is of accuracies; there the interval of mean
+    average precision is the mean of the runs' own: several seeds on the same videos do not narrow it."""
     shares = [entry.figure if k == 1 else accuracy(entry.scores, k) for entry in group.entries]
     values = [one.value for one in shares]
     deviation = mean_and_deviation(values)[1]
+    if interval != "wilson":
+        return bootstrap_share([entry.scores for entry in group.entries], interval, k), deviation
     if group.multilabel:
         value, low, high = (float(np.mean([one[i] for one in shares])) for i in range(3))
         return Share(value, low, high, group.videos), deviation
@@ -123,7 +127,7 @@ def evaluate(options: EvaluateOptions) -> int:
         chance = percent(contest.chance)
         judged = "mean average precision" if contest.multilabel else "accuracies"
         print(printable(f"{contest.title}, part {options.part}; chance is {chance}; {judged} in %"))
-        print_table(_lines(contest))
+        print_table(_lines(contest, options.interval))
         if options.per_class:
             print()
             print_table(_class_lines(contest))
@@ -135,19 +139,19 @@ def evaluate(options: EvaluateOptions) -> int:
     return 0
 
 
-def _lines(contest: Contest) -> list[tuple[str, ...]]:
+def _lines(contest: Contest, interval: str) -> list[tuple[str, ...]]:
     many = len(contest.classes) > 5 and not contest.multilabel  # with five classes or fewer top-5 says nothing
     more = [*(["top-5"] if many else []), *contest.coarse, *(["classes"] if contest.multilabel else [])]
     lines = [("model", "runs", "splits", "seeds", "videos", contest.measure, "95 %", *more)]
     for group in contest.groups:
-        (right, deviation), means = top(group), category_means(group, contest.coarse)
+        (right, deviation), means = top(group, 1, interval), category_means(group, contest.coarse)
         name = group.label + (f" ({group.detail})" if group.detail else "")
         repeats = [" ".join(group.values(key)) or "-" for key in ("split", "seed")]
-        interval = f"{percent(right.low)} to {percent(right.high)}"
+        ends = f"{percent(right.low)} to {percent(right.high)}"
         five = [plus_minus(*_value(top(group, 5)))] if many else []
         by_category = [percent(means.get(category, math.nan)) for category in contest.coarse]
         counted = [counted_classes(group)] if contest.multilabel else []
-        figures = (plus_minus(right.value, deviation), interval, *five, *by_category, *counted)
+        figures = (plus_minus(right.value, deviation), ends, *five, *by_category, *counted)
         lines.append((name, str(len(group.entries)), *repeats, str(group.videos), *figures))
     return lines
 
@@ -174,9 +178,9 @@ def plus_minus(mean: float, deviation: float) -> str:
 
 
 def rows(entries: Iterable[Entry], part: str) -> list[dict[str, Any]]:
-    """Every run's every figure as one row: the run's facts, measure ("top1", "top5", "category", "class"; of several labels a
-    video "map" and each class's "ap"), of what, value in [0, 1] with its 95 % interval, and the number of videos. An "ap" has
-    no interval: `low` and `high` are absent."""
+    """Every run's every figure as one row: the run's facts, measure ("top1", "top5", "category", "class", and of calibration
+    "ece", "nll", "brier"; of several labels a video "map" and each class's "ap"), of what, value in [0, 1] with its 95 %
+    interval, and the number of videos. An "ap" and what is of calibration have no interval: `low` and `high` are absent."""
     made = []
     for entry in entries:
         facts = {"run": entry.name, **{key: entry.fact(key) for key in FACTS}, "part": part}
@@ -189,6 +193,8 @@ def rows(entries: Iterable[Entry], part: str) -> list[dict[str, Any]]:
             found = [("top1", "", entry.figure), ("top5", "", accuracy(scores, 5))]
             found += [("category", name, right) for name, right in category_accuracies(scores, entry.coarse).items()]
             found += [("class", name, share(value, n)) for name, value, n in by_class]
+            sure = {name: getattr(calibration(scores), name) for name in ("ece", "nll", "brier")}
+            found += [(name, "", Share(value, math.nan, math.nan, entry.figure.videos)) for name, value in sure.items()]
         for measure, of, right in found:
             known = {key: value for key, value in right._asdict().items() if not math.isnan(value)}
             made.append(facts | {"measure": measure, "of": of, **known})

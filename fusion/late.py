@@ -1,21 +1,17 @@
-"""Late fusion: the scores of several models on the same videos become one table. Command `fuse`."""
+"""Late fusion: the scores of several models on the same videos become one table. The command is in fuse.py."""
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
+from scipy.stats import rankdata
 
-import reelbank
-from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import option, signature
-from reelbank.data.scores import Scores, join, log_probabilities
-from reelbank.data.shelf import print_table, printable
-from reelbank.fusion.entries import FACTS, Entry, Selection, experiment, features, grouped, select, title
-from reelbank.fusion.metrics import Share, accuracy, figure, mean_average_precision
-from reelbank.heads.runs import commit, folder_name, write_json
+from reelbank.data.scores import Scores, completed, join, log_probabilities
+from reelbank.fusion.metrics import hits, mean_average_precision
+
+MOST_WEIGHTINGS = 1100  # that a search tries
 
 
 def weighted_sum(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
@@ -27,17 +23,22 @@ def weighted_sum(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
     """
     if tables[0].multilabel:
         return _logit_of_mean(tables, weights)
-    total = np.sum([np.float32(weight) * _softmax(table.logits) for weight, table in zip(weights, tables, strict=True)], axis=0)
-    relative = total.astype(np.float64) / total.max(axis=1, keepdims=True)  # float64: what differed still differs
+    shares = weights.astype(np.float32)[:, :, None]  # (members, V, 1)
+    return _relative_log(np.sum([w * _softmax(table.logits) for w, table in zip(shares, tables, strict=True)], axis=0))
+
+
+def _relative_log(shares: np.ndarray) -> np.ndarray:
+    relative = shares.astype(np.float64) / shares.max(axis=1, keepdims=True)  # float64: what differed still differs
     return np.log(np.maximum(relative, np.finfo(np.float32).tiny))
 
 
 def _logit_of_mean(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
     """log p - log (1 - p), each summed as logarithms, so that probabilities next to 0 or 1 still rank the videos."""
-    logits = [table.logits.astype(np.float64) for table in tables]
-    present = [np.log(weight) - np.logaddexp(0, -z) for weight, z in zip(weights, logits, strict=True)]  # log w sigmoid(z)
-    absent = [np.log(weight) - np.logaddexp(0, z) for weight, z in zip(weights, logits, strict=True)]
-    return np.logaddexp.reduce(present) - np.logaddexp.reduce(absent)
+    with np.errstate(divide="ignore"):  # weight 0: its logarithm adds nothing to a sum of exponentials
+        shares = np.log(weights)[:, :, None]  # (members, V, 1)
+    logits = np.stack([table.logits.astype(np.float64) for table in tables])  # (members, V, C)
+    present, absent = (np.logaddexp.reduce(shares - np.logaddexp(0, sign * logits)) for sign in (-1, 1))
+    return present - absent
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -50,139 +51,120 @@ def weighted_product(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarra
     each class and its absence, p^w / (p^w + (1 - p)^w), whose logit is the weighted sum of logits."""
     if tables[0].multilabel:
         return weighted_logits(tables, weights)
-    return np.sum([weight * log_probabilities(table) for weight, table in zip(weights, tables, strict=True)], axis=0)
+    return np.sum([w[:, None] * log_probabilities(table) for w, table in zip(weights, tables, strict=True)], axis=0)
 
 
 def weighted_logits(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
     """sum_i w_i z_i, before any softmax: (V, C) float64. Ranks the classes of a video exactly as weighted_product does."""
-    return np.sum([weight * table.logits.astype(np.float64) for weight, table in zip(weights, tables, strict=True)], axis=0)
+    return np.sum([w[:, None] * table.logits.astype(np.float64) for w, table in zip(weights, tables, strict=True)], axis=0)
+
+
+def geometric_mean(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
+    """weighted_product's powers divided by their sum, (V, C) float64: the same answers, as sure of them as one member is."""
+    return weighted_product(tables, weights) / weights.sum(axis=0)[:, None]
+
+
+def weighted_ranks(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
+    """log of sum_i w_i b_i, up to a constant for each video: (V, C) float64; b_i is the share of the other classes that member
+    i scores lower (Borda's count; equal scores share their ranks), so that how sure it is does not count. Of several labels a
+    video the logit of the mean of the videos' ranks within each class, as mean average precision ranks videos."""
+    if tables[0].multilabel:
+        videos = len(tables[0].video_ids)
+        ranks = np.stack([rankdata(table.logits, axis=0) / (videos + 1) for table in tables])  # (members, V, C) in (0, 1)
+        mean = (weights[:, :, None] * ranks).sum(axis=0) / weights.sum(axis=0)[:, None]
+        return np.log(mean) - np.log1p(-mean)
+    others = max(len(tables[0].classes) - 1, 1)
+    lower = np.stack([(rankdata(table.logits, axis=1) - 1) / others for table in tables])  # (members, V, C) in [0, 1]
+    return _relative_log((weights[:, :, None] * lower).sum(axis=0))
 
 
 HOWS: dict[str, Callable[[Sequence[Scores], np.ndarray], np.ndarray]] = {
     "sum": weighted_sum,
     "product": weighted_product,
     "logits": weighted_logits,
+    "geometric": geometric_mean,
+    "rank": weighted_ranks,
 }
+MISSING = ("refuse", "allow")
 
 
-def fuse(tables: Sequence[Scores], how: str = "product", weights: Sequence[float] = ()) -> Scores:
+def fuse(tables: Sequence[Scores], how: str = "product", weights: Sequence[float] = (), missing: str = "refuse") -> Scores:
     """Join the tables by video id and fuse them (Res-LSTM paper, 3.3: y = y_rgb (+ or *) y_flow on softmax outputs; the
     weighted sum there is how="sum", weights 1.5 for flow and 1 for RGB).
 
-    weights: one above 0 for each table, all 1 when not given. softmax(logits) of the result (sigmoid, of several labels a
-    video) is the fused distribution: for "sum" the weighted mean of the members' distributions, for "product" and "logits" the
-    normalised product of their powers. Raises InputError when tables do not hold the same videos, labels and classes, or
-    weights do not fit.
+    weights: one for each table, 0 or above and not all 0; all 1 when not given. missing="allow": a table that lacks a video
+    (one without sound) takes no part in it; means are over the tables that have it. softmax(logits) of the result (sigmoid, of
+    several labels a video) is the fused distribution: for "sum" the weighted mean of the members' distributions, for "product"
+    and "logits" the normalised product of their powers, for "geometric" their weighted geometric mean, normalised, for "rank"
+    proportional to the mean share of classes beaten. Raises InputError when tables do not hold the same videos, labels,
+    classes, data set, split and part, or weights do not fit.
     """
     if how not in HOWS:
         raise InputError(f"HOW={how}: choose from {', '.join(HOWS)}")
-    used = np.array(weights or [1.0] * len(tables), dtype=np.float64)
-    if len(used) != len(tables) or not (np.isfinite(used) & (used > 0)).all():
-        raise InputError(f"WEIGHTS={' '.join(map(str, weights))}: give {len(tables)} numbers above 0, one for each member")
-    joined = join(tables)
+    if missing not in MISSING:
+        raise InputError(f"MISSING={missing}: choose from {', '.join(MISSING)}")
+    used = np.array(weights if len(weights) else [1.0] * len(tables), dtype=np.float64)
+    if len(used) != len(tables) or not (np.isfinite(used) & (used >= 0)).all() or not used.any():
+        shown = " ".join(f"{weight:g}" for weight in weights)
+        raise InputError(f"WEIGHTS={shown}: give {len(tables)} numbers, 0 or above and not all 0, one for each member")
+    _check_alike(tables)
+    joined, present = _aligned(tables, missing)
+    shares = used[:, None] * present  # (members, V)
+    if not shares.any(axis=0).all():
+        lost = joined[0].video_ids[int(shares.any(axis=0).argmin())]
+        raise InputError(f"WEIGHTS: every member that has {lost!r} has weight 0; give one of them more")
     abouts = [table.about for table in tables]
     about = {key: abouts[0][key] for key in abouts[0] if all(other.get(key) == abouts[0][key] for other in abouts)}
     about |= {"head": "fused", "how": how, "weights": used.tolist(), "members": abouts}
     about.pop("signature", None)
-    return Scores(joined[0].video_ids, joined[0].labels, joined[0].classes, HOWS[how](joined, used), about)
+    groups = next((table.groups for table in joined if table.groups), ())
+    return Scores(joined[0].video_ids, joined[0].labels, joined[0].classes, HOWS[how](joined, shares), about, groups)
 
 
-@dataclass(frozen=True)
-class FuseOptions(Selection):
-    """Options of the command `fuse`."""
-
-    how: str = option(
-        "product", "what is done with the members' scores: sum and product after softmax, logits before", tuple(HOWS)
-    )
-    weights: tuple[float, ...] = option(
-        (), "one number for each member, in the order the members are printed; all 1 if not given"
-    )
+def _aligned(tables: Sequence[Scores], missing: str) -> tuple[list[Scores], np.ndarray]:
+    """The tables with the same rows, and which of them have which video, (members, V) bool."""
+    joined = join(completed(tables) if missing == "allow" else tables)
+    had = [set(table.video_ids) for table in tables]
+    return joined, np.array([[video in own for video in joined[0].video_ids] for own in had])
 
 
-def fuse_runs(options: FuseOptions) -> int:
-    """Fuse the test scores of the selected runs, split by split and seed by seed, into runs of the bank; the exit code."""
-    entries, notes = select(options, "test")
-    if not options.runs:  # the order must not hang on hashes: weights go by it
-        entries = [entry for entry in entries if options.head == "fused" or entry.recipe["head"] != "fused"]
-        entries.sort(key=lambda entry: (title(entry.recipe), features(entry.recipe), experiment(entry.recipe)))
-    members = grouped(entries)
-    for note in notes:
-        print(printable(f"note: {note}"))
-    if len(members) < 2:
-        raise InputError(f"nothing to fuse: {len(entries)} runs of {len(members)} model; a fusion needs two or more models")
-    weights = list(options.weights or [1.0] * len(members))
-    for weight, member in zip(weights, members, strict=False):  # a wrong number of weights is refused by fuse
-        print(printable(f"weight {weight:g}: {member.label}{', ' + member.detail if member.detail else ''}"))
-    measure = "mAP" if entries[0].scores.multilabel else "top-1"
-    lines = [("split", "seed", "model", "videos", measure, "95 %", "run")]
-    for (split, seed), some in _by_repetition(entries).items():
-        fused = fuse([entry.scores for entry in some], options.how, weights)
-        recipe = _recipe(some, options.how, weights, split, seed)
-        folder = Path(options.bank, "runs", folder_name(recipe))
-        of_fused = figure(fused)
-        _write(folder, recipe, fused, some, of_fused)
-        shown = [(f"{title(entry.recipe)} {features(entry.recipe)}", entry.figure, entry.name) for entry in some]
-        for name, right, run in [*shown, (f"{options.how} of these", of_fused, folder.name)]:
-            interval = f"{100 * right.low:.2f} to {100 * right.high:.2f}"
-            lines.append((split or "-", seed or "-", name, str(right.videos), f"{100 * right.value:.2f}", interval, run))
-    print_table(lines)
-    return 0
+def _check_alike(tables: Sequence[Scores]) -> None:
+    """What tables say of themselves must not differ: the same ids may stand for other videos, or be trained on elsewhere."""
+    for key in ("dataset", "split", "part"):
+        said = dict.fromkeys(str(table.about[key]) for table in tables if table.about.get(key) not in (None, ""))
+        if len(said) > 1:
+            raise InputError(f"scores of different {key}s ({', '.join(said)}) cannot be fused; fuse those of one {key}")
 
 
-def _by_repetition(entries: Sequence[Entry]) -> dict[tuple[str, str], list[Entry]]:
-    """(split, seed) -> one entry of every member, members in order of first appearance. A score file that does not say
-    its split or seed belongs to all. Raises InputError when a member is missing or there twice."""
-    if len(datasets := sorted({entry.fact("dataset") for entry in entries} - {""})) > 1:
-        raise InputError(f"runs of different data sets ({', '.join(datasets)}) cannot be fused; give DATASET=...")
-    members = list(dict.fromkeys(experiment(entry.recipe) for entry in entries))
-    splits = sorted({entry.fact("split") for entry in entries} - {""}) or [""]
-    seeds = sorted({entry.fact("seed") for entry in entries} - {""}) or [""]
-    buckets: dict[tuple[str, str], list[Entry]] = {}
-    for split in splits:
-        for seed in seeds:
-            here = [e for e in entries if e.fact("split") in (split, "") and e.fact("seed") in (seed, "")]
-            if not any((e.fact("split"), e.fact("seed")) == (split, seed) for e in here):
-                continue
-            for member in members:
-                fits = [entry for entry in here if experiment(entry.recipe) == member]
-                if len(fits) != 1:
-                    one = next(entry for entry in entries if experiment(entry.recipe) == member)
-                    where = f"split {split or '-'}, seed {seed or '-'}"
-                    found = f"{len(fits)} times there" if fits else "not there"
-                    raise InputError(
-                        f"{where}: {title(one.recipe)} {features(one.recipe)} (as {one.name}) is {found}; every member needs "
-                        "one run of the same split and seed, give SPLIT= and SEED= or name the runs"
-                    )
-                buckets.setdefault((split, seed), []).append(fits[0])
-    return buckets
+def weightings(members: int) -> np.ndarray:
+    """All weights that a search tries, (count, members) float64, each summing to `members`, so that equal weights are 1: a grid
+    over the simplex, of steps of 1/20 of the whole for two or three members, coarser for more. Equal weights are among them
+    or come first. Raises InputError when there are too many members for any grid."""
+    fits = [parts for parts in (20, 10, 5, 4, 3, 2) if math.comb(parts + members - 1, members - 1) <= MOST_WEIGHTINGS]
+    if not fits:
+        raise InputError(f"SEARCH=1: {members} members are too many to search weights for; give WEIGHTS or fewer members")
+    bars = itertools.combinations(range(fits[0] + members - 1), members - 1)  # stars and bars
+    ends = np.array([(-1, *some, fits[0] + members - 1) for some in bars])  # (count, members + 1)
+    grid = (np.diff(ends) - 1) * (members / fits[0])
+    return np.concatenate([np.ones((1, members)), grid[~np.isclose(grid, 1).all(axis=1)]])
 
 
-def _recipe(members: Sequence[Entry], how: str, weights: Sequence[float], split: str, seed: str) -> dict[str, Any]:
-    joined = {key: "+".join(dict.fromkeys(filter(None, (m.fact(key) for m in members)))) for key in FACTS}
-    return joined | {
-        "head": "fused",
-        "split": split,
-        "seed": int(seed) if seed.isdecimal() else seed,
-        "how": how,
-        "weights": list(weights),
-        "members": [member.recipe for member in members],
-    }
+def searched_weights(tables: Sequence[Scores], how: str = "product", missing: str = "refuse") -> list[float]:
+    """The weights, of `weightings`, whose fusion of these tables has the highest top-1 accuracy (of several labels a video mean
+    average precision); of equals those nearest to equal weights. The tables must be of videos that are neither trained on nor
+    tested on. Raises InputError as `fuse` does, and where no video has a label."""
+    tried = weightings(len(tables))
+    if missing == "allow":  # a video may have no member but the one of weight 0
+        tried = tried[(tried > 0).all(axis=1)]
+    apart = np.abs(tried - 1).max(axis=1)
+    fuse(tables, how, missing=missing)  # refuses what does not fit
+    joined, present = _aligned(tables, missing)
 
+    def figure_of(weights: np.ndarray) -> float:
+        logits = HOWS[how](joined, weights[:, None] * present)
+        one = Scores(joined[0].video_ids, joined[0].labels, joined[0].classes, logits)
+        return mean_average_precision(one).value if one.multilabel else float(hits(one).mean())
 
-def _write(folder: Path, recipe: dict[str, Any], fused: Scores, members: Sequence[Entry], right: Share) -> None:
-    """A run folder as training leaves it, without a checkpoint: metrics.json comes last and makes it a finished one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = {"reelbank": reelbank.__version__, "commit": commit()}
-    write_json(folder / "recipe.json", {"signature": signature(recipe), "recipe": recipe, "environment": environment})
-    facts = {key: recipe[key] for key in FACTS}
-    about = fused.about | facts | {"part": "test", "signature": signature(recipe), "name": folder.name}
-    score_tables.save(Scores(fused.video_ids, fused.labels, fused.classes, fused.logits, about), folder / "scores-test.npz")
-    measure = "map" if fused.multilabel else "top1"
-    singles = [{"run": member.name, measure: member.figure.value} for member in members]
-    test: dict[str, Any] = {measure: right.value, "low": right.low, "high": right.high, "videos": right.videos}
-    if fused.multilabel:
-        _, counted, without = mean_average_precision(fused)
-        test |= {"classes_counted": counted, "classes_without": without}
-    else:
-        test["top5"] = accuracy(fused, 5).value
-    write_json(folder / "metrics.json", {"test": test, "members": singles})
+    figures = np.array([figure_of(weights) for weights in tried])
+    best = np.flatnonzero(figures >= figures.max() - 1e-12)
+    return tried[best[np.argmin(apart[best])]].tolist()

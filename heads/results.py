@@ -12,7 +12,7 @@ from reelbank.heads.runs import PARTS, Run, figure, measure, percent
 
 
 def accuracies(scores: Scores | None) -> dict[str, Any] | None:
-    """Number of videos, and top-1 and top-5 accuracy in [0, 1] (among all C classes when C < 5); of several labels a video mean
+    """Number of labelled videos, and top-1 and top-5 accuracy in [0, 1] (among all C classes when C < 5); of several labels a video mean
     average precision in [0, 1], over how many classes, and how many were left out for want of a positive."""
     if scores is None:
         return None
@@ -21,7 +21,7 @@ def accuracies(scores: Scores | None) -> dict[str, Any] | None:
         found = {"videos": len(scores.labels), "map": value if counted else None}
         return found | {"classes_counted": counted, "classes_without": without}
     best = np.argsort(-scores.logits, axis=1, kind="stable")[:, :5]  # (V, 5)
-    right = best == scores.labels[:, None]
+    right = (best == scores.labels[:, None])[scores.labels >= 0]
     return {"videos": len(right), "top1": float(right[:, 0].mean()), "top5": float(right.any(axis=1).mean())}
 
 

@@ -13,28 +13,35 @@ def put_svm(head: nn.Module, embeddings: Tensor, labels: Tensor, l2: float) -> N
     """Replace the weights of `head.classifier` in place: logits are then the margins of linear SVMs, one class against the
     rest.
 
-    embeddings (n, E), labels (n,) of the training part; l2: lambda of lambda |w|^2 + mean hinge loss, which is scikit-learn's
-    |w|^2 / 2 + C times the sum for C = 1 / (2 lambda n) (decided). Raises InputError for fewer than two classes.
+    embeddings (n, E), labels (n,) of the training part; l2: see `c_of_lambda`. Raises InputError for fewer than two classes.
     """
     classifier = head.classifier
     assert isinstance(classifier, nn.Linear)
-    weight, bias = fitted_svm(embeddings.cpu().numpy(), labels.cpu().numpy(), classifier.out_features, l2)
+    c = c_of_lambda(l2, len(labels))
+    weight, bias = fitted_svm(embeddings.cpu().numpy(), labels.cpu().numpy(), classifier.out_features, c)
     with no_grad():
         for parameter, value in ((classifier.weight, weight), (classifier.bias, bias)):
             parameter.copy_(Tensor(value))
 
 
-def fitted_svm(embeddings: np.ndarray, labels: np.ndarray, num_classes: int, l2: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (C, E) and bias (C,) float32. A class without a video here has weight 0 and bias -1: every margin is kept."""
+def c_of_lambda(l2: float, videos: int) -> float:
+    """scikit-learn's C of |w|^2 / 2 + C times the sum of hinge losses, for a paper's lambda of lambda |w|^2 + their mean over so
+    many videos: 1 / (2 lambda n)."""
+    return 1 / (2 * l2 * videos)
+
+
+def fitted_svm(embeddings: np.ndarray, labels: np.ndarray, num_classes: int, c: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (C, E) and bias (C,) float64 of scikit-learn's LinearSVC, one class against the rest. A class without a video here
+    has weight 0 and bias -1: every margin is kept. Raises InputError for fewer than two classes."""
     known = np.unique(labels)
     if len(known) < 2:
-        raise InputError("CLASSIFIER=svm: the training part has videos of one class only")
-    svm = LinearSVC(C=1 / (2 * l2 * len(labels)), loss="hinge", random_state=0, max_iter=MOST_ITERATIONS)
+        raise InputError("a linear SVM needs two classes, the training part has videos of one only")
+    svm = LinearSVC(C=c, loss="hinge", random_state=0, max_iter=MOST_ITERATIONS)
     svm.fit(embeddings.astype(np.float64), labels)
     own_weight, own_bias = svm.coef_, svm.intercept_
     if len(known) == 2:  # one plane between two classes
         own_weight, own_bias = np.concatenate([-own_weight, own_weight]), np.concatenate([-own_bias, own_bias])
-    weight = np.zeros((num_classes, embeddings.shape[1]), np.float32)
-    bias = np.full(num_classes, -1.0, np.float32)
+    weight = np.zeros((num_classes, embeddings.shape[1]))
+    bias = np.full(num_classes, -1.0)
     weight[known], bias[known] = own_weight, own_bias
     return weight, bias

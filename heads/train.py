@@ -282,7 +282,8 @@ def _table(
     about |= {"coarse": source.dataset.get("coarse", {})}
     ids = tuple(material.data.ids[number] for number in videos.tolist())
     labels = material.labels[videos].cpu().numpy().astype(np.uint8 if material.scoring.multilabel else np.int64)
-    return score_tables.Scores(ids, labels, tuple(plan.recipe["classes"]), logits.cpu().numpy(), about)
+    groups = tuple(source.videos[number]["group"] for number in videos.tolist())
+    return score_tables.Scores(ids, labels, tuple(plan.recipe["classes"]), logits.cpu().numpy(), about, groups)
 
 
 def write_embeddings(plan: Plan, source: Source, embeddings: np.ndarray) -> None:

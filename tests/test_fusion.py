@@ -15,7 +15,8 @@ from reelbank.data.recipe import parse
 from reelbank.data.scores import Scores, probabilities
 from reelbank.fusion.entries import Selection, grouped, select
 from reelbank.fusion.evaluate import EvaluateOptions, evaluate
-from reelbank.fusion.late import FuseOptions, fuse, fuse_runs
+from reelbank.fusion.fuse import FuseOptions, fuse_runs
+from reelbank.fusion.late import fuse
 from reelbank.fusion.metrics import accuracy
 from reelbank.fusion.report import ReportOptions, report
 from reelbank.heads.runs import find_runs

@@ -21,7 +21,8 @@ from reelbank.data.precision import Ranking, mean_average_precision
 from reelbank.data.scores import Scores
 from reelbank.fusion import metrics
 from reelbank.fusion.evaluate import EvaluateOptions, evaluate
-from reelbank.fusion.late import FuseOptions, fuse, fuse_runs
+from reelbank.fusion.fuse import FuseOptions, fuse_runs
+from reelbank.fusion.late import fuse
 from reelbank.fusion.metrics import figure
 from reelbank.fusion.report import ReportOptions, report
 from reelbank.heads.results import accuracies, print_results, print_run

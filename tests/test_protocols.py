@@ -17,7 +17,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.store import Store, StoreWriter
 from reelbank.heads.predict import predicted
 from reelbank.heads.runs import Run, all_runs, folder_name, load_run
-from reelbank.heads.svm import fitted_svm
+from reelbank.heads.svm import c_of_lambda, fitted_svm
 from reelbank.heads.train import TrainOptions, train
 
 torch.set_num_threads(1)  # the tensors are tiny
@@ -256,7 +256,7 @@ def test_svm_weights_are_scikit_learns(seed: int, known: int) -> None:
     rng = np.random.default_rng(seed)
     labels = np.concatenate([np.arange(known), rng.integers(0, known, 30)])
     x = (rng.normal(size=(len(labels), 6)) + labels[:, None]).astype(np.float32)
-    weight, bias = fitted_svm(x, labels, 5, 0.01)
+    weight, bias = fitted_svm(x, labels, 5, c_of_lambda(0.01, len(x)))
     svm = LinearSVC(C=1 / (0.02 * len(x)), loss="hinge", random_state=0, max_iter=100_000).fit(x.astype(np.float64), labels)
     margins = svm.decision_function(x)
     margins = np.stack([-margins, margins], 1) if known == 2 else margins

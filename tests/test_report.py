@@ -17,7 +17,7 @@ from made_runs import CLASSES, COARSE, made_run
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.fusion import figures
-from reelbank.fusion.late import FuseOptions, fuse_runs
+from reelbank.fusion.fuse import FuseOptions, fuse_runs
 from reelbank.fusion.metrics import accuracy, confusion
 from reelbank.fusion.report import ReportOptions, read_history, report
 
