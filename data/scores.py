@@ -35,8 +35,8 @@ class Scores:
     classes, (V, C) uint8 of 0 and 1. classes: C different names. logits: (V, C) float32, finite; softmax(logits) is the model's
     distribution over classes, or, of several labels a video, sigmoid(logits) each class's probability.
     about: where they come from, JSON-able: dataset, split, part, seed, head, store, signature, coarse categories ...
-    groups: V names of what the videos were cut from (UCF-101's g01), () where none is known, "" for a video alone. Videos of one
-    group resemble each other, so an interval may take groups, not videos, as what was drawn.
+    groups: V names of what the videos were cut from (UCF-101's g01), () where none is known, "" for a video alone. Videos of
+    one group resemble each other, so an interval may take groups, not videos, as what was drawn.
     """
 
     video_ids: tuple[str, ...]

@@ -11,7 +11,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.recipe import option, signature
 from reelbank.data.scores import Scores, completed, join
 from reelbank.data.shelf import print_table, printable
-from reelbank.fusion.entries import FACTS, JOINED, Entry, Selection, by_repetition, experiment, features, grouped, select, title
+from reelbank.fusion.entries import FACTS, JOINED, Entry, Selection, by_repetition, features, grouped, in_order, select, title
 from reelbank.fusion.late import HOWS, MISSING, fuse, searched_weights
 from reelbank.fusion.metrics import Share, figure
 from reelbank.heads.results import accuracies, summary
@@ -39,9 +39,7 @@ def fuse_runs(options: FuseOptions) -> int:
     """Fuse the test scores of the selected runs, split by split and seed by seed, into runs of the bank; the exit code."""
     entries, notes = select(options, "test")
     if not options.runs:  # the order must not hang on hashes: weights go by it
-        entries = in_order(
-            entry for entry in entries if entry.recipe["head"] not in JOINED or options.head == entry.recipe["head"]
-        )
+        entries = in_order(one for one in entries if one.recipe["head"] not in JOINED or one.recipe["head"] == options.head)
     members = grouped(entries)
     for note in notes:
         print(printable(f"note: {note}"))
@@ -70,8 +68,9 @@ def fuse_runs(options: FuseOptions) -> int:
         scored = {"test": fuse([entry.scores for entry in some], options.how, weights, options.missing)}
         if validation:
             scored["validation"] = fuse(validation, options.how, weights, options.missing)
+        measure = "map" if scored["test"].multilabel else "top1"
         singles = [
-            {"run": one.name, "weight": weight, judged: one.figure.value} for one, weight in zip(some, weights, strict=True)
+            {"run": one.name, "weight": weight, measure: one.figure.value} for one, weight in zip(some, weights, strict=True)
         ]
         write_run(folder, recipe, scored, {"members": singles})
         shown = [(f"{title(entry.recipe)} {features(entry.recipe)}", entry.figure, entry.name) for entry in some]

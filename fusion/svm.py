@@ -10,7 +10,6 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.model_selection import GroupKFold
 
-from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import canonical, option
 from reelbank.data.scores import Scores, completed, join
@@ -148,8 +147,8 @@ def _joined(tables: list[Scores], missing: str) -> Scores:
 
 
 def embeddings_of(run: Path, split: str, video_ids: Sequence[str]) -> np.ndarray:
-    """A run's embeddings of these videos, (V, E) float64, nan for a video that it lacks. Raises InputError when the store cannot
-    be read, or its head has seen videos of the split's test part."""
+    """A run's embeddings of these videos, (V, E) float64, nan for a video that it lacks. Raises InputError when the store
+    cannot be read, or its head has seen videos of the split's test part."""
     with Store.open(run / "embeddings.h5") as store:
         if split in store.dataset["splits"]:
             check_unseen(store, split)
@@ -202,8 +201,8 @@ def margins(model: dict[str, np.ndarray], vectors: np.ndarray) -> np.ndarray:
 
 
 def load_svm(path: str | Path) -> tuple[dict[str, np.ndarray], Run]:
-    """A fitted SVM's arrays, weight (C, E), bias (C,), mean and scale (E,), and its run. Raises InputError when the folder is not
-    of an SVM or its arrays do not fit together. Nothing in it is code."""
+    """A fitted SVM's arrays, weight (C, E), bias (C,), mean and scale (E,), all plain, and its run. Raises InputError when the
+    folder is not of an SVM or its arrays do not fit together."""
     run = read_run(Path(path))
     checkpoint = run.path / "checkpoint.safetensors"
     if run.recipe.get("head") != "svm":

@@ -12,8 +12,8 @@ from reelbank.heads.runs import PARTS, Run, figure, measure, percent
 
 
 def accuracies(scores: Scores | None) -> dict[str, Any] | None:
-    """Number of labelled videos, and top-1 and top-5 accuracy in [0, 1] (among all C classes when C < 5); of several labels a video mean
-    average precision in [0, 1], over how many classes, and how many were left out for want of a positive."""
+    """Number of labelled videos, and top-1 and top-5 accuracy in [0, 1] (among all C classes when C < 5); of several labels a
+    video mean average precision in [0, 1], over how many classes, and how many were left out for want of a positive."""
     if scores is None:
         return None
     if scores.multilabel:

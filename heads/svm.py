@@ -25,8 +25,8 @@ def put_svm(head: nn.Module, embeddings: Tensor, labels: Tensor, l2: float) -> N
 
 
 def c_of_lambda(l2: float, videos: int) -> float:
-    """scikit-learn's C of |w|^2 / 2 + C times the sum of hinge losses, for a paper's lambda of lambda |w|^2 + their mean over so
-    many videos: 1 / (2 lambda n)."""
+    """scikit-learn's C of |w|^2 / 2 + C times the sum of hinge losses, for a paper's lambda of lambda |w|^2 + their mean over
+    n videos: 1 / (2 lambda n) (decided)."""
     return 1 / (2 * l2 * videos)
 
 
