@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import testdata
+from hypothesis import given
+from hypothesis import strategies as st
 from made_runs import CLASSES, made_run, made_scores
 
 from reelbank.data import scores as score_tables
@@ -16,7 +18,7 @@ from reelbank.data.scores import Scores, probabilities
 from reelbank.fusion.entries import Selection, grouped, select
 from reelbank.fusion.evaluate import EvaluateOptions, evaluate
 from reelbank.fusion.fuse import FuseOptions, fuse_runs
-from reelbank.fusion.late import fuse
+from reelbank.fusion.late import fuse, searched_weights, weightings
 from reelbank.fusion.metrics import accuracy
 from reelbank.fusion.report import ReportOptions, report
 from reelbank.heads.runs import find_runs
@@ -267,3 +269,147 @@ def test_the_data_set_folder_is_every_folders(tmp_path: Path) -> None:
     mine = made_run(tmp_path, dataset="folder-clips-0a1b2c")
     made_run(tmp_path, dataset="folders")
     assert [entry.path for entry in select(Selection(bank=str(tmp_path), dataset="folder"), "test")[0]] == [mine]
+
+
+def test_geometric_mean_by_hand() -> None:
+    """(p^w q^v)^(1 / (w + v)), normalised: as sure as one member, where the product is surer than either."""
+    p, q = np.array([[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]]), np.array([[0.2, 0.7, 0.1], [0.1, 0.6, 0.3]])
+    for w, v in ((1.0, 1.0), (1.0, 3.0)):
+        mean = (p**w * q**v) ** (1 / (w + v))
+        found = probabilities(fuse([RGB, FLOW], "geometric", (w, v)))
+        np.testing.assert_allclose(found, mean / mean.sum(axis=1, keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(probabilities(fuse([RGB, RGB, RGB], "geometric")), p, rtol=1e-6)
+
+
+def test_ranks_by_hand() -> None:
+    """Borda: of 2 others RGB's u has x above 2, y and z above half a one; FLOW's has y above 2, x above 1. Sureness counts nothing."""
+    found = probabilities(fuse([RGB, FLOW], "rank"))
+    np.testing.assert_allclose(found[0], np.array([1 + 0.5, 0.25 + 1, 0.25 + 0]) / 3, rtol=1e-6)
+    np.testing.assert_allclose(found[1], np.array([0.25 + 0, 0.25 + 1, 1 + 0.5]) / 3, rtol=1e-6)
+    surer = Scores(FLOW.video_ids, FLOW.labels, FLOW.classes, 50 * FLOW.logits)
+    np.testing.assert_allclose(probabilities(fuse([RGB, surer], "rank")), found, rtol=1e-6)
+    weighted = probabilities(fuse([RGB, FLOW], "rank", (1, 3)))
+    np.testing.assert_allclose(weighted[0], np.array([1 + 1.5, 0.25 + 3, 0.25]) / 6, rtol=1e-6)
+
+
+def test_ranks_of_several_labels_order_the_videos_of_a_class() -> None:
+    labels = np.array([[1, 0], [0, 1], [1, 1]])
+    one = Scores(tuple("uvw"), labels, ("x", "y"), [[3, 0], [2, 5], [1, 9]])
+    other = Scores(tuple("uvw"), labels, ("x", "y"), [[30, -1], [10, -1], [20, 7]])
+    fused = fuse([one, other], "rank")
+    np.testing.assert_allclose(probabilities(fused), np.array([[3, 1.25], [1.5, 1.75], [1.5, 3]]) / 4, rtol=1e-6)
+
+
+def test_a_video_that_a_member_lacks_is_left_to_the_others() -> None:
+    sound = Scores(("v", "w"), [1, 2], ("z", "y", "x"), np.log([[0.2, 0.2, 0.6], [0.7, 0.2, 0.1]]), groups=("g1", "g2"))
+    with pytest.raises(InputError, match=r"different videos \(2 and 2\); only in the first: u; only in the second: w"):
+        fuse([Scores(RGB.video_ids, [0, 1], RGB.classes, RGB.logits), _labelled(sound, [1, 0])])
+    sound = _labelled(sound, [1, 0])  # of its own classes: v is y as in RGB, w is z
+    fused = fuse([RGB, sound], "sum", (1, 3), missing="allow")
+    assert fused.video_ids == ("u", "v", "w")
+    assert fused.labels.tolist() == [0, 1, 2]
+    expected = [[0.5, 0.25, 0.25], np.array([0.1 + 1.8, 0.1 + 0.6, 0.8 + 0.6]) / 4, [0.1, 0.2, 0.7]]
+    np.testing.assert_allclose(probabilities(fused), expected, rtol=1e-6)
+    for how in ("product", "logits", "geometric", "rank"):
+        found = probabilities(fuse([RGB, sound], how, (1, 3), missing="allow"))
+        alone = probabilities(fuse([RGB], how))
+        np.testing.assert_allclose(found[0], alone[0], rtol=1e-6)
+    assert fuse([sound, RGB], missing="allow").groups == ("g1", "g2", "")
+    with pytest.raises(InputError, match="every member that has 'u' has weight 0"):
+        fuse([RGB, sound], weights=(0, 1), missing="allow")
+
+
+def _labelled(scores: Scores, labels: list[int]) -> Scores:
+    return Scores(scores.video_ids, labels, scores.classes, scores.logits, scores.about, scores.groups)
+
+
+def test_several_labels_with_a_lacking_member() -> None:
+    labels = np.array([[1, 0], [0, 1]])
+    one = Scores(("u", "v"), labels, ("x", "y"), [[1, 2], [3, 4]])
+    other = Scores(("v", "w"), [[1, 0], [1, 1]], ("y", "x"), [[-4, 2], [0.5, 7]])
+    fused = fuse([one, other], "logits", (1, 2), missing="allow")
+    np.testing.assert_allclose(fused.logits, [[1, 2], [3 + 4, 4 - 8], [14, 1]])
+    assert fused.labels.tolist() == [[1, 0], [0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("key", ["dataset", "split", "part"])
+def test_tables_that_say_they_are_of_something_else_are_refused(key: str) -> None:
+    tables = [Scores(RGB.video_ids, RGB.labels, RGB.classes, RGB.logits, {key: said}) for said in ("1", "2")]
+    with pytest.raises(InputError, match=rf"scores of different {key}s \(1, 2\) cannot be fused"):
+        fuse(tables)
+    silent = Scores(RGB.video_ids, RGB.labels, RGB.classes, RGB.logits)
+    assert fuse([tables[0], silent]).video_ids == RGB.video_ids
+
+
+def test_a_member_of_weight_0_takes_no_part() -> None:
+    for how in ("sum", "product", "logits", "geometric", "rank"):
+        np.testing.assert_array_equal(fuse([RGB, FLOW], how, (2, 0)).logits, fuse([RGB], how, (2,)).logits)
+    for wrong in ((0, 0), (1, -1), (1, float("nan")), (1,)):
+        with pytest.raises(InputError, match="give 2 numbers, 0 or above and not all 0, one for each member"):
+            fuse([RGB, FLOW], weights=wrong)
+
+
+@given(st.integers(2, 12))
+def test_a_search_tries_a_grid_over_the_simplex_with_equal_weights_first(members: int) -> None:
+    tried = weightings(members)
+    assert 1 < len(tried) <= 1101
+    np.testing.assert_allclose(tried.sum(axis=1), members)
+    assert (tried >= 0).all() and (tried[0] == 1).all()
+    assert len({tuple(np.round(row, 9)) for row in tried}) == len(tried)
+    for member in range(members):  # each alone is among them
+        assert np.isclose(tried, members * np.eye(members)[member]).all(axis=1).any()
+
+
+def test_searched_weights_are_the_best_of_those_tried() -> None:
+    good, bad = made_scores(200, 3, noise=1), made_scores(200, 0, noise=2)
+    weights = searched_weights([bad, good], "logits")
+    best = max(accuracy(fuse([bad, good], "logits", row)).value for row in weightings(2))
+    assert accuracy(fuse([bad, good], "logits", weights)).value == best
+    assert weights[1] > 5 * weights[0]
+    assert searched_weights([good, good], "sum") == [1, 1]  # of equals the nearest to equal weights
+    with pytest.raises(InputError, match="60 members are too many"):
+        searched_weights([good] * 60)
+
+
+def test_the_command_searches_on_validation_and_never_looks_at_test(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    good, bad = made_run(tmp_path, "gru", "rgb", skill=3), made_run(tmp_path, "gru", "flow", skill=0.1)
+    assert fuse_runs(FuseOptions(bank=str(tmp_path), how="logits", search=True)) == 0
+    (run,) = find_runs(tmp_path, head="fused")
+    validation = [score_tables.load(folder / "scores-validation.npz") for folder in (bad, good)]  # flow, rgb
+    weights = searched_weights(validation, "logits")
+    assert [member["weight"] for member in run.metrics["members"]] == weights != [1, 1]
+    assert run.recipe["weights"] == "searched"
+    assert run.metrics["validation"]["top1"] == accuracy(fuse(validation, "logits", weights)).value
+    assert "weight searched: gru flow net" in capsys.readouterr().out
+    for folder in (good, bad):  # other test labels, the same weights
+        table = score_tables.load(folder / "scores-test.npz")
+        other = Scores(table.video_ids, (table.labels + 1) % 6, table.classes, table.logits, table.about)
+        score_tables.save(other, folder / "scores-test.npz")
+    assert fuse_runs(FuseOptions(bank=str(tmp_path), how="logits", search=True)) == 0
+    (again,) = find_runs(tmp_path, head="fused")
+    assert [member["weight"] for member in again.metrics["members"]] == weights
+    with pytest.raises(InputError, match="WEIGHTS and SEARCH=1"):
+        fuse_runs(FuseOptions(bank=str(tmp_path), search=True, weights=(1.0, 2.0)))
+    files = [str(folder / "scores-test.npz") for folder in (good, bad)]
+    with pytest.raises(InputError, match="2 of the members are score files, VALIDATION names 0"):
+        fuse_runs(FuseOptions(bank=str(tmp_path), runs=tuple(files), search=True))
+    with pytest.raises(InputError, match="holds scores of part 'test'; weights are never searched on it"):
+        fuse_runs(FuseOptions(bank=str(tmp_path), runs=tuple(files), search=True, validation=tuple(files)))
+
+
+def test_weights_searched_on_one_half_of_real_videos_hold_on_the_other() -> None:
+    """A test of the machinery: these are test scores, halved by group."""
+    of_split = real("ucf101_seqvlad_split2.npz")
+    tables = [of_split[name] for name in ("rgb", "flow", "idt")]
+    number = {name: int(name.partition("_g")[2][:2]) for name in tables[0].video_ids}
+    halves = [[name for name in tables[0].video_ids if number[name] % 2 == side] for side in (0, 1)]
+    assert not {number[name] for name in halves[0]} & {number[name] for name in halves[1]}
+    for searched, judged in (halves, halves[::-1]):
+        weights = searched_weights([_some(table, searched) for table in tables], "logits")
+        others = [_some(table, judged) for table in tables]
+        assert accuracy(fuse(others, "logits", weights)).value > max(accuracy(table).value for table in others) + 0.02
+
+
+def _some(table: Scores, names: list[str]) -> Scores:
+    rows = [table.video_ids.index(name) for name in names]
+    return Scores(tuple(names), table.labels[rows], table.classes, table.logits[rows])
