@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import NamedTuple
 
 import numpy as np
 
@@ -68,14 +69,57 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
+class Cell(NamedTuple):
+    """One filled cell of a matrix over classes: their numbers, style class, opacity in [0, 1], number shown, tooltip."""
+
+    row: int
+    column: int
+    style: str
+    strength: float
+    number: str
+    said: str
+
+
 def matrix(counts: np.ndarray, classes: Sequence[str], categories: Mapping[str, Sequence[str]]) -> str:
     """A confusion matrix: rows true, columns predicted, the classes of a coarse category together.
 
     counts: (C, C). A cell's strength is its share of the row; right ones and wrong ones have each their colour. Numbers
     stand in the cells while they fit; the figures of every cell are in its tooltip.
     """
+    totals = counts.sum(axis=1)
+    cells = []
+    for row, column in np.argwhere(counts):
+        share, right = counts[row, column] / totals[row], row == column
+        strength = 0.08 + 0.92 * (share if right else math.sqrt(share))
+        names = f"{classes[row]} \N{RIGHTWARDS ARROW} {classes[column]}"
+        said = f"{names}: {counts[row, column]} of {totals[row]} ({100 * share:.1f} %)"
+        cells.append(Cell(int(row), int(column), "hit" if right else "miss", strength, f"{100 * share:.0f}", said))
+    return _grid(cells, classes, categories, "confusion matrix, rows true, columns predicted")
+
+
+def difference(first: np.ndarray, second: np.ndarray, classes: Sequence[str], categories: Mapping[str, Sequence[str]]) -> str:
+    """The difference of two confusion matrices' row shares (Res-LSTM paper, Fig. 6): where the first model answers so more
+    often and where less. first, second: counts (C, C) on the same videos."""
+    apart = row_shares(first) - row_shares(second)
+    cells = []
+    for row, column in np.argwhere(apart):
+        value = apart[row, column]
+        good = (value > 0) == (row == column)  # more right answers, or fewer wrong ones
+        names = f"{classes[row]} \N{RIGHTWARDS ARROW} {classes[column]}"
+        said = f"{names}: {100 * value:+.1f} points"
+        strength = 0.08 + 0.92 * math.sqrt(abs(value))
+        cells.append(Cell(int(row), int(column), "hit" if good else "miss", strength, f"{100 * value:+.0f}", said))
+    return _grid(cells, classes, categories, "difference of two confusion matrices")
+
+
+def row_shares(counts: np.ndarray) -> np.ndarray:
+    """Counts (C, C) -> each cell's share of its row, 0 in a row without videos."""
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+
+def _grid(cells: Sequence[Cell], classes: Sequence[str], categories: Mapping[str, Sequence[str]], about: str) -> str:
     order, blocks = grouped_order(classes, categories)
-    counts = counts[np.ix_(order, order)]
+    place_of = {number: place for place, number in enumerate(order)}
     names = [classes[i] for i in order]
     size = len(names)
     cell = 46 if size <= 8 else 34 if size <= 14 else 16 if size <= 60 else 10 if size <= 130 else 4
@@ -85,28 +129,19 @@ def matrix(counts: np.ndarray, classes: Sequence[str], categories: Mapping[str, 
     drawn = []
     for number, (start, stop) in enumerate(blocks.values()):
         at, length = margin + start * cell, (stop - start) * cell
-        style = f'class="category" style="--hue:var(--c{number % 6})"'
+        style = f'class="category c{number % 6}"'
         drawn.append(f'<rect {style} x="{margin - 9}" y="{at + 1}" width="5" height="{length - 2}"/>')
         drawn.append(f'<rect {style} x="{at + 1}" y="{margin - 9}" width="{length - 2}" height="5"/>')
-    totals = counts.sum(axis=1)
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        share = counts[row, column] / totals[row]
-        right = row == column
-        strength = 0.08 + 0.92 * (share if right else math.sqrt(share))
-        said = (
-            f"{names[row]} \N{RIGHTWARDS ARROW} {names[column]}: {counts[row, column]} of {totals[row]} ({100 * share:.1f} %)"
-        )
-        x, y = margin + column * cell, margin + row * cell
+    for one in sorted(cells, key=lambda one: (place_of[one.row], place_of[one.column])):
+        x, y = margin + place_of[one.column] * cell, margin + place_of[one.row] * cell
         drawn.append(
-            f'<rect class="{"hit" if right else "miss"}" x="{x}" y="{y}" width="{cell}" height="{cell}" '
-            f'fill-opacity="{strength:.2f}"><title>{escape(said)}</title></rect>'
+            f'<rect class="{one.style}" x="{x}" y="{y}" width="{cell}" height="{cell}" '
+            f'fill-opacity="{one.strength:.2f}"><title>{escape(one.said)}</title></rect>'
         )
         if cell >= 30:
-            style = "number strong" if strength > 0.55 else "number"
-            text = f"{100 * share:.0f}"
-            drawn.append(
-                f'<text class="{style}" x="{x + cell / 2}" y="{y + cell / 2 + 4.5}" text-anchor="middle">{text}</text>'
-            )
+            style = "number strong" if one.strength > 0.55 else "number"
+            middle = f'x="{x + cell / 2}" y="{y + cell / 2 + 4.5}" text-anchor="middle"'
+            drawn.append(f'<text class="{style}" {middle}>{one.number}</text>')
     end = margin + size * cell
     for at in [margin, *(margin + stop * cell for _, stop in blocks.values()), *([] if blocks else [end])]:
         drawn.append(f'<line class="rule" x1="{margin}" x2="{end}" y1="{at}" y2="{at}"/>')
@@ -120,7 +155,61 @@ def matrix(counts: np.ndarray, classes: Sequence[str], categories: Mapping[str, 
     side = end + 2
     return (
         f'<svg class="matrix" width="{side}" height="{side}" viewBox="0 0 {side} {side}" font-size="{font}" role="img" '
-        f'aria-label="confusion matrix, rows true, columns predicted">{"".join(drawn)}</svg>'
+        f'aria-label="{about}">{"".join(drawn)}</svg>'
+    )
+
+
+def reliability(bins: np.ndarray) -> str:
+    """How often a model is right against how sure it is; on the diagonal it is as sure as it should be. bins: (B, 3) of mean
+    confidence, accuracy, videos (judge.Calibration). A dot's area goes with its videos."""
+    side, margin = 250, 38
+
+    def at(x: float, y: float) -> tuple[str, str]:
+        length = side - margin - 10
+        return f"{margin + x * length:.1f}", f"{10 + (1 - y) * length:.1f}"
+
+    drawn = []
+    for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
+        (x, y), (end, top) = at(tick, tick), at(1, 1)
+        left, floor = at(0, 0)
+        drawn.append(f'<line class="grid" x1="{left}" x2="{end}" y1="{y}" y2="{y}"/>')
+        drawn.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{floor}"/>')
+        drawn.append(f'<text x="{margin - 6}" y="{y}" dy=".35em" text-anchor="end">{100 * tick:.0f}</text>')
+        drawn.append(f'<text x="{x}" y="{side - margin + 26}" text-anchor="middle">{100 * tick:.0f}</text>')
+    (x, y), (end, top) = at(0, 0), at(1, 1)
+    drawn.append(f'<line class="diagonal" x1="{x}" y1="{y}" x2="{end}" y2="{top}"/>')
+    points = [at(confidence, right) for confidence, right, _ in bins]
+    drawn.append(f'<polyline class="validation" points="{" ".join(f"{x},{y}" for x, y in points)}"/>')
+    for (x, y), (confidence, right, videos) in zip(points, bins, strict=True):
+        radius = 2 + 7 * math.sqrt(videos / bins[:, 2].sum())
+        said = f"{videos:.0f} videos: {100 * confidence:.1f} % sure, {100 * right:.1f} % right"
+        drawn.append(f'<circle class="bin" cx="{x}" cy="{y}" r="{radius:.1f}"><title>{said}</title></circle>')
+    drawn.append(f'<text x="{side / 2 + 12}" y="{side - 2}" text-anchor="middle">confidence, %</text>')
+    label = 'role="img" aria-label="accuracy by confidence"'
+    return f'<svg class="curves reliability" viewBox="0 0 {side} {side}" {label}>{"".join(drawn)}</svg>'
+
+
+def bars(rows: Sequence[tuple[str, float, str]], signed: bool = False) -> str:
+    """Horizontal bars with names and figures. rows: (name, value in [0, 1] or, signed, in [-1, 1], text)."""
+    height, font, width = 17, 11, 300
+    margin = round(min(max((len(name) for name, _, _ in rows), default=1), 30) * font * 0.58) + 12
+    drawn = []
+    zero = margin + (width / 2 if signed else 0)
+    for number, (name, value, text) in enumerate(rows):
+        y = number * height
+        length = abs(value) * (width / 2 if signed else width)
+        x = zero - length if value < 0 else zero
+        short = escape(name if len(name) <= 30 else name[:29] + "…")
+        drawn.append(f'<text x="{margin - 8}" y="{y + 12}" text-anchor="end">{short}</text>')
+        style = "miss" if value < 0 else "hit"
+        drawn.append(f'<rect class="{style}" x="{x:.1f}" y="{y + 2}" width="{length:.1f}" height="{height - 4}"/>')
+        drawn.append(f'<text class="figure" x="{margin + width + 8}" y="{y + 12}">{escape(text)}</text>')
+    end = len(rows) * height
+    drawn.append(f'<line class="rule" x1="{zero}" x2="{zero}" y1="0" y2="{end}"/>')
+    whole = margin + width + 60
+    return (
+        f'<svg class="bars" width="{whole}" height="{end}" viewBox="0 0 {whole} {end}" font-size="{font}" role="img" '
+        f'aria-label="bars">{"".join(drawn)}</svg>'
     )
 
 

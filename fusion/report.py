@@ -19,9 +19,11 @@ from reelbank.data.shelf import printable
 from reelbank.fusion import figures
 from reelbank.fusion.entries import Entry, Group, Selection, select, without_repetition
 from reelbank.fusion.evaluate import Contest, category_means, class_means, contests, counted_classes, top
+from reelbank.fusion.judge import INTERVALS
 from reelbank.fusion.metrics import confusion, mean_and_deviation
 from reelbank.fusion.sweep_table import read_sweeps, sweep_section
 from reelbank.fusion.tables import table, td, th
+from reelbank.fusion.versus import calibration_section, versus_section
 from reelbank.heads.runs import PARTS, figure, replacing, written_to
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
@@ -32,6 +34,8 @@ class ReportOptions(Selection):
     """Options of the command `report`."""
 
     part: str = option("test", "which videos are judged", PARTS)
+    interval: str = option("wilson", "95 % intervals: Wilson's formula, or a bootstrap over videos or over groups", INTERVALS)
+    pair: tuple[str, ...] = option((), "letters of the two models that are set against each other (default: the two highest)")
     name: str = option("", "the report is reports/<name>.html in the bank (default: the data sets' names)")
     out: str = option("", "write the report to this file instead")
 
@@ -43,7 +47,8 @@ def report(options: ReportOptions) -> int:
     found = contests(entries)
     name = options.name or "-".join(dict.fromkeys(contest.dataset or "scores" for contest in found))
     out = Path(options.out or Path(options.bank, "reports", f"{name.replace('/', '-')}.html"))
-    document = page(found, options.part, notes, read_sweeps(options.bank, [contest.dataset for contest in found]))
+    sweeps = read_sweeps(options.bank, [contest.dataset for contest in found])
+    document = page(found, options.part, notes, sweeps, options.interval, options.pair)
     with written_to("OUT", out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
@@ -55,9 +60,14 @@ def report(options: ReportOptions) -> int:
 
 
 def page(
-    found: Sequence[Contest], part: str, notes: Sequence[str] = (), sweeps: Mapping[str, Sequence[Mapping[str, str]]] = {}
+    found: Sequence[Contest],
+    part: str,
+    notes: Sequence[str] = (),
+    sweeps: Mapping[str, Sequence[Mapping[str, str]]] = {},
+    interval: str = "wilson",
+    pair: Sequence[str] = (),
 ) -> str:
-    """The whole document. sweeps: of each sweep's file name the rows of its table."""
+    """The whole document. sweeps: of each sweep's file name the rows of its table; interval, pair: as of ReportOptions."""
     datasets = list(dict.fromkeys(contest.dataset or "unnamed data set" for contest in found))
     runs = sum(len(group.entries) for contest in found for group in contest.groups)
     models = sum(len(contest.groups) for contest in found)
@@ -73,7 +83,7 @@ def page(
     for number, contest in enumerate(found):
         if len(found) > 1:
             body.append(f"<h1>{escape(contest.title)}</h1>")
-        body += _contest(contest, part, f"c{number}")
+        body += _contest(contest, part, f"c{number}", interval, pair)
     body += sweep_section(sweeps)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -86,13 +96,15 @@ def page(
     )
 
 
-def _contest(contest: Contest, part: str, anchor: str) -> list[str]:
+def _contest(contest: Contest, part: str, anchor: str, interval: str, pair: Sequence[str]) -> list[str]:
     marks = _letters(len(contest.groups))
     return [
-        *_results(contest, marks, anchor),
+        *_results(contest, marks, anchor, interval),
         *_curves(contest, marks),
         *_classes(contest, marks),
+        *versus_section(contest, marks, pair),
         *([] if contest.multilabel else _matrices(contest, marks)),
+        *([] if contest.multilabel else calibration_section(contest.groups, marks)),
         *_origins(contest, marks, part, anchor),
     ]
 
@@ -103,7 +115,7 @@ def _letters(count: int) -> list[str]:
     return [alphabet[i] if i < 26 else alphabet[i // 26 - 1] + alphabet[i % 26] for i in range(count)]
 
 
-def _results(contest: Contest, marks: Sequence[str], anchor: str) -> list[str]:
+def _results(contest: Contest, marks: Sequence[str], anchor: str, kind: str) -> list[str]:
     chance, many = contest.chance, len(contest.classes) > 5 and not contest.multilabel
     best, deviation = top(contest.groups[0])
     first = contest.groups[0]
@@ -131,7 +143,7 @@ def _results(contest: Contest, marks: Sequence[str], anchor: str) -> list[str]:
     shares = np.array(columns)  # (models, categories); a category without videos is NaN throughout
     leaders = np.where(np.isnan(shares), -math.inf, shares).max(0) if contest.coarse else []
     for mark, group, categories in zip(marks, contest.groups, columns, strict=True):
-        right, deviation = top(group)
+        right, deviation = top(group, 1, kind)
         cells = [f'<th><a href="#{anchor}{mark}">{mark}</a>&ensp;{escape(group.label)}{_small(group.detail)}</th>']
         cells += [f'<td class="w">{escape(", ".join(group.values(key)) or "–")}</td>' for key in ("split", "seed")]
         cells.append(td(group.videos, str(group.videos)))
@@ -149,11 +161,14 @@ def _results(contest: Contest, marks: Sequence[str], anchor: str) -> list[str]:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     several = any(len(group.entries) > 1 for group in contest.groups)
     note = "Mean ± standard deviation over runs (splits and seeds). " if several else ""
+    bootstrap = f"a bootstrap’s over {kind}" if kind != "wilson" else ""
     if contest.multilabel:
         note += "mAP: mean average precision, over the classes that have a video in the part, which Classes counts. "
-        note += "The interval is a bootstrap’s over videos; the dashed tick is chance, where all videos score alike. "
+        over = bootstrap or "a bootstrap’s over videos"
+        note += f"The interval is {over}; the dashed tick is chance, where all videos score alike. "
     else:
-        note += "The interval is Wilson’s for the mean, each video counted once; the dashed tick is chance. "
+        over = bootstrap or "Wilson’s for the mean, each video counted once"
+        note += f"The interval is {over}; the dashed tick is chance. "
     note += "Under a coarse category stands the share of its videos given their right class." if contest.coarse else ""
     return ["<section><h2>Results</h2>", f"<p>{sentence}</p>", table("".join(heads), rows, note), "</section>"]
 

@@ -282,7 +282,7 @@ def test_geometric_mean_by_hand() -> None:
 
 
 def test_ranks_by_hand() -> None:
-    """Borda: of 2 others RGB's u has x above 2, y and z above half a one; FLOW's has y above 2, x above 1. Sureness counts nothing."""
+    """Borda: of 2 others RGB's u has x above 2, y and z above half a one; FLOW's has y above 2, x above 1."""
     found = probabilities(fuse([RGB, FLOW], "rank"))
     np.testing.assert_allclose(found[0], np.array([1 + 0.5, 0.25 + 1, 0.25 + 0]) / 3, rtol=1e-6)
     np.testing.assert_allclose(found[1], np.array([0.25 + 0, 0.25 + 1, 1 + 0.5]) / 3, rtol=1e-6)
