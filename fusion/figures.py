@@ -179,7 +179,7 @@ def reliability(bins: np.ndarray) -> str:
     (x, y), (end, top) = at(0, 0), at(1, 1)
     drawn.append(f'<line class="diagonal" x1="{x}" y1="{y}" x2="{end}" y2="{top}"/>')
     points = [at(confidence, right) for confidence, right, _ in bins]
-    drawn.append(f'<polyline class="validation" points="{" ".join(f"{x},{y}" for x, y in points)}"/>')
+    drawn.append(f'<polyline class="reached" points="{" ".join(f"{x},{y}" for x, y in points)}"/>')
     for (x, y), (confidence, right, videos) in zip(points, bins, strict=True):
         radius = 2 + 7 * math.sqrt(videos / bins[:, 2].sum())
         said = f"{videos:.0f} videos: {100 * confidence:.1f} % sure, {100 * right:.1f} % right"

@@ -90,7 +90,8 @@ def test_every_run_and_its_figures_are_there(tmp_path: Path, capsys: pytest.Capt
     assert '"layers": 2' in text
     assert all(name in text for name in (*CLASSES, *COARSE))
     assert len([polyline for polyline in page.of("polyline") if polyline["class"] == "validation"]) == 2 * 8
-    assert len([svg for svg in page.of("svg") if svg["class"] == "matrix"]) == 2
+    assert len([svg for svg in page.of("svg") if svg["class"] == "matrix"]) == 3  # and their difference
+    assert len([svg for svg in page.of("svg") if svg["class"] == "curves reliability"]) == 2
 
 
 def test_it_needs_no_other_file_and_no_network(tmp_path: Path) -> None:
@@ -128,7 +129,7 @@ def test_a_fused_run_and_a_score_file_stand_beside_the_others(tmp_path: Path) ->
     assert "sum of 2" in text
     assert fused.name in text
     assert "idt.npz" in text
-    assert len(page.of("polyline")) == 4  # only the trained run has curves
+    assert len([one for one in page.of("polyline") if one["class"] != "reached"]) == 4  # only the trained run has curves
 
 
 def test_data_sets_are_never_compared_with_each_other(tmp_path: Path) -> None:
@@ -182,12 +183,16 @@ CHECK = """<script>
 const errors = [];
 window.addEventListener("error", (event) => errors.push(event.message));
 window.addEventListener("load", () => {
-  const order = () => [...document.querySelectorAll(".classes tbody tr")].map((row) => row.children[0].textContent);
-  const click = (n) => document.querySelectorAll(".classes th button")[n].click();
+  const of = (table) => [...document.querySelectorAll(`${table} tbody tr`)].map((row) => row.children[0].textContent);
+  const order = () => of(".classes:not(.gains)");
+  const click = (n) => document.querySelectorAll(".classes:not(.gains) th button")[n].click();
   const found = {first: order()};
   click(3); found.up = order();
   click(0); found.names = order();
   click(0); found.back = order();
+  found.gains = [...document.querySelectorAll(".gains td.gain")].map((cell) => Number(cell.dataset.v));
+  document.querySelectorAll(".gains th button")[4].click();
+  found.losses = [...document.querySelectorAll(".gains td.gain")].map((cell) => Number(cell.dataset.v));
   found.hidden = [...document.querySelectorAll("svg")].filter((svg) => svg.checkVisibility() && !svg.getBBox().width).length;
   found.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   found.errors = errors;
@@ -223,6 +228,8 @@ def test_in_a_browser_it_sorts_and_fits(tmp_path: Path, width: int) -> None:
     assert found["up"] == found["first"][::-1] != found["first"]
     assert found["names"] == sorted(CLASSES)
     assert found["back"] == sorted(CLASSES)[::-1]
+    assert found["gains"] == sorted(found["gains"], reverse=True) and found["losses"] == sorted(found["gains"])
+    assert found["gains"][0] > found["gains"][-1]
     assert found["hidden"] == 0
     assert found["wide"] == 0
 
