@@ -23,6 +23,12 @@ COMMANDS = {
     "fuse": ("fusion.fuse", "FuseOptions", "fuse_runs", "join the scores of two or more runs"),
     "compare": ("fusion.compare", "CompareOptions", "compare", "is one model better? paired tests, and what each class gains"),
     "svm": ("fusion.svm", "SvmOptions", "svm_runs", "a linear SVM on the joined embeddings of two or more runs"),
+    "scores": (
+        "fusion.score_files",
+        "ScoresOptions",
+        "score_file",
+        "score files of other tools: described, brought in, given away",
+    ),
     "report": ("fusion.report", "ReportOptions", "report", "one HTML page of results"),
     "predict": ("heads.predict", "PredictOptions", "predict", "a run's scores for every video of a store"),
     "runs": ("heads.runs", "RunsOptions", "runs", "list the runs"),
