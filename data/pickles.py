@@ -39,15 +39,17 @@ def _noting(name: str) -> Callable[..., _Note]:
     return lambda *arguments: _Note(name, *arguments)
 
 
-_ARRAY, _SCALAR, _DTYPE, _ENCODE, _TENSOR, _STORAGE = (
-    _noting(name) for name in ("array", "scalar", "dtype", "encode", "tensor", "storage")
+_ARRAY, _BUFFER, _SCALAR, _DTYPE, _ENCODE, _BYTES, _TENSOR, _STORAGE = (
+    _noting(name) for name in ("array", "buffer", "scalar", "dtype", "encode", "bytes", "tensor", "storage")
 )
 _NAMES: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _ARRAY for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _SCALAR for core in ("core", "_core")},
     ("numpy", "ndarray"): "numpy.ndarray",  # only ever an argument; a text cannot be called
     ("numpy", "dtype"): _DTYPE,
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _BUFFER for core in ("core", "_core")},
     ("_codecs", "encode"): _ENCODE,
+    **{(module, "bytes"): _BYTES for module in ("builtins", "__builtin__")},  # of nothing: an empty array's
     ("torch._utils", "_rebuild_tensor_v2"): _TENSOR,
     ("torch.storage", "_load_from_bytes"): _STORAGE,
     ("collections", "OrderedDict"): dict,
@@ -65,8 +67,8 @@ class _Reader(pickle.Unpickler):
 
 
 def read_pickle(data: bytes) -> Any:
-    """Lists, tuples, dicts, texts, numbers and numpy arrays (tensors too become arrays) of a pickle. Raises Refused for one that
-    asks for anything else or is damaged."""
+    """Lists, tuples, dicts, texts, numbers and numpy arrays (tensors too become arrays) of a pickle. Raises Refused for one
+    that asks for anything else or is damaged."""
     if len(data) > MOST_BYTES:
         raise Refused(f"it is larger than {MOST_BYTES >> 30} GiB")
     try:
@@ -74,7 +76,8 @@ def read_pickle(data: bytes) -> Any:
     except Refused:
         raise
     except _DAMAGE as error:
-        raise Refused(f"it is damaged: {type(error).__name__} {error}".strip()) from None
+        reason = (str(error).splitlines() or [""])[0]
+        raise Refused(f"it is damaged: {type(error).__name__} {reason}".strip()) from None
 
 
 def _plain(value: Any) -> Any:
@@ -83,7 +86,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {_plain(key) if isinstance(key, _Note) else key: _plain(one) for key, one in value.items()}
     if isinstance(value, _Note):
-        return {"array": _array, "scalar": _scalar, "tensor": _tensor, "encode": _encoded}.get(value.name, _nothing)(value)
+        made = {"array": _array, "buffer": _from_buffer, "scalar": _scalar, "tensor": _tensor, "encode": _encoded}
+        return made.get(value.name, _nothing)(value)
     if value is None or isinstance(value, str | bytes | int | float | bool):
         return value
     raise Refused(f"it holds a {type(value).__name__}")
@@ -103,9 +107,10 @@ def _encoded(note: _Note) -> bytes:
 def _bytes(value: Any) -> bytes:
     value = _encoded(value) if isinstance(value, _Note) and value.name == "encode" else value
     value = value.encode("latin1") if isinstance(value, str) else value
-    if not isinstance(value, bytes):
+    value = b"" if isinstance(value, _Note) and value.name == "bytes" and not value.arguments else value
+    if not isinstance(value, bytes | bytearray):
         raise Refused("an array's numbers are not there as bytes")
-    return value
+    return bytes(value)
 
 
 def _dtype(note: Any) -> np.dtype | None:
@@ -132,6 +137,15 @@ def _array(note: _Note) -> Any:
     if not isinstance(note.state, tuple) or len(note.state) != 5:
         raise Refused("an array's state is not numpy's")
     _, shape, dtype_note, in_fortran_order, data = note.state
+    return _built(shape, dtype_note, in_fortran_order is True, data)
+
+
+def _from_buffer(note: _Note) -> Any:
+    data, dtype_note, shape, order = note.arguments
+    return _built(shape, dtype_note, order == "F", data)
+
+
+def _built(shape: Any, dtype_note: Any, in_fortran_order: bool, data: Any) -> Any:
     if (
         not isinstance(shape, tuple)
         or not all(type(side) is int and 0 <= side <= MOST_BYTES for side in shape)
@@ -146,7 +160,7 @@ def _array(note: _Note) -> Any:
     data = _bytes(data)
     if math.prod(shape) * dtype.itemsize != len(data):
         raise Refused(f"an array of {math.prod(shape)} numbers has {len(data)} bytes")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if in_fortran_order is True else "C").copy()
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if in_fortran_order else "C").copy()
 
 
 def _nested(values: list[Any], shape: tuple[int, ...]) -> Any:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ def read_scores(path: str | Path, key: str = "") -> Found:
     mmaction2's results, or a CSV. Raises InputError, naming the file, for anything else; no pickle is run."""
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"FROM={path}: no such file")
+        raise InputError(f"FILE={path}: no such file")
     try:
         if path.suffix == ".csv":
             return _read_csv(path)
@@ -47,7 +48,7 @@ def read_scores(path: str | Path, key: str = "") -> Found:
             raise Refused("it is too large")
         return _from_results(read_pickle(path.read_bytes()))
     except Refused as error:
-        raise InputError(f"FROM={path}: not a file of scores: {error}") from None
+        raise InputError(f"FILE={path}: not a file of scores: {error}") from None
 
 
 def _read_npz(path: Path, key: str) -> Found:
@@ -189,8 +190,9 @@ def as_table(
         raise InputError(f"CLASSES: {len(own)} names for scores of {count} classes")
     if like is None:
         ids = tuple(_without_ending(name) for name in names)
-        texts = {name: own[label] if label >= 0 else "" for name, label in zip(ids, labels.tolist(), strict=True)}
-        groups = found.groups or tuple(guess_groups(texts).values()) if all(texts.values()) else found.groups
+        groups = found.groups
+        if not groups and (labels >= 0).all() and all(re.search(r"_g\d+_c\d+$", name) for name in ids):  # as UCF-101 names them
+            groups = tuple(guess_groups({name: own[label] for name, label in zip(ids, labels, strict=True)}).values())
         return Scores(ids, labels, own, logits, about or {}, groups if len(groups) == videos else ()), taken
     rows = _rows_of(like, names)
     if missing := sorted(set(like.classes) ^ set(own)):

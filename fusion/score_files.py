@@ -36,8 +36,8 @@ class ScoresOptions:
 
 
 def score_file(options: ScoresOptions) -> int:
-    """Describe the file, and write it in another form when TO is given; returns the exit code. Raises InputError for a file that
-    is none, or whose videos or classes are not known."""
+    """Describe the file, and write it in another form when TO is given; returns the exit code. Raises InputError for a file
+    that is none, or whose videos or classes are not known."""
     if not options.file:
         raise InputError("FILE= is not given: a file of scores")
     like = _like(options) if options.like else None

@@ -1,0 +1,246 @@
+"""Scores from elsewhere: each form comes in to the published figures, and no pickle is ever run."""
+
+import csv
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import testdata
+from hypothesis import given
+from hypothesis import strategies as st
+from made_runs import made_run, made_scores
+
+from reelbank.data import scores as score_tables
+from reelbank.data.errors import InputError
+from reelbank.data.pickles import Refused, read_pickle
+from reelbank.data.score_formats import as_table, read_names, read_scores, write_scores
+from reelbank.data.scores import Scores, probabilities
+from reelbank.fusion.fuse import FuseOptions, fuse_runs
+from reelbank.fusion.metrics import accuracy
+from reelbank.fusion.score_files import ScoresOptions, score_file
+from reelbank.heads.runs import find_runs
+
+
+class Runs:
+    """Its pickle, when run, calls `function` with `arguments`."""
+
+    def __init__(self, function, *arguments) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def hostile(tmp_path: Path) -> dict[str, bytes]:
+    """Pickles that would write <tmp_path>/ran, or reach for something else."""
+    write = Runs(os.system, f"touch {tmp_path}/ran")
+    inner = pickle.dumps(write)
+    storage = Runs(torch.storage._load_from_bytes, inner)
+    return {
+        "alone": pickle.dumps(write),
+        "in a result": pickle.dumps([{"pred_score": write, "gt_label": 1}]),
+        "old protocol": pickle.dumps([write], protocol=0),
+        "inside a tensor": pickle.dumps([Runs(torch._utils._rebuild_tensor_v2, storage, 0, (2,), (1,), False, {})]),
+        "eval": pickle.dumps(Runs(eval, f"open('{tmp_path}/ran', 'w')")),
+        "getattr": b"cbuiltins\ngetattr\n(cos\nsystem\ntR.",
+        "a dotted name": b"\x80\x04\x8c\x05numpy\x8c\x0ecore.os.system\x93.",
+        "torch.load": b"ctorch\nload\n(S'/etc/passwd'\ntR.",
+        "state of a class": b"cnumpy\ndtype\n(S'O8'\nI0\nI1\ntR(I3\nS'|'\nNNNI-1\nI-1\nI63\ntb.",
+        "another file": b"Pnumber\n.",
+    }
+
+
+@pytest.mark.parametrize("which", list(hostile(Path("/none"))))
+def test_a_pickle_that_would_run_code_is_refused_and_is_not_run(tmp_path: Path, which: str) -> None:
+    path = tmp_path / "results.pkl"
+    path.write_bytes(hostile(tmp_path)[which])
+    with pytest.raises(InputError) as caught:
+        read_scores(path)
+    message = str(caught.value)
+    assert message.startswith(f"FILE={path}: not a file of scores: ") and "\n" not in message
+    if which in ("alone", "in a result", "old protocol"):
+        assert "posix.system, which could run code; nothing of it was run" in message
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_pickles_above_do_run_where_they_are_believed(tmp_path: Path) -> None:
+    """Else the test above would show nothing."""
+    pickle.loads(hostile(tmp_path)["alone"])  # noqa: S301
+    assert (tmp_path / "ran").exists()
+
+
+def test_objects_in_an_npz_are_not_run_either(tmp_path: Path) -> None:
+    scores = np.empty(2, dtype=object)
+    scores[:] = [np.zeros((3, 4), np.float32), Runs(os.system, f"touch {tmp_path}/ran")]
+    np.savez(tmp_path / "tsn.npz", scores=scores, labels=np.array([0, 1]))
+    with pytest.raises(InputError, match=r"tsn\.npz: not a file of scores: it asks for posix\.system"):
+        read_scores(tmp_path / "tsn.npz")
+    assert not (tmp_path / "ran").exists()
+
+
+@given(st.binary(max_size=200))
+def test_random_bytes_are_refused(data: bytes) -> None:
+    for one in (data, pickle.dumps([np.arange(3.0)])[: len(data)]):
+        try:
+            read_pickle(one)
+        except Refused:
+            continue
+
+
+@given(st.integers(0, 10_000), st.integers(0, 255))
+def test_a_damaged_pickle_gives_numbers_or_is_refused(place: int, byte: int) -> None:
+    data = bytearray(pickle.dumps([{"pred_score": torch.tensor([0.25, 0.75]), "gt_label": torch.tensor([1])}, np.arange(6.0)]))
+    data[place % len(data)] = byte
+    try:
+        read_pickle(bytes(data))
+    except Refused as error:
+        assert str(error)
+
+
+@pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
+def test_arrays_and_tensors_come_out_as_they_went_in(protocol: int) -> None:
+    arrays = [np.arange(6.0, dtype=kind).reshape(2, 3) for kind in ("<f4", ">f4", "<f8", "<f2")]
+    arrays += [np.asfortranarray(arrays[0]), np.arange(4), np.array([], np.float32), np.array([True, False])]
+    tensors = [torch.arange(6.0).reshape(2, 3).T, torch.tensor([1, 2]), torch.arange(8.0)[2:5]]
+    found = read_pickle(pickle.dumps([arrays, tensors, np.float32(1.5), {"a": ("x", None, True)}], protocol=protocol))
+    for got, sent in zip([*found[0], *found[1]], [*arrays, *(one.numpy() for one in tensors)], strict=True):
+        np.testing.assert_array_equal(got, sent)
+    assert found[2:] == [1.5, {"a": ["x", None, True]}]
+
+
+def test_mmaction2_results(tmp_path: Path) -> None:
+    table = made_scores(20, 2)
+    shares = torch.from_numpy(probabilities(table)).float()
+    rows = list(zip(shares, table.labels, table.video_ids, strict=True))
+    new = [{"pred_score": row, "pred_label": row.argmax()[None], "gt_label": torch.tensor([label])} for row, label, _ in rows]
+    old = [
+        {"pred_scores": {"item": row}, "gt_labels": {"item": torch.tensor([label])}, "frame_dir": name}
+        for row, label, name in rows
+    ]
+    for results in (new, old, [row.numpy() for row in shares]):
+        (tmp_path / "r.pkl").write_bytes(pickle.dumps(results))
+        found = read_scores(tmp_path / "r.pkl")
+        got, taken = as_table(found, table.video_ids, like=table)
+        assert taken == "probabilities"
+        np.testing.assert_allclose(probabilities(got), probabilities(table), atol=1e-6)
+        np.testing.assert_array_equal(got.labels, table.labels)
+    with pytest.raises(InputError, match="holds no names of its 20 videos; give LIST"):
+        as_table(found)
+
+
+def test_tsn_means_over_frames_and_crops(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(4, 25, 10, 3)).astype(np.float32)
+    ragged = np.empty(4, dtype=object)
+    ragged[:] = [values[0], values[1][:7], values[2][:, :1], values[3]]
+    for scores in (values, ragged, values[:, :, :1]):
+        np.savez(tmp_path / "t.npz", scores=scores, labels=np.array([0, 1, 2, 0]))
+        found = read_scores(tmp_path / "t.npz")
+        expected = [one.reshape(-1, 3).mean(axis=0) for one in scores]
+        np.testing.assert_allclose(found.scores, expected, rtol=1e-4, atol=1e-6)
+        assert found.labels.tolist() == [0, 1, 2, 0]
+
+
+def test_csv_and_tsn_go_out_and_come_back(tmp_path: Path) -> None:
+    table = made_scores(15, 1)
+    labels = np.where(np.arange(15) == 3, -1, table.labels)
+    table = Scores(table.video_ids, labels, table.classes, table.logits, groups=("g",) * 15)
+    write_scores(table, tmp_path / "a.csv")
+    back, _ = as_table(read_scores(tmp_path / "a.csv"))
+    assert (back.video_ids, back.classes, back.groups) == (table.video_ids, table.classes, table.groups)
+    np.testing.assert_array_equal(back.logits, table.logits)
+    np.testing.assert_array_equal(back.labels, table.labels)
+    write_scores(table, tmp_path / "a.tsn.npz")
+    back, _ = as_table(read_scores(tmp_path / "a.tsn.npz"), table.video_ids, table.classes)
+    np.testing.assert_array_equal(back.logits, table.logits)
+    with pytest.raises(InputError, match="a pickle is read but never written"):
+        write_scores(table, tmp_path / "a.pkl")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id,label,a\n", "its first line must be video_id"),
+        ("video_id,label\nx,\n", "its first line must be video_id"),
+        ("video_id,label,a,b\nx,a,1\n", "line 2 has not as many fields"),
+        ("video_id,label,a,b\nx,c,1,2\n", "label 'c' is none of its classes"),
+        ("video_id,label,a,b\nx,a,1,two\n", "all the same number of scores"),
+    ],
+)
+def test_a_csv_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        read_scores(tmp_path / "a.csv")
+
+
+def test_ids_labels_and_classes_are_taken_from_a_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = made_run(tmp_path)
+    own = score_tables.load(folder / "scores-test.npz")
+    stems = [Path(name).name for name in own.video_ids][::-1]
+    other = made_scores(60, 3, seed=12, noise=5).logits
+    np.savez(tmp_path / "idt.npz", names=np.array([f"{stem}.avi" for stem in stems]), idt=other, labels=own.labels[::-1])
+    words = {"file": str(tmp_path / "idt.npz"), "like": folder.name, "bank": str(tmp_path), "to": str(tmp_path / "out.npz")}
+    assert score_file(ScoresOptions(**words)) == 0
+    assert "npz of arrays, logits, 60 videos (60 labelled), 6 classes" in capsys.readouterr().out
+    table = score_tables.load(tmp_path / "out.npz")
+    assert (table.video_ids, table.classes) == (own.video_ids, own.classes)
+    np.testing.assert_array_equal(table.logits, other[::-1].astype(np.float32))
+    assert fuse_runs(FuseOptions(bank=str(tmp_path), runs=(folder.name, str(tmp_path / "out.npz")))) == 0
+    np.savez(tmp_path / "idt.npz", names=np.array(["else.avi", *stems[1:]]), idt=other)
+    with pytest.raises(InputError, match="the videos are not the same, 2 are on one side alone"):
+        score_file(ScoresOptions(**words))
+    np.savez(tmp_path / "idt.npz", names=np.array([stems[1], *stems[1:]]), idt=other)
+    with pytest.raises(InputError, match="names two videos"):
+        score_file(ScoresOptions(**words))
+
+
+def test_lists_of_videos_and_classes(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("A/v_A_g01_c01.avi 1\r\nB/v B.avi 120 2\n\nC/c.mp4\n")
+    assert read_names(tmp_path / "list.txt", "LIST") == ["A/v_A_g01_c01.avi", "B/v B.avi", "C/c.mp4"]
+    (tmp_path / "classes.txt").write_text("1 ApplyEyeMakeup\n2 ride a bike\n")
+    assert read_names(tmp_path / "classes.txt", "CLASSES") == ["ApplyEyeMakeup", "ride a bike"]
+    with pytest.raises(InputError, match=r"LIST=.*none\.txt: cannot be read"):
+        read_names(tmp_path / "none.txt", "LIST")
+
+
+def test_the_commands_give_the_published_figures_of_real_scores(tmp_path: Path) -> None:
+    """HMDB-51, three splits: by commands alone, from files as they were published to mean and deviation."""
+    files: dict[str, list[str]] = {"rgb": [], "flow": []}
+    for split in "123":
+        source = testdata("scores", "hmdb51_seqvlad", f"plain_split{split}.npz")
+        for stream, some in files.items():
+            some.append(str(tmp_path / f"{stream}{split}.npz"))
+            words = {"file": str(source), "key": stream, "to": some[-1], "name": stream, "split": split, "dataset": "hmdb51"}
+            assert score_file(ScoresOptions(**words)) == 0
+    for how, weights, expected in (
+        ("logits", (1.0, 1.5), [0.7288, 0.7039, 0.7118]),
+        ("product", (), [0.7248, 0.6902, 0.7039]),
+    ):
+        options = FuseOptions(bank=str(tmp_path / how), runs=(*files["rgb"], *files["flow"]), how=how, weights=weights)
+        assert fuse_runs(options) == 0
+        runs = sorted(find_runs(tmp_path / how), key=lambda run: run.recipe["split"])
+        assert [round(run.metrics["test"]["top1"], 4) for run in runs] == expected
+        assert all(accuracy(run.scores("test")).value == run.metrics["test"]["top1"] for run in runs)
+        assert runs[0].scores("test").groups == ()  # HMDB's names say no groups
+
+
+def test_ucf_names_give_groups(tmp_path: Path) -> None:
+    source = testdata("scores", "ucf101_seqvlad_split2.npz")
+    with pytest.raises(InputError, match="KEY=: .* holds the scores flow, idt, rgb; name one of them"):
+        read_scores(source)
+    assert score_file(ScoresOptions(file=str(source), key="rgb", to=str(tmp_path / "rgb.csv"))) == 0
+    with (tmp_path / "rgb.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert len(rows) == 3735 and rows[0][2] == "group"
+    assert all(row[2] == f"{row[1]}/g{row[0].partition('_g')[2][:2]}" for row in rows[1:])
+
+
+def test_a_zip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reelbank.data.score_formats.MOST_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("scores.npy", bytes(100_000))
+    with pytest.raises(InputError, match="unpacks to more"):
+        read_scores(tmp_path / "a.npz")
