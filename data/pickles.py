@@ -179,9 +179,9 @@ def _scalar(note: _Note) -> Any:
 
 def _tensor(note: _Note) -> np.ndarray:
     storage, offset, size, stride = note.arguments[:4]
-    if not isinstance(storage, _Note) or storage.name != "storage" or not isinstance(storage.arguments[0], bytes):
+    if not isinstance(storage, _Note) or storage.name != "storage":
         raise Refused("a tensor has no numbers")
-    numbers = torch.load(io.BytesIO(storage.arguments[0]), map_location="cpu", weights_only=True)
+    numbers = torch.load(io.BytesIO(_bytes(storage.arguments[0])), map_location="cpu", weights_only=True)
     if not isinstance(numbers, torch.storage.TypedStorage) or not numbers.dtype.is_floating_point | (
         numbers.dtype == torch.int64
     ):
