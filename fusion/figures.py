@@ -162,10 +162,10 @@ def _grid(cells: Sequence[Cell], classes: Sequence[str], categories: Mapping[str
 def reliability(bins: np.ndarray) -> str:
     """How often a model is right against how sure it is; on the diagonal it is as sure as it should be. bins: (B, 3) of mean
     confidence, accuracy, videos (judge.Calibration). A dot's area goes with its videos."""
-    side, margin = 250, 38
+    side, margin = 260, 40
 
     def at(x: float, y: float) -> tuple[str, str]:
-        length = side - margin - 10
+        length = side - margin - 20
         return f"{margin + x * length:.1f}", f"{10 + (1 - y) * length:.1f}"
 
     drawn = []
@@ -175,7 +175,7 @@ def reliability(bins: np.ndarray) -> str:
         drawn.append(f'<line class="grid" x1="{left}" x2="{end}" y1="{y}" y2="{y}"/>')
         drawn.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{top}" y2="{floor}"/>')
         drawn.append(f'<text x="{margin - 6}" y="{y}" dy=".35em" text-anchor="end">{100 * tick:.0f}</text>')
-        drawn.append(f'<text x="{x}" y="{side - margin + 26}" text-anchor="middle">{100 * tick:.0f}</text>')
+        drawn.append(f'<text x="{x}" y="{side - margin + 8}" text-anchor="middle">{100 * tick:.0f}</text>')
     (x, y), (end, top) = at(0, 0), at(1, 1)
     drawn.append(f'<line class="diagonal" x1="{x}" y1="{y}" x2="{end}" y2="{top}"/>')
     points = [at(confidence, right) for confidence, right, _ in bins]

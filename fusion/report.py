@@ -1,6 +1,5 @@
 """Command `report`: one HTML file that says what was run, on what, and how well; it needs no network and no other file."""
 
-import csv
 import datetime
 import json
 import math
@@ -13,17 +12,18 @@ from typing import Any
 import numpy as np
 
 import reelbank
-from reelbank.data.errors import InputError
 from reelbank.data.recipe import brief, option
 from reelbank.data.shelf import printable
 from reelbank.fusion import figures
+from reelbank.fusion.curves import learning_charts
 from reelbank.fusion.entries import Entry, Group, Selection, select, without_repetition
 from reelbank.fusion.evaluate import Contest, category_means, class_means, contests, counted_classes, top
 from reelbank.fusion.judge import INTERVALS
 from reelbank.fusion.metrics import confusion, mean_and_deviation
+from reelbank.fusion.plots import has_fonts, plots_of, write_plots
 from reelbank.fusion.sweep_table import read_sweeps, sweep_section
 from reelbank.fusion.tables import table, td, th
-from reelbank.fusion.versus import calibration_section, versus_section
+from reelbank.fusion.versus import calibration_section, chosen_pair, versus_section
 from reelbank.heads.runs import PARTS, figure, replacing, written_to
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
@@ -38,6 +38,7 @@ class ReportOptions(Selection):
     pair: tuple[str, ...] = option((), "letters of the two models that are set against each other (default: the two highest)")
     name: str = option("", "the report is reports/<name>.html in the bank (default: the data sets' names)")
     out: str = option("", "write the report to this file instead")
+    figures: bool = option(True, "also every drawing as PNG and its numbers as CSV, in a folder beside the report")
 
 
 def report(options: ReportOptions) -> int:
@@ -53,6 +54,16 @@ def report(options: ReportOptions) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
             temporary.write_text(document, encoding="utf-8")
+        if options.figures and not has_fonts():
+            notes.append("no PNG was drawn: this machine has no fonts; install some (Debian: fonts-dejavu-core)")
+        elif options.figures:
+            folder = out.with_name(f"{out.stem}-figures")
+            for contest in found:
+                marks = _letters(len(contest.groups))
+                letters, pair, _ = chosen_pair(contest, marks, options.pair)
+                place = folder / f"{contest.dataset or 'scores'}-{len(contest.classes)}" if len(found) > 1 else folder
+                write_plots(place, plots_of(contest, marks, pair, letters))
+            print(printable(f"drawings as PNG, their numbers as CSV: {folder}"))
     for note in notes:
         print(printable(f"note: {note}"))
     print(f"report on {len(entries)} runs: {out}")
@@ -175,46 +186,15 @@ def _results(contest: Contest, marks: Sequence[str], anchor: str, kind: str) -> 
 
 def _curves(contest: Contest, marks: Sequence[str]) -> list[str]:
     drawn = []
-    units = {"loss": "cross-entropy loss", "accuracy": "accuracy, %"}
-    if contest.multilabel:  # of the training part there is no mAP while a head trains
-        units = {"loss": "binary cross-entropy loss", "accuracy": "mAP (validation), first class right (training), %"}
     for mark, group in zip(marks, contest.groups, strict=True):
-        histories = [(entry, history) for entry in group.entries if (history := read_history(entry.path))]
-        if not histories:
-            continue
-        charts = []
-        for measure, unit in units.items():
-            lines, kept = [], []
-            for entry, history in histories:
-                for side in ("train", "validation"):
-                    points = [(past["epoch"], past[f"{side}_{measure}"]) for past in history if f"{side}_{measure}" in past]
-                    lines.append((side, f"{entry.name}, {side}", points))
-                    if side == "validation":
-                        kept += [point for point in points if point[0] == entry.metrics.get("best_epoch")]
-            chart = figures.curves(lines, kept, unit, measure == "accuracy")
-            caption = unit if unit.startswith("mAP") else unit.capitalize()
-            charts.append(f"<figure><figcaption>{caption}</figcaption>{chart}</figure>")
-        drawn.append(f"<h3>{_heading(mark, group)}</h3><div class='small-multiples'>{''.join(charts)}</div>")
+        if charts := learning_charts(group):
+            shown = "".join(f"<figure><figcaption>{chart.caption}</figcaption>{chart.svg}</figure>" for chart in charts)
+            drawn.append(f"<h3>{_heading(mark, group)}</h3><div class='small-multiples'>{shown}</div>")
     if not drawn:
         return []
     keys = _keys([("var(--second)", "training"), ("var(--accent)", "validation")])
     note = "<p class='quiet'>One line for each run; a ring marks the epoch whose weights were kept.</p>"
     return ["<section><h2>Learning curves</h2>", note, keys, *drawn, "</section>"]
-
-
-def read_history(folder: Path) -> list[dict[str, float]]:
-    """A run's epochs from history.csv, empty cells left out; [] for what has no history. Raises InputError when damaged."""
-    path = folder / "history.csv"
-    if not path.exists():
-        return []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    if any("epoch" not in row or not all(map(math.isfinite, row.values())) for row in rows):
-        raise InputError(f"{path} cannot be read: a row without its epoch, or with a value that is no number")
-    return rows
 
 
 def _classes(contest: Contest, marks: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from html import escape
 import numpy as np
 
 from reelbank.data.errors import InputError
+from reelbank.data.scores import join
 from reelbank.fusion import figures
 from reelbank.fusion.compare import Gain, Pair, class_gains, p_value, paired
 from reelbank.fusion.entries import Group
@@ -19,28 +20,14 @@ from reelbank.fusion.tables import table, td, th
 def versus_section(contest: Contest, marks: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """Two models of the contest against each other. wanted: their letters; () for the two highest. Nothing is said of a pair by
     itself whose runs are not of the same videos; one that is asked for is then refused with an InputError."""
-    letters = list(wanted) or list(marks[:2])
-    if unknown := [letter for letter in letters if letter not in marks]:
-        raise InputError(f"PAIR={' '.join(wanted)}: there is no model {unknown[0]}; there are {', '.join(marks)}")
-    if len(letters) != 2 or letters[0] == letters[1]:
-        if wanted:
-            raise InputError(f"PAIR={' '.join(wanted)}: give the letters of two models, as PAIR='A B'")
-        return []
-    first, second = (contest.groups[marks.index(letter)] for letter in letters)
-    try:
-        pair = paired(first, second)
-        said = _tested(pair, letters)
-    except InputError as error:
-        if wanted:
-            raise
-        return [
-            f"<section><h2>{letters[0]} against {letters[1]}</h2>",
-            f'<p class="quiet">They cannot be compared video by video: {escape(str(error))}.</p></section>',
-        ]
+    letters, pair, reason = chosen_pair(contest, marks, wanted)
+    if pair is None:
+        said = f'<p class="quiet">They cannot be compared video by video: {escape(reason)}.</p>'
+        return [f"<section><h2>{letters[0]} against {letters[1]}</h2>", said, "</section>"] if reason else []
     gains = class_gains(pair)
     heads = f"{th('Class')}{th('Videos', True)}{th(f'{letters[0]} %', True)}{th(f'{letters[1]} %', True)}"
     heads += th(f"{letters[0]} − {letters[1]}, points", True, "descending")
-    made = [f"<section><h2>{letters[0]} against {letters[1]}</h2>", f"<p>{said}</p>"]
+    made = [f"<section><h2>{letters[0]} against {letters[1]}</h2>", f"<p>{_tested(pair, letters)}</p>"]
     note = f"What each class gains from {letters[1]} to {letters[0]}. Click a heading to sort."
     made.append(table(heads, [_gain_row(gain) for gain in gains], note, "classes gains"))
     if not contest.multilabel:
@@ -52,6 +39,28 @@ def versus_section(contest: Contest, marks: Sequence[str], wanted: Sequence[str]
             f'<div class="scroll">{picture}</div></details>'
         )
     return [*made, "</section>"]
+
+
+def chosen_pair(contest: Contest, marks: Sequence[str], wanted: Sequence[str]) -> tuple[list[str], Pair | None, str]:
+    """The letters of the two models that are set against each other, their runs, and why these do not go together. Raises
+    InputError where letters are asked for that are no two models, or two whose runs do not."""
+    letters = list(wanted) or list(marks[:2])
+    if unknown := [letter for letter in letters if letter not in marks]:
+        raise InputError(f"PAIR={' '.join(wanted)}: there is no model {unknown[0]}; there are {', '.join(marks)}")
+    if len(letters) != 2 or letters[0] == letters[1]:
+        if wanted:
+            raise InputError(f"PAIR={' '.join(wanted)}: give the letters of two models, as PAIR='A B'")
+        return letters, None, ""
+    first, second = (contest.groups[marks.index(letter)] for letter in letters)
+    try:
+        pair = paired(first, second)
+        for one, other in zip(pair.first.entries, pair.second.entries, strict=True):
+            join([one.scores, other.scores])
+    except InputError as error:
+        if wanted:
+            raise
+        return letters, None, str(error)
+    return letters, pair, ""
 
 
 def _in_order(counts: np.ndarray, pair: Pair) -> np.ndarray:

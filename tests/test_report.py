@@ -13,13 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_runs import CLASSES, COARSE, made_run
+from PIL import Image
 
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.fusion import figures
+from reelbank.fusion.curves import read_history
 from reelbank.fusion.fuse import FuseOptions, fuse_runs
 from reelbank.fusion.metrics import accuracy, confusion
-from reelbank.fusion.report import ReportOptions, read_history, report
+from reelbank.fusion.report import ReportOptions, report
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -74,7 +76,8 @@ def two_models(bank: Path) -> list[Path]:
 def test_every_run_and_its_figures_are_there(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folders = two_models(tmp_path)
     _, page = written(tmp_path)
-    assert capsys.readouterr().out == f"report on 8 runs: {tmp_path}/reports/made.html\n"
+    drawn = f"drawings as PNG, their numbers as CSV: {tmp_path}/reports/made-figures\n"
+    assert capsys.readouterr().out == f"{drawn}report on 8 runs: {tmp_path}/reports/made.html\n"
     text = " ".join(page.text)
     values: dict[str, list[float]] = {}
     for folder in folders:
@@ -247,3 +250,57 @@ def test_the_report_shows_sweeps_of_its_data_set_with_the_chosen_row_marked(tmp_
     section = page.split("<h2>Sweeps</h2>")[1].split("</section>")[0]
     assert "gru&lt;b&gt;" in section and "91.5 ± 0.5" in section and "other.csv" not in page and "broken.csv" not in page
     assert section.count('class="n best"') == 1 and "chosen, on validation alone" in section
+
+
+def test_every_drawing_is_a_png_with_its_numbers_as_csv(tmp_path: Path) -> None:
+    folders = two_models(tmp_path)
+    _, page = written(tmp_path)
+    folder = tmp_path / "reports" / "made-figures"
+    names = sorted(path.stem for path in folder.glob("*.png"))
+    expected = [f"{what}-{mark}" for what in ("accuracy", "calibration", "classes", "confusion", "loss") for mark in "AB"]
+    assert names == sorted([*expected, "difference-A-B", "gains-A-B", "results"])
+    assert names == sorted(path.stem for path in folder.glob("*.csv"))
+    assert len(page.of("svg")) == len([name for name in names if not name.startswith(("classes", "gains", "results"))]) + 2
+    for name in names:
+        pixels = np.asarray(Image.open(folder / f"{name}.png").convert("RGB"))
+        assert min(pixels.shape[:2]) >= 150 or name in ("results", "gains-A-B")
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20  # lines, words and colours, no empty sheet
+        assert (pixels[0, 0] == 255).all()
+    assert 0x2A in np.asarray(Image.open(folder / "confusion-A.png").convert("RGB"))[..., 0]  # the accent colour was found
+    with (folder / "confusion-A.csv").open(newline="") as file:
+        heads, *rows = list(csv.reader(file))
+    tables = [score_tables.load(one / "scores-test.npz") for one in folders if one.name.startswith("reslstm")]
+    np.testing.assert_array_equal(np.array([row[1:] for row in rows], int), np.sum([confusion(one) for one in tables], axis=0))
+    assert heads[1:] == list(CLASSES)
+    with (folder / "loss-A.csv").open(newline="") as file:
+        assert len(list(csv.reader(file))) == 1 + 4 * 2 * 8
+
+
+def test_two_models_are_set_against_each_other_as_asked(tmp_path: Path) -> None:
+    for head, skill in (("gru", 3.0), ("lstm", 2.0), ("sru", 1.0)):
+        made_run(tmp_path, head, skill=skill)
+    text, _ = written(tmp_path, pair=("A", "C"), figures=False)
+    assert "<h2>A against C</h2>" in text and not (tmp_path / "reports" / "made-figures").exists()
+    first, third = (next((tmp_path / "runs").glob(f"{head}-*")) for head in ("gru", "sru"))
+    tables = [score_tables.load(folder / "scores-test.npz") for folder in (first, third)]
+    apart = 100 * (accuracy(tables[0]).value - accuracy(tables[1]).value)
+    assert f"A − C: <strong>{apart:+.1f} points</strong>" in text
+    for pair, said in ((("A", "Z"), "there is no model Z; there are A, B, C"), (("A",), "give the letters of two models")):
+        with pytest.raises(InputError, match=said):
+            report(ReportOptions(bank=str(tmp_path), pair=pair))
+    made_run(tmp_path, "tsn", split="2", skill=9.0)  # the highest, of other videos
+    text, _ = written(tmp_path)
+    assert "They cannot be compared video by video" in text
+    with pytest.raises(InputError, match="every member needs one run of the same split and seed"):
+        report(ReportOptions(bank=str(tmp_path), pair=("A", "B")))
+
+
+@pytest.mark.parametrize("classes", [2, 5, 101, 400])
+def test_any_number_of_classes(tmp_path: Path, classes: int) -> None:
+    names = tuple(f"class number {i:03}" for i in range(classes))
+    for head, skill in (("gru", 5.0), ("lstm", 3.0)):
+        made_run(tmp_path, head, skill=skill, videos=4 * classes, classes=names)
+    text, page = written(tmp_path)
+    assert len(text) < 15e6
+    assert len([svg for svg in page.of("svg") if svg["class"] == "matrix"]) == 3
+    assert all(name in text for name in names)

@@ -1,0 +1,102 @@
+"""The report's drawings as PNG files, and their numbers as CSV, for slides and papers."""
+
+import csv
+import re
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import resvg_py
+from PIL import Image
+
+from reelbank.fusion import figures
+from reelbank.fusion.compare import Pair, class_gains
+from reelbank.fusion.curves import learning_charts
+from reelbank.fusion.evaluate import Contest, class_means, top
+from reelbank.fusion.judge import calibration
+from reelbank.fusion.metrics import confusion
+from reelbank.heads.runs import replacing
+
+ZOOM = 2  # pixels of the PNG to one of the page
+FONTS = "DejaVu Sans, Liberation Sans, Noto Sans, Arial, Helvetica, Segoe UI, Roboto, sans-serif"
+_CSS = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+
+
+class Plot(NamedTuple):
+    """A drawing: name of its files, SVG, and its numbers as rows, the first of them headings."""
+
+    name: str
+    svg: str
+    rows: list[Sequence[object]]
+
+
+def plots_of(contest: Contest, marks: Sequence[str], pair: Pair | None, letters: Sequence[str]) -> list[Plot]:
+    """Every drawing of a contest. pair, letters: the two models set against each other, or None."""
+    made = [_results(contest, marks)]
+    for mark, group in zip(marks, contest.groups, strict=True):
+        for chart in learning_charts(group):
+            made.append(Plot(f"{chart.measure}-{mark}", chart.svg, chart.rows))
+        means = class_means(group)
+        order = np.argsort(-np.nan_to_num(means, nan=-1), kind="stable")
+        known = [(contest.classes[i], float(means[i])) for i in order if np.isfinite(means[i])]
+        bars = figures.bars([(name, value, f"{100 * value:.1f}") for name, value in known])
+        made.append(Plot(f"classes-{mark}", bars, [("class", "value"), *known]))
+        if not contest.multilabel:
+            counts = np.sum([confusion(entry.scores) for entry in group.entries], axis=0)  # (C, C)
+            matrix = figures.matrix(counts, contest.classes, contest.coarse)
+            made.append(Plot(f"confusion-{mark}", matrix, _labelled(contest.classes, counts)))
+            bins = calibration(group.entries[0].scores).bins
+            heads = ("confidence", "accuracy", "videos")
+            made.append(Plot(f"calibration-{mark}", figures.reliability(bins), [heads, *bins.tolist()]))
+    if pair:
+        name = "-".join(letters)
+        gains = [gain for gain in class_gains(pair) if np.isfinite(gain.gain)]
+        bars = figures.bars([(one.name, one.gain, f"{100 * one.gain:+.1f}") for one in gains], signed=True)
+        made.append(Plot(f"gains-{name}", bars, [("class", "videos", *letters, "gain"), *gains]))
+        if not contest.multilabel:
+            both = [np.sum([confusion(entry.scores) for entry in group.entries], axis=0) for group in (pair.first, pair.second)]
+            apart = figures.row_shares(both[0]) - figures.row_shares(both[1])
+            drawn = figures.difference(both[0], both[1], contest.classes, contest.coarse)
+            made.append(Plot(f"difference-{name}", drawn, _labelled(contest.classes, apart)))
+    return made
+
+
+def _results(contest: Contest, marks: Sequence[str]) -> Plot:
+    heads = ("model", "name", "value", "low", "high", "videos")
+    shares = [top(group)[0] for group in contest.groups]
+    rows = [(mark, group.label, *share) for mark, group, share in zip(marks, contest.groups, shares, strict=True)]
+    bars = figures.bars([(f"{mark} {name}", value, f"{100 * value:.1f}") for mark, name, value, *_ in rows])
+    return Plot("results", bars, [heads, *rows])
+
+
+def _labelled(classes: Sequence[str], values: np.ndarray) -> list[Sequence[object]]:
+    return [("true", *classes), *((name, *row.tolist()) for name, row in zip(classes, values, strict=True))]
+
+
+def write_plots(folder: Path, plots: Sequence[Plot]) -> None:
+    """Write <name>.png and <name>.csv of each into the folder, which is made when it is missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for plot in plots:
+        with replacing(folder / f"{plot.name}.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(plot.rows)
+        with replacing(folder / f"{plot.name}.png") as temporary:
+            temporary.write_bytes(png(plot.svg))
+
+
+def png(svg: str) -> bytes:
+    """An SVG of the report as a PNG in its light colours, on white."""
+    colours = dict(re.findall(r"(--[a-z0-9-]+): (#[0-9a-f]+);", _CSS.partition("@media")[0]))
+    own = re.compile(r"svg|\.(curves|matrix|bars|c0)\b")
+    styles = [line for line in _CSS.partition("@media (max-width")[0].splitlines() if own.match(line)]
+    style = re.sub(r"var\((--[a-z0-9-]+)\)", lambda found: colours[found[1]], "\n".join(styles))
+    style = re.sub(r"(width: 100%|height: auto|flex: none|font-family: inherit|max-width: [^;]+);", "", style)  # of the page
+    named = svg.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" font-family="{FONTS}" ', 1)
+    return resvg_py.svg_to_bytes(svg_string=named, style_sheet=style, background="#ffffff", zoom=ZOOM)
+
+
+def has_fonts() -> bool:
+    """Whether this machine has a font to write names with: a bare one has none."""
+    drawn = png('<svg width="40" height="20"><text x="2" y="15" font-size="15">M</text></svg>')
+    return np.asarray(Image.open(BytesIO(drawn)).convert("L")).min() < 128
