@@ -50,7 +50,7 @@ svm: ## a linear SVM on the joined embeddings of runs: RUNS="hash hash" C=1, SVM
 compare: ## is one model better than another? RUNS="hash hash": paired tests, and what each class gains
 scores: ## other tools' score files into ours and back: FILE=results.pkl LIST=videos.txt TO=scores.npz
 report: ## one HTML page of results
-predict: ## a run's scores for every video of a store: RUN=hash STORE=hash
+predict: ## what runs say of videos: VIDEOS=video.mp4 RUN=hash, or of a store: STORE=hash
 runs: ## list the runs
 stores: ## list the feature stores
 inspect: ## recipe, coverage and failures of a store: STORE=hash

@@ -30,7 +30,7 @@ COMMANDS = {
         "score files of other tools: described, brought in, given away",
     ),
     "report": ("fusion.report", "ReportOptions", "report", "one HTML page of results"),
-    "predict": ("heads.predict", "PredictOptions", "predict", "a run's scores for every video of a store"),
+    "predict": ("fusion.predict", "PredictOptions", "predict_videos", "what runs say of video files, or of a store's videos"),
     "runs": ("heads.runs", "RunsOptions", "runs", "list the runs"),
     "stores": ("data.shelf", "StoresOptions", "stores", "list the feature stores"),
     "inspect": ("data.shelf", "InspectOptions", "inspect", "recipe, coverage and failures of a store"),
@@ -52,6 +52,8 @@ PUBLIC = {
     "find_runs": "heads.runs",
     "load_run": "heads.runs",
     "fuse": "fusion.late",
+    "predict": "fusion.predict",
+    "top": "fusion.predict",
 }
 
 

@@ -189,9 +189,10 @@ def reliability(bins: np.ndarray) -> str:
     return f'<svg class="curves reliability" viewBox="0 0 {side} {side}" {label}>{"".join(drawn)}</svg>'
 
 
-def bars(rows: Sequence[tuple[str, float, str]], signed: bool = False) -> str:
-    """Horizontal bars with names and figures. rows: (name, value in [0, 1] or, signed, in [-1, 1], text)."""
-    height, font, width = 17, 11, 300
+def bars(rows: Sequence[tuple[str, float, str]], signed: bool = False, strong: str | None = None, width: int = 300) -> str:
+    """Horizontal bars with names and figures. rows: (name, value in [0, 1] or, signed, in [-1, 1], text). strong: the one name
+    whose bar has the strong colour; None: all have it. width: of the longest bar, px."""
+    height, font = 17, 11
     margin = round(min(max((len(name) for name, _, _ in rows), default=1), 30) * font * 0.58) + 12
     drawn = []
     zero = margin + (width / 2 if signed else 0)
@@ -201,12 +202,12 @@ def bars(rows: Sequence[tuple[str, float, str]], signed: bool = False) -> str:
         x = zero - length if value < 0 else zero
         short = escape(name if len(name) <= 30 else name[:29] + "…")
         drawn.append(f'<text x="{margin - 8}" y="{y + 12}" text-anchor="end">{short}</text>')
-        style = "miss" if value < 0 else "hit"
+        style = "miss" if value < 0 else "hit" if strong in (None, name) else "other"
         drawn.append(f'<rect class="{style}" x="{x:.1f}" y="{y + 2}" width="{length:.1f}" height="{height - 4}"/>')
         drawn.append(f'<text class="figure" x="{margin + width + 8}" y="{y + 12}">{escape(text)}</text>')
     end = len(rows) * height
     drawn.append(f'<line class="rule" x1="{zero}" x2="{zero}" y1="0" y2="{end}"/>')
-    whole = margin + width + 60
+    whole = margin + width + 48
     return (
         f'<svg class="bars" width="{whole}" height="{end}" viewBox="0 0 {whole} {end}" font-size="{font}" role="img" '
         f'aria-label="bars">{"".join(drawn)}</svg>'

@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 
 import reelbank
+from reelbank.data.datasets import load_dataset
+from reelbank.data.errors import InputError
 from reelbank.data.recipe import brief, option
 from reelbank.data.shelf import printable
 from reelbank.fusion import figures
 from reelbank.fusion.curves import learning_charts
 from reelbank.fusion.entries import Entry, Group, Selection, select, without_repetition
 from reelbank.fusion.evaluate import Contest, category_means, class_means, contests, counted_classes, top
+from reelbank.fusion.gallery import gallery_section
 from reelbank.fusion.judge import INTERVALS
 from reelbank.fusion.metrics import confusion, mean_and_deviation
 from reelbank.fusion.plots import has_fonts, plots_of, write_plots
@@ -38,6 +41,9 @@ class ReportOptions(Selection):
     pair: tuple[str, ...] = option((), "letters of the two models that are set against each other (default: the two highest)")
     name: str = option("", "the report is reports/<name>.html in the bank (default: the data sets' names)")
     out: str = option("", "write the report to this file instead")
+    root: str = option("", "the data set's videos, for frames of right and wrong ones (toy: found by itself)")
+    lists: str = option("", "with ROOT: folder of the official lists (hmdb51, charades)")
+    show: str = option("", "with ROOT: id of the video whose flow and sound are drawn (default: one with sound)")
     figures: bool = option(True, "also every drawing as PNG and its numbers as CSV, in a folder beside the report")
 
 
@@ -49,7 +55,8 @@ def report(options: ReportOptions) -> int:
     name = options.name or "-".join(dict.fromkeys(contest.dataset or "scores" for contest in found))
     out = Path(options.out or Path(options.bank, "reports", f"{name.replace('/', '-')}.html"))
     sweeps = read_sweeps(options.bank, [contest.dataset for contest in found])
-    document = page(found, options.part, notes, sweeps, options.interval, options.pair)
+    videos = _videos(options, [contest.dataset for contest in found])
+    document = page(found, options.part, notes, sweeps, options.interval, options.pair, videos, options.show)
     with written_to("OUT", out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
@@ -70,6 +77,23 @@ def report(options: ReportOptions) -> int:
     return 0
 
 
+def _videos(options: ReportOptions, datasets: Sequence[str]) -> dict[str, Path]:
+    """id -> file of the videos that frames are taken of; {} where no ROOT is given and the set is not the toy."""
+    toy = Path(options.bank, "toy")
+    root = options.root or (str(toy) if datasets == ["toy"] and toy.is_dir() else "")
+    if not root:
+        if options.show:
+            raise InputError(f"SHOW={options.show}: give ROOT=, the folder of the videos, as well")
+        return {}
+    if len(datasets) != 1:
+        raise InputError(f"ROOT={root}: the report is on {', '.join(datasets)}; give DATASET= for pictures of one")
+    name = "folder" if datasets[0].startswith("folder-") else datasets[0]
+    found = {video.id: video.path for video in load_dataset(name, root, splits_dir=options.lists, bank=options.bank).videos}
+    if options.show and options.show not in found:
+        raise InputError(f"SHOW={options.show}: no such video in {root}; ids are paths below ROOT without ending")
+    return found
+
+
 def page(
     found: Sequence[Contest],
     part: str,
@@ -77,8 +101,11 @@ def page(
     sweeps: Mapping[str, Sequence[Mapping[str, str]]] = {},
     interval: str = "wilson",
     pair: Sequence[str] = (),
+    videos: Mapping[str, Path] = {},
+    show: str = "",
 ) -> str:
-    """The whole document. sweeps: of each sweep's file name the rows of its table; interval, pair: as of ReportOptions."""
+    """The whole document. sweeps: of each sweep's file name the rows of its table; interval, pair, show: as of ReportOptions;
+    videos: id -> file, {} for a report without frames."""
     datasets = list(dict.fromkeys(contest.dataset or "unnamed data set" for contest in found))
     runs = sum(len(group.entries) for contest in found for group in contest.groups)
     models = sum(len(contest.groups) for contest in found)
@@ -94,11 +121,11 @@ def page(
     for number, contest in enumerate(found):
         if len(found) > 1:
             body.append(f"<h1>{escape(contest.title)}</h1>")
-        body += _contest(contest, part, f"c{number}", interval, pair)
+        body += _contest(contest, part, f"c{number}", interval, pair, videos, show)
     body += sweep_section(sweeps)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         "script-src 'unsafe-inline'\">"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>\n"
@@ -107,13 +134,22 @@ def page(
     )
 
 
-def _contest(contest: Contest, part: str, anchor: str, interval: str, pair: Sequence[str]) -> list[str]:
+def _contest(
+    contest: Contest,
+    part: str,
+    anchor: str,
+    interval: str,
+    pair: Sequence[str],
+    videos: Mapping[str, Path],
+    show: str,
+) -> list[str]:
     marks = _letters(len(contest.groups))
     return [
         *_results(contest, marks, anchor, interval),
         *_curves(contest, marks),
         *_classes(contest, marks),
         *versus_section(contest, marks, pair),
+        *([] if contest.multilabel or not videos else gallery_section("A", contest.groups[0].entries[0].scores, videos, show)),
         *([] if contest.multilabel else _matrices(contest, marks)),
         *([] if contest.multilabel else calibration_section(contest.groups, marks)),
         *_origins(contest, marks, part, anchor),

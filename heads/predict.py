@@ -3,6 +3,7 @@
 import json
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,12 +28,10 @@ def predicted(run_path: str | Path, *store_paths: str | Path, extractor: str = "
     return predicted_and_embedded(run_path, *store_paths, extractor=extractor)[0]
 
 
-def predicted_and_embedded(
-    run_path: str | Path, *store_paths: str | Path, extractor: str = ""
-) -> tuple[Scores, np.ndarray]:
+def predicted_and_embedded(run_path: str | Path, *store_paths: str | Path, extractor: str = "") -> tuple[Scores, np.ndarray]:
     """As `predicted`, and the videos' embeddings (V, E) float32."""
     model, recipe = load_run(run_path, extractor)
-    name, trained_on = Path(run_path).name, json.loads((Path(run_path) / "recipe.json").read_text())["store_recipes"]
+    name, trained_on = Path(run_path).name, store_recipes(run_path)
     if len(store_paths) != len(trained_on):
         raise InputError(f"STORE: {name} was trained on {len(trained_on)} stores together; name as many, STORE=a+b")
     with ExitStack() as stack:
@@ -56,3 +55,12 @@ def predicted_and_embedded(
         about = {"dataset": store.dataset["name"], "store": store.identity, "name": name}
     about |= {"stream": recipe["stream"], "extractor": recipe["extractor"], "head": recipe["head"], "seed": recipe["seed"]}
     return Scores(ids, labels, tuple(recipe["classes"]), logits.numpy(), about), embeddings.numpy()
+
+
+def store_recipes(run_path: str | Path) -> list[dict[str, Any]]:
+    """The recipes of the stores that a run was trained on, in the order it joins them. Raises InputError where its folder does
+    not hold them."""
+    recipes = json.loads((Path(run_path) / "recipe.json").read_text()).get("store_recipes")
+    if not recipes or not isinstance(recipes, list) or not all(isinstance(one, dict) for one in recipes):
+        raise InputError(f"{run_path}: does not say how its features were made (store_recipes); train it again")
+    return recipes
