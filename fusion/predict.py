@@ -208,8 +208,9 @@ def named_videos(words: Sequence[str | Path]) -> tuple[tuple[Video, ...], dict[s
 
 def _given(extractor: str, weights: str, flow_weights: str, bank: str) -> Given:
     """One path may hold spaces; several are parted by them."""
-    whole = [extractor] if Path(extractor.rpartition(":")[0]).is_file() else extractor.split()
-    return Given(tuple(whole), tuple([weights] if Path(weights).exists() else weights.split()), flow_weights, bank)
+    own = [extractor] if Path(extractor.rpartition(":")[0]).is_file() else extractor.split()
+    files = [weights] if weights and Path(weights).exists() else weights.split()
+    return Given(tuple(own), tuple(files), flow_weights, bank)
 
 
 def _run_words(text: str) -> list[str]:

@@ -53,10 +53,7 @@ def test_the_report_shows_real_frames_flow_and_sound(tmp_path: Path) -> None:
     assert all(name in right for name in (ids[0], ids[2], ids[3], ids[5]))
     assert all(name in wrong for name in (ids[1], ids[4]))
     (first, *_), _ = middle_frames(tmp_path / "videos" / f"{ids[3]}.avi")
-    shown = pictures(right.split(f"a frame of {ids[3]}")[0])[-1] if pictures(right.split(f"a frame of {ids[3]}")[0]) else None
-    everything = pictures(right)
-    small = np.asarray(Image.fromarray(first))
-    assert any(one.shape == small.shape and np.abs(one.astype(int) - small).mean() < 8 for one in everything), shown
+    assert any(one.shape == first.shape and np.abs(one.astype(int) - first).mean() < 8 for one in pictures(right))  # JPEG
     assert len(pictures(right)) == 3  # the broken file has a line in its picture's place
     assert "Log-mel spectrogram, first" in section and "Optical flow (DIS)" in section
     assert section.count('class="hit"') == 6  # the true class alone, in each card
@@ -75,7 +72,7 @@ def test_videos_are_drawn_and_not_picked() -> None:
     assert (len(right), len(wrong)) == (4, 4)
     assert all(int(name[1:]) % 3 and int(name[1:]) >= 10 for name in right)
     assert all(int(name[1:]) % 3 == 0 and int(name[1:]) >= 10 for name in wrong)
-    assert right != sorted(right) or wrong != sorted(wrong)
+    assert right != [name for name in ids[10:] if int(name[1:]) % 3][:4]
     assert chosen_videos(scores, {name: Path(name) for name in ids[10:]}) == (right, wrong)
     assert gallery_section("A", scores, {}) == []
 

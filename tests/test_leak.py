@@ -15,8 +15,9 @@ from reelbank.data.errors import InputError
 from reelbank.data.shelf import find_store
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store, StoreWriter
+from reelbank.fusion.predict import PredictOptions
+from reelbank.fusion.predict import predict_videos as predict
 from reelbank.heads.leak import check_unseen, hash_text, seen_videos, video_hashes
-from reelbank.heads.predict import PredictOptions, predict
 from reelbank.heads.runs import Run, all_runs
 from reelbank.heads.stores import chosen_stores
 from reelbank.heads.train import TrainOptions, train

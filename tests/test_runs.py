@@ -15,7 +15,8 @@ from test_train import QUICK, make_store, trained
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.store import Store, StoreWriter
-from reelbank.heads.predict import PredictOptions, predict
+from reelbank.fusion.predict import PredictOptions
+from reelbank.fusion.predict import predict_videos as predict
 from reelbank.heads.runs import Run, RunsOptions, find_runs, load_run, runs
 
 
