@@ -21,6 +21,7 @@ COMMANDS = {
     "sweep": ("heads.sweep", "SweepOptions", "sweep", "every combination of lists of train options, and one table"),
     "evaluate": ("fusion.evaluate", "EvaluateOptions", "evaluate", "accuracies of runs, over splits and seeds"),
     "fuse": ("fusion.fuse", "FuseOptions", "fuse_runs", "join the scores of two or more runs"),
+    "anomaly": ("fusion.anomaly", "AnomalyOptions", "anomaly", "what is unlike normal videos: an autoencoder beside baselines"),
     "compare": ("fusion.compare", "CompareOptions", "compare", "is one model better? paired tests, and what each class gains"),
     "svm": ("fusion.svm", "SvmOptions", "svm_runs", "a linear SVM on the joined embeddings of two or more runs"),
     "scores": (

@@ -186,7 +186,7 @@ def _tensor(note: _Note) -> np.ndarray:
         numbers.dtype == torch.int64
     ):
         raise Refused("a tensor is not of numbers")
-    flat = torch.tensor([], dtype=numbers.dtype).set_(numbers)  # type: ignore[call-overload]
+    flat = torch.tensor([], dtype=numbers.dtype).set_(numbers)
     sides = (size, stride)
     if not all(isinstance(one, tuple) and all(type(n) is int and n >= 0 for n in one) for one in sides) or len(size) != len(
         stride

@@ -213,7 +213,7 @@ def join(tables: Sequence[Scores]) -> list[Scores]:
             raise InputError(f"scores of {names} give {len(ids)} videos different labels: {_few(ids)}")
         logits = other.logits[np.ix_(rows, columns)]  # (V, C)
         groups = tuple(other.groups[row] for row in rows) if other.groups else ()
-        order = {"video_ids": first.video_ids, "classes": first.classes, "groups": groups}
+        order: dict[str, Any] = {"video_ids": first.video_ids, "classes": first.classes, "groups": groups}
         joined.append(replace(other, labels=labels, logits=logits, **order))
     return joined
 
@@ -243,7 +243,10 @@ def completed(tables: Sequence[Scores]) -> list[Scores]:
             label[numbers if table.multilabel else slice(len(numbers))] = 1 if table.multilabel else numbers
         groups = (*table.groups, *(known[video][1] for video in lacking)) if table.groups else ()
         logits = np.zeros((len(lacking), len(table.classes)), np.float32)
-        more = {"labels": np.concatenate([table.labels, labels]), "logits": np.concatenate([table.logits, logits])}
+        more: dict[str, Any] = {
+            "labels": np.concatenate([table.labels, labels]),
+            "logits": np.concatenate([table.logits, logits]),
+        }
         made.append(replace(table, video_ids=(*table.video_ids, *lacking), groups=groups, **more))
     return made
 

@@ -81,7 +81,7 @@ def _read(recipe: Mapping[str, Any], given: Given, bank: str, device: str) -> Ex
     sampling = "adaptive" if adaptive else "sigma" if recipe["sampling"] == "all" else recipe["sampling"]
     found: dict[str, Any] = {"dataset": "folder", "stream": (stream,), "bank": bank, "device": device, "sampling": sampling}
     found |= {"t": recipe["steps"] or 0, "seed": _seed(recipe)}
-    found |= {"size": _side(recipe["preprocessing"]["crop_px"]), "flow": "farneback"}  # where flow is not looked at: any
+    found |= {"size": _side(recipe["preprocessing"]["crop_px"]), "flow": "tvl1"}  # where flow is not looked at: any
     if stream != "magnitude":
         found |= _network(recipe, given)
     if stream == "audio":

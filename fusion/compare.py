@@ -46,8 +46,8 @@ class Pair:
 
     def difference(self, by: str) -> Difference:
         """The first's mean figure less the second's, by paired bootstrap over "videos" or "groups"."""
-        sides = ([entry.scores for entry in group.entries] for group in (self.first, self.second))
-        return paired_bootstrap(*sides, by=by)
+        sides = [[entry.scores for entry in group.entries] for group in (self.first, self.second)]
+        return paired_bootstrap(sides[0], sides[1], by)
 
     @property
     def has_groups(self) -> bool:

@@ -140,8 +140,8 @@ def _grid(cells: Sequence[Cell], classes: Sequence[str], categories: Mapping[str
         )
         if cell >= 30:
             style = "number strong" if one.strength > 0.55 else "number"
-            middle = f'x="{x + cell / 2}" y="{y + cell / 2 + 4.5}" text-anchor="middle"'
-            drawn.append(f'<text class="{style}" {middle}>{one.number}</text>')
+            centre = f'x="{x + cell / 2}" y="{y + cell / 2 + 4.5}" text-anchor="middle"'
+            drawn.append(f'<text class="{style}" {centre}>{one.number}</text>')
     end = margin + size * cell
     for at in [margin, *(margin + stop * cell for _, stop in blocks.values()), *([] if blocks else [end])]:
         drawn.append(f'<line class="rule" x1="{margin}" x2="{end}" y1="{at}" y2="{at}"/>')

@@ -273,6 +273,8 @@ def _named_runs(bank: str, words: Sequence[str]) -> list[Run]:
 def _check_weights(runs: Sequence[Run], weights: Sequence[float]) -> None:
     if weights and len(runs) == 1:
         raise InputError("WEIGHTS: are for several runs, one number each; RUN= names one")
+    if weights and len(weights) != len(runs):
+        raise InputError(f"WEIGHTS={' '.join(f'{w:g}' for w in weights)}: give {len(runs)} numbers, one for each run")
 
 
 def _predicted_files(
@@ -318,16 +320,22 @@ def _said(run: Run, place: Place) -> Said:
     multilabel = bool(run.recipe.get("scoring", {}).get("multilabel"))
     paths = [_store(one, run, place, dataset, multilabel) for one in recipes]
     lacking: dict[str, str] = {}
-    held = []
+    rows: dict[str, list[int]] = {video.id: [] for video in place.videos}  # of each store that has it
     for path in paths:
         with Store.open(path) as store:
-            held.append(set(store.video_ids))
+            for name, count in zip(store.video_ids, store.rows.tolist(), strict=True):
+                rows[name].append(count)
             for name, failure in store.failures.items():
                 (lacking if is_absence(failure["reason"]) else place.failed).setdefault(name, failure["reason"])
-    if not set.intersection(*held):
+    whole = {name: counts for name, counts in rows.items() if len(counts) == len(paths)}
+    for name, counts in whole.items():
+        if len(set(counts)) > 1:
+            text = ", ".join(map(str, counts))
+            place.failed.setdefault(name, f"{run.path.name} joins streams row by row, and they have {text} rows of it")
+    if not whole.keys() - place.failed.keys():
         return Said(None, None, lacking)
     extractor = own_extractor(str(run.recipe.get("trunk", {}).get("extractor", "")), place.given)
-    table, embeddings = predicted_and_embedded(run.path, *paths, extractor=extractor)
+    table, embeddings = predicted_and_embedded(run.path, *paths, extractor=extractor, of_files=True)
     return Said(replace(table, about=table.about | {"dataset": FILES}), embeddings, lacking)
 
 
@@ -422,14 +430,13 @@ def _recorded_weights(run: Run) -> list[float]:
 def _fused(said: Sequence[Said], runs: Sequence[Run], how: str, weights: Sequence[float], place: Place) -> Said:
     """Several runs' scores as one table. A run that a video has nothing for (no sound) takes no part in that video."""
     used = list(weights or [1.0] * len(said))
-    if len(used) != len(said):
-        raise InputError(f"WEIGHTS={' '.join(f'{w:g}' for w in used)}: give {len(said)} numbers, one for each run")
     without = [set(one.lacking) - place.failed.keys() for one in said]
+    by_all: set[str] = set(without[0]).intersection(*without[1:])
     for one, run, lost in zip(said, runs, without, strict=True):
-        if elsewhere := lost - set.intersection(*without):
+        if elsewhere := lost - by_all:
             reason = one.lacking[min(elsewhere)].removeprefix(ABSENT)
             place.notes.append(f"{run.path.name} takes no part in {some(sorted(elsewhere))}: {reason}")
-    lacking = {name: said[0].lacking[name] for name in set.intersection(*without)}
+    lacking = {name: said[0].lacking[name] for name in by_all}
     tables = [(one.scores, weight) for one, weight in zip(said, used, strict=True) if one.scores is not None]
     if not tables:
         return Said(None, None, lacking)
@@ -456,7 +463,7 @@ def _said_by_svm(run: Run, place: Place) -> Said:
             found = np.full((len(ids), *store.row_shape), np.nan)  # (V, E)
         if one.scores is not None and one.embeddings is not None:
             row_of = {name: row for row, name in enumerate(one.scores.video_ids)}
-            rows = [(place_, row_of[name]) for place_, name in enumerate(ids) if name in row_of]
+            rows = [(to, row_of[name]) for to, name in enumerate(ids) if name in row_of]
             found[[to for to, _ in rows]] = one.embeddings[[row for _, row in rows]].astype(np.float16)
         if with_mask and (lost := [name for name in ids if name in one.lacking]):
             place.notes.append(f"{member.path.name} takes no part in {some(lost)}: {one.lacking[lost[0]].removeprefix(ABSENT)}")

@@ -70,7 +70,7 @@ def svm_runs(options: SvmOptions) -> int:
     members = grouped(entries)
     for member in members:
         print(printable(f"embeddings of {member.label}{', ' + member.detail if member.detail else ''}"))
-    lines = [("split", "seed", "model", "videos", "C", "train", "top-1", "95 %", "run")]
+    lines: list[tuple[str, ...]] = [("split", "seed", "model", "videos", "C", "train", "top-1", "95 %", "run")]
     of_split: dict[str, list[float]] = {}
     for (split, seed), some in by_repetition(entries).items():
         folder, c, scored = _fit(some, options, split, seed)

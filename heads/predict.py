@@ -28,8 +28,12 @@ def predicted(run_path: str | Path, *store_paths: str | Path, extractor: str = "
     return predicted_and_embedded(run_path, *store_paths, extractor=extractor)[0]
 
 
-def predicted_and_embedded(run_path: str | Path, *store_paths: str | Path, extractor: str = "") -> tuple[Scores, np.ndarray]:
-    """As `predicted`, and the videos' embeddings (V, E) float32."""
+def predicted_and_embedded(
+    run_path: str | Path, *store_paths: str | Path, extractor: str = "", of_files: bool = False
+) -> tuple[Scores, np.ndarray]:
+    """As `predicted`, and the videos' embeddings (V, E) float32. of_files: the stores were made of the same files by one
+    program, so that each row belongs to its like whatever time stamps a file has; a video is left out where the stores have
+    different numbers of its rows."""
     model, recipe = load_run(run_path, extractor)
     name, trained_on = Path(run_path).name, store_recipes(run_path)
     if len(store_paths) != len(trained_on):
@@ -39,13 +43,15 @@ def predicted_and_embedded(run_path: str | Path, *store_paths: str | Path, extra
         for store, wanted in zip(stores, trained_on, strict=True):
             if lines := differences(store.recipe, wanted):
                 raise InputError(f"{store.path}: made in another way than the store of {name}: {'; '.join(lines)}")
-        if len(stores) > 1:
+        if len(stores) > 1 and not of_files:
             check_joined(stores)
         store = stores[0]
-        others = [set(other.video_ids) for other in stores[1:]]
-        ids = tuple(one for one in store.video_ids if all(one in other for other in others))
+        rows = [dict(zip(one.video_ids, one.rows.tolist(), strict=True)) for one in stores]
+        ids = tuple(name for name in store.video_ids if all(name in other for other in rows))
+        if of_files:
+            ids = tuple(name for name in ids if len({other[name] for other in rows}) == 1)
         if not ids:
-            raise InputError(f"{store.path}: holds no video")
+            raise InputError(f"{store.path}: holds no video that can be scored")
         rule, scoring = Rule(**recipe["rows"]), Scoring(**recipe["scoring"])
         _, table = tables((views_of(store, one, False) for one in ids), rule, ids, cut_out(store))
         data = open_features(stores, ids, readings_of(stores, recipe), crops=bool(rule.crops))
