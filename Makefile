@@ -1,6 +1,6 @@
 # make train HEAD=gru SEED="0 1 2" runs reelbank train HEAD=gru SEED='0 1 2' in an environment that it makes first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo extract pretrain train sweep evaluate fuse svm compare scores report predict runs stores inspect verify remove import export doctor test lint bench clean
+.PHONY: help setup demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report predict runs stores inspect verify remove import export doctor test lint bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -48,6 +48,7 @@ evaluate: ## accuracies of runs, over splits and seeds
 fuse: ## join the scores of runs: RUNS="hash hash" HOW=product|sum|logits|geometric|rank WEIGHTS="1 1.5" or SEARCH=1
 svm: ## a linear SVM on the joined embeddings of runs: RUNS="hash hash" C=1, SVM_LAMBDA=0.01 or CV=5
 compare: ## is one model better than another? RUNS="hash hash": paired tests, and what each class gains
+anomaly: ## what is unlike normal videos: STORE=hash ABNORMAL="class class", or EACH=1
 scores: ## other tools' score files into ours and back: FILE=results.pkl LIST=videos.txt TO=scores.npz
 report: ## one HTML page of results
 predict: ## what runs say of videos: VIDEOS=video.mp4 RUN=hash, or of a store: STORE=hash
@@ -59,7 +60,7 @@ remove: ## delete a store: STORE=hash YES=1
 import: ## bring features of other tools into a store
 export: ## features of a store, one array per video, for other tools
 doctor: ## what works on this machine
-extract pretrain train sweep evaluate fuse svm compare scores report predict runs stores inspect verify remove import export doctor: $(READY)
+extract pretrain train sweep evaluate fuse svm compare anomaly scores report predict runs stores inspect verify remove import export doctor: $(READY)
 	@$(BIN)/reelbank $@ $(options)
 
 test: $(READY) ## all tests; those on real data need REELBANK_TESTDATA
