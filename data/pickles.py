@@ -8,6 +8,7 @@ code, which checks sizes against the bytes that are there.
 import io
 import math
 import pickle
+import pickletools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 MOST_BYTES = 1 << 32
+GROWTH = 64  # values and bytes of arrays that may come of each byte
 _DAMAGE = (
     *(pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
     *(MemoryError, RecursionError, RuntimeError, AssertionError, ImportError),
@@ -68,11 +70,16 @@ class _Reader(pickle.Unpickler):
 
 def read_pickle(data: bytes) -> Any:
     """Lists, tuples, dicts, texts, numbers and numpy arrays (tensors too become arrays) of a pickle. Raises Refused for one
-    that asks for anything else or is damaged."""
+    that asks for anything else, is damaged, or would grow much larger than it is."""
     if len(data) > MOST_BYTES:
         raise Refused(f"it is larger than {MOST_BYTES >> 30} GiB")
     try:
-        return _plain(_Reader(io.BytesIO(data), encoding="bytes" if data[:1] != b"\x80" else "latin1").load())
+        for opcode, argument, _ in pickletools.genops(
+            data
+        ):  # Python's unpickler takes memory for as many objects as are numbered
+            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data):
+                raise Refused("it numbers more objects than it has")
+        return _plain(_Reader(io.BytesIO(data), encoding="latin1").load(), [GROWTH * len(data)])
     except Refused:
         raise
     except _DAMAGE as error:
@@ -80,14 +87,23 @@ def read_pickle(data: bytes) -> Any:
         raise Refused(f"it is damaged: {type(error).__name__} {reason}".strip()) from None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, left: list[int]) -> Any:
+    """The value without notes. left: how many values may still come, since lists may name lists many times over."""
+    left[0] -= 1
+    if left[0] < 0:
+        raise Refused("it would grow much larger than it is")
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(one, left) for one in value]
     if isinstance(value, dict):
-        return {_plain(key) if isinstance(key, _Note) else key: _plain(one) for key, one in value.items()}
+        if not all(isinstance(key, str | int) for key in value):
+            raise Refused("it has a dict whose keys are no texts")
+        return {key: _plain(one, left) for key, one in value.items()}
     if isinstance(value, _Note):
         made = {"array": _array, "buffer": _from_buffer, "scalar": _scalar, "tensor": _tensor, "encode": _encoded}
-        return made.get(value.name, _nothing)(value)
+        built = made.get(value.name, _nothing)(value)
+        if isinstance(built, np.ndarray):
+            left[0] -= built.nbytes
+        return _plain(built, left) if isinstance(built, list) else built
     if value is None or isinstance(value, str | bytes | int | float | bool):
         return value
     raise Refused(f"it holds a {type(value).__name__}")
@@ -156,7 +172,7 @@ def _built(shape: Any, dtype_note: Any, in_fortran_order: bool, data: Any) -> An
     if dtype is None:
         if not isinstance(data, list) or len(data) != math.prod(shape):
             raise Refused("an array of objects is not whole")
-        return _nested(_plain(data), shape)
+        return _nested(data, shape)
     data = _bytes(data)
     if math.prod(shape) * dtype.itemsize != len(data):
         raise Refused(f"an array of {math.prod(shape)} numbers has {len(data)} bytes")

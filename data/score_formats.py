@@ -16,6 +16,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.folder import guess_groups
 from reelbank.data.pickles import MOST_BYTES, Refused, read_pickle
 from reelbank.data.scores import Scores
+from reelbank.data.videos import ENDINGS
 
 SCALES = ("auto", "logits", "probabilities")
 
@@ -59,8 +60,8 @@ def _read_npz(path: Path, key: str) -> Found:
                 raise Refused("it unpacks to more than a file of scores holds")
             for info in archive.infolist():
                 members[info.filename.removesuffix(".npy")] = _npy(archive.read(info))
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError, SyntaxError, NotImplementedError, RuntimeError) as error:
-        raise Refused(str(error)) from None
+    except score_tables.DAMAGE as error:
+        raise Refused((str(error).splitlines() or ["it is damaged"])[0]) from None
     if "scores" in members and "names" not in members:
         labels = members.get("labels")
         return Found("TSN's npz", _mean_over_frames(members["scores"]), labels=None if labels is None else _numbers(labels))
@@ -181,7 +182,7 @@ def as_table(
         )
     if len(names) != videos:
         raise InputError(f"LIST: names {len(names)} videos, the file has scores of {videos}")
-    logits, taken = _logits(found.scores, scale)
+    logits, taken = _logits(found.scores, scale, like is not None and like.multilabel)
     labels = found.labels if found.labels is not None else np.full(videos, -1)
     if len(labels) != videos:
         raise InputError(f"the file has {len(labels)} labels for {videos} videos")
@@ -201,22 +202,25 @@ def as_table(
     return Scores(like.video_ids, like.labels, like.classes, logits[rows][:, columns], about or {}, like.groups), taken
 
 
-def _logits(scores: np.ndarray, scale: str) -> tuple[np.ndarray, str]:
+def _logits(scores: np.ndarray, scale: str, multilabel: bool) -> tuple[np.ndarray, str]:
+    """Scores (V, C) as logits, and what they were taken for. Of probabilities the logarithm; of several labels log p / (1 - p)."""
     shares = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
     if scale == "logits" or (scale == "auto" and not shares):
         return scores, "logits"
     if (scores < 0).any():
         raise InputError("SCALE=probabilities: some scores are below 0; they are logits")
+    if multilabel:
+        if (scores > 1).any():
+            raise InputError("SCALE=probabilities: some scores are above 1; they are logits")
+        p = np.clip(scores, np.finfo(np.float32).tiny, 1 - np.finfo(np.float32).epsneg)
+        return np.log(p) - np.log1p(-p), "probabilities"
     return np.log(np.maximum(scores, np.finfo(np.float32).tiny)), "probabilities"
 
 
 def _without_ending(name: str) -> str:
     path = Path(name.replace("\\", "/"))
-    return (
-        path.with_suffix("").as_posix()
-        if path.suffix.lower() in (".avi", ".mp4", ".mkv", ".webm", ".mpg", ".mov")
-        else str(path)
-    )
+    is_video = path.suffix.lower().removeprefix(".") in ENDINGS["video"]
+    return (path.with_suffix("") if is_video else path).as_posix()
 
 
 def _rows_of(like: Scores, names: Sequence[str]) -> list[int]:

@@ -10,6 +10,7 @@ import math
 import os
 import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from reelbank.data.errors import InputError
 
 FORMAT = "reelbank scores 1"
 # What zipfile, numpy's header parser and json raise on bytes that mean nothing.
-_DAMAGE = (
+DAMAGE = (
+    zlib.error,
     *(OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, SyntaxError),
     *(zipfile.BadZipFile, tokenize.TokenError, InputError),
 )
@@ -157,7 +159,7 @@ def load(path: str | Path) -> Scores:
             )
     except FileNotFoundError:
         raise InputError(f"{path}: no such scores file") from None
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise InputError(f"{path}: not a readable scores file ({error})") from None
 
 
@@ -184,7 +186,8 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path, *forms: tuple[int, 
 
 
 def join(tables: Sequence[Scores]) -> list[Scores]:
-    """The same tables with their rows and columns in the order of the first, by video id and by class name.
+    """The same tables with their rows and columns in the order of the first, by video id and by class name; one that names no
+    groups gets those of the first that does.
 
     Raises InputError when they hold different videos, different classes, or disagree on a video's label.
     """
@@ -215,7 +218,8 @@ def join(tables: Sequence[Scores]) -> list[Scores]:
         groups = tuple(other.groups[row] for row in rows) if other.groups else ()
         order: dict[str, Any] = {"video_ids": first.video_ids, "classes": first.classes, "groups": groups}
         joined.append(replace(other, labels=labels, logits=logits, **order))
-    return joined
+    known = next((table.groups for table in joined if table.groups), ())
+    return [replace(table, groups=known) if known and not table.groups else table for table in joined]
 
 
 def completed(tables: Sequence[Scores]) -> list[Scores]:

@@ -2,6 +2,7 @@
 paper, anomaly detection on video embeddings), beside two baselines that need no training by gradient."""
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store
 from reelbank.fusion.judge import draws
 from reelbank.heads.leak import check_unseen
+from reelbank.heads.normalise import mean_and_scale
 from reelbank.heads.runs import commit, find_runs, replacing, write_json
+from reelbank.heads.train import few_threads
 
 METHODS = ("autoencoder", "mahalanobis", "isolation forest")
 PATIENCE, RESAMPLES = 20, 1000
@@ -85,30 +88,24 @@ def anomaly(options: AnomalyOptions) -> int:
     held = [(name,) for name in known] if options.each else [options.abnormal]
     for note in _notes(options, held):
         print(printable(f"note: {note}"))
-    heads = ("abnormal", "seeds", "normal", "abnormal videos", *(f"{method} AUC" for method in METHODS), "95 % of the first")
-    lines = [heads]
+    heads = ("abnormal", "seeds", "normal", "abnormal videos", *(f"{method} AUC" for method in METHODS))
+    lines = [(*heads, f"95 % ({METHODS[0]}, first seed)")]
     of_all: dict[str, list[float]] = {method: [] for method in METHODS}
-    last: dict[str, Any] = {}
     for abnormal in held:
         found = [run_once(options, material, abnormal, seed) for seed in dict.fromkeys(options.seed)]
-        means = {method: [one["auc"][method] for one in found] for method in METHODS}
-        last = found[0]
-        ends = f"{last['interval'][0]:.3f} to {last['interval'][1]:.3f}"
-        shown = (_mean(means[method]) for method in METHODS)
-        counts = (str(last["normal_videos"]), str(last["abnormal_videos"]))
-        lines.append((" ".join(abnormal), str(len(found)), *counts, *shown, ends))
+        first, means = found[0], {method: [one["auc"][method] for one in found] for method in METHODS}
+        counts = (str(len(found)), str(first["normal_videos"]), str(first["abnormal_videos"]))
+        low, high = first["interval"]
+        lines.append((" ".join(abnormal), *counts, *(_mean(means[method]) for method in METHODS), f"{low:.3f} to {high:.3f}"))
         for method in METHODS:
             of_all[method] += means[method]
     if options.each:
         lines.append(("mean", "", "", "", *(_mean(of_all[method]) for method in METHODS), ""))
     print_table(lines)
-    print()
-    print_table(
-        [
-            ("false alarms asked", "threshold", "false alarms on test", "detected on test"),
-            *map(_threshold_line, last["thresholds"]),
-        ]
-    )
+    if not options.each:
+        asked = ("false alarms asked", "threshold", "false alarms on test", "detected on test")
+        print(f"\n{METHODS[0]}, first seed:")
+        print_table([asked, *map(_threshold_line, first["thresholds"])])
     print(printable(f"scores of every video: {Path(options.bank, 'anomalies')}/*/scores.csv"))
     return 0
 
@@ -173,14 +170,9 @@ def read_material(options: AnomalyOptions) -> Material:
 def run_once(options: AnomalyOptions, material: Material, abnormal: Sequence[str], seed: int) -> dict[str, Any]:
     """Fit the autoencoder and the baselines, judge them on the test part, write the folder; its metrics. What is there already
     is read."""
-    chosen = ("split", "bottleneck", "hidden", "epochs", "lr", "validation", "false_alarms")
-    recipe = {name: value for name in chosen if (value := getattr(options, name)) is not None}
-    recipe |= {
-        "false_alarms": list(options.false_alarms),
-        "store": material.identity,
-        "abnormal": sorted(abnormal),
-        "seed": seed,
-    }
+    chosen = ("split", "bottleneck", "hidden", "epochs", "lr", "validation")
+    recipe = {name: getattr(options, name) for name in chosen} | {"abnormal": sorted(abnormal), "seed": seed}
+    recipe |= {"false_alarms": list(options.false_alarms), "store": material.identity}
     recipe |= {"dataset": material.dataset, "stream": material.stream, "coverage": signature({"ids": material.ids})}
     folder = Path(options.bank, "anomalies", f"{material.dataset}-{signature(recipe)[:12]}")
     done = read_metrics(folder)
@@ -232,8 +224,6 @@ def run_once(options: AnomalyOptions, material: Material, abnormal: Sequence[str
 
 def read_metrics(folder: Path) -> dict[str, Any]:
     """What a finished folder's metrics.json says; {} where there is none. Raises InputError when it is damaged."""
-    import json
-
     path = folder / "metrics.json"
     if not path.exists():
         return {}
@@ -287,31 +277,28 @@ def network(size: int, hidden: int, bottleneck: int) -> nn.Sequential:
 def fitted(train: np.ndarray, validation: np.ndarray, options: AnomalyOptions, seed: int) -> dict[str, np.ndarray]:
     """The autoencoder's arrays, and the mean and deviation (D,) of the training vectors that it is fed with. train (n, D),
     validation (m, D): of normal videos alone. The epoch of lowest validation error is kept."""
-    mean, deviation = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(deviation < 1e-6, 1.0, deviation)
+    mean, scale = mean_and_scale(train)
     torch.manual_seed(seed)
     model = network(train.shape[1], options.hidden, options.bottleneck)
     x, held = (torch.from_numpy((values - mean) / scale).float() for values in (train, validation))
     optimiser = torch.optim.Adam(model.parameters(), lr=options.lr)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # small products: more threads wait for each other on a busy machine
     best, kept, since = np.inf, {name: value.clone() for name, value in model.state_dict().items()}, 0
-    for _ in range(options.epochs):
-        for rows in torch.randperm(len(x)).split(32):
-            loss = nn.functional.mse_loss(model(x[rows]), x[rows])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-        with torch.no_grad():
-            error = float(nn.functional.mse_loss(model(held), held))
-        if not np.isfinite(error):
-            raise InputError(f"LR={options.lr:g}: the autoencoder diverged; give a smaller one")
-        since += 1
-        if error < best:
-            best, since, kept = error, 0, {name: value.clone() for name, value in model.state_dict().items()}
-        if since >= PATIENCE:
-            break
-    torch.set_num_threads(before)
+    with few_threads(model):
+        for _ in range(options.epochs):
+            for rows in torch.randperm(len(x)).split(32):
+                loss = nn.functional.mse_loss(model(x[rows]), x[rows])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+            with torch.no_grad():
+                error = float(nn.functional.mse_loss(model(held), held))
+            if not np.isfinite(error):
+                raise InputError(f"LR={options.lr:g}: the autoencoder diverged; give a smaller one")
+            since += 1
+            if error < best:
+                best, since, kept = error, 0, {name: value.clone() for name, value in model.state_dict().items()}
+            if since >= PATIENCE:
+                break
     arrays = {f"network.{name}": value.numpy() for name, value in kept.items()}
     return arrays | {"mean": mean, "scale": scale}
 
@@ -347,8 +334,7 @@ def load_detector(folder: str | Path) -> dict[str, np.ndarray]:
 def baselines(train: np.ndarray, vectors: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     """Mahalanobis distance (Ledoit-Wolf covariance) and IsolationForest, fitted on train (n, D): scores (V,), the higher the
     stranger."""
-    mean, deviation = train.mean(axis=0), train.std(axis=0)
-    scale = np.where(deviation < 1e-6, 1.0, deviation)
+    mean, scale = mean_and_scale(train)
     x, every = (train - mean) / scale, (vectors - mean) / scale
     distance = LedoitWolf().fit(x).mahalanobis(every)
     forest = IsolationForest(n_estimators=200, random_state=seed).fit(x)

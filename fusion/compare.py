@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,8 +12,8 @@ from reelbank.data.errors import InputError
 from reelbank.data.recipe import option
 from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import Group, Selection, by_repetition, grouped, select
-from reelbank.fusion.evaluate import class_means, percent, plus_minus, top
-from reelbank.fusion.judge import INTERVALS, Difference, calibration, mcnemar, paired_bootstrap
+from reelbank.fusion.evaluate import calibration_means, class_means, percent, plus_minus, top
+from reelbank.fusion.judge import INTERVALS, Difference, mcnemar, paired_bootstrap
 from reelbank.fusion.metrics import class_figures
 from reelbank.heads.runs import PARTS, replacing, written_to
 
@@ -59,12 +59,9 @@ class Pair:
 def paired(first: Group, second: Group) -> Pair:
     """The runs of both in the same order. Raises InputError when a split and seed is there of one alone."""
     together = by_repetition([*first.entries, *second.entries])
-    sides = [Group(tuple(two[side] for two in together.values()), *_names(group)) for side, group in enumerate((first, second))]
-    return Pair(*sides)
-
-
-def _names(group: Group) -> tuple[str, str]:
-    return group.label, group.detail
+    return Pair(
+        *(replace(group, entries=tuple(two[side] for two in together.values())) for side, group in enumerate((first, second)))
+    )
 
 
 def compare(options: CompareOptions) -> int:
@@ -114,8 +111,7 @@ def compare(options: CompareOptions) -> int:
 def _sureness(group: Group) -> str:
     if group.multilabel:
         return ""
-    found = [calibration(entry.scores) for entry in group.entries]
-    ece, nll, brier = (float(np.mean([getattr(one, name) for one in found])) for name in ("ece", "nll", "brier"))
+    ece, nll, brier = calibration_means(group)
     return f"; calibration error {100 * ece:.2f} %, negative log likelihood {nll:.3f}, Brier {brier:.3f}"
 
 

@@ -18,6 +18,7 @@ from reelbank.fusion.metrics import (
     accuracy,
     category_accuracies,
     class_figures,
+    confusion,
     mean_and_deviation,
     mean_share,
     share,
@@ -117,6 +118,18 @@ def class_means(group: Group) -> np.ndarray:
     return np.divide(np.nansum(accuracies, axis=0), counted, out=np.full(len(counted), np.nan), where=counted > 0)
 
 
+def confusions(group: Group) -> np.ndarray:
+    """The confusion matrices of the group's runs added up, (C, C) int64: row = true class, column = predicted class."""
+    return np.sum([confusion(entry.scores) for entry in group.entries], axis=0)
+
+
+def calibration_means(group: Group) -> tuple[float, float, float]:
+    """Means over runs of the calibration error, the negative log likelihood and the Brier score (judge.Calibration)."""
+    found = [calibration(entry.scores)[:3] for entry in group.entries]
+    ece, nll, brier = np.mean(found, axis=0).tolist()
+    return ece, nll, brier
+
+
 def evaluate(options: EvaluateOptions) -> int:
     """Print the table of the selected runs and write every run's figures as CSV; returns the exit code. Raises
     InputError when nothing fits or the CSV cannot be written."""
@@ -193,7 +206,8 @@ def rows(entries: Iterable[Entry], part: str) -> list[dict[str, Any]]:
             found = [("top1", "", entry.figure), ("top5", "", accuracy(scores, 5))]
             found += [("category", name, right) for name, right in category_accuracies(scores, entry.coarse).items()]
             found += [("class", name, share(value, n)) for name, value, n in by_class]
-            sure = {name: getattr(calibration(scores), name) for name in ("ece", "nll", "brier")}
+            sure = calibration(scores)._asdict()
+            sure.pop("bins")
             found += [(name, "", Share(value, math.nan, math.nan, entry.figure.videos)) for name, value in sure.items()]
         for measure, of, right in found:
             known = {key: value for key, value in right._asdict().items() if not math.isnan(value)}

@@ -125,7 +125,7 @@ def _grid(cells: Sequence[Cell], classes: Sequence[str], categories: Mapping[str
     cell = 46 if size <= 8 else 34 if size <= 14 else 16 if size <= 60 else 10 if size <= 130 else 4
     font = 13 if size <= 14 else 11 if size <= 60 else 9
     labelled = size <= 130
-    margin = round(min(max(map(len, names)), 26) * font * 0.58) + 22 if labelled else 22
+    margin = round(min(max(map(len, names)), 26) * font * 0.66) + 24 if labelled else 22
     drawn = []
     for number, (start, stop) in enumerate(blocks.values()):
         at, length = margin + start * cell, (stop - start) * cell
@@ -193,7 +193,7 @@ def bars(rows: Sequence[tuple[str, float, str]], signed: bool = False, strong: s
     """Horizontal bars with names and figures. rows: (name, value in [0, 1] or, signed, in [-1, 1], text). strong: the one name
     whose bar has the strong colour; None: all have it. width: of the longest bar, px."""
     height, font = 17, 11
-    margin = round(min(max((len(name) for name, _, _ in rows), default=1), 30) * font * 0.58) + 12
+    margin = round(min(max((len(name) for name, _, _ in rows), default=1), 30) * font * 0.66) + 12
     drawn = []
     zero = margin + (width / 2 if signed else 0)
     for number, (name, value, text) in enumerate(rows):

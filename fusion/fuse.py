@@ -1,5 +1,6 @@
 """Command `fuse`: the scores of the selected runs, joined split by split and seed by seed, become runs of the bank."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -113,7 +114,10 @@ def _validation_scores(entries: Sequence[Entry], options: FuseOptions) -> list[S
 
 
 def _recipe(members: Sequence[Entry], options: FuseOptions, weights: Sequence[float], split: str, seed: str) -> dict[str, Any]:
+    """A search is named, not its outcome, so that splits with other weights are one experiment; files it reads are, by hash."""
     made: dict[str, Any] = {"how": options.how, "weights": "searched" if options.search else list(weights)}
+    if options.validation:
+        made["validation"] = [{"sha256": hashlib.sha256(Path(name).read_bytes()).hexdigest()} for name in options.validation]
     made |= {"missing": options.missing} if options.missing != "refuse" else {}
     return joined_recipe("fused", members, split, seed) | made
 

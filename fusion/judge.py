@@ -107,8 +107,7 @@ def paired_bootstrap(
     other. p: twice the share of resamples on the other side of no difference, the value itself counted as one (Davison and
     Hinkley 1997, 4.2). Raises InputError when the runs do not judge the same videos."""
     pairs = [join([one, other]) for one, other in zip(first, second, strict=True)]
-    ones, others = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    others = [_with_groups(other, one) for one, other in pairs]
+    ones, others = ([pair[side] for pair in pairs] for side in (0, 1))
     apart = resampled(ones, by, 1, resamples, seed) - resampled(others, by, 1, resamples, seed)
     value = float(np.mean([figure(one).value - figure(other).value for one, other in pairs]))
     low, high = (float(end) for end in np.nanquantile(apart, [0.025, 0.975]))
@@ -117,11 +116,6 @@ def paired_bootstrap(
         low, high = value - half, value + half
     tail = min((apart <= 0).sum(), (apart >= 0).sum())
     return Difference(value, low, high, min(1.0, 2 * float(tail + 1) / (len(apart) + 1)))
-
-
-def _with_groups(other: Scores, one: Scores) -> Scores:
-    """A table that names no groups has those of the table it is compared with, row by row."""
-    return Scores(other.video_ids, other.labels, other.classes, other.logits, other.about, other.groups or one.groups)
 
 
 def mcnemar(first: Scores, second: Scores) -> McNemar:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.stats import rankdata
@@ -117,8 +118,7 @@ def fuse(tables: Sequence[Scores], how: str = "product", weights: Sequence[float
     about = {key: abouts[0][key] for key in abouts[0] if all(other.get(key) == abouts[0][key] for other in abouts)}
     about |= {"head": "fused", "how": how, "weights": used.tolist(), "members": abouts}
     about.pop("signature", None)
-    groups = next((table.groups for table in joined if table.groups), ())
-    return Scores(joined[0].video_ids, joined[0].labels, joined[0].classes, HOWS[how](joined, shares), about, groups)
+    return replace(joined[0], logits=HOWS[how](joined, shares), about=about)
 
 
 def _aligned(tables: Sequence[Scores], missing: str) -> tuple[list[Scores], np.ndarray]:
@@ -162,7 +162,7 @@ def searched_weights(tables: Sequence[Scores], how: str = "product", missing: st
 
     def figure_of(weights: np.ndarray) -> float:
         logits = HOWS[how](joined, weights[:, None] * present)
-        one = Scores(joined[0].video_ids, joined[0].labels, joined[0].classes, logits)
+        one = replace(joined[0], logits=logits)
         return mean_average_precision(one).value if one.multilabel else float(hits(one).mean())
 
     figures = np.array([figure_of(weights) for weights in tried])

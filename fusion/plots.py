@@ -14,14 +14,24 @@ from PIL import Image
 from reelbank.fusion import figures
 from reelbank.fusion.compare import Pair, class_gains
 from reelbank.fusion.curves import learning_charts
-from reelbank.fusion.evaluate import Contest, class_means, top
+from reelbank.fusion.evaluate import Contest, class_means, confusions, top
 from reelbank.fusion.judge import calibration
-from reelbank.fusion.metrics import confusion
 from reelbank.heads.runs import replacing
 
 ZOOM = 2  # pixels of the PNG to one of the page
 FONTS = "DejaVu Sans, Liberation Sans, Noto Sans, Arial, Helvetica, Segoe UI, Roboto, sans-serif"
-_CSS = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
+
+
+def _light_style() -> str:
+    """What report.css says of drawings, with the light colours in it and without what places them on the page."""
+    css = Path(__file__).with_name("report.css").read_text(encoding="utf-8").partition("@media (max-width")[0]
+    colours = dict(re.findall(r"(--[a-z0-9-]+): (#[0-9a-f]+);", css.partition("@media")[0]))
+    lines = [line for line in css.splitlines() if re.match(r"svg|\.(curves|matrix|bars|c0)\b", line)]
+    style = re.sub(r"var\((--[a-z0-9-]+)\)", lambda found: colours[found[1]], "\n".join(lines))
+    return re.sub(r"(width: 100%|height: auto|flex: none|font-family: inherit|max-width: [^;]+);", "", style)
+
+
+_STYLE = _light_style()
 
 
 class Plot(NamedTuple):
@@ -32,9 +42,9 @@ class Plot(NamedTuple):
     rows: list[Sequence[object]]
 
 
-def plots_of(contest: Contest, marks: Sequence[str], pair: Pair | None, letters: Sequence[str]) -> list[Plot]:
-    """Every drawing of a contest. pair, letters: the two models set against each other, or None."""
-    made = [_results(contest, marks)]
+def plots_of(contest: Contest, marks: Sequence[str], pair: Pair | None, letters: Sequence[str], interval: str) -> list[Plot]:
+    """Every drawing of a contest. pair, letters: the two models set against each other, or None; interval: one of INTERVALS."""
+    made = [_results(contest, marks, interval)]
     for mark, group in zip(marks, contest.groups, strict=True):
         for chart in learning_charts(group):
             made.append(Plot(f"{chart.measure}-{mark}", chart.svg, chart.rows))
@@ -44,7 +54,7 @@ def plots_of(contest: Contest, marks: Sequence[str], pair: Pair | None, letters:
         bars = figures.bars([(name, value, f"{100 * value:.1f}") for name, value in known])
         made.append(Plot(f"classes-{mark}", bars, [("class", "value"), *known]))
         if not contest.multilabel:
-            counts = np.sum([confusion(entry.scores) for entry in group.entries], axis=0)  # (C, C)
+            counts = confusions(group)  # (C, C)
             matrix = figures.matrix(counts, contest.classes, contest.coarse)
             made.append(Plot(f"confusion-{mark}", matrix, _labelled(contest.classes, counts)))
             bins = calibration(group.entries[0].scores).bins
@@ -56,16 +66,16 @@ def plots_of(contest: Contest, marks: Sequence[str], pair: Pair | None, letters:
         bars = figures.bars([(one.name, one.gain, f"{100 * one.gain:+.1f}") for one in gains], signed=True)
         made.append(Plot(f"gains-{name}", bars, [("class", "videos", *letters, "gain"), *gains]))
         if not contest.multilabel:
-            both = [np.sum([confusion(entry.scores) for entry in group.entries], axis=0) for group in (pair.first, pair.second)]
+            both = [confusions(pair.first), confusions(pair.second)]
             apart = figures.row_shares(both[0]) - figures.row_shares(both[1])
             drawn = figures.difference(both[0], both[1], contest.classes, contest.coarse)
             made.append(Plot(f"difference-{name}", drawn, _labelled(contest.classes, apart)))
     return made
 
 
-def _results(contest: Contest, marks: Sequence[str]) -> Plot:
+def _results(contest: Contest, marks: Sequence[str], interval: str) -> Plot:
     heads = ("model", "name", "value", "low", "high", "videos")
-    shares = [top(group)[0] for group in contest.groups]
+    shares = [top(group, 1, interval)[0] for group in contest.groups]
     rows = [(mark, group.label, *share) for mark, group, share in zip(marks, contest.groups, shares, strict=True)]
     bars = figures.bars([(f"{mark} {name}", value, f"{100 * value:.1f}") for mark, name, value, *_ in rows])
     return Plot("results", bars, [heads, *rows])
@@ -87,13 +97,8 @@ def write_plots(folder: Path, plots: Sequence[Plot]) -> None:
 
 def png(svg: str) -> bytes:
     """An SVG of the report as a PNG in its light colours, on white."""
-    colours = dict(re.findall(r"(--[a-z0-9-]+): (#[0-9a-f]+);", _CSS.partition("@media")[0]))
-    own = re.compile(r"svg|\.(curves|matrix|bars|c0)\b")
-    styles = [line for line in _CSS.partition("@media (max-width")[0].splitlines() if own.match(line)]
-    style = re.sub(r"var\((--[a-z0-9-]+)\)", lambda found: colours[found[1]], "\n".join(styles))
-    style = re.sub(r"(width: 100%|height: auto|flex: none|font-family: inherit|max-width: [^;]+);", "", style)  # of the page
     named = svg.replace("<svg ", f'<svg xmlns="http://www.w3.org/2000/svg" font-family="{FONTS}" ', 1)
-    return resvg_py.svg_to_bytes(svg_string=named, style_sheet=style, background="#ffffff", zoom=ZOOM)
+    return resvg_py.svg_to_bytes(svg_string=named, style_sheet=_STYLE, background="#ffffff", zoom=ZOOM)
 
 
 def has_fonts() -> bool:

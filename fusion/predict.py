@@ -36,7 +36,7 @@ from reelbank.fusion.late import HOWS, fuse
 from reelbank.fusion.svm import concatenated, load_svm, margins
 from reelbank.heads.leak import seen_videos
 from reelbank.heads.predict import predicted, predicted_and_embedded, store_recipes
-from reelbank.heads.runs import Run, all_runs, find_runs, folder_name, read_run, written_to
+from reelbank.heads.runs import Run, all_runs, find_runs, folder_name, read_run, replacing, written_to
 from reelbank.heads.stores import store_names
 
 FILES = "files"  # the name of a data set of files that were named one by one
@@ -489,14 +489,9 @@ def _write_csv(path: Path, table: Scores | None, failed: Mapping[str, str], show
     """A row for each video: video, class1, probability1, class2 ..., error (why there are none)."""
     likeliest = top(table, k) if table is not None else {}
     places = range(1, max(map(len, likeliest.values()), default=0) + 1)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["video", *(f"{what}{place}" for place in places for what in ("class", "probability")), "error"])
-            for name, text in shown.items():
-                cells = [cell for label, value in likeliest.get(name, []) for cell in (label, f"{value:.6f}")]
-                writer.writerow([text, *(cells or [""] * 2 * len(places)), failed.get(name, "")])
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["video", *(f"{what}{place}" for place in places for what in ("class", "probability")), "error"])
+        for name, text in shown.items():
+            cells = [cell for label, value in likeliest.get(name, []) for cell in (label, f"{value:.6f}")]
+            writer.writerow([text, *(cells or [""] * 2 * len(places)), failed.get(name, "")])

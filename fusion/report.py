@@ -19,13 +19,13 @@ from reelbank.data.shelf import printable
 from reelbank.fusion import figures
 from reelbank.fusion.curves import learning_charts
 from reelbank.fusion.entries import Entry, Group, Selection, select, without_repetition
-from reelbank.fusion.evaluate import Contest, category_means, class_means, contests, counted_classes, top
+from reelbank.fusion.evaluate import Contest, category_means, class_means, confusions, contests, counted_classes, top
 from reelbank.fusion.gallery import gallery_section
 from reelbank.fusion.judge import INTERVALS
-from reelbank.fusion.metrics import confusion, mean_and_deviation
+from reelbank.fusion.metrics import mean_and_deviation
 from reelbank.fusion.plots import has_fonts, plots_of, write_plots
 from reelbank.fusion.sweep_table import read_sweeps, sweep_section
-from reelbank.fusion.tables import table, td, th
+from reelbank.fusion.tables import per_cent, table, td, th
 from reelbank.fusion.versus import calibration_section, chosen_pair, versus_section
 from reelbank.heads.runs import PARTS, figure, replacing, written_to
 
@@ -69,7 +69,7 @@ def report(options: ReportOptions) -> int:
                 marks = _letters(len(contest.groups))
                 letters, pair, _ = chosen_pair(contest, marks, options.pair)
                 place = folder / f"{contest.dataset or 'scores'}-{len(contest.classes)}" if len(found) > 1 else folder
-                write_plots(place, plots_of(contest, marks, pair, letters))
+                write_plots(place, plots_of(contest, marks, pair, letters, options.interval))
             print(printable(f"drawings as PNG, their numbers as CSV: {folder}"))
     for note in notes:
         print(printable(f"note: {note}"))
@@ -204,7 +204,7 @@ def _results(contest: Contest, marks: Sequence[str], anchor: str, kind: str) -> 
             counted = counted_classes(group)
             cells.append(td(int(counted.split()[0]), counted))
         for value, leader in zip(categories, leaders, strict=True):
-            cells.append(td(value, _one(value), "best" if value == leader else ""))
+            cells.append(td(value, per_cent(value), "best" if value == leader else ""))
         rows.append(f"<tr>{''.join(cells)}</tr>")
     several = any(len(group.entries) > 1 for group in contest.groups)
     note = "Mean ± standard deviation over runs (splits and seeds). " if several else ""
@@ -248,7 +248,7 @@ def _classes(contest: Contest, marks: Sequence[str]) -> list[str]:
         cells.append(td(int(videos[i]), str(videos[i])))
         cells += [
             f'<td class="bar" data-v="{value if math.isfinite(value) else -1:.6g}" style="--v:{np.nan_to_num(value):.4f}">'
-            f"{_one(value)}</td>"
+            f"{per_cent(value)}</td>"
             for value in means[:, i]
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
@@ -271,7 +271,7 @@ def _labels(contest: Contest) -> set[tuple[str, int]]:
 def _matrices(contest: Contest, marks: Sequence[str]) -> list[str]:
     drawn: list[str] = []
     for mark, group in zip(marks, contest.groups, strict=True):
-        counts = np.sum([confusion(entry.scores) for entry in group.entries], axis=0)  # (C, C)
+        counts = confusions(group)  # (C, C)
         runs = f", {_count(len(group.entries), 'run')} added up" if len(group.entries) > 1 else ""
         picture = f'<div class="scroll">{figures.matrix(counts, contest.classes, contest.coarse)}</div>'
         state = "" if drawn else " open"
@@ -299,7 +299,7 @@ def _mistakes(counts: np.ndarray, classes: Sequence[str], most: int = 10) -> str
     for true, said in places:
         if count := int(wrong[true, said]):
             share = shares[true, said]
-            cells = f"<td>{escape(classes[true])}</td><td>{escape(classes[said])}</td>{td(share, _one(share))}"
+            cells = f"<td>{escape(classes[true])}</td><td>{escape(classes[said])}</td>{td(share, per_cent(share))}"
             rows.append(f"<tr>{cells}{td(count, f'{count} of {totals[true]}')}</tr>")
     if not rows:
         return "<p>No video was given a wrong class.</p>"
@@ -344,9 +344,9 @@ def _runs(group: Group, part: str) -> str:
         validation = math.nan if (known := figure(metrics.get("validation"))) is None else known
         cells = [f"<td><code>{escape(entry.name)}</code></td>"]
         cells += [f"<td>{escape(entry.fact(key) or '–')}</td>" for key in ("split", "seed")]
-        cells += [td(right.videos, str(right.videos)), td(right.value, _one(right.value))]
+        cells += [td(right.videos, str(right.videos)), td(right.value, per_cent(right.value))]
         cells.append(f'<td class="w quiet">{100 * right.low:.1f}–{100 * right.high:.1f}</td>')
-        cells.append(td(validation, _one(validation)))
+        cells.append(td(validation, per_cent(validation)))
         for key, form in (("best_epoch", "{:g}"), ("seconds", "{:.0f}")):
             value = metrics.get(key, math.nan)
             cells.append(td(value, form.format(value) if math.isfinite(value) else "–"))
@@ -394,12 +394,8 @@ def _small(text: str) -> str:
     return f"<small>{escape(text)}</small>" if text else ""
 
 
-def _one(value: float) -> str:
-    return "–" if math.isnan(value) else f"{100 * value:.1f}"
-
-
 def _pm(mean: float, deviation: float) -> str:
-    return _one(mean) + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
+    return per_cent(mean) + ("" if math.isnan(deviation) else f" ± {100 * deviation:.1f}")
 
 
 def _count(number: int, what: str) -> str:

@@ -20,6 +20,7 @@ from reelbank.fusion.fuse import joined_recipe, write_run
 from reelbank.fusion.late import MISSING
 from reelbank.fusion.metrics import accuracy
 from reelbank.heads.leak import check_unseen
+from reelbank.heads.normalise import mean_and_scale
 from reelbank.heads.results import summary
 from reelbank.heads.runs import Run, folder_name, read_run, replacing
 from reelbank.heads.svm import c_of_lambda, fitted_svm
@@ -116,8 +117,7 @@ def _fit(members: Sequence[Entry], options: SvmOptions, split: str, seed: str) -
         raise InputError("svm: a training video has no label")
     mean, scale = np.zeros(train.shape[1]), np.ones(train.shape[1])
     if options.znorm:
-        mean, deviation = train.mean(axis=0), train.std(axis=0)
-        scale = np.where(deviation < 1e-6, 1.0, deviation)
+        mean, scale = mean_and_scale(train)
     x = (train - mean) / scale
     c = recipe.get("c") or (c_of_lambda(recipe["lambda"], len(x)) if "lambda" in recipe else 0.0)
     if options.cv:
@@ -140,10 +140,8 @@ def _fit(members: Sequence[Entry], options: SvmOptions, split: str, seed: str) -
 
 
 def _joined(tables: list[Scores], missing: str) -> Scores:
-    """Whose videos they are, in one order: the first of the joined tables, with the groups of the first that names some."""
-    joined = join(completed(tables) if missing == "allow" else tables)
-    groups = next((table.groups for table in joined if table.groups), ())
-    return Scores(joined[0].video_ids, joined[0].labels, joined[0].classes, joined[0].logits, joined[0].about, groups)
+    """Whose videos they are, in one order: the first of the joined tables."""
+    return join(completed(tables) if missing == "allow" else tables)[0]
 
 
 def embeddings_of(run: Path, split: str, video_ids: Sequence[str]) -> np.ndarray:

@@ -21,3 +21,8 @@ def th(text: str, number: bool = False, sort: str = "") -> str:
 def td(value: float, text: str, style: str = "") -> str:
     """A cell of a figure: what is shown, and the value that it is sorted by."""
     return f'<td class="{f"n {style}".strip()}" data-v="{value if math.isfinite(value) else -1:.6g}">{escape(text)}</td>'
+
+
+def per_cent(value: float) -> str:
+    """A share in [0, 1] in per cent with one place, a dash for nan."""
+    return "–" if math.isnan(value) else f"{100 * value:.1f}"

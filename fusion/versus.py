@@ -4,17 +4,14 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-import numpy as np
-
 from reelbank.data.errors import InputError
 from reelbank.data.scores import join
 from reelbank.fusion import figures
 from reelbank.fusion.compare import Gain, Pair, class_gains, p_value, paired
 from reelbank.fusion.entries import Group
-from reelbank.fusion.evaluate import Contest
+from reelbank.fusion.evaluate import Contest, calibration_means, confusions
 from reelbank.fusion.judge import calibration, mcnemar
-from reelbank.fusion.metrics import confusion
-from reelbank.fusion.tables import table, td, th
+from reelbank.fusion.tables import per_cent, table, td, th
 
 
 def versus_section(contest: Contest, marks: Sequence[str], wanted: Sequence[str]) -> list[str]:
@@ -31,8 +28,7 @@ def versus_section(contest: Contest, marks: Sequence[str], wanted: Sequence[str]
     note = f"What each class gains from {letters[1]} to {letters[0]}. Click a heading to sort."
     made.append(table(heads, [_gain_row(gain) for gain in gains], note, "classes gains"))
     if not contest.multilabel:
-        counts = [np.sum([confusion(entry.scores) for entry in group.entries], axis=0) for group in (pair.first, pair.second)]
-        picture = figures.difference(counts[0], _in_order(counts[1], pair), contest.classes, contest.coarse)
+        picture = figures.difference(confusions(pair.first), confusions(pair.second), contest.classes, contest.coarse)
         made.append(
             f"<details open><summary>Difference of the confusion matrices, {letters[0]} − {letters[1]}</summary>"
             '<p class="quiet">In points of each true class’s videos: blue is better (more right, fewer wrong), red worse.</p>'
@@ -63,13 +59,6 @@ def chosen_pair(contest: Contest, marks: Sequence[str], wanted: Sequence[str]) -
     return letters, pair, ""
 
 
-def _in_order(counts: np.ndarray, pair: Pair) -> np.ndarray:
-    """The second model's counts (C, C) with its classes in the first's order."""
-    own = pair.second.entries[0].scores.classes
-    order = [own.index(name) for name in pair.first.entries[0].scores.classes]
-    return counts[np.ix_(order, order)]
-
-
 def _tested(pair: Pair, letters: Sequence[str]) -> str:
     first, second = letters
     by = "groups" if pair.has_groups else "videos"
@@ -98,33 +87,28 @@ def _gain_row(gain: Gain) -> str:
     length = abs(gain.gain) if known else 0.0
     free = 1 - length / 2  # of the cell's width, beside the bar
     at = (0.5 if gain.gain > 0 else 0.5 - length / 2) / free if known else 0.0
-    hue = "var(--accent)" if known and gain.gain > 0 else "var(--miss)"
+    hue = "var(--bar)" if known and gain.gain > 0 else "var(--bar-miss)"
     style = f"--v:{length:.4f};--at:{at:.4f};--hue:{hue}"
     text = f"{100 * gain.gain:+.1f}" if known else "–"
-    cells = [td(gain.videos, str(gain.videos)), *(td(value, _percent(value)) for value in (gain.first, gain.second))]
+    cells = [td(gain.videos, str(gain.videos)), *(td(value, per_cent(value)) for value in (gain.first, gain.second))]
     bar = f'<td class="gain" data-v="{gain.gain if known else -2:.6g}" style="{style}">{text}</td>'
     return f"<tr><th>{escape(gain.name)}</th>{''.join(cells)}{bar}</tr>"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.1f}" if math.isfinite(value) else "–"
 
 
 def calibration_section(groups: Sequence[Group], marks: Sequence[str]) -> list[str]:
     """Whether each model is right as often as it is sure: a diagram of its first run, and figures over all runs."""
     drawn, rows = [], []
     for mark, group in zip(marks, groups, strict=True):
-        found = [calibration(entry.scores) for entry in group.entries]
-        values = [float(np.mean([getattr(one, name) for one in found])) for name in ("ece", "nll", "brier")]
+        values = calibration_means(group)
         texts = (f"{100 * values[0]:.1f}", f"{values[1]:.3f}", f"{values[2]:.3f}")
         cells = "".join(td(value, text) for value, text in zip(values, texts, strict=True))
         rows.append(f"<tr><th>{mark}&ensp;{escape(group.label)}</th>{cells}</tr>")
         name = escape(group.entries[0].name)
-        drawn.append(f"<figure><figcaption>{mark}&ensp;{name}</figcaption>{figures.reliability(found[0].bins)}</figure>")
+        drawn.append(
+            f"<figure><figcaption>{mark}&ensp;{name}</figcaption>{figures.reliability(calibration(group.entries[0].scores).bins)}</figure>"
+        )
     heads = f"{th('Model')}{th('Calibration error, %', True)}{th('Neg. log likelihood', True)}{th('Brier', True)}"
-    note = (
-        "Accuracy against confidence, in %: on the dashed line a model is right as often as it says. Margins of an SVM are no "
-    )
-    note += "logarithms of probabilities, so that theirs means little."
+    note = "Accuracy against confidence, in %: on the dashed line a model is right as often as it says. An SVM’s margins are "
+    note += "no logarithms of probabilities: theirs says little."
     figure = f'<div class="small-multiples diagrams">{"".join(drawn)}</div>'
     return ["<section><h2>Calibration</h2>", table(heads, rows, note), figure, "</section>"]

@@ -12,6 +12,12 @@ from reelbank.data.errors import InputError
 CONSTANT = 1e-6  # a feature whose deviation is below this is only centred
 
 
+def mean_and_scale(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of vectors (n, D) the mean and what to divide by, (D,) each: the deviation, 1 where a dimension is constant."""
+    deviation = values.std(axis=0)
+    return values.mean(axis=0), np.where(deviation < CONSTANT, 1.0, deviation)
+
+
 class Normalise(nn.Module):
     """z-normalisation, then PCA: (N, T, D) -> (N, T, D'), D' = `pca` or D. Either may be off; both off changes nothing.
 

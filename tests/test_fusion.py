@@ -397,6 +397,18 @@ def test_the_command_searches_on_validation_and_never_looks_at_test(tmp_path: Pa
         fuse_runs(FuseOptions(bank=str(tmp_path), runs=tuple(files), search=True, validation=tuple(files)))
 
 
+def test_searches_on_other_validation_files_are_other_runs(tmp_path: Path) -> None:
+    words: list[str] = []
+    for number in range(6):
+        table = made_scores(60, 2, seed=10 + number // 2, noise=number)
+        about = {"part": "test" if number < 2 else "validation", "name": f"model{number % 2}", "split": "1"}
+        score_tables.save(Scores(table.video_ids, table.labels, table.classes, table.logits, about), tmp_path / f"{number}.npz")
+        words.append(str(tmp_path / f"{number}.npz"))
+    for validation in (words[2:4], words[4:]):
+        assert fuse_runs(FuseOptions(bank=str(tmp_path), runs=tuple(words[:2]), search=True, validation=tuple(validation))) == 0
+    assert len(find_runs(tmp_path, head="fused")) == 2
+
+
 def test_weights_searched_on_one_half_of_real_videos_hold_on_the_other() -> None:
     """A test of the machinery: these are test scores, halved by group."""
     of_split = real("ucf101_seqvlad_split2.npz")

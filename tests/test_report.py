@@ -272,6 +272,11 @@ def test_every_drawing_is_a_png_with_its_numbers_as_csv(tmp_path: Path) -> None:
     tables = [score_tables.load(one / "scores-test.npz") for one in folders if one.name.startswith("reslstm")]
     np.testing.assert_array_equal(np.array([row[1:] for row in rows], int), np.sum([confusion(one) for one in tables], axis=0))
     assert heads[1:] == list(CLASSES)
+    with (folder / "results.csv").open(newline="") as file:
+        wilson = list(csv.DictReader(file))
+    written(tmp_path, interval="videos")
+    with (folder / "results.csv").open(newline="") as file:
+        assert [row["low"] for row in csv.DictReader(file)] != [row["low"] for row in wilson]  # as the page says
     with (folder / "loss-A.csv").open(newline="") as file:
         assert len(list(csv.reader(file))) == 1 + 4 * 2 * 8
 
