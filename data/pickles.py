@@ -74,10 +74,9 @@ def read_pickle(data: bytes) -> Any:
     if len(data) > MOST_BYTES:
         raise Refused(f"it is larger than {MOST_BYTES >> 30} GiB")
     try:
-        for opcode, argument, _ in pickletools.genops(
-            data
-        ):  # Python's unpickler takes memory for as many objects as are numbered
-            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(data):
+        # Python's unpickler takes memory for as many objects as a pickle numbers, before it looks whether they are there.
+        for opcode, argument, _ in pickletools.genops(data):
+            if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > len(data):
                 raise Refused("it numbers more objects than it has")
         return _plain(_Reader(io.BytesIO(data), encoding="latin1").load(), [GROWTH * len(data)])
     except Refused:

@@ -203,7 +203,7 @@ def as_table(
 
 
 def _logits(scores: np.ndarray, scale: str, multilabel: bool) -> tuple[np.ndarray, str]:
-    """Scores (V, C) as logits, and what they were taken for. Of probabilities the logarithm; of several labels log p / (1 - p)."""
+    """Scores (V, C) as logits, and what they were taken for: of probabilities the logarithm, of several labels the logit."""
     shares = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
     if scale == "logits" or (scale == "auto" and not shares):
         return scores, "logits"
