@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import av
@@ -251,7 +252,10 @@ def test_killed_at_twenty_moments_it_goes_on_and_ends_equal(ours):
 
 def test_ctrl_c_keeps_what_is_done(ours):
     slowly = {**os.environ, "TQDM_MININTERVAL": "0", "PAUSE_SECONDS": "0.25"}
-    process = subprocess.Popen(command(*BASIC), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=slowly)
+    # What a shell starts with & is deaf to Ctrl-C, and so would its children be.
+    hears = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command(*BASIC), env=slowly, preexec_fn=hears, **pipes)
     said = ""
     while not re.search(r"\b[1-9]\d*/24", said):
         said += (read := process.stderr.read(1))
