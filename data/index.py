@@ -88,9 +88,13 @@ def identity(recipe: dict[str, Any], dataset_name: str) -> str:
 
 
 def make_about(
-    recipe: dict[str, Any], dataset: dict[str, Any], sources: list[dict[str, Any]], failures: dict[str, dict[str, Any]]
+    recipe: dict[str, Any],
+    dataset: dict[str, Any],
+    sources: list[dict[str, Any]],
+    failures: dict[str, dict[str, Any]],
+    cost: dict[str, Any],
 ) -> dict[str, Any]:
-    """What /about holds, with who wrote it and when."""
+    """What /about holds, with who wrote it and when. cost: as of `StoreWriter`."""
     return {
         "format": FORMAT,
         "identity": identity(recipe, dataset["name"]),
@@ -101,6 +105,7 @@ def make_about(
         "written": {
             **{name: _version(name) for name in PACKAGES},
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "cost": cost,
         },
     }
 

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import itertools
 import logging
+import math
 import os
 import re
 import uuid
@@ -178,6 +179,18 @@ class Catalog:
             return file.index.parts[number]
         known = dict(zip(file.index.about["dataset"]["splits"], file.index.parts[number], strict=True))
         return [known.get(split, "") for split in splits]
+
+    def cost(self) -> dict[str, Any]:
+        """What all files together have cost: seconds added up (None where a file does not say), devices and streams listed."""
+        found = [file.index.about["written"].get("cost") for file in self.files]
+        costs: list[dict[str, Any]] = [cost if isinstance(cost, dict) else {} for cost in found]
+        seconds: list[Any] = [cost.get("seconds") for cost in costs]
+        known = [float(one) for one in seconds if type(one) in (int, float) and 0 <= one < math.inf]
+        total = round(sum(known), 3) if len(known) == len(costs) else None
+        listed = {
+            key: ", ".join(dict.fromkeys(str(cost[key]) for cost in costs if key in cost)) for key in ("device", "streams")
+        }
+        return {"seconds": total, **{key: value for key, value in listed.items() if value}}
 
     def close(self) -> None:
         if self.final:

@@ -201,7 +201,13 @@ def inspect(options: InspectOptions) -> int:
         state = "finished" if store.finished else "unfinished; 'make extract' with the same options goes on"
         print(printable(f"{store.path}: {state}"))
         print(f"hash {store.identity}")
-        print(printable("written by " + ", ".join(f"{name} {value}" for name, value in store.written.items() if value)))
+        print(
+            printable("written by " + ", ".join(f"{n} {value}" for n, value in store.written.items() if value and n != "cost"))
+        )
+        if (seconds := store.cost["seconds"]) is not None:
+            on = f" on {store.cost['device']}" if "device" in store.cost else ""
+            along = f", in one pass for {store.cost['streams']}" if " " in store.cost.get("streams", "") else ""
+            print(printable(f"took {seconds:,.0f} s{on}{along}"))
         print("\nrecipe")
         rows = [(f"  {name}", brief(value, _LONGEST_VALUE)) for name, value in _flat(store.recipe)]
         print_table([("  dataset", store.dataset["name"]), *rows])

@@ -29,7 +29,8 @@ class Store:
     `video_ids`, `labels` (class names; of a multi-label data set joined by ";"), `groups` (V,), `parts` (V, S) of "", "train",
     "test", `sources` (V,) dicts, `rows` (V,) int64 clean ones, `all_rows` (V,) int64 with those of augmented views,
     `has_views`, `checksums` (V,) uint64 of the bytes of all rows, `row_shape`, `dtype` float16 or uint8, `failures` {id:
-    {"reason", "bytes"}}, `recipe`, `dataset`, `identity`, `finished`, and `damaged`: parts left out and why.
+    {"reason", "bytes"}}, `recipe`, `dataset`, `identity`, `finished`, `cost` {"seconds", "device", "streams"} (the
+    wall time of all passes that wrote it, None where it does not say), and `damaged`: parts left out and why.
     """
 
     def __init__(self, path: Path, catalog: parts.Catalog) -> None:
@@ -38,6 +39,7 @@ class Store:
         self.identity: str = about["identity"]
         self.recipe: dict[str, Any] = about["recipe"]
         self.written: dict[str, Any] = about["written"]
+        self.cost: dict[str, Any] = catalog.cost()
         self.dataset = catalog.dataset()
         self.finished = catalog.finished
         self.failures = catalog.failures

@@ -5,7 +5,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -33,8 +33,9 @@ class StoreWriter:
 
     `done` {id: source bytes} and `failed` {id: {"reason", "bytes"}} tell what is committed. Any number of writers may work
     on one store under different `shard` names. A part closes after `part_videos` or `part_seconds`, looked at when a video
-    is added. `compression` ("gzip" or "lzf") saves disk and costs time. Raises InputError when another writer has this
-    shard, the store has another recipe, or the folder cannot be written.
+    is added. `compression` ("gzip" or "lzf") saves disk and costs time. `made` says for people on what and for what the
+    features are computed, {"device", "streams"}; with the seconds that a writer was open it is what a store has cost.
+    Raises InputError when another writer has this shard, the store has another recipe, or the folder cannot be written.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class StoreWriter:
         part_seconds: float = 30.0,
         shard: str = "",
         compression: str = "",
+        made: Mapping[str, str] = {},
     ) -> None:
         parts.check_shard(shard)
         if compression not in feature_file.COMPRESSIONS:
@@ -59,6 +61,7 @@ class StoreWriter:
         self._open: dict[str, _Video] = {}
         self._open_failures: dict[str, dict[str, Any]] = {}
         self._open_bytes, self._open_since = 0, 0.0
+        self._made, self._paid_until = dict(made), time.monotonic()
         self._lock: int | None = self._take_lock()
         try:
             parts.sweep(self._folder, shard)
@@ -171,6 +174,9 @@ class StoreWriter:
         if not gathered and not failures:
             return
         metas = [video.meta for video in gathered]
+        now = time.monotonic()
+        cost = {"seconds": round(now - self._paid_until, 3), **self._made}
+        self._paid_until = now
         index = Index(
             video_ids=[meta["id"] for meta in metas],
             labels=[meta["label"] for meta in metas],
@@ -182,7 +188,7 @@ class StoreWriter:
             checksums=np.array([checksum(video.values) for video in gathered], np.uint64),
             row_shape=gathered[0].values.shape[1:] if gathered else (0,),
             dtype=gathered[0].values.dtype if gathered else DTYPES[0],
-            about=make_about(self.recipe, self.dataset, [meta.get("source", {}) for meta in metas], failures),
+            about=make_about(self.recipe, self.dataset, [meta.get("source", {}) for meta in metas], failures, cost),
         )
         part = parts.part_name(self._folder, self._shard, time.time_ns())
         self._commit(index, (video.values for video in gathered), part)
@@ -250,7 +256,13 @@ class StoreWriter:
             checksums=np.array([file.index.checksums[n] for file, n in places], np.uint64),
             row_shape=places[0][0].index.row_shape if places else (0,),
             dtype=places[0][0].index.dtype if places else DTYPES[0],
-            about=make_about(self.recipe, dataset, [file.index.about["sources"][n] for file, n in places], catalog.failures),
+            about=make_about(
+                self.recipe,
+                dataset,
+                [file.index.about["sources"][n] for file, n in places],
+                catalog.failures,
+                catalog.cost(),
+            ),
         )
         parts.check_groups(self.path, index)
         return index, places

@@ -25,7 +25,7 @@ from reelbank.extract.flow import build_flow
 from reelbank.extract.forward import Forward
 from reelbank.extract.loop import Extraction, Stream, Task
 from reelbank.extract.options import ExtractOptions, lengths_alone, with_defaults
-from reelbank.extract.streams import StreamPlan, chosen_device, flow_of_weights, plan_streams
+from reelbank.extract.streams import StreamPlan, chosen_device, device_name, flow_of_weights, plan_streams
 from reelbank.extract.tracks import Result
 
 
@@ -69,6 +69,7 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
         about["coarse"] = {name: list(members) for name, members in dataset.coarse.items()}
         about |= {"multilabel": True} if dataset.multilabel else {}
         writing: dict[str, Any] = {"part_seconds": options.part_seconds, "shard": options.shard.replace("/", "of")}
+        writing["made"] = {"device": device_name(device), "streams": " ".join(options.stream)}
         writers: list[list[StoreWriter]] = []
         for plan in plans:
             writers.append([])

@@ -1,6 +1,8 @@
 """From the options to the streams of one extraction: their networks, which clips they see, and the stores they fill."""
 
 import dataclasses
+import os
+import platform
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -280,3 +282,10 @@ def chosen_device(name: str) -> torch.device:
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise InputError(f"DEVICE={name}: torch finds no such GPU here; use DEVICE=cpu, or see 'reelbank doctor'")
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """What computes, for people: the GPU's name, or the processor and how many of its cores may be used."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU ({platform.machine()}, {len(os.sched_getaffinity(0))} cores)"

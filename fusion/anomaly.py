@@ -2,6 +2,7 @@
 paper, anomaly detection on video embeddings), beside two baselines that need no training by gradient."""
 
 import csv
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 import reelbank
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import canonical, option, signature
+from reelbank.data.recipe import canonical, differences, option, signature
 from reelbank.data.shelf import find_store, print_table, printable
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store
@@ -40,6 +41,9 @@ class AnomalyOptions:
     bank: str = option("bank", "folder that holds stores, runs and reports")
     store: str = option("", "the feature store: the start of its hash, or its file; a video is the mean of its rows")
     run: str = option("", "in its place a run: its embeddings")
+    detector: str = option(
+        "", "judge all videos of STORE by a detector fitted before: its folder's name or the start of its hash"
+    )
     abnormal: tuple[str, ...] = option((), "classes that are called abnormal; all others are normal")
     each: bool = option(False, "in place of ABNORMAL every class in turn, and one table")
     split: str = option("1", "split whose training part is learned from and whose test part is judged")
@@ -67,13 +71,16 @@ class Material(NamedTuple):
     identity: str
     dataset: str
     stream: str
+    recipe: dict[str, Any]
 
 
 def anomaly(options: AnomalyOptions) -> int:
     """Fit and judge, print tables, and leave a folder for each class (or ABNORMAL) and seed in <bank>/anomalies; returns the
     exit code. Raises InputError where store, split, classes or options do not fit."""
+    if options.detector:
+        return detect(options)
     if bool(options.abnormal) == options.each:
-        raise InputError("ABNORMAL='class class' or EACH=1: give one of them")
+        raise InputError("ABNORMAL='class class' or EACH=1: give one of them; or DETECTOR=<hash>, to judge other videos")
     for name in ("bottleneck", "hidden", "epochs", "lr"):
         if not 0 < getattr(options, name) < np.inf:
             raise InputError(f"{name.upper()}={getattr(options, name)}: must be above 0")
@@ -164,6 +171,7 @@ def read_material(options: AnomalyOptions) -> Material:
             store.identity,
             store.dataset["name"],
             str(store.recipe.get("stream", "")),
+            store.recipe,
         )
 
 
@@ -206,7 +214,8 @@ def run_once(options: AnomalyOptions, material: Material, abnormal: Sequence[str
     metrics = _judged(scores, normal, test, held, material.groups, options.false_alarms)
     folder.mkdir(parents=True, exist_ok=True)
     environment = {"reelbank": reelbank.__version__, "commit": commit()}
-    write_json(folder / "recipe.json", {"signature": signature(recipe), "recipe": recipe, "environment": environment})
+    about = {"signature": signature(recipe), "recipe": recipe, "store_recipe": material.recipe, "environment": environment}
+    write_json(folder / "recipe.json", about)
     with replacing(folder / "checkpoint.safetensors") as temporary:
         save_file(model, temporary, {"recipe": canonical(recipe)})
     parts = np.where(held, "validation", material.parts)
@@ -234,6 +243,62 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     except (ValueError, AttributeError) as error:
         raise InputError(f"{path} cannot be read: {error}; remove the folder and run it again") from None
     return found
+
+
+def read_folder(folder: Path) -> dict[str, Any]:
+    """A finished folder's "recipe", "store_recipe" and "metrics"; {} where it is not finished. Raises InputError when it is
+    damaged."""
+    metrics, path = read_metrics(folder), folder / "recipe.json"
+    if not metrics:
+        return {}
+    try:
+        document = json.loads(path.read_text())
+        recipe = document["recipe"]
+        if not {"abnormal", "dataset", "stream", "store", "split", "seed"} <= recipe.keys():
+            raise ValueError("a part lacks")
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        raise InputError(f"{path} cannot be read: {error}; remove the folder and run it again") from None
+    return {"recipe": recipe, "store_recipe": document.get("store_recipe"), "metrics": metrics}
+
+
+def detect(options: AnomalyOptions) -> int:
+    """Judge every video of a store by a detector that was fitted before: the strangest are printed, all are left in a CSV
+    beside the detector. Raises InputError where the store was not extracted as the detector's was."""
+    if options.run or not options.store or options.abnormal or options.each:
+        raise InputError("DETECTOR=: give STORE= with it, the store to judge, and neither RUN, ABNORMAL nor EACH")
+    there = sorted(path for path in Path(options.bank, "anomalies").glob("*/") if (path / "metrics.json").exists())
+    fits = [
+        path
+        for path in there
+        if options.detector in (path.name, str(path)) or path.name.rpartition("-")[2].startswith(options.detector)
+    ]
+    if len(fits) != 1:
+        known = ", ".join(path.name for path in fits or there) or "none; fit one with ABNORMAL="
+        raise InputError(f"DETECTOR={options.detector}: {len(fits)} fit; there are {known}")
+    detector, model = read_folder(fits[0]), load_detector(fits[0])
+    with Store.open(find_store(options.bank, options.store)) as store:
+        lines = differences(detector["store_recipe"] or {}, store.recipe)
+        if lines:
+            raise InputError(f"{store.path}: was not extracted as the detector's store was: {'; '.join(lines[:5])}")
+        values, offsets, _ = store.load()  # (R, D), (V + 1,)
+        vectors = np.stack([values[a:b].astype(np.float64).mean(axis=0) for a, b in itertools.pairwise(offsets)])  # (V, D)
+        names, labels, identity = store.video_ids, store.labels, store.identity
+    errors = reconstruction_errors(model, vectors)
+    thresholds = detector["metrics"]["thresholds"]
+    path = fits[0] / f"scored-{identity[:8]}.csv"
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(("video_id", "label", METHODS[0], *(f"alarm at {100 * one['asked']:g} %" for one in thresholds)))
+        for name, label, error in zip(names, labels, errors.tolist(), strict=True):
+            writer.writerow((name, label, error, *(int(error > one["threshold"]) for one in thresholds)))
+    for one in thresholds:
+        print(
+            f"{int((errors > one['threshold']).sum())} of {len(errors)} videos above the threshold of {100 * one['asked']:g} %"
+        )
+    strangest = np.argsort(-errors, kind="stable")[:10]
+    print_table([("strangest", "error"), *((names[i], f"{errors[i]:.4g}") for i in strangest)])
+    print(printable(f"scores of every video: {path}"))
+    return 0
 
 
 def _judged(

@@ -17,6 +17,8 @@ from reelbank.data.errors import InputError
 from reelbank.data.recipe import brief, option
 from reelbank.data.shelf import printable
 from reelbank.fusion import figures
+from reelbank.fusion.anomaly_table import anomaly_section, read_detectors
+from reelbank.fusion.costs import cost_section, read_costs
 from reelbank.fusion.curves import learning_charts
 from reelbank.fusion.entries import Entry, Group, Selection, select, without_repetition
 from reelbank.fusion.evaluate import Contest, category_means, class_means, confusions, contests, counted_classes, top
@@ -56,7 +58,8 @@ def report(options: ReportOptions) -> int:
     out = Path(options.out or Path(options.bank, "reports", f"{name.replace('/', '-')}.html"))
     sweeps = read_sweeps(options.bank, [contest.dataset for contest in found])
     videos = _videos(options, [contest.dataset for contest in found])
-    document = page(found, options.part, notes, sweeps, options.interval, options.pair, videos, options.show)
+    costs, detectors = read_costs(options.bank, found), read_detectors(options.bank, [contest.dataset for contest in found])
+    document = page(found, options.part, notes, sweeps, options.interval, options.pair, videos, options.show, costs, detectors)
     with written_to("OUT", out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
@@ -103,9 +106,11 @@ def page(
     pair: Sequence[str] = (),
     videos: Mapping[str, Path] = {},
     show: str = "",
+    costs: Mapping[str, Mapping[str, Any]] = {},
+    detectors: Sequence[Sequence[Mapping[str, Any]]] = (),
 ) -> str:
     """The whole document. sweeps: of each sweep's file name the rows of its table; interval, pair, show: as of ReportOptions;
-    videos: id -> file, {} for a report without frames."""
+    videos: id -> file, {} for a report without frames; costs, detectors: of `read_costs` and `read_detectors`."""
     datasets = list(dict.fromkeys(contest.dataset or "unnamed data set" for contest in found))
     runs = sum(len(group.entries) for contest in found for group in contest.groups)
     models = sum(len(contest.groups) for contest in found)
@@ -121,7 +126,8 @@ def page(
     for number, contest in enumerate(found):
         if len(found) > 1:
             body.append(f"<h1>{escape(contest.title)}</h1>")
-        body += _contest(contest, part, f"c{number}", interval, pair, videos, show)
+        body += _contest(contest, part, f"c{number}", interval, pair, videos, show, costs)
+    body += anomaly_section(detectors)
     body += sweep_section(sweeps)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -142,6 +148,7 @@ def _contest(
     pair: Sequence[str],
     videos: Mapping[str, Path],
     show: str,
+    costs: Mapping[str, Mapping[str, Any]],
 ) -> list[str]:
     marks = _letters(len(contest.groups))
     return [
@@ -152,6 +159,7 @@ def _contest(
         *([] if contest.multilabel or not videos else gallery_section("A", contest.groups[0].entries[0].scores, videos, show)),
         *([] if contest.multilabel else _matrices(contest, marks)),
         *([] if contest.multilabel else calibration_section(contest.groups, marks)),
+        *cost_section(contest, marks, costs),
         *_origins(contest, marks, part, anchor),
     ]
 

@@ -47,6 +47,32 @@ def folder_of(bank: Path) -> Path:
     return folder
 
 
+def test_a_detector_judges_the_videos_of_another_store(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    make_store(tmp_path / "stores" / "a.h5")
+    assert anomaly(options(tmp_path)) == 0
+    folder = folder_of(tmp_path)
+    make_store(tmp_path / "stores" / "b.h5", change="test")  # as extracted, other videos: those of the test part lie elsewhere
+    capsys.readouterr()
+    judge = {"bank": str(tmp_path), "detector": folder.name.rpartition("-")[2][:6]}
+    assert anomaly(AnomalyOptions(**judge, store=str(tmp_path / "stores" / "b.h5"))) == 0
+    said = capsys.readouterr().out
+    (scored,) = folder.glob("scored-*.csv")
+    with scored.open(newline="") as file:
+        rows = {row["video_id"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 180
+    numbers = {name: int(name.rpartition("v")[2]) for name in rows}
+    moved = [row["alarm at 10 %"] == "1" for name, row in rows.items() if numbers[name] // 6 % 3 == 0]
+    usual = [row["alarm at 10 %"] == "1" for name, row in rows.items() if numbers[name] // 6 % 3 and row["label"] != "fall"]
+    assert all(moved) and np.mean(usual) < 0.25
+    assert f"{sum(row['alarm at 20 %'] == '1' for row in rows.values())} of 180 videos above the threshold of 20 %" in said
+
+    make_store(tmp_path / "stores" / "c.h5", strange=2.0)  # another recipe
+    with pytest.raises(InputError, match=r"c\.h5: was not extracted as the detector's store was: strange: 3.0, not 2.0"):
+        anomaly(AnomalyOptions(**judge, store=str(tmp_path / "stores" / "c.h5")))
+    with pytest.raises(InputError, match=r"DETECTOR=nothing: 0 fit; there are made-"):
+        anomaly(AnomalyOptions(bank=str(tmp_path), detector="nothing", store=str(tmp_path / "stores" / "b.h5")))
+
+
 def test_what_lies_off_the_plane_is_found(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     make_store(tmp_path / "stores" / "a.h5")
     assert anomaly(options(tmp_path)) == 0

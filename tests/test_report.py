@@ -17,7 +17,9 @@ from PIL import Image
 
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
+from reelbank.data.store import StoreWriter, identity
 from reelbank.fusion import figures
+from reelbank.fusion.anomaly import METHODS
 from reelbank.fusion.curves import read_history
 from reelbank.fusion.fuse import FuseOptions, fuse_runs
 from reelbank.fusion.metrics import accuracy, confusion
@@ -120,6 +122,38 @@ def test_names_are_text_never_markup(tmp_path: Path) -> None:
     for name in evil:
         assert name in " ".join(page.text)
     assert "alert(1)" in unescape(text)
+
+
+def test_what_stores_and_models_cost_and_what_is_abnormal(tmp_path: Path) -> None:
+    """A store of the bank that a model read, with what it took; one that none read is not there; detectors of the data set."""
+    dataset = {"name": "made", "classes": list(CLASSES), "splits": ["1"], "coarse": {}}
+    identities = []
+    for stream in ("rgb", "flow"):
+        recipe = {"stream": stream, "extractor": "torchvision:resnet18"}
+        path = tmp_path / "stores" / f"{stream}.h5"
+        meta = {"id": "a", "label": CLASSES[0], "group": "", "parts": ["train"], "source": {"bytes": 1}}
+        with StoreWriter(path, recipe, dataset, made={"device": f"device of {stream}", "streams": "rgb flow"}) as writer:
+            writer.add(meta, np.ones((5, 4)), np.arange(5.0))
+            assert writer.finish([meta])
+        identities.append(identity(recipe, "made"))
+    run = made_run(tmp_path, "gru", "rgb", store=identities[0])
+    for seed, auc in ((0, 0.9), (1, 0.7)):
+        folder = tmp_path / "anomalies" / f"made-{seed}"
+        folder.mkdir(parents=True)
+        recipe = {"abnormal": ["<b>"], "dataset": "made", "stream": "rgb", "store": identities[0], "split": "1", "seed": seed}
+        (folder / "recipe.json").write_text(json.dumps({"recipe": recipe}))
+        metrics = {"auc": dict.fromkeys(METHODS, auc), "interval": [0.5, 0.95], "normal_videos": 4, "abnormal_videos": 2}
+        metrics["thresholds"] = [{"asked": 0.05, "threshold": 1.0, "false_alarms": 0.125, "detected": 0.625}]
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    text, page = written(tmp_path)
+    cost = text[text.index("<h2>Cost</h2>") : text.index("<h2>Where the numbers")]
+    assert "device of rgb" in cost and "device of flow" not in cost
+    assert identities[0][:8] in cost and identities[1][:8] not in cost
+    seconds = json.loads((run / "metrics.json").read_text())["seconds"]
+    assert f">{seconds:.1f}</td>" in cost
+    found = text[text.index("<h2>Anomalies</h2>") :]
+    assert "0.800 ± 0.141" in found and "0.500–0.950" in found and "12.5" in found and "62.5" in found
+    assert "<b>" in page.text
 
 
 def test_a_fused_run_and_a_score_file_stand_beside_the_others(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from made_stores import DATASET, RECIPE, check_holds, fill, made_meta, made_times, made_values
 
-from reelbank.data import feature_file
+from reelbank.data import feature_file, store_writer
 from reelbank.data.errors import InputError
 from reelbank.data.store import Store, StoreWriter, identity
 
@@ -112,6 +112,34 @@ def test_finishing_again_with_nothing_new_writes_nothing(tmp_path):
     after = path.stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert [name.name for name in tmp_path.iterdir()] == ["made.h5"]
+
+
+def test_what_a_store_has_cost_is_added_up_over_parts_and_runs(tmp_path, monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("reelbank.data.store_writer.time.monotonic", lambda: clock[0])
+    path = tmp_path / "a.h5"
+    for numbers, device, seconds in ((range(2), "CPU", 3.0), (range(2, 4), "GPU", 1.5)):
+        with StoreWriter(path, RECIPE, DATASET, made={"device": device, "streams": "rgb flow"}) as writer:
+            for number in numbers:
+                clock[0] += seconds
+                writer.add(made_meta(number), made_values(number), made_times(number))
+                writer.flush()
+    expected = {"seconds": 9.0, "device": "CPU, GPU", "streams": "rgb flow"}
+    with Store.open(path) as store:
+        assert store.cost == expected
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        assert writer.finish([made_meta(number) for number in range(4)])
+    with Store.open(path) as store:
+        assert store.finished and store.cost == expected
+
+
+@pytest.mark.parametrize("cost", [None, "much", {"seconds": "1"}, {"seconds": -1}, {}, {"seconds": True, "device": ["x"]}])
+def test_a_store_that_does_not_say_its_cost_has_none(tmp_path, monkeypatch, cost):
+    real = store_writer.make_about
+    monkeypatch.setattr(store_writer, "make_about", lambda *given: {**real(*given), "written": {"cost": cost}})
+    fill(tmp_path / "a.h5", range(2))
+    with Store.open(tmp_path / "a.h5") as store:
+        assert store.cost["seconds"] is None
 
 
 def test_a_data_set_that_grows_keeps_what_was_known(tmp_path):
