@@ -1,6 +1,6 @@
 # make train HEAD=gru SEED="0 1 2" runs reelbank train HEAD=gru SEED='0 1 2' in an environment that it makes first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report predict runs stores inspect verify remove import export doctor test lint bench clean
+.PHONY: help setup demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor test lint bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,6 +12,7 @@ environment_extract := DATASET RECIPE ROOT LISTS CSV CLASSES STREAM EXTRACTOR WE
 environment_pretrain := DATASET ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS SPLIT CLIP FLOW SEED DEVICE WORKERS BANK
 environment_train := DATASET RECIPE STREAM EXTRACTOR STORE HEAD LAYERS HIDDEN SPLIT SEED CLASSES T DEVICE WORKERS BANK
 environment_sweep := $(environment_train)
+environment_reproduce := SYSTEM DATASET ROOT LISTS CSV CLASSES DEVICE WORKERS BANK
 quote = '$(subst ','\'',$1)'
 given := $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name)))
 given := $(filter-out PYTHON MAKE% -%,$(given))
@@ -51,6 +52,7 @@ compare: ## is one model better than another? RUNS="hash hash": paired tests, an
 anomaly: ## what is unlike normal videos: STORE=hash ABNORMAL="class class", or EACH=1
 scores: ## other tools' score files into ours and back: FILE=results.pkl LIST=videos.txt TO=scores.npz
 report: ## one HTML page of results
+reproduce: ## a published system, SYSTEM=reslstm: all it needs, and its tables beside ours; PLAN=1 only says what it would do; QUICK=1
 predict: ## what runs say of videos: VIDEOS=video.mp4 RUN=hash, or of a store: STORE=hash
 runs: ## list the runs
 stores: ## list the feature stores
@@ -60,7 +62,7 @@ remove: ## delete a store: STORE=hash YES=1
 import: ## bring features of other tools into a store
 export: ## features of a store, one array per video, for other tools
 doctor: ## what works on this machine
-extract pretrain train sweep evaluate fuse svm compare anomaly scores report predict runs stores inspect verify remove import export doctor: $(READY)
+extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor: $(READY)
 	@$(BIN)/reelbank $@ $(options)
 
 test: $(READY) ## all tests; those on real data need REELBANK_TESTDATA

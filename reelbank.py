@@ -31,6 +31,12 @@ COMMANDS = {
         "score files of other tools: described, brought in, given away",
     ),
     "report": ("fusion.report", "ReportOptions", "report", "one HTML page of results"),
+    "reproduce": (
+        "fusion.reproduce",
+        "ReproduceOptions",
+        "reproduce",
+        "a published system from its recipe: stores, heads, fusions, and its tables beside ours",
+    ),
     "predict": ("fusion.predict", "PredictOptions", "predict_videos", "what runs say of video files, or of a store's videos"),
     "runs": ("heads.runs", "RunsOptions", "runs", "list the runs"),
     "stores": ("data.shelf", "StoresOptions", "stores", "list the feature stores"),

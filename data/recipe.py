@@ -78,6 +78,11 @@ def _converter(hint: Any) -> Any:
     return {bool: _boolean, str: str, int: _number(int), float: _number(float)}[hint]
 
 
+def words_of(values: Mapping[str, Any]) -> list[str]:
+    """Options by name as the words of a command line, for `parse`; what is None is left out."""
+    return [f"--{name.replace('_', '-')}={as_text(value)}" for name, value in values.items() if value is not None]
+
+
 def parse(options: type[Options], words: Sequence[str], command: str, about: str = "") -> Options:
     """Build `options` from command-line words, and from what its `preset` sets beside them, when it has one. Raises
     InputError for an unknown option (with the nearest known one) or a value that does not fit; exits after printing when --help
@@ -92,7 +97,7 @@ def parse(options: type[Options], words: Sequence[str], command: str, about: str
     )
     names = {f.name for f in fields if not f.metadata["positional"]}
     for f in fields:
-        shown = "" if f.default in (None, "", ()) else f" (default: {_shown(f.default)})"
+        shown = "" if f.default in (None, "", ()) else f" (default: {as_text(f.default)})"
         help_text = (f.metadata["help"] + shown).replace("%", "%%")
         if f.metadata["positional"]:
             parser.add_argument(f.name, nargs="*", metavar=f.name.upper(), help=help_text)
@@ -114,7 +119,7 @@ def parse(options: type[Options], words: Sequence[str], command: str, about: str
     preset_of = getattr(options, "preset", None)
     if preset_of and not unknown:  # what a recipe sets comes first, so that what is given wins
         preset = {name: value for name, value in preset_of(vars(found)).items() if value != ""}
-        found = parser.parse_args([*(f"--{n.replace('_', '-')}={_shown(value)}" for n, value in preset.items()), *plain])
+        found = parser.parse_args([*words_of(preset), *plain])
     for word in unknown:
         name = word.lstrip("-").split("=")[0]
         near = difflib.get_close_matches(name.replace("-", "_").lower(), names, 1)
@@ -138,7 +143,8 @@ def _as_flags(word: str, lists: set[str]) -> list[str]:
     return value.split() if name in lists else [f"--{name.replace('_', '-')}={value}"]
 
 
-def _shown(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """An option's value as it would be typed."""
     return (
         " ".join(map(str, value)) if isinstance(value, tuple | list) else str(int(value) if isinstance(value, bool) else value)
     )

@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,14 +15,15 @@ from reelbank.data import frames_folder
 from reelbank.data.datasets import Dataset, Video, load_dataset
 from reelbank.data.errors import InputError
 from reelbank.data.index import is_absence
+from reelbank.data.parts import begun, parts_folder
 from reelbank.data.sampling import Examples, Sampling
-from reelbank.data.store import StoreWriter, identity
+from reelbank.data.store import Store, StoreWriter, identity
 from reelbank.data.workers import DecodePool
 from reelbank.extract import adaptive
 from reelbank.extract.adaptive import FlowLengths
 from reelbank.extract.batches import ClipBatches
 from reelbank.extract.estimate import estimate
-from reelbank.extract.flow import build_flow
+from reelbank.extract.flow import FlowMethod, build_flow
 from reelbank.extract.forward import Forward
 from reelbank.extract.loop import Extraction, Stream, Task
 from reelbank.extract.options import ExtractOptions, lengths_alone, with_defaults
@@ -50,19 +52,12 @@ def extract(options: ExtractOptions) -> int:
 
 def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, device: torch.device) -> int:
     """Extract a data set's videos, or those of a shard; as `extract`, whose options are filled."""
-    looks_at_flow = {"flow", "magnitude"} & set(options.stream) or options.sampling == "adaptive"
-    flow = build_flow(options.flow, device, options.flow_weights or "pretrained", options.seed) if looks_at_flow else None
     lengths: FlowLengths | None = None
     with contextlib.ExitStack() as closing:  # closing a writer commits what it holds, also after Ctrl-C
-        by_flow = options.sampling == "adaptive" and bool(set(options.stream) & {"rgb", "flow"})
-        magnitude = ""
-        if by_flow:
-            (of_lengths,) = plan_streams(lengths_alone(options), dataset.name, flow)
-            magnitude = identity(of_lengths.recipes[0], dataset.name)
-            if not options.plan:  # computed once, for all that is sampled by it
-                extract_dataset(lengths_alone(options), dataset, mine, device)
-                lengths = adaptive.read_lengths(of_lengths.paths[0], [video.id for video in dataset.videos[mine]])
-        plans = plan_streams(options, dataset.name, flow, magnitude)
+        plans, of_lengths, flow = _plans(options, dataset, device)
+        if of_lengths and not options.plan:  # computed once, for all that is sampled by it
+            extract_dataset(lengths_alone(options), dataset, mine, device)
+            lengths = adaptive.read_lengths(of_lengths.paths[0], [video.id for video in dataset.videos[mine]])
         if options.plan:
             return estimate(options, dataset, mine, plans, flow, device)
         about: dict[str, Any] = {"name": dataset.name, "classes": list(dataset.classes), "splits": list(dataset.splits)}
@@ -100,6 +95,44 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
                 print(f"{counted}, for {' '.join(options.stream)}")
         finished = [writer.finish([meta(video) for video in dataset.videos]) for stores in writers for writer in stores]
         return _closing_words(dataset.videos, [writer for stores in writers for writer in stores], all(finished), options.shard)
+
+
+def _plans(
+    options: ExtractOptions, dataset: Dataset, device: torch.device
+) -> tuple[list[StreamPlan], StreamPlan | None, FlowMethod | None]:
+    """The streams, that of the flow lengths which adaptive sampling follows, and the flow. options: filled."""
+    looks_at_flow = {"flow", "magnitude"} & set(options.stream) or options.sampling == "adaptive"
+    flow = build_flow(options.flow, device, options.flow_weights or "pretrained", options.seed) if looks_at_flow else None
+    of_lengths, magnitude = None, ""
+    if options.sampling == "adaptive" and set(options.stream) & {"rgb", "flow"}:
+        (of_lengths,) = plan_streams(lengths_alone(options), dataset.name, flow)
+        magnitude = identity(of_lengths.recipes[0], dataset.name)
+    return plan_streams(options, dataset.name, flow, magnitude), of_lengths, flow
+
+
+class PlannedStore(NamedTuple):
+    """A store that an extraction fills: `split` whose weights it has ("" for any), `there` of the data set's videos settled."""
+
+    path: Path
+    stream: str
+    node: str
+    split: str
+    there: int
+
+
+def planned_stores(options: ExtractOptions, dataset: Dataset) -> list[PlannedStore]:
+    """The stores of an extraction of this data set, and how far each is; nothing is decoded or written."""
+    options = with_defaults(flow_of_weights(options))
+    found = []
+    for plan in _plans(options, dataset, chosen_device(options.device))[0]:
+        for path, one in zip(plan.paths, plan.recipes, strict=True):
+            there = 0
+            if path.exists() or (parts_folder(path).is_dir() and not begun(path)):
+                with Store.open(path) as store:
+                    known = {*store.video_ids, *store.failures}
+                    there = sum(video.id in known for video in dataset.videos)
+            found.append(PlannedStore(path, str(one["stream"]), str(one["node"]), plan.split, there))
+    return found
 
 
 def _streams(options: ExtractOptions, plans: list[StreamPlan], videos: list[Video], device: torch.device) -> list[Stream]:

@@ -38,6 +38,12 @@ class FuseOptions(Selection):
 
 def fuse_runs(options: FuseOptions) -> int:
     """Fuse the test scores of the selected runs, split by split and seed by seed, into runs of the bank; the exit code."""
+    make_fused(options)
+    return 0
+
+
+def make_fused(options: FuseOptions) -> list[Path]:
+    """As `fuse_runs`; returns the folders of the fused runs."""
     entries, notes = select(options, "test")
     if not options.runs:  # the order must not hang on hashes: weights go by it
         entries = in_order(one for one in entries if one.recipe["head"] not in JOINED or one.recipe["head"] == options.head)
@@ -57,6 +63,7 @@ def fuse_runs(options: FuseOptions) -> int:
     judged = "mAP" if entries[0].scores.multilabel else "top-1"
     lines = [("split", "seed", "model", "videos", judged, "95 %", "run")]
     of_split: dict[str, list[float]] = {}
+    folders = []
     for (split, seed), some in by_repetition(entries).items():
         weights, validation = given, _validation_scores(some, options)
         if options.search:
@@ -74,6 +81,7 @@ def fuse_runs(options: FuseOptions) -> int:
             {"run": one.name, "weight": weight, measure: one.figure.value} for one, weight in zip(some, weights, strict=True)
         ]
         write_run(folder, recipe, scored, {"members": singles})
+        folders.append(folder)
         shown = [(f"{title(entry.recipe)} {features(entry.recipe)}", entry.figure, entry.name) for entry in some]
         right = figure(scored["test"])
         for name, share, run in [*shown, (f"{options.how} of these", right, folder.name)]:
@@ -83,7 +91,7 @@ def fuse_runs(options: FuseOptions) -> int:
     print_table(lines)
     if sum(map(len, of_split.values())) > 1:
         print(f"test {judged} % of the fused: {summary(of_split)}")
-    return 0
+    return folders
 
 
 def _validation_scores(entries: Sequence[Entry], options: FuseOptions) -> list[Scores]:

@@ -49,9 +49,9 @@ class ReportOptions(Selection):
     figures: bool = option(True, "also every drawing as PNG and its numbers as CSV, in a folder beside the report")
 
 
-def report(options: ReportOptions) -> int:
-    """Write the report on the selected runs and print where it is; returns the exit code. Raises InputError when nothing
-    fits or the file cannot be written."""
+def report(options: ReportOptions, before: Sequence[str] = ()) -> int:
+    """Write the report on the selected runs and print where it is; returns the exit code. before: sections, HTML, that come
+    first. Raises InputError when nothing fits or the file cannot be written."""
     entries, notes = select(options, options.part)
     found = contests(entries)
     name = options.name or "-".join(dict.fromkeys(contest.dataset or "scores" for contest in found))
@@ -59,7 +59,9 @@ def report(options: ReportOptions) -> int:
     sweeps = read_sweeps(options.bank, [contest.dataset for contest in found])
     videos = _videos(options, [contest.dataset for contest in found])
     costs, detectors = read_costs(options.bank, found), read_detectors(options.bank, [contest.dataset for contest in found])
-    document = page(found, options.part, notes, sweeps, options.interval, options.pair, videos, options.show, costs, detectors)
+    document = page(
+        found, options.part, notes, sweeps, options.interval, options.pair, videos, options.show, costs, detectors, before
+    )
     with written_to("OUT", out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
@@ -108,9 +110,11 @@ def page(
     show: str = "",
     costs: Mapping[str, Mapping[str, Any]] = {},
     detectors: Sequence[Sequence[Mapping[str, Any]]] = (),
+    before: Sequence[str] = (),
 ) -> str:
     """The whole document. sweeps: of each sweep's file name the rows of its table; interval, pair, show: as of ReportOptions;
-    videos: id -> file, {} for a report without frames; costs, detectors: of `read_costs` and `read_detectors`."""
+    videos: id -> file, {} for a report without frames; costs, detectors: of `read_costs` and `read_detectors`; before: as
+    of `report`."""
     datasets = list(dict.fromkeys(contest.dataset or "unnamed data set" for contest in found))
     runs = sum(len(group.entries) for contest in found for group in contest.groups)
     models = sum(len(contest.groups) for contest in found)
@@ -122,7 +126,7 @@ def page(
         f"{reelbank.__version__}.</p>"
     )
     body += [f'<p class="quiet">Note: {escape(note)}.</p>' for note in notes]
-    body.append("</header>")
+    body += ["</header>", *before]
     for number, contest in enumerate(found):
         if len(found) > 1:
             body.append(f"<h1>{escape(contest.title)}</h1>")

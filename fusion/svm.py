@@ -50,6 +50,12 @@ class SvmOptions(Selection):
 def svm_runs(options: SvmOptions) -> int:
     """Fit an SVM for each split and seed on the selected runs' embeddings, as runs of the bank; returns the exit code. Raises
     InputError when a member has no embeddings, the members do not go together, or an option is impossible."""
+    make_svms(options)
+    return 0
+
+
+def make_svms(options: SvmOptions) -> list[Path]:
+    """As `svm_runs`; returns the folders of the runs."""
     given = {"C": options.c, "SVM_LAMBDA": options.svm_lambda, "CV": options.cv or None}
     if len(named := [name for name, value in given.items() if value is not None]) > 1:
         raise InputError(f"{' and '.join(named)}: each says what C is; give one of them")
@@ -73,8 +79,10 @@ def svm_runs(options: SvmOptions) -> int:
         print(printable(f"embeddings of {member.label}{', ' + member.detail if member.detail else ''}"))
     lines: list[tuple[str, ...]] = [("split", "seed", "model", "videos", "C", "train", "top-1", "95 %", "run")]
     of_split: dict[str, list[float]] = {}
+    folders = []
     for (split, seed), some in by_repetition(entries).items():
         folder, c, scored = _fit(some, options, split, seed)
+        folders.append(folder)
         right = accuracy(scored["test"])
         shown: list[tuple[str, ...]] = []
         for entry in some:
@@ -89,7 +97,7 @@ def svm_runs(options: SvmOptions) -> int:
     print_table(lines)
     if sum(map(len, of_split.values())) > 1:
         print(f"test top-1 % of the SVMs: {summary(of_split)}")
-    return 0
+    return folders
 
 
 def _fit(members: Sequence[Entry], options: SvmOptions, split: str, seed: str) -> tuple[Path, float, dict[str, Scores]]:

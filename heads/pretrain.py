@@ -16,12 +16,13 @@ from tqdm import tqdm
 from reelbank.data.errors import InputError
 from reelbank.data.shelf import print_table, printable
 from reelbank.data.store import Store
+from reelbank.extract.run import planned_stores
 from reelbank.extract.streams import chosen_device
 from reelbank.extract.trained import CHECKPOINT, SEEN, family_of, finished
 from reelbank.heads.augment import augmented
 from reelbank.heads.fit import OPTIMISERS, Training, add_epoch, best_epoch, learning_rate, resume_state, save_state
 from reelbank.heads.fit import finished as trained_enough
-from reelbank.heads.pretrain_inputs import initial_trunk, initial_weights, pixels_store, weights_of
+from reelbank.heads.pretrain_inputs import initial_trunk, initial_weights, pixels_extraction, pixels_store, weights_of
 from reelbank.heads.pretrain_plan import Plan, PretrainOptions, plan_run, plan_splits, with_defaults
 from reelbank.heads.runs import percent, replacing, write_json
 from reelbank.heads.segment_network import SegmentNetwork, freeze_before
@@ -44,6 +45,29 @@ def pretrain_on(store: Store, options: PretrainOptions) -> int:
     """`pretrain` on a pixel store that is there already; its rows are uint8 (C, [s,] H, W)."""
     options = with_defaults(options)
     device = chosen_device(options.device)
+    plans = _plans(store, options)
+    for note in dict.fromkeys(note for plan in plans for note in plan.notes):
+        print(printable(f"note: {note}"))
+    for plan in plans:
+        if not finished(plan.path):
+            train_run(plan, store, options, device)
+    print_runs(plans)
+    return 0
+
+
+def planned_weights(options: PretrainOptions) -> dict[str, Path]:
+    """The folder that each split's weights will have, there or not; {} while the pixels they learn from are not all extracted.
+    Nothing is decoded or written."""
+    options = with_defaults(options)
+    extraction, dataset = pixels_extraction(options)
+    (store,) = planned_stores(extraction, dataset)
+    if store.there < len(dataset.videos):
+        return {}
+    with Store.open(store.path) as opened:
+        return {str(plan.recipe["split"]): plan.path for plan in _plans(opened, options)}
+
+
+def _plans(store: Store, options: PretrainOptions) -> list[Plan]:
     if store.dtype != np.uint8 or len(store.row_shape) not in (3, 4):
         raise InputError(f"{store.path}: is no store of pixels; 'make extract EXTRACTOR=pixels' makes one")
     if store.recipe["stream"] != options.stream:
@@ -55,13 +79,7 @@ def pretrain_on(store: Store, options: PretrainOptions) -> int:
         trunk = initial_trunk(options, store, weights)
         freeze_before(trunk.model, options.freeze)
         plans.append(plan_run(store, options, split, weights, trunk))
-    for note in dict.fromkeys(note for plan in plans for note in plan.notes):
-        print(printable(f"note: {note}"))
-    for plan in plans:
-        if not finished(plan.path):
-            train_run(plan, store, options, device)
-    print_runs(plans)
-    return 0
+    return plans
 
 
 def train_run(plan: Plan, store: Store, options: PretrainOptions, device: torch.device) -> None:

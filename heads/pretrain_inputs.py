@@ -4,10 +4,13 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from reelbank.data.datasets import Dataset, load_dataset
 from reelbank.data.errors import InputError
 from reelbank.data.store import Store
 from reelbank.extract.networks import Trunk, pair, trunk
-from reelbank.extract.options import FLOW_STACK
+from reelbank.extract.options import FLOW_STACK, ExtractOptions, with_defaults
+from reelbank.extract.run import extract_dataset, planned_stores
+from reelbank.extract.streams import chosen_device
 from reelbank.extract.trained import find_weights, load_weights, trained_weights
 from reelbank.extract.zoo import kind_of
 from reelbank.heads.pretrain_plan import PretrainOptions, check_one_class, plan_splits
@@ -18,31 +21,28 @@ def pixels_store(options: PretrainOptions) -> Path:
     """The store of the data set's pixels as the network is to see them, uint8 before any crop; stage one makes what is
     missing of it. Raises InputError, before that, for a network, split, module or size that cannot be, and for a data set of
     several classes a video."""
-    from reelbank.data.datasets import load_dataset
-    from reelbank.extract.flow import build_flow
-    from reelbank.extract.options import ExtractOptions, with_defaults
-    from reelbank.extract.run import extract_dataset
-    from reelbank.extract.streams import chosen_device, plan_streams
+    extraction, dataset = pixels_extraction(options)
+    for note in dataset.notes:
+        print(note)
+    (store,) = planned_stores(extraction, dataset)
+    extract_dataset(extraction, dataset, slice(None), chosen_device(options.device))
+    return store.path
 
+
+def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset]:
+    """The options of the extraction of those pixels, and its data set; raises as `pixels_store`."""
     weights = initial_weights(options.bank, options.weights)
     sizes = pixel_sizes(options, next(iter(weights.values())))
     shared = ("root", "lists", "csv", "classes", "t", "flow", "flow_weights", "seed", "device", "bank")
     chosen: dict[str, Any] = {name: getattr(options, name) for name in ("dataset", *shared)}
     wanted = with_defaults(ExtractOptions(**chosen, **sizes, stream=(options.stream,), sampling="segments", crops=1))
-    device = chosen_device(options.device)
     dataset = load_dataset(
         options.dataset, options.root, options.lists, options.csv, options.classes, options.seed, options.bank
     )
     check_one_class(options, dataset.multilabel)
     for split in plan_splits(options, dataset.name, dataset.splits):
         weights_of(weights, split, options)
-    for note in dataset.notes:
-        print(note)
-    is_flow = options.stream == "flow"
-    flow = build_flow(wanted.flow, device, wanted.flow_weights or "pretrained", wanted.seed) if is_flow else None
-    (plan,) = plan_streams(wanted, dataset.name, flow)
-    extract_dataset(wanted, dataset, slice(None), device)
-    return plan.paths[0]
+    return wanted, dataset
 
 
 def pixel_sizes(options: PretrainOptions, weights: str) -> dict[str, Any]:

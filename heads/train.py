@@ -204,6 +204,8 @@ def train_run(plan: Plan, source: Source, device: str, quiet: bool = False) -> R
         metrics = {part: accuracies(table) if (table := scored[part]) else None for part in PARTS}
         seconds = round(sum(past["seconds"] for past in history), 2)
         ended = {"best_epoch": epochs, "epochs": len(history), "training_seconds": seconds, "notes": list(plan.notes)}
+        sequences = material.score.video.bincount(minlength=len(material.data.ids))
+        ended["sequences"] = {part: int(sequences[videos].sum()) for part, videos in parts.items()}
         ended["seconds"] = round(time.perf_counter() - began, 2)
         write_json(plan.path / "metrics.json", {**metrics, **ended})
         for state in plan.path.glob("*state.safetensors"):

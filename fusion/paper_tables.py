@@ -1,0 +1,330 @@
+"""The tables of a reproduction: each published number beside ours and what ours was made of; Markdown, CSV, a report."""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+import reelbank
+from reelbank.data.errors import InputError
+from reelbank.data.recipe import differences
+from reelbank.data.shelf import print_table, printable
+from reelbank.fusion.compare import class_gains, paired
+from reelbank.fusion.entries import Group, Selection, grouped, select
+from reelbank.fusion.evaluate import category_means, class_means, top
+from reelbank.fusion.metrics import class_figures, share
+from reelbank.fusion.paper import METRICS, Cell, cells, model_options, named, pretrained, read_paper, store_options, stores_of
+from reelbank.fusion.report import ReportOptions, report
+from reelbank.fusion.reproduce import Work, cell_names, fusion_weights, runs_of
+from reelbank.fusion.tables import table, th
+from reelbank.heads.runs import commit, replacing, write_json
+
+COLUMNS = (
+    "row",
+    "column",
+    "paper's data",
+    "published",
+    "ours",
+    "95 %",
+    "difference",
+    "our data",
+    "weights",
+    "not as published",
+)
+
+
+class Ours(NamedTuple):
+    """A figure in the unit of the paper's table, with its 95 % interval (nan where it has none)."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+
+def publish(work: Work) -> Path:
+    """Write tables.md, tables.csv and report.html into <bank>/reproductions/<system>-<data set>[-quick] and print the tables;
+    returns the folder."""
+    options = work.options
+    name = f"{Path(options.system).stem}-{work.dataset.name}{'-quick' if options.quick else ''}"
+    folder = Path(options.bank, "reproductions", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = table_rows(work)
+    with replacing(folder / "tables.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    with replacing(folder / "tables.md") as temporary:
+        temporary.write_text(markdown(work, rows), encoding="utf-8")
+    made = {"system": options.system, "quick": options.quick, "set": list(options.set), "commit": commit()}
+    made |= {"reelbank": reelbank.__version__, "recipe": work.recipe}
+    made |= {"runs": {key: [path.name for path in paths] for key, paths in work.runs.items()}, "failed": work.failed}
+    write_json(folder / "recipe.json", made)
+    runs = runs_of(work, [*work.models, *work.fusions])
+    if runs:
+        page = ReportOptions(
+            bank=options.bank,
+            runs=tuple(map(str, runs)),
+            out=str(folder / "report.html"),
+            root=options.root,
+            lists=options.lists,
+            figures=not options.quick,
+        )
+        report(page, [section(work, rows)])
+    for title, some in by_table(rows).items():
+        print(printable(f"\n{title}"))
+        shown = [[row[column] for column in COLUMNS[:7]] for row in some]
+        print_table([COLUMNS[:7], *([one if len(one) < 60 else one[:57] + "..." for one in line] for line in shown)])
+    print(printable(f"\ntables: {folder / 'tables.md'}, {folder / 'tables.csv'}"))
+    return folder
+
+
+def by_table(rows: Sequence[Mapping[str, str]]) -> dict[str, list[Mapping[str, str]]]:
+    """The rows by the title of their table."""
+    found: dict[str, list[Mapping[str, str]]] = {}
+    for row in rows:
+        found.setdefault(f"{row['source']}: {row['title']}", []).append(row)
+    return found
+
+
+def table_rows(work: Work) -> list[dict[str, str]]:
+    """One row for each published number, those that are not run too: all texts."""
+    groups, run = _groups(work), set(work.cells)
+    complete = _is_papers_data(work)
+    made = []
+    for cell in cells(work.recipe, work.options.only):
+        ours, reason = None, "another method, or a fact" if not cell.ours else "of another data set"
+        if cell in run and cell.ours:
+            try:
+                ours = measured(work, cell, groups)
+            except InputError as error:
+                reason = str(error)
+        unit = METRICS[cell.metric]
+        same = complete and cell.dataset == work.dataset.name and ours is not None and bool(cell.published)
+        interval = f"{_number(ours.low, cell)} to {_number(ours.high, cell)}" if ours and math.isfinite(ours.low) else ""
+        changed = not_as_published(work, cell) if ours else []
+        difference = f"{ours.value - float(cell.published.replace(',', '')):+.{_places(cell)}f}" if ours and same else ""
+        made.append(
+            {
+                "source": cell.source,
+                "title": str(work.recipe["tables"][cell.table].get("title", cell.table)),
+                "row": cell.row,
+                "column": cell.column,
+                "paper's data": " ".join(filter(None, (cell.dataset, _split_text(cell.split)))),
+                "published": cell.published or "a curve",
+                "unit": unit,
+                "ours": _number(ours.value, cell) if ours else f"not run: {reason}" if cell.ours else "not run",
+                "95 %": interval,
+                "difference": difference or ("not comparable" if ours and cell.published else ""),
+                "our data": _data(work, cell) if ours else "",
+                "weights": "; ".join(_weights(work, cell)) if ours else "",
+                "not as published": "; ".join(changed),
+                "runs": " ".join(path.name for path in runs_of(work, named(cell.ours))) if ours else "",
+            }
+        )
+    return made
+
+
+def _split_text(split: str) -> str:
+    return f"split {split}" if split.isdecimal() else f"({split})"
+
+
+def _places(cell: Cell) -> int:
+    return 3 if cell.metric == "error_rate" else 0 if cell.metric == "count" else 2
+
+
+def _number(value: float, cell: Cell) -> str:
+    return f"{value:,.{_places(cell)}f}" if cell.metric != "fusion_weight" else f"{value:g}"
+
+
+def _groups(work: Work) -> dict[str, Group]:
+    found = {}
+    for name in cell_names(work):
+        if paths := work.runs.get(name):
+            entries, _ = select(Selection(bank=work.options.bank, runs=tuple(map(str, paths))), "test")
+            found[name] = grouped(entries)[0]
+    return found
+
+
+def measured(work: Work, cell: Cell, groups: Mapping[str, Group]) -> Ours:
+    """What `cell.ours` asks for. Raises InputError, saying why, where it cannot be had."""
+    for name in named(cell.ours):
+        if name not in groups:
+            raise InputError(work.failed.get(name, f"{name} is not there"))
+    if len(sides := re.split(r" ([-%]) ", cell.ours)) == 3:
+        return _of_two(work, cell, groups, *sides)
+    first, *rest = cell.ours.split()
+    if first == "range":
+        values = [100 * top(groups[name])[0].value for name in rest]
+        return Ours(max(values) - min(values))
+    if first in ("kept", "worse"):
+        gains = [one.gain for one in class_gains(paired(groups[rest[0]], groups[rest[1]])) if math.isfinite(one.gain)]
+        return Ours(sum(gain >= 0 for gain in gains) if first == "kept" else sum(gain < 0 for gain in gains))
+    if first == "sequences":
+        metrics = groups[rest[0]].entries[0].metrics
+        if "sequences" not in metrics:
+            raise InputError(f"{groups[rest[0]].entries[0].name} was trained before sequences were counted")
+        return Ours(metrics["sequences"][rest[1]])
+    if first == "videos":
+        return Ours(sum(video.parts[:1] == (rest[0],) for video in work.dataset.videos))
+    if first == "weight":
+        return Ours(fusion_weights(work, rest[0])[work.recipe["fusions"][rest[0]]["members"].index(rest[1])])
+    value, low, high = _share(cell.ours, groups)
+    if cell.metric == "error_rate":
+        return Ours(1 - value, 1 - high, 1 - low)
+    return Ours(100 * value, 100 * low, 100 * high)
+
+
+def _of_two(work: Work, cell: Cell, groups: Mapping[str, Group], left: str, sign: str, right: str) -> Ours:
+    """Points from the right to the left, the other way for a loss; or by what share of its error the right one is beaten."""
+    turn = -1 if cell.metric == "loss_points" else 1
+    first = _share(left, groups)
+    if re.fullmatch(r"\d+(\.\d+)?", right):
+        ends = sorted(turn * (100 * one - float(right)) for one in first[1:])
+        return Ours(turn * (100 * first[0] - float(right)), *ends)
+    second = _share(right, groups)
+    if sign == "%":
+        if second[0] == 1:
+            raise InputError(f"{right} makes no error")
+        return Ours(100 * (first[0] - second[0]) / (1 - second[0]))
+    pair = paired(groups[left], groups[right])
+    found = pair.difference("groups" if pair.has_groups else "videos")
+    ends = sorted(turn * 100 * one for one in (found.low, found.high))
+    return Ours(turn * 100 * found.value, *ends)
+
+
+def _share(ours: str, groups: Mapping[str, Group]) -> tuple[float, float, float]:
+    """Share in [0, 1] with its interval: of a model, its five likeliest classes, one class, or a coarse category."""
+    name, kind, of = ([*ours.split(" ", 2), "", ""])[:3]
+    group = groups[name]
+    if kind == "":
+        return top(group)[0][:3]
+    if kind == "top5":
+        return top(group, 5)[0][:3]
+    scores = group.entries[0].scores
+    if kind == "class":
+        if of not in scores.classes:
+            raise InputError(f"the data has no class {of}")
+        number = scores.classes.index(of)
+        return share(float(class_means(group)[number]), int(class_figures(scores)[1][number]))[:3]
+    if kind == "group":
+        means = category_means(group, group.entries[0].coarse)
+        if of not in means:
+            raise InputError(f"the data has no class of {of}")
+        members = [scores.classes.index(one) for one in group.entries[0].coarse[of]]
+        return share(means[of], int(class_figures(scores)[1][members].sum()))[:3]
+    raise InputError(f"{ours!r}: {kind} is none of top5, class, group")
+
+
+def _is_papers_data(work: Work) -> bool:
+    """Whether the whole of the paper's data set was taken, by the number of its videos that the recipe states."""
+    return len(work.dataset.videos) == work.recipe.get("videos", {}).get(work.dataset.name)
+
+
+def _data(work: Work, cell: Cell) -> str:
+    names = named(cell.ours)
+    splits = [split for split in work.dataset.splits if any(split in work.splits.get(name, ()) for name in names)]
+    whole = work.recipe.get("videos", {}).get(work.dataset.name)
+    count = len(work.dataset.videos)
+    videos = f"{count:,} videos" if count == whole or whole is None else f"{count:,} of {whole:,} videos"
+    which = f", split {' '.join(splits)}" if splits else ""
+    mine = f"{work.dataset.name}, {len(work.dataset.classes)} classes, {videos}{which}"
+    return mine if cell.dataset == work.dataset.name else f"{mine}, in place of {cell.dataset}"
+
+
+def _members(work: Work, cell: Cell) -> list[str]:
+    """The models behind a row."""
+    fusions = work.recipe.get("fusions", {})
+    names = [member for name in named(cell.ours) for member in fusions.get(name, {}).get("members", [name])]
+    return list(dict.fromkeys(names))
+
+
+def _weights(work: Work, cell: Cell) -> list[str]:
+    """Weights and trunk of every store behind a row."""
+    found = []
+    for name in _members(work, cell):
+        for store in stores_of(work.recipe["models"][name]):
+            trunk = str(work.recipe["stores"][store].get("trunk", "frozen"))
+            for path in work.runs.get(name, ())[:1]:
+                recipes = json.loads((path / "recipe.json").read_text()).get("store_recipes", [])
+                for one in recipes:
+                    source = one.get("weights", {})
+                    said = source.get("source") if isinstance(source, dict) else source
+                    words = str(said or "none").split(",")[0]
+                    found.append(f"{one.get('stream')} {one.get('extractor')}: {words}; trunk {trunk}")
+    return list(dict.fromkeys(found))
+
+
+def not_as_published(work: Work, cell: Cell) -> list[str]:
+    """In what the options behind a row are other ones than the recipe's own: QUICK, SET, EXTRACTOR, splits."""
+    options = work.options
+    whole = read_paper(options.system)
+    found = []
+    for name in _members(work, cell):
+        if name not in whole.get("models", {}):
+            found.append(f"{name} is no model of the recipe")
+            continue
+        found += [f"{name}.{line}" for line in differences(model_options(work.recipe, name), model_options(whole, name))]
+        for store in stores_of(work.recipe["models"][name]):
+            if store in whole["stores"]:
+                pair = (store_options(work.recipe, store), store_options(whole, store))
+                found += [f"{store}.{line}" for line in differences(*pair)]
+            if options.extractor and not pretrained(work.recipe["stores"][store]):
+                found.append(f"{store}: extractor {Path(options.extractor).name}")
+    ran = {split for name in named(cell.ours) for split in work.splits.get(name, ())}
+    if "of 3" in cell.split and len(ran) < 3:
+        found.append(f"split {' '.join(sorted(ran))} alone")
+    return list(dict.fromkeys(found))
+
+
+def markdown(work: Work, rows: Sequence[Mapping[str, str]]) -> str:
+    """The tables as Markdown; what is not as published stands below each table by letter."""
+    out = io.StringIO()
+    paper = work.recipe.get("title", work.options.system)
+    out.write(f"# {paper}: published and ours\n\n{_caution(work)}\n")
+    for title, some in by_table(rows).items():
+        notes = _letters(some)
+        heads = (*COLUMNS[:-1], "note")
+        out.write(f"\n## {title}\n\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}\n")
+        for row in some:
+            texts = [row[column] for column in COLUMNS[:-1]] + [notes.get(row["not as published"], "")]
+            out.write(f"| {' | '.join(text.replace('|', '/') for text in texts)} |\n")
+        for text, letter in notes.items():
+            out.write(f"\n{letter}: not as published: {text}\n")
+    return out.getvalue()
+
+
+def _letters(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
+    texts = dict.fromkeys(row["not as published"] for row in rows if row["not as published"])
+    return {text: f"({number})" for number, text in enumerate(texts, 1)}
+
+
+def _caution(work: Work) -> str:
+    data = f"{work.dataset.name} ({len(work.dataset.classes)} classes, {len(work.dataset.videos):,} videos)"
+    cut = " in the cut-down form of QUICK=1" if work.options.quick else ""
+    if _is_papers_data(work) and not work.options.quick:
+        return f"Ours were made on the whole of {data}."
+    return (
+        f"Ours were made on {data}{cut}: they show that everything runs, and say nothing of the paper's figures. A difference "
+        "is given on the paper's whole data alone."
+    )
+
+
+def section(work: Work, rows: Sequence[Mapping[str, str]]) -> str:
+    """The tables as a section of the report."""
+    made = [f"<section><h2>{escape(str(work.recipe.get('title', work.options.system)))}: published and ours</h2>"]
+    made.append(f"<p>{escape(_caution(work))}</p>")
+    for title, some in by_table(rows).items():
+        notes = _letters(some)
+        heads = "".join(th(column) for column in (*COLUMNS[:-1], "note"))
+        lines = []
+        for row in some:
+            texts = [row[column] for column in COLUMNS[:-1]] + [notes.get(row["not as published"], "")]
+            lines.append("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in texts) + "</tr>")
+        below = "".join(f'<p class="quiet">{letter}: not as published: {escape(text)}</p>' for text, letter in notes.items())
+        made.append(f"<h3>{escape(title)}</h3>{table(heads, lines, '')}{below}")
+    return "".join([*made, "</section>"])
