@@ -90,6 +90,8 @@ def _change(recipe: dict[str, Any], change: str) -> None:
         raise InputError(f"SET={change}: give section.name.option=value, as models.gru.hidden=128 or train.epochs=5")
     place = recipe
     for number, name in enumerate(sections):
+        if place is recipe and name in ("extract", "train", "heads") or place is recipe.get("heads"):
+            place.setdefault(name, {})
         if not isinstance(place.get(name), dict):
             known = some(sorted(key for key, value in place.items() if isinstance(value, dict)), 12)
             where = ".".join(sections[: number + 1])

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import reelbank
 from reelbank.data.errors import InputError
+from reelbank.data.index import label_names
 from reelbank.data.recipe import differences
 from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.compare import class_gains, paired
@@ -76,10 +77,10 @@ def publish(work: Work) -> Path:
         )
         report(page, [section(work, rows)])
     for title, some in by_table(rows).items():
-        print(printable(f"\n{title}"))
+        print(printable(title))
         shown = [[row[column] for column in COLUMNS[:7]] for row in some]
         print_table([COLUMNS[:7], *([one if len(one) < 60 else one[:57] + "..." for one in line] for line in shown)])
-    print(printable(f"\ntables: {folder / 'tables.md'}, {folder / 'tables.csv'}"))
+    print(printable(f"tables: {folder / 'tables.md'}, {folder / 'tables.csv'}"))
     return folder
 
 
@@ -183,6 +184,8 @@ def _of_two(work: Work, cell: Cell, groups: Mapping[str, Group], left: str, sign
     """Points from the right to the left, the other way for a loss; or by what share of its error the right one is beaten."""
     turn = -1 if cell.metric == "loss_points" else 1
     first = _share(left, groups)
+    if re.fullmatch(r"\d+(\.\d+)?", right) and not (_is_papers_data(work) and cell.dataset == work.dataset.name):
+        raise InputError(f"against the published {right} only on the paper's whole data")
     if re.fullmatch(r"\d+(\.\d+)?", right):
         ends = sorted(turn * (100 * one - float(right)) for one in first[1:])
         return Ours(turn * (100 * first[0] - float(right)), *ends)
@@ -225,6 +228,11 @@ def _is_papers_data(work: Work) -> bool:
     return len(work.dataset.videos) == work.recipe.get("videos", {}).get(work.dataset.name)
 
 
+def _classes(work: Work) -> int:
+    """How many classes have a video."""
+    return len({name for v in work.dataset.videos for name in label_names(v.label, {"multilabel": work.dataset.multilabel})})
+
+
 def _data(work: Work, cell: Cell) -> str:
     names = named(cell.ours)
     splits = [split for split in work.dataset.splits if any(split in work.splits.get(name, ()) for name in names)]
@@ -232,7 +240,7 @@ def _data(work: Work, cell: Cell) -> str:
     count = len(work.dataset.videos)
     videos = f"{count:,} videos" if count == whole or whole is None else f"{count:,} of {whole:,} videos"
     which = f", split {' '.join(splits)}" if splits else ""
-    mine = f"{work.dataset.name}, {len(work.dataset.classes)} classes, {videos}{which}"
+    mine = f"{work.dataset.name}, {_classes(work)} classes, {videos}{which}"
     return mine if cell.dataset == work.dataset.name else f"{mine}, in place of {cell.dataset}"
 
 
@@ -304,7 +312,7 @@ def _letters(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
 
 
 def _caution(work: Work) -> str:
-    data = f"{work.dataset.name} ({len(work.dataset.classes)} classes, {len(work.dataset.videos):,} videos)"
+    data = f"{work.dataset.name} ({_classes(work)} classes, {len(work.dataset.videos):,} videos)"
     cut = " in the cut-down form of QUICK=1" if work.options.quick else ""
     if _is_papers_data(work) and not work.options.quick:
         return f"Ours were made on the whole of {data}."
