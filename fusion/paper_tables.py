@@ -276,7 +276,8 @@ def not_as_published(work: Work, cell: Cell) -> list[str]:
         if name not in whole.get("models", {}):
             found.append(f"{name} is no model of the recipe")
             continue
-        found += [f"{name}.{line}" for line in differences(model_options(work.recipe, name), model_options(whole, name))]
+        prefix = f"{name}." if len(_members(work, cell)) > 1 else ""  # so that rows which differ alike share a note
+        found += [prefix + line for line in differences(model_options(work.recipe, name), model_options(whole, name))]
         for store in stores_of(work.recipe["models"][name]):
             if store in whole["stores"]:
                 pair = (store_options(work.recipe, store), store_options(whole, store))
@@ -286,7 +287,7 @@ def not_as_published(work: Work, cell: Cell) -> list[str]:
     ran = {split for name in named(cell.ours) for split in work.splits.get(name, ())}
     if "of 3" in cell.split and len(ran) < 3:
         found.append(f"split {' '.join(sorted(ran))} alone")
-    return list(dict.fromkeys(found))
+    return [line.replace(", not None", ", not its own") for line in dict.fromkeys(found)]
 
 
 def markdown(work: Work, rows: Sequence[Mapping[str, str]]) -> str:
