@@ -158,6 +158,8 @@ def read_material(options: AnomalyOptions) -> Material:
         check_unseen(store, options.split)
         if len(store.row_shape) != 1:
             raise InputError(f"{store.path}: its rows are maps of shape {store.row_shape}; an autoencoder here takes vectors")
+        if store.dataset.get("multilabel"):
+            raise InputError(f"{store.path}: its videos have several labels each; what is normal is told by one label a video")
         place = splits.index(options.split)
         values, offsets, _ = store.load()  # (R, D), (V + 1,)
         rows = [i for i, parts in enumerate(store.parts) if parts[place] in ("train", "test")]

@@ -67,6 +67,12 @@ def make_fused(options: FuseOptions) -> list[Path]:
     for (split, seed), some in by_repetition(entries).items():
         weights, validation = given, _validation_scores(some, options)
         if options.search:
+            judged_on = {video for entry in some for video in entry.scores.video_ids}
+            if seen := [video for table in validation for video in table.video_ids if video in judged_on]:
+                raise InputError(
+                    f"SEARCH=1: {len(set(seen))} of the validation videos are test videos too ({seen[0]}); weights are never "
+                    "searched on what they are judged on"
+                )
             weights = searched_weights(validation, options.how, options.missing)
             where = ", ".join(filter(None, (split and f"split {split}", seed and f"seed {seed}")))
             found = ", ".join(f"{weight:.3g} {name}" for weight, name in zip(weights, named, strict=True))

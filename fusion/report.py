@@ -3,6 +3,7 @@
 import datetime
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -70,10 +71,12 @@ def report(options: ReportOptions, before: Sequence[str] = ()) -> int:
             notes.append("no PNG was drawn: this machine has no fonts; install some (Debian: fonts-dejavu-core)")
         elif options.figures:
             folder = out.with_name(f"{out.stem}-figures")
-            for contest in found:
+            for number, contest in enumerate(found, 1):
                 marks = _letters(len(contest.groups))
                 letters, pair, _ = chosen_pair(contest, marks, options.pair)
-                place = folder / f"{contest.dataset or 'scores'}-{len(contest.classes)}" if len(found) > 1 else folder
+                # a score file may say anything of its data set: nothing of it leads out of the folder
+                named = re.sub(r"[^\w-]+", "-", contest.dataset or "scores")
+                place = folder / f"{number}-{named}-{len(contest.classes)}" if len(found) > 1 else folder
                 write_plots(place, plots_of(contest, marks, pair, letters, options.interval))
             print(printable(f"drawings as PNG, their numbers as CSV: {folder}"))
     for note in notes:
