@@ -274,6 +274,7 @@ def served(tmp_path, monkeypatch):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: handler(*a, directory=str(tmp_path)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("urllib.request._opener", None)  # it keeps the proxies that another test had set when it was made
     yield model, tmp_path, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 
