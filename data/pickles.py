@@ -17,6 +17,7 @@ import torch
 
 MOST_BYTES = 1 << 32
 GROWTH = 64  # values and bytes of arrays that may come of each byte
+_GROWS = "it would grow much larger than it is"
 _DAMAGE = (
     *(pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
     *(MemoryError, RecursionError, RuntimeError, AssertionError, ImportError),
@@ -90,7 +91,7 @@ def _plain(value: Any, left: list[int]) -> Any:
     """The value without notes. left: how many values may still come, since lists may name lists many times over."""
     left[0] -= 1
     if left[0] < 0:
-        raise Refused("it would grow much larger than it is")
+        raise Refused(_GROWS)
     if isinstance(value, list | tuple):
         return [_plain(one, left) for one in value]
     if isinstance(value, dict):
@@ -102,6 +103,8 @@ def _plain(value: Any, left: list[int]) -> Any:
         built = made.get(value.name, _nothing)(value)
         if isinstance(built, np.ndarray):
             left[0] -= built.nbytes
+            if left[0] < 0:
+                raise Refused(_GROWS)
         return _plain(built, left) if isinstance(built, list) else built
     if value is None or isinstance(value, str | bytes | int | float | bool):
         return value
@@ -181,6 +184,8 @@ def _built(shape: Any, dtype_note: Any, in_fortran_order: bool, data: Any) -> An
 def _nested(values: list[Any], shape: tuple[int, ...]) -> Any:
     if len(shape) < 2:
         return values if shape else values[0]
+    if 0 in shape:  # of a side of 0 no byte is needed to ask for any number of lists
+        raise Refused("an array of objects is empty")
     step = math.prod(shape[1:])
     return [_nested(values[i * step : (i + 1) * step], shape[1:]) for i in range(shape[0])]
 
@@ -196,7 +201,10 @@ def _tensor(note: _Note) -> np.ndarray:
     storage, offset, size, stride = note.arguments[:4]
     if not isinstance(storage, _Note) or storage.name != "storage":
         raise Refused("a tensor has no numbers")
-    numbers = torch.load(io.BytesIO(_bytes(storage.arguments[0])), map_location="cpu", weights_only=True)
+    data = _bytes(storage.arguments[0])
+    if data.startswith(b"PK"):  # torch itself writes none; a packed one may hold a thousand times its size
+        raise Refused("a tensor's numbers are packed")
+    numbers = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     if not isinstance(numbers, torch.storage.TypedStorage) or not numbers.dtype.is_floating_point | (
         numbers.dtype == torch.int64
     ):

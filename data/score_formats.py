@@ -15,10 +15,12 @@ from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.folder import guess_groups
 from reelbank.data.pickles import MOST_BYTES, Refused, read_pickle
+from reelbank.data.replacing import replacing
 from reelbank.data.scores import Scores
 from reelbank.data.videos import ENDINGS
 
 SCALES = ("auto", "logits", "probabilities")
+MOST_PACKED = 32  # times its size that a packed file may hold; of scores it is two or so
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,10 @@ def read_scores(path: str | Path, key: str = "") -> Found:
 
 def _read_npz(path: Path, key: str) -> Found:
     members: dict[str, Any] = {}
+    most = min(MOST_BYTES, max(MOST_PACKED * path.stat().st_size, 1 << 20))
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(info.file_size for info in archive.infolist()) > MOST_BYTES:
+            if sum(info.file_size for info in archive.infolist()) > most:
                 raise Refused("it unpacks to more than a file of scores holds")
             for info in archive.infolist():
                 members[info.filename.removesuffix(".npy")] = _npy(archive.read(info))
@@ -69,8 +72,8 @@ def _read_npz(path: Path, key: str) -> Found:
     if key not in tables and (key or len(tables) != 1):
         raise InputError(f"KEY={key}: {path} holds the scores {', '.join(tables) or '(none)'}; name one of them")
     labels = _numbers(members["labels"]) if "labels" in members else None
-    names = tuple(map(str, members["names"])) if "names" in members else ()
-    return Found("npz of arrays", _matrix(list(members[key or tables[0]])), names, labels)
+    names = _texts(members["names"]) if "names" in members else ()
+    return Found("npz of arrays", _matrix(members[key or tables[0]]), names, labels)
 
 
 def _npy(data: bytes) -> Any:
@@ -94,13 +97,17 @@ def _npy(data: bytes) -> Any:
 def _mean_over_frames(values: Any) -> np.ndarray:
     """TSN's scores, one entry a video of (frames, crops, C) or (frames, 1, C) or (frames, C), maybe first of several: the mean
     over all but classes, before softmax, as its own evaluation takes it."""
+    if isinstance(values, np.ndarray) and values.ndim > 2 and values.size:
+        return _matrix(_real(values).reshape(len(values), -1, values.shape[-1]).mean(axis=1))
+    if isinstance(values, np.ndarray) or not isinstance(values, list):
+        return _matrix(values)
     rows = []
     for value in values:
         one = (
             value[0] if isinstance(value, list) and value and isinstance(value[0], np.ndarray) and value[0].ndim > 1 else value
         )
-        array = np.asarray(one, dtype=np.float64)
-        rows.append(array.reshape(-1, array.shape[-1]).mean(axis=0) if array.ndim else array)
+        array = _real(one)
+        rows.append(array.reshape(-1, array.shape[-1]).mean(axis=0) if array.ndim and array.size else array)
     return _matrix(rows)
 
 
@@ -118,7 +125,7 @@ def _from_results(results: Any) -> Found:
         if score is None:
             raise Refused("a result has no pred_score")
         rows.append(score)
-        labels.append(-1 if label is None or np.size(label) != 1 else int(np.reshape(label, -1)[0]))
+        labels.append(_label(label))
         names.append(one.get("frame_dir") or one.get("filename"))
     known = all(isinstance(name, str) for name in names)
     return Found("mmaction2's results", _matrix(rows), tuple(names) if known else (), np.array(labels))
@@ -139,8 +146,12 @@ def _read_csv(path: Path) -> Found:
     if unknown := sorted({row[1] for row in rows} - {"", *classes}):
         raise Refused(f"label {unknown[0]!r} is none of its classes")
     labels = np.array([classes.index(row[1]) if row[1] else -1 for row in rows], np.int64)
-    groups = tuple(row[2] for row in rows) if first == 3 else ()
-    return Found("CSV", _matrix([row[first:] for row in rows]), tuple(row[0] for row in rows), labels, classes, groups)
+    groups = tuple(row[2] for row in rows) if first == 3 and any(row[2] for row in rows) else ()
+    try:
+        scores = np.array([row[first:] for row in rows], dtype=np.float64)
+    except ValueError as error:
+        raise Refused(f"its scores are no numbers ({error})") from None
+    return Found("CSV", _matrix(scores), tuple(row[0] for row in rows), labels, classes, groups)
 
 
 def _numbers(values: Any) -> np.ndarray:
@@ -153,13 +164,47 @@ def _numbers(values: Any) -> np.ndarray:
         raise Refused("its labels are no whole numbers") from None
 
 
-def _matrix(rows: Sequence[Any]) -> np.ndarray:
+def _label(value: Any) -> int:
+    """A result's class number; -1 for none, or several."""
     try:
-        found = np.array([np.asarray(row, dtype=np.float64).reshape(-1) for row in rows])
+        numbers = np.asarray(-1 if value is None else value).reshape(-1)
+    except ValueError:
+        raise Refused("its labels are no whole numbers") from None
+    return int(_numbers(numbers)[0]) if len(numbers) == 1 else -1
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    found = values.reshape(-1).tolist() if isinstance(values, np.ndarray) else values
+    found = [one.decode("utf-8", "surrogateescape") if isinstance(one, bytes) else one for one in found]
+    if not all(isinstance(one, str) for one in found):
+        raise Refused("its names are no texts")
+    return tuple(found)
+
+
+def _real(value: Any) -> np.ndarray:
+    """float64 of any shape."""
+    try:
+        found = np.asarray(value)
     except (ValueError, TypeError):
         raise Refused("its videos have not all the same number of scores") from None
+    if found.dtype.kind not in "fiub":
+        raise Refused("its scores are no numbers")
+    return found.astype(np.float64)
+
+
+def _matrix(rows: Any) -> np.ndarray:
+    """Scores (V, C) float64 of an array or of a list of rows."""
+    if isinstance(rows, np.ndarray):
+        found = _real(rows if rows.size else np.zeros(0))
+    else:
+        of_each = [_real(row).reshape(-1) for row in rows]
+        if len({len(row) for row in of_each}) > 1:
+            raise Refused("its videos have not all the same number of scores")
+        found = np.array(of_each)
     if found.ndim != 2 or not found.size:
         raise Refused("there are no scores in it")
+    if not (finite := np.isfinite(found).all(axis=1)).all():
+        raise Refused(f"a score of video {int(finite.argmin()) + 1} is no finite number")
     return found
 
 
@@ -199,11 +244,33 @@ def as_table(
     if missing := sorted(set(like.classes) ^ set(own)):
         raise InputError(f"LIKE: its classes are others, {missing[0]!r} is on one side alone; give CLASSES=<file>")
     columns = [own.index(name) for name in like.classes]
+    _check_labels(like, labels[rows], own)
     return Scores(like.video_ids, like.labels, like.classes, logits[rows][:, columns], about or {}, like.groups), taken
+
+
+def _check_labels(like: Scores, labels: np.ndarray, classes: Sequence[str]) -> None:
+    """The file's own labels (V,), in the order of LIKE's videos, must be LIKE's: else videos or classes are mixed up."""
+    if labels.max(initial=-1) >= len(classes) or labels.min(initial=-1) < -1:
+        raise InputError(f"the file's labels {labels.min()} to {labels.max()} do not fit its {len(classes)} classes")
+    number_of = np.array([like.classes.index(name) for name in classes])
+    named = np.flatnonzero(labels >= 0 if like.multilabel else (labels >= 0) & (like.labels >= 0))
+    own = number_of[labels[named]]  # in LIKE's numbers
+    agree = like.labels[named, own] == 1 if like.multilabel else like.labels[named] == own
+    if not agree.all():
+        video = named[int(agree.argmin())]
+        raise InputError(
+            f"LIKE: the file labels {int((~agree).sum())} of {len(named)} videos otherwise, {like.video_ids[video]!r} as "
+            f"{classes[labels[video]]!r}; if its classes are in another order, name them with CLASSES=<file>"
+        )
 
 
 def _logits(scores: np.ndarray, scale: str, multilabel: bool) -> tuple[np.ndarray, str]:
     """Scores (V, C) as logits, and what they were taken for: of probabilities the logarithm, of several labels the logit."""
+    if multilabel and scale == "auto" and (scores >= 0).all() and (scores <= 1).all():
+        raise InputError(
+            "SCALE: all scores lie in 0 to 1, which of several labels a video tells nothing; give SCALE=probabilities or "
+            "SCALE=logits"
+        )
     shares = bool((scores >= 0).all() and np.allclose(scores.sum(axis=1), 1, atol=1e-3))
     if scale == "logits" or (scale == "auto" and not shares):
         return scores, "logits"
@@ -245,15 +312,23 @@ def read_names(path: str | Path, option: str) -> list[str]:
         lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{option}={path}: cannot be read ({error})") from None
-    if option == "CLASSES":
-        return [line.partition(" ")[2].strip() if line.partition(" ")[0].isdigit() and " " in line else line for line in lines]
-    made = []
-    for line in lines:
-        words = line.split(" ")
-        while len(words) > 1 and words[-1].isdigit():
-            words.pop()
-        made.append(" ".join(words))
-    return made
+    if option == "CLASSES":  # numbers in a row from 0 or 1 are no part of the names; that of "3 point shot" is
+        first = [line.partition(" ")[0] for line in lines]
+        rests = [line.partition(" ")[2].strip() for line in lines]
+        counted = any(first == [str(start + row) for row in range(len(lines))] for start in (0, 1))
+        return rests if counted and all(rests) else lines
+    made = [re.sub(r"( \d+)+$", "", line) for line in lines]
+    numbered = all(one != line for one, line in zip(made, lines, strict=True))
+    return made if numbered and len(set(made)) == len(made) else lines  # "clip 01" and "clip 02" are two videos
+
+
+def _write_csv(scores: Scores, writer: Any) -> None:
+    """The column of groups is always there, so that a class may be called so."""
+    writer.writerow(("video_id", "label", "group", *scores.classes))
+    for row, name in enumerate(scores.video_ids):
+        label = scores.classes[scores.labels[row]] if scores.labels[row] >= 0 else ""
+        group = scores.groups[row] if scores.groups else ""
+        writer.writerow((name, label, group, *(str(value) for value in scores.logits[row])))
 
 
 def write_scores(scores: Scores, path: str | Path) -> None:
@@ -263,19 +338,17 @@ def write_scores(scores: Scores, path: str | Path) -> None:
     if path.name.endswith(".tsn.npz"):
         if scores.multilabel:
             raise InputError(f"TO={path}: TSN's files have one label a video")
-        np.savez(path, scores=scores.logits[:, None, None, :], labels=scores.labels)
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, scores=scores.logits[:, None, None, :], labels=scores.labels)
     elif path.suffix == ".npz":
         score_tables.save(scores, path)
     elif path.suffix == ".csv":
         if scores.multilabel:
             raise InputError(f"TO={path}: the CSV has one label a video; write .npz")
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            group = ("group",) if scores.groups else ()
-            writer.writerow(("video_id", "label", *group, *scores.classes))
-            for row, name in enumerate(scores.video_ids):
-                label = scores.classes[scores.labels[row]] if scores.labels[row] >= 0 else ""
-                own = (scores.groups[row],) if scores.groups else ()
-                writer.writerow((name, label, *own, *(str(value) for value in scores.logits[row])))
+        try:
+            with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+                _write_csv(scores, csv.writer(file))
+        except UnicodeEncodeError as error:
+            raise InputError(f"TO={path}: {error.object!r} is no text that a CSV can hold; write .npz") from None
     else:
         raise InputError(f"TO={path}: ends neither in .npz, .tsn.npz nor .csv; a pickle is read but never written")

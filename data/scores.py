@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.data.errors import InputError
+from reelbank.data.replacing import replacing
 
 FORMAT = "reelbank scores 1"
 # What zipfile, numpy's header parser and json raise on bytes that mean nothing.
@@ -63,6 +64,7 @@ class Scores:
                 f"scores: {len(ids)} video ids and {len(classes)} classes need labels ({len(ids)},) or {whole} and logits "
                 f"{whole}, not {labels.shape} and {logits.shape}"
             )
+        groups = groups if any(groups) else ()  # "" for every video: nobody knows them
         if groups and len(groups) != len(ids):
             raise InputError(f"scores: {len(ids)} video ids need as many groups, or none, not {len(groups)}")
         for what, names in (("video id", ids), ("class", classes)):
@@ -121,15 +123,8 @@ def save(scores: Scores, path: str | Path) -> None:
     }
     if scores.groups:
         arrays["groups"] = np.array(scores.groups, dtype=np.str_)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -21,13 +21,14 @@ from torch import Tensor, nn
 import reelbank
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import canonical, differences, option, signature
+from reelbank.data.replacing import replacing
 from reelbank.data.shelf import find_store, print_table, printable
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store
 from reelbank.fusion.judge import draws
 from reelbank.heads.leak import check_unseen
 from reelbank.heads.normalise import mean_and_scale
-from reelbank.heads.runs import commit, find_runs, replacing, write_json
+from reelbank.heads.runs import commit, find_runs, write_json
 from reelbank.heads.train import few_threads
 
 METHODS = ("autoencoder", "mahalanobis", "isolation forest")

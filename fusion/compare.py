@@ -10,12 +10,13 @@ import numpy as np
 
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import option
+from reelbank.data.replacing import replacing
 from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import Group, Selection, by_repetition, grouped, select
 from reelbank.fusion.evaluate import calibration_means, class_means, percent, plus_minus, top
 from reelbank.fusion.judge import INTERVALS, Difference, mcnemar, paired_bootstrap
 from reelbank.fusion.metrics import class_figures
-from reelbank.heads.runs import PARTS, replacing, written_to
+from reelbank.heads.runs import PARTS, written_to
 
 
 @dataclass(frozen=True)

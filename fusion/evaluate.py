@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.data.recipe import option
+from reelbank.data.replacing import replacing
 from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import FACTS, Entry, Group, Selection, grouped, select
 from reelbank.fusion.judge import INTERVALS, bootstrap_share, calibration
@@ -23,7 +24,7 @@ from reelbank.fusion.metrics import (
     mean_share,
     share,
 )
-from reelbank.heads.runs import PARTS, replacing, written_to
+from reelbank.heads.runs import PARTS, written_to
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import reelbank
 from reelbank.data.errors import InputError
 from reelbank.data.index import label_names
 from reelbank.data.recipe import differences
+from reelbank.data.replacing import replacing
 from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.compare import class_gains, paired
 from reelbank.fusion.entries import Group, Selection, grouped, select
@@ -23,7 +24,7 @@ from reelbank.fusion.paper import METRICS, Cell, cells, model_options, named, pr
 from reelbank.fusion.report import ReportOptions, report
 from reelbank.fusion.reproduce import Work, cell_names, fusion_weights, runs_of
 from reelbank.fusion.tables import table, th
-from reelbank.heads.runs import commit, replacing, write_json
+from reelbank.heads.runs import commit, write_json
 
 COLUMNS = (
     "row",

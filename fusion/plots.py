@@ -11,12 +11,12 @@ import numpy as np
 import resvg_py
 from PIL import Image
 
+from reelbank.data.replacing import replacing
 from reelbank.fusion import figures
 from reelbank.fusion.compare import Pair, class_gains
 from reelbank.fusion.curves import learning_charts
 from reelbank.fusion.evaluate import Contest, class_means, confusions, top
 from reelbank.fusion.judge import calibration
-from reelbank.heads.runs import replacing
 
 ZOOM = 2  # pixels of the PNG to one of the page
 FONTS = "DejaVu Sans, Liberation Sans, Noto Sans, Arial, Helvetica, Segoe UI, Roboto, sans-serif"

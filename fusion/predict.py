@@ -25,6 +25,7 @@ from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.index import ABSENT, is_absence
 from reelbank.data.recipe import canonical, option, signature
+from reelbank.data.replacing import replacing
 from reelbank.data.scores import Scores
 from reelbank.data.shelf import find_store, printable
 from reelbank.data.store import Store, StoreWriter, identity
@@ -36,7 +37,7 @@ from reelbank.fusion.late import HOWS, fuse
 from reelbank.fusion.svm import concatenated, load_svm, margins
 from reelbank.heads.leak import seen_videos
 from reelbank.heads.predict import predicted, predicted_and_embedded, store_recipes
-from reelbank.heads.runs import Run, all_runs, find_runs, folder_name, read_run, replacing, written_to
+from reelbank.heads.runs import Run, all_runs, find_runs, folder_name, read_run, written_to
 from reelbank.heads.stores import store_names
 
 FILES = "files"  # the name of a data set of files that were named one by one

@@ -16,6 +16,7 @@ import reelbank
 from reelbank.data.datasets import load_dataset
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import brief, option
+from reelbank.data.replacing import replacing
 from reelbank.data.shelf import printable
 from reelbank.fusion import figures
 from reelbank.fusion.anomaly_table import anomaly_section, read_detectors
@@ -30,7 +31,7 @@ from reelbank.fusion.plots import has_fonts, plots_of, write_plots
 from reelbank.fusion.sweep_table import read_sweeps, sweep_section
 from reelbank.fusion.tables import per_cent, table, td, th
 from reelbank.fusion.versus import calibration_section, chosen_pair, versus_section
-from reelbank.heads.runs import PARTS, figure, replacing, written_to
+from reelbank.heads.runs import PARTS, figure, written_to
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
 

@@ -1,6 +1,6 @@
 """Command `scores`: what a file of scores holds; other tools' scores into ours, and ours into theirs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class ScoresOptions:
     dataset: str = option("", "data set that the scores are of")
     split: str = option("", "split that they are of")
     stream: str = option("", "stream that the model saw")
-    part: str = option("test", "part of the split", PARTS)
+    part: str = option("", "part of the split (default: test, or what a file of ours says)", PARTS)
     bank: str = option("bank", "folder that holds stores, runs and reports")
 
 
@@ -40,21 +40,22 @@ def score_file(options: ScoresOptions) -> int:
     that is none, or whose videos or classes are not known."""
     if not options.file:
         raise InputError("FILE= is not given: a file of scores")
-    like = _like(options) if options.like else None
     path = Path(options.file)
     if _is_ours(path):
-        table, form, taken = score_tables.load(path), "Reelbank's npz", "logits"
+        table, form, taken = _renamed(score_tables.load(path), options), "Reelbank's npz", "logits"
     else:
+        like = _like(options) if options.like else None
         found = read_scores(path, options.key)
         names = read_names(options.list, "LIST") if options.list else []
         classes = read_names(options.classes, "CLASSES") if options.classes else []
         stem = f"{path.name.partition('.')[0]}-{options.key}" if options.key else path.name.partition(".")[0]
-        about: dict[str, Any] = {"name": options.name or stem, "part": options.part}
-        about |= {key: value for key in ("dataset", "split", "stream") if (value := getattr(options, key))}
+        about: dict[str, Any] = {"name": stem, "part": "test"} | _facts(options)
         if like is not None:
             about = {key: like.about[key] for key in ("dataset", "split", "coarse") if key in like.about} | about
         table, taken = as_table(found, names, classes, like, options.scale, about)
         form = found.form
+        if like is not None and not (found.classes or classes or (found.labels is not None and (found.labels >= 0).any())):
+            print("note: the file names neither classes nor labels; its classes are taken to be in LIKE's order")
     known = int((table.labels >= 0).sum()) if not table.multilabel else len(table.labels)
     judged = f", top-1 {100 * accuracy(table).value:.2f} %" if known and not table.multilabel else ""
     grouped = f", {len(set(table.groups))} groups" if table.groups else ""
@@ -65,6 +66,27 @@ def score_file(options: ScoresOptions) -> int:
             write_scores(table, options.to)
         print(printable(f"written: {options.to}"))
     return 0
+
+
+def _facts(options: ScoresOptions) -> dict[str, str]:
+    """What the options say of the scores."""
+    return {key: value for key in ("name", "dataset", "split", "stream", "part") if (value := getattr(options, key))}
+
+
+def _renamed(table: Scores, options: ScoresOptions) -> Scores:
+    """A table of ours, with what the options say of it in place of what it says of itself. Raises InputError for options that
+    would tell what it says already."""
+    told = {name: getattr(options, name) for name in ("key", "list", "classes", "like")}
+    if options.scale != "auto":
+        told["scale"] = options.scale
+    if given := [f"{name.upper()}={value}" for name, value in told.items() if value]:
+        raise InputError(f"{given[0]}: {options.file} is a file of ours, it holds its own ids, classes and scale; leave it out")
+    facts = _facts(options)
+    changed = {key for key, value in facts.items() if key != "name" and table.about.get(key, value) not in (value, "")}
+    if changed:
+        key = min(changed)
+        raise InputError(f"{key.upper()}={facts[key]}: {options.file} says {table.about[key]!r} of itself")
+    return replace(table, about=table.about | facts)
 
 
 def _is_ours(path: Path) -> bool:
@@ -80,4 +102,4 @@ def _like(options: ScoresOptions) -> Scores:
     if path.suffix == ".npz":
         return score_tables.load(path)
     run = read_run(path) if path.is_dir() else find_runs(options.bank, [options.like])[0]
-    return run.scores(options.part)
+    return run.scores(options.part or "test")

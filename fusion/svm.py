@@ -12,6 +12,7 @@ from sklearn.model_selection import GroupKFold
 
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import canonical, option
+from reelbank.data.replacing import replacing
 from reelbank.data.scores import Scores, completed, join
 from reelbank.data.shelf import print_table, printable
 from reelbank.data.store import Store
@@ -22,7 +23,7 @@ from reelbank.fusion.metrics import accuracy
 from reelbank.heads.leak import check_unseen
 from reelbank.heads.normalise import mean_and_scale
 from reelbank.heads.results import summary
-from reelbank.heads.runs import Run, folder_name, read_run, replacing
+from reelbank.heads.runs import Run, folder_name, read_run
 from reelbank.heads.svm import c_of_lambda, fitted_svm
 
 LAMBDA = 1e-2  # of the paper

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reelbank.data.errors import InputError
+from reelbank.data.replacing import replacing
 from reelbank.heads.batches import Loaded
-from reelbank.heads.runs import replacing
 from reelbank.heads.scoring import Scoring
 from reelbank.heads.sequences import Table
 from reelbank.heads.streaming import Streamed

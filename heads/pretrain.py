@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from reelbank.data.errors import InputError
+from reelbank.data.replacing import replacing
 from reelbank.data.shelf import print_table, printable
 from reelbank.data.store import Store
 from reelbank.extract.run import planned_stores
@@ -24,7 +25,7 @@ from reelbank.heads.fit import OPTIMISERS, Training, add_epoch, best_epoch, lear
 from reelbank.heads.fit import finished as trained_enough
 from reelbank.heads.pretrain_inputs import initial_trunk, initial_weights, pixels_extraction, pixels_store, weights_of
 from reelbank.heads.pretrain_plan import Plan, PretrainOptions, plan_run, plan_splits, with_defaults
-from reelbank.heads.runs import percent, replacing, write_json
+from reelbank.heads.runs import percent, write_json
 from reelbank.heads.segment_network import SegmentNetwork, freeze_before
 from reelbank.heads.snippets import Batch, fixed_batches, read_ahead, training_batches
 from reelbank.heads.train import environment, locked

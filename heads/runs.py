@@ -7,7 +7,6 @@ written last: a run without it is not finished.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -21,25 +20,13 @@ import reelbank
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import extractor_name, option, signature
+from reelbank.data.replacing import replacing
 from reelbank.data.shelf import print_table, printable
 
 if TYPE_CHECKING:
     from reelbank.heads.model import Model
 
 PARTS = ("train", "validation", "test")
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name to write; it takes `path`'s place, synced to disk, when the block ends without an error."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

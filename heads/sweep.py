@@ -13,11 +13,12 @@ import numpy as np
 
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import canonical, option, parse, signature
+from reelbank.data.replacing import replacing
 from reelbank.data.shelf import print_table, printable
 from reelbank.data.store import Store
 from reelbank.heads.options import TrainOptions, unused_options
 from reelbank.heads.plan import Plan, plan_runs
-from reelbank.heads.runs import figure, read_run, replacing
+from reelbank.heads.runs import figure, read_run
 from reelbank.heads.stores import chosen_stores
 from reelbank.heads.train import check_backbones, is_finished, train_missing
 

@@ -25,6 +25,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.index import label_names
 from reelbank.data.parts import parts_folder
 from reelbank.data.recipe import canonical, signature
+from reelbank.data.replacing import replacing
 from reelbank.data.shelf import printable
 from reelbank.data.store import Store, StoreWriter
 from reelbank.extract.networks import Trunk
@@ -34,7 +35,7 @@ from reelbank.heads.model import Model, build_model
 from reelbank.heads.options import TrainOptions
 from reelbank.heads.plan import Plan, plan_runs, videos_of
 from reelbank.heads.results import accuracies, print_results, print_run
-from reelbank.heads.runs import PARTS, Run, commit, read_run, replacing, write_json
+from reelbank.heads.runs import PARTS, Run, commit, read_run, write_json
 from reelbank.heads.scoring import Scoring
 from reelbank.heads.sequences import Rule, Table, tables
 from reelbank.heads.stores import chosen_stores

@@ -1,6 +1,7 @@
 """Scores from elsewhere: each form comes in to the published figures, and no pickle is ever run."""
 
 import csv
+import io
 import os
 import pickle
 import zipfile
@@ -177,7 +178,7 @@ def test_csv_and_tsn_go_out_and_come_back(tmp_path: Path) -> None:
         ("video_id,label\nx,\n", "its first line must be video_id"),
         ("video_id,label,a,b\nx,a,1\n", "line 2 has not as many fields"),
         ("video_id,label,a,b\nx,c,1,2\n", "label 'c' is none of its classes"),
-        ("video_id,label,a,b\nx,a,1,two\n", "all the same number of scores"),
+        ("video_id,label,a,b\nx,a,1,two\n", "its scores are no numbers"),
     ],
 )
 def test_a_csv_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
@@ -207,11 +208,151 @@ def test_ids_labels_and_classes_are_taken_from_a_run(tmp_path: Path, capsys: pyt
         score_file(ScoresOptions(**words))
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_labels_of_the_file_must_be_the_runs(tmp_path: Path, several: bool) -> None:
+    own = made_scores(30, 2, several=several)
+    names = np.array(own.video_ids)
+    labels = own.labels.argmax(axis=1) if several else own.labels  # one that the video has
+    labels = np.where(own.labels.any(axis=-1) if several else True, labels, -1)
+    np.savez(tmp_path / "a.npz", names=names, a=own.logits, labels=labels)
+    assert as_table(read_scores(tmp_path / "a.npz"), like=own)[0].labels.tolist() == own.labels.tolist()
+    turned = (1, 2, 3, 4, 5, 0)  # the same classes, in another order
+    columns = list(turned)
+    numbers = np.where(labels < 0, -1, np.argsort(columns)[labels])
+    np.savez(tmp_path / "b.npz", names=names, b=own.logits[:, columns], labels=numbers)
+    with pytest.raises(InputError, match=r"LIKE: the file labels \d+ of \d+ videos otherwise, .* name them with CLASSES"):
+        as_table(read_scores(tmp_path / "b.npz"), like=own)
+    back, _ = as_table(read_scores(tmp_path / "b.npz"), classes=[own.classes[number] for number in turned], like=own)
+    np.testing.assert_array_equal(back.logits, own.logits)
+    np.savez(tmp_path / "c.npz", names=names, c=own.logits, labels=np.full(30, 6))
+    with pytest.raises(InputError, match="the file's labels 6 to 6 do not fit its 6 classes"):
+        as_table(read_scores(tmp_path / "c.npz"), like=own)
+
+
+def test_a_file_of_ours_keeps_what_it_says(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path = tmp_path / "ours.npz"
+    score_tables.save(made_scores(9, 2, about={"split": "1"}), path)
+    out = str(tmp_path / "o.npz")
+    assert score_file(ScoresOptions(file=str(path), to=out, name="mine", dataset="ucf101", part="validation")) == 0
+    about = score_tables.load(out).about
+    assert [about[key] for key in ("name", "dataset", "split", "part")] == ["mine", "ucf101", "1", "validation"]
+    assert "Reelbank's npz" in capsys.readouterr().out
+    for more, said in (
+        ({"split": "2"}, "SPLIT=2: .* says '1' of itself"),
+        ({"key": "a"}, "KEY=a: .* is a file of ours"),
+        ({"like": "a"}, "LIKE=a: .* is a file of ours"),
+        ({"scale": "logits"}, "SCALE=logits: .* is a file of ours"),
+    ):
+        with pytest.raises(InputError, match=said):
+            score_file(ScoresOptions(file=str(path), **more))
+
+
+def test_classes_taken_on_trust_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = made_run(tmp_path)
+    own = score_tables.load(folder / "scores-test.npz")
+    words = {"file": str(tmp_path / "a.npz"), "like": folder.name, "bank": str(tmp_path)}
+    for labels, said in (({}, True), ({"labels": own.labels}, False)):
+        np.savez(tmp_path / "a.npz", names=np.array(own.video_ids), a=own.logits, **labels)
+        assert score_file(ScoresOptions(**words)) == 0
+        assert ("taken to be in LIKE's order" in capsys.readouterr().out) == said
+
+
+def test_a_class_may_be_called_group(tmp_path: Path) -> None:
+    table = made_scores(8, 2, classes=("group", "other"))
+    write_scores(table, tmp_path / "a.csv")
+    found = read_scores(tmp_path / "a.csv")
+    assert found.classes == ("group", "other") and found.groups == ()
+    np.testing.assert_array_equal(as_table(found)[0].logits, table.logits)
+
+
+def test_a_name_that_is_no_text_leaves_what_was_there(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("before")
+    table = made_scores(2, 1)
+    table = Scores(("a", "b\udcff"), table.labels, table.classes, table.logits)
+    with pytest.raises(InputError, match=r"a\.csv: .* is no text that a CSV can hold; write \.npz"):
+        write_scores(table, tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text() == "before" and len(list(tmp_path.iterdir())) == 1
+
+
+def _objects(*values: object) -> np.ndarray:
+    made = np.empty(len(values), dtype=object)
+    made[:] = values
+    return made
+
+
+NO_TABLES = {
+    "text": {"scores": np.array(["a", "b"])},
+    "no axis": {"scores": np.array(1.0)},
+    "no classes": {"scores": np.zeros((5, 0))},
+    "no classes in crops": {"scores": np.zeros((5, 2, 0))},
+    "dicts": {"scores": _objects({"a": 1}, {"a": 2})},
+    "ragged": {"scores": _objects([[1.0], [1.0, 2.0]], [[1.0]])},
+    "not alike": {"scores": _objects(np.zeros((2, 3)), np.zeros((2, 4)))},
+    "complex": {"scores": np.zeros((2, 3), complex)},
+    "not finite": {"scores": np.array([[1.0, 2.0], [1.0, np.nan]])},
+    "labels of text": {"scores": np.zeros((2, 3)), "labels": np.array(["a", "b"])},
+    "a name of no axis": {"names": np.array(3), "a": np.zeros((2, 3))},
+    "names that are numbers": {"names": np.array([1, 2]), "a": np.zeros((2, 3))},
+    "an empty table with names": {"names": np.array(["a"]), "a": np.zeros((4_000_000, 0))},
+}
+NO_RESULTS = {
+    "label of text": [{"pred_score": [1.0], "gt_label": "abc"}],
+    "label that is no number": [{"pred_score": [1.0], "gt_label": float("nan")}],
+    "broken label": [{"pred_score": [1.0], "gt_label": 1.7}],
+    "ragged labels": [{"pred_score": [1.0], "gt_label": [[1], [1, 2]]}],
+    "text": [{"pred_score": ["a"]}],
+    "texts": ["a", "b"],
+    "numbers": 3,
+}
+
+
+@pytest.mark.parametrize("which", list(NO_TABLES))
+def test_arrays_that_are_no_scores_are_refused(tmp_path: Path, which: str) -> None:
+    np.savez(tmp_path / "a.npz", **NO_TABLES[which])
+    with pytest.raises(InputError, match=r"FILE=.*a\.npz: not a file of scores: .") as caught:
+        read_scores(tmp_path / "a.npz")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("which", list(NO_RESULTS))
+def test_results_that_are_no_scores_are_refused(tmp_path: Path, which: str) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(NO_RESULTS[which]))
+    with pytest.raises(InputError, match=r"FILE=.*a\.pkl: not a file of scores: ."):
+        read_scores(tmp_path / "a.pkl")
+
+
+def test_names_as_bytes_are_texts(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", names=np.array([b"x.avi", b"y.avi"]), a=np.zeros((2, 3)))
+    assert read_scores(tmp_path / "a.npz").names == ("x.avi", "y.avi")
+
+
+def test_what_would_grow_is_refused_before_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = np.empty((100_000, 0), dtype=object)
+    with pytest.raises(Refused, match="an array of objects is empty"):
+        read_pickle(pickle.dumps(many))
+    array = np.zeros(100_000)
+    with pytest.raises(Refused, match="much larger"):
+        read_pickle(pickle.dumps([array] * 200))  # a hundred names of one array
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02.")
+        archive.writestr("archive/data/0", bytes(10_000_000))
+    storage = Runs(torch.storage._load_from_bytes, packed.getvalue())
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was unpacked"))
+    with pytest.raises(Refused, match="a tensor's numbers are packed"):
+        read_pickle(pickle.dumps([Runs(torch._utils._rebuild_tensor_v2, storage, 0, (2,), (1,), False, {})]))
+
+
 def test_lists_of_videos_and_classes(tmp_path: Path) -> None:
-    (tmp_path / "list.txt").write_text("A/v_A_g01_c01.avi 1\r\nB/v B.avi 120 2\n\nC/c.mp4\n")
+    (tmp_path / "list.txt").write_text("A/v_A_g01_c01.avi 1\r\nB/v B.avi 120 2\n\nC/c.mp4 3\n")
     assert read_names(tmp_path / "list.txt", "LIST") == ["A/v_A_g01_c01.avi", "B/v B.avi", "C/c.mp4"]
     (tmp_path / "classes.txt").write_text("1 ApplyEyeMakeup\n2 ride a bike\n")
     assert read_names(tmp_path / "classes.txt", "CLASSES") == ["ApplyEyeMakeup", "ride a bike"]
+    for text in ("3 point shot\nhigh jump\n", "3 point shot\n4 square\n", "clip 01\nclip 02\n", "1 a\n2\n"):
+        (tmp_path / "other.txt").write_text(text)
+        assert read_names(tmp_path / "other.txt", "CLASSES") == text.splitlines()
+    (tmp_path / "list.txt").write_text("clip 01\nclip 02\n")
+    assert read_names(tmp_path / "list.txt", "LIST") == ["clip 01", "clip 02"]
     with pytest.raises(InputError, match=r"LIST=.*none\.txt: cannot be read"):
         read_names(tmp_path / "none.txt", "LIST")
 
@@ -254,12 +395,18 @@ def test_a_zip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         archive.writestr("scores.npy", bytes(100_000))
     with pytest.raises(InputError, match="unpacks to more"):
         read_scores(tmp_path / "a.npz")
+    monkeypatch.undo()
+    np.savez_compressed(tmp_path / "b.npz", scores=np.zeros((1000, 10_000), np.int8))
+    with pytest.raises(InputError, match="unpacks to more"):
+        read_scores(tmp_path / "b.npz")
 
 
 def test_probabilities_of_several_labels_become_logits(tmp_path: Path) -> None:
     own = made_scores(12, 1, several=True)
     shares = 1 / (1 + np.exp(-own.logits.astype(np.float64)))
     np.savez(tmp_path / "m.npz", names=np.array([Path(name).name for name in own.video_ids]), m=shares)
+    with pytest.raises(InputError, match="SCALE: all scores lie in 0 to 1, .* give SCALE=probabilities or SCALE=logits"):
+        as_table(read_scores(tmp_path / "m.npz"), like=own)
     table, taken = as_table(read_scores(tmp_path / "m.npz"), like=own, scale="probabilities")
     assert taken == "probabilities"
     np.testing.assert_allclose(table.logits, own.logits, rtol=1e-4, atol=1e-4)
