@@ -161,6 +161,11 @@ def canonical(recipe: Mapping[str, Any]) -> str:
     return json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def in_file_name(text: str) -> str:
+    """A name that somebody's file may say, as part of a file's name: nothing of it leads out of a folder."""
+    return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "_"
+
+
 def signature(recipe: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical recipe, 64 hex digits: the identity of a store or a run."""
     return hashlib.sha256(canonical(recipe).encode()).hexdigest()

@@ -194,27 +194,31 @@ def join(tables: Sequence[Scores]) -> list[Scores]:
         _check_same(f"scores of {names} hold different classes", first.classes, other.classes)
         _check_same(f"scores of {names} hold different videos", first.video_ids, other.video_ids)
         row_of = {name: i for i, name in enumerate(other.video_ids)}
-        column_of = {name: i for i, name in enumerate(other.classes)}
         rows = np.array([row_of[name] for name in first.video_ids], dtype=np.int64)  # (V,)
-        columns = np.array([column_of[name] for name in first.classes], dtype=np.int64)  # (C,)
         if other.multilabel != first.multilabel:
             raise InputError(f"scores of {names}: one has a single label a video, the other several")
-        if other.multilabel:
-            labels = other.labels[np.ix_(rows, columns)]  # (V, C)
-            differs = (labels != first.labels).any(axis=1)
-        else:
-            new_index = np.append(np.argsort(columns), -1)  # (C + 1,): other's class index -> first's, and -1 stays -1
-            labels = new_index[other.labels[rows]]
-            differs = labels != first.labels
+        other = with_classes(other, first.classes)
+        labels = other.labels[rows]  # (V,) or (V, C)
+        differs = (labels != first.labels).any(axis=1) if first.multilabel else labels != first.labels
         if differs.any():
             ids = [first.video_ids[i] for i in np.flatnonzero(differs)]
             raise InputError(f"scores of {names} give {len(ids)} videos different labels: {_few(ids)}")
-        logits = other.logits[np.ix_(rows, columns)]  # (V, C)
         groups = tuple(other.groups[row] for row in rows) if other.groups else ()
-        order: dict[str, Any] = {"video_ids": first.video_ids, "classes": first.classes, "groups": groups}
-        joined.append(replace(other, labels=labels, logits=logits, **order))
+        joined.append(replace(other, video_ids=first.video_ids, labels=labels, logits=other.logits[rows], groups=groups))
     known = next((table.groups for table in joined if table.groups), ())
     return [replace(table, groups=known) if known and not table.groups else table for table in joined]
+
+
+def with_classes(scores: Scores, classes: Sequence[str]) -> Scores:
+    """The same table with its classes in this order. Raises InputError where they are others."""
+    if scores.classes == tuple(classes):
+        return scores
+    _check_same(f"scores of {_name(scores)} hold other classes than the first", classes, scores.classes)
+    column_of = {name: i for i, name in enumerate(scores.classes)}
+    columns = np.array([column_of[name] for name in classes], dtype=np.int64)  # (C,)
+    new_index = np.append(np.argsort(columns), -1)  # (C + 1,): the old class index -> the new, and -1 stays -1
+    labels = scores.labels[:, columns] if scores.multilabel else new_index[scores.labels]
+    return replace(scores, labels=labels, classes=tuple(classes), logits=scores.logits[:, columns])
 
 
 def completed(tables: Sequence[Scores]) -> list[Scores]:

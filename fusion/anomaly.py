@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 import reelbank
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import canonical, differences, option, signature
+from reelbank.data.recipe import canonical, differences, in_file_name, option, signature
 from reelbank.data.replacing import replacing
 from reelbank.data.shelf import find_store, print_table, printable
 from reelbank.data.splits import cut_validation
@@ -73,6 +73,7 @@ class Material(NamedTuple):
     dataset: str
     stream: str
     recipe: dict[str, Any]
+    unlabelled: int  # videos of the split that are left out, since nobody says whether they are normal
 
 
 def anomaly(options: AnomalyOptions) -> int:
@@ -88,7 +89,9 @@ def anomaly(options: AnomalyOptions) -> int:
     if not 0 < options.validation < 1 or not all(0 < rate < 1 for rate in options.false_alarms):
         raise InputError("VALIDATION and FALSE_ALARMS are shares: above 0 and below 1")
     material = read_material(options)
-    known = sorted(set(material.labels) - {""})
+    if material.unlabelled:
+        print(f"note: {material.unlabelled} videos without a label are left out; DETECTOR= judges them")
+    known = sorted(set(material.labels))
     if unknown := [name for name in options.abnormal if name not in known]:
         raise InputError(
             f"ABNORMAL={' '.join(options.abnormal)}: there is no class {unknown[0]!r}; there are {', '.join(known)}"
@@ -163,7 +166,10 @@ def read_material(options: AnomalyOptions) -> Material:
             raise InputError(f"{store.path}: its videos have several labels each; what is normal is told by one label a video")
         place = splits.index(options.split)
         values, offsets, _ = store.load()  # (R, D), (V + 1,)
-        rows = [i for i, parts in enumerate(store.parts) if parts[place] in ("train", "test")]
+        rows = [i for i, parts in enumerate(store.parts) if parts[place] in ("train", "test") and store.labels[i]]
+        if not rows:
+            raise InputError(f"{store.path}: split {options.split} has no video with a label, which tells what is normal")
+        unlabelled = sum(parts[place] in ("train", "test") for parts in store.parts) - len(rows)
         vectors = np.stack([values[offsets[i] : offsets[i + 1]].astype(np.float64).mean(axis=0) for i in rows])  # (V, D)
         return Material(
             [store.video_ids[i] for i in rows],
@@ -175,6 +181,7 @@ def read_material(options: AnomalyOptions) -> Material:
             store.dataset["name"],
             str(store.recipe.get("stream", "")),
             store.recipe,
+            unlabelled,
         )
 
 
@@ -185,7 +192,7 @@ def run_once(options: AnomalyOptions, material: Material, abnormal: Sequence[str
     recipe = {name: getattr(options, name) for name in chosen} | {"abnormal": sorted(abnormal), "seed": seed}
     recipe |= {"false_alarms": list(options.false_alarms), "store": material.identity}
     recipe |= {"dataset": material.dataset, "stream": material.stream, "coverage": signature({"ids": material.ids})}
-    folder = Path(options.bank, "anomalies", f"{material.dataset}-{signature(recipe)[:12]}")
+    folder = Path(options.bank, "anomalies", f"{in_file_name(material.dataset)}-{signature(recipe)[:12]}")
     done = read_metrics(folder)
     if done:
         return done
@@ -241,9 +248,12 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(path.read_text())
-        if not {"auc", "interval", "thresholds", "normal_videos", "abnormal_videos"} <= found.keys():
-            raise ValueError("a part lacks")
-    except (ValueError, AttributeError) as error:
+        numbers = [*(found["auc"][method] for method in METHODS), *found["interval"]]
+        numbers += [one[key] for one in found["thresholds"] for key in ("asked", "threshold", "false_alarms", "detected")]
+        numbers += [found["normal_videos"], found["abnormal_videos"]]
+        if len(found["interval"]) != 2 or not all(isinstance(number, int | float) for number in numbers):
+            raise ValueError("a part is no number")
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise InputError(f"{path} cannot be read: {error}; remove the folder and run it again") from None
     return found
 
@@ -257,8 +267,9 @@ def read_folder(folder: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
         recipe = document["recipe"]
-        if not {"abnormal", "dataset", "stream", "store", "split", "seed"} <= recipe.keys():
-            raise ValueError("a part lacks")
+        texts = [recipe[key] for key in ("dataset", "stream", "store", "split")]
+        if not all(isinstance(text, str) for text in (*texts, *recipe["abnormal"])) or not isinstance(recipe["seed"], int):
+            raise ValueError("a part is no text")
     except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise InputError(f"{path} cannot be read: {error}; remove the folder and run it again") from None
     return {"recipe": recipe, "store_recipe": document.get("store_recipe"), "metrics": metrics}

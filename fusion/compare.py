@@ -11,11 +11,11 @@ import numpy as np
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import option
 from reelbank.data.replacing import replacing
+from reelbank.data.scores import with_classes
 from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import Group, Selection, by_repetition, grouped, select
 from reelbank.fusion.evaluate import calibration_means, class_means, percent, plus_minus, top
 from reelbank.fusion.judge import INTERVALS, Difference, mcnemar, paired_bootstrap
-from reelbank.fusion.metrics import class_figures
 from reelbank.heads.runs import PARTS, written_to
 
 
@@ -58,11 +58,15 @@ class Pair:
 
 
 def paired(first: Group, second: Group) -> Pair:
-    """The runs of both in the same order. Raises InputError when a split and seed is there of one alone."""
+    """The runs of both in the same order, their classes in that of the first. Raises InputError when a split and seed is there
+    of one alone, or their videos or classes are not the same."""
     together = by_repetition([*first.entries, *second.entries])
-    return Pair(
-        *(replace(group, entries=tuple(two[side] for two in together.values())) for side, group in enumerate((first, second)))
-    )
+    order = first.entries[0].scores.classes
+    sides = []
+    for side, group in enumerate((first, second)):
+        entries = tuple(replace(two[side], scores=with_classes(two[side].scores, order)) for two in together.values())
+        sides.append(replace(group, entries=entries))
+    return Pair(*sides)
 
 
 def compare(options: CompareOptions) -> int:
@@ -124,12 +128,22 @@ def p_value(p: float) -> str:
 def class_gains(pair: Pair) -> list[Gain]:
     """Every class's gain, what gained most first."""
     first, second = class_means(pair.first), class_means(pair.second)  # (C,)
-    second = second[[pair.second.entries[0].scores.classes.index(name) for name in pair.first.entries[0].scores.classes]]
-    videos = np.sum([class_figures(entry.scores)[1] for entry in pair.first.entries], axis=0)  # (C,)
+    videos = _videos_of_classes(pair.first)  # (C,)
     gains = first - second
     order = np.argsort(-np.nan_to_num(gains, nan=-2), kind="stable")
     classes = pair.first.entries[0].scores.classes
     return [Gain(classes[i], int(videos[i]), float(first[i]), float(second[i]), float(gains[i])) for i in order]
+
+
+def _videos_of_classes(group: Group) -> list[int]:
+    """How many different videos of each class the runs judge together: a second seed judges the same ones."""
+    found: list[set[str]] = [set() for _ in group.entries[0].scores.classes]
+    for entry in group.entries:
+        table = entry.scores
+        for video, label in zip(table.video_ids, table.labels, strict=True):
+            for number in np.flatnonzero(label) if table.multilabel else [label] if label >= 0 else []:
+                found[number].add(video)
+    return [len(videos) for videos in found]
 
 
 def _extremes(rows: Sequence[Gain], most: int) -> Sequence[Gain]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import option, signature
-from reelbank.data.scores import Scores
+from reelbank.data.scores import Scores, with_classes
 from reelbank.fusion.metrics import Share, figure
 from reelbank.heads.runs import Run, find_runs, matches, read_run
 
@@ -188,7 +188,8 @@ def _recency(entry: Entry) -> tuple[int, float]:
 
 def grouped(entries: Iterable[Entry]) -> list[Group]:
     """The entries as experiments, in order of first appearance, each labelled by head and features and, where these do
-    not tell two apart, by the options in which they differ."""
+    not tell two apart, by the options in which they differ; classes in the order of a group's first. Raises InputError where
+    the entries of one experiment have others."""
     together: dict[str, list[Entry]] = {}
     for entry in entries:
         together.setdefault(experiment(entry.recipe), []).append(entry)
@@ -201,7 +202,9 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
         differing = [key for key in own if any(other.get(key) != own[key] for other in alike)]
         detail = ", ".join(f"{key.rpartition('.')[2]} {_short(own[key])}" for key in differing)
         ordered = sorted(group, key=lambda e: (len(e.fact("split")), e.fact("split"), len(e.fact("seed")), e.fact("seed")))
-        made.append(Group(tuple(ordered), " ".join(filter(None, name)), detail))
+        classes = ordered[0].scores.classes
+        alike_ordered = tuple(replace(entry, scores=with_classes(entry.scores, classes)) for entry in ordered)
+        made.append(Group(alike_ordered, " ".join(filter(None, name)), detail))
     return made
 
 

@@ -1,6 +1,7 @@
 """How far figures can be trusted: bootstrap intervals over videos or groups, paired tests of two models, calibration."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -92,7 +93,8 @@ def bootstrap_share(runs: Sequence[Scores], by: str = "videos", k: int = 1, resa
     value ± 1.96 deviations (metrics.map_share says why). A model that has every video right gets no width: Wilson's does."""
     found = resampled(runs, by, k, resamples, seed)
     values = [figure(run).value if k == 1 else float(hits(run, k).mean()) for run in runs]
-    value, videos = float(np.mean(values)), len({video for run in runs for video in run.video_ids})
+    known = (run.video_ids if run.multilabel else np.array(run.video_ids)[labelled(run)] for run in runs)
+    value, videos = float(np.mean(values)), len({video for some in known for video in some})
     if runs[0].multilabel:
         half = Z_95 * float(np.nanstd(found, ddof=1))
         return Share(value, max(0.0, value - half), min(1.0, value + half), videos)
@@ -107,6 +109,8 @@ def paired_bootstrap(
     other. p: twice the share of resamples on the other side of no difference, the value itself counted as one (Davison and
     Hinkley 1997, 4.2). Raises InputError when the runs do not judge the same videos."""
     pairs = [join([one, other]) for one, other in zip(first, second, strict=True)]
+    # what is drawn together is one thing: where the two name groups otherwise, the first's are taken for both
+    pairs = [[one, replace(other, groups=one.groups)] for one, other in pairs]
     ones, others = ([pair[side] for pair in pairs] for side in (0, 1))
     apart = resampled(ones, by, 1, resamples, seed) - resampled(others, by, 1, resamples, seed)
     value = float(np.mean([figure(one).value - figure(other).value for one, other in pairs]))

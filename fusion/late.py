@@ -13,6 +13,7 @@ from reelbank.data.scores import Scores, completed, join, log_probabilities
 from reelbank.fusion.metrics import hits, mean_average_precision
 
 MOST_WEIGHTINGS = 1100  # that a search tries
+LEAST_SHARE = 0.05  # of equal weights, that a search leaves each member where some lack videos
 
 
 def weighted_sum(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
@@ -70,8 +71,10 @@ def weighted_ranks(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
     i scores lower (Borda's count; equal scores share their ranks), so that how sure it is does not count. Of several labels a
     video the logit of the mean of the videos' ranks within each class, as mean average precision ranks videos."""
     if tables[0].multilabel:
-        videos = len(tables[0].video_ids)
-        ranks = np.stack([rankdata(table.logits, axis=0) / (videos + 1) for table in tables])  # (members, V, C) in (0, 1)
+        ranks = np.zeros((len(tables), *tables[0].logits.shape))  # (members, V, C) in (0, 1)
+        for number, table in enumerate(tables):
+            here = weights[number] > 0  # (V,): what a member lacks is not ranked by it
+            ranks[number, here] = rankdata(table.logits[here], axis=0) / (here.sum() + 1)
         mean = (weights[:, :, None] * ranks).sum(axis=0) / weights.sum(axis=0)[:, None]
         return np.log(mean) - np.log1p(-mean)
     others = max(len(tables[0].classes) - 1, 1)
@@ -154,8 +157,8 @@ def searched_weights(tables: Sequence[Scores], how: str = "product", missing: st
     average precision); of equals those nearest to equal weights. The tables must be of videos that are neither trained on nor
     tested on. Raises InputError as `fuse` does, and where no video has a label."""
     tried = weightings(len(tables))
-    if missing == "allow":  # a video may have no member but the one of weight 0
-        tried = tried[(tried > 0).all(axis=1)]
+    if missing == "allow":  # a video may have no member but the one of weight 0: each gets a little
+        tried = LEAST_SHARE + (1 - LEAST_SHARE) * tried
     apart = np.abs(tried - 1).max(axis=1)
     fuse(tables, how, missing=missing)  # refuses what does not fit
     joined, present = _aligned(tables, missing)

@@ -431,6 +431,14 @@ def _recorded_weights(run: Run) -> list[float]:
 def _fused(said: Sequence[Said], runs: Sequence[Run], how: str, weights: Sequence[float], place: Place) -> Said:
     """Several runs' scores as one table. A run that a video has nothing for (no sound) takes no part in that video."""
     used = list(weights or [1.0] * len(said))
+    if any(weight > 0 for weight in used):  # what has no weight is not asked, and a video that it alone has is lacking
+        kept = [number for number, weight in enumerate(used) if weight > 0]
+        said, runs, used = [said[n] for n in kept], [runs[n] for n in kept], [used[n] for n in kept]
+    if how == "rank" and any(one.scores is not None and one.scores.multilabel for one in said):
+        raise InputError(
+            "HOW=rank: of several labels a video it orders the videos of a test set, which says nothing of a video by itself; "
+            "give another HOW"
+        )
     without = [set(one.lacking) - place.failed.keys() for one in said]
     by_all: set[str] = set(without[0]).intersection(*without[1:])
     for one, run, lost in zip(said, runs, without, strict=True):

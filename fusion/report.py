@@ -3,7 +3,6 @@
 import datetime
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,7 +14,7 @@ import numpy as np
 import reelbank
 from reelbank.data.datasets import load_dataset
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import brief, option
+from reelbank.data.recipe import brief, in_file_name, option
 from reelbank.data.replacing import replacing
 from reelbank.data.shelf import printable
 from reelbank.fusion import figures
@@ -75,8 +74,7 @@ def report(options: ReportOptions, before: Sequence[str] = ()) -> int:
             for number, contest in enumerate(found, 1):
                 marks = _letters(len(contest.groups))
                 letters, pair, _ = chosen_pair(contest, marks, options.pair)
-                # a score file may say anything of its data set: nothing of it leads out of the folder
-                named = re.sub(r"[^\w-]+", "-", contest.dataset or "scores")
+                named = in_file_name(contest.dataset or "scores")  # a score file may say anything of its data set
                 place = folder / f"{number}-{named}-{len(contest.classes)}" if len(found) > 1 else folder
                 write_plots(place, plots_of(contest, marks, pair, letters, options.interval))
             print(printable(f"drawings as PNG, their numbers as CSV: {folder}"))

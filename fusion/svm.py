@@ -76,6 +76,8 @@ def make_svms(options: SvmOptions) -> list[Path]:
         if not (entry.path / "embeddings.h5").is_file():
             raise InputError(f"{entry.name}: has no embeddings; an SVM joins runs of 'train', scores are joined by 'fuse'")
     members = grouped(entries)
+    if len(members) < 2:
+        raise InputError(f"nothing to join: {len(entries)} runs of {len(members)} model; an SVM here takes two or more models")
     for member in members:
         print(printable(f"embeddings of {member.label}{', ' + member.detail if member.detail else ''}"))
     lines: list[tuple[str, ...]] = [("split", "seed", "model", "videos", "C", "train", "top-1", "95 %", "run")]

@@ -371,6 +371,42 @@ def test_searched_weights_are_the_best_of_those_tried() -> None:
         searched_weights([good] * 60)
 
 
+@pytest.mark.parametrize("members", [2, 6, 8])
+def test_a_search_with_lacking_members_leaves_each_some_weight(members: int) -> None:
+    tables = [made_scores(80, 3 if number == 1 else 0, noise=number) for number in range(members)]
+    weights = searched_weights(tables, "logits", missing="allow")
+    assert min(weights) > 0 and sum(weights) == pytest.approx(members)
+    assert weights[1] == max(weights) > 1.5  # the one that knows anything
+    assert accuracy(fuse(tables, "logits", weights)).value > accuracy(fuse(tables, "logits")).value
+
+
+def test_ranks_of_several_labels_are_of_the_videos_that_a_member_has() -> None:
+    whole, part = made_scores(20, 2, several=True, noise=1), made_scores(20, 2, several=True, noise=2)
+    kept = np.arange(5, 20)
+    some = Scores(tuple(part.video_ids[i] for i in kept), part.labels[kept], part.classes, part.logits[kept])
+    fused = probabilities(fuse([whole, some], "rank", missing="allow"))
+    ranks = (1 + np.argsort(np.argsort(whole.logits[:, 0]))) / 21
+    np.testing.assert_allclose(fused[:5, 0], ranks[:5], rtol=1e-5)
+    of_some = (1 + np.argsort(np.argsort(some.logits[:, 0]))) / 16
+    np.testing.assert_allclose(fused[5:, 0], (ranks[5:] + of_some) / 2, rtol=1e-5)
+
+
+def test_weights_are_never_searched_on_test_videos(tmp_path: Path) -> None:
+    words = []
+    for number in range(2):
+        table = made_scores(60, 2, noise=number)
+        for part in ("test", "validation"):
+            about = {"part": part, "name": f"model{number}", "split": "1"}
+            some = slice(None) if part == "test" else slice(40, None)  # a third of them
+            one = Scores(table.video_ids[some], table.labels[some], table.classes, table.logits[some], about)
+            score_tables.save(one, tmp_path / f"{part}{number}.npz")
+            words.append(str(tmp_path / f"{part}{number}.npz"))
+    runs, validation = tuple(words[0::2]), tuple(words[1::2])
+    with pytest.raises(InputError, match="SEARCH=1: 20 of the validation videos are test videos too"):
+        fuse_runs(FuseOptions(bank=str(tmp_path), runs=runs, search=True, validation=validation))
+    assert not (tmp_path / "runs").exists()
+
+
 def test_the_command_searches_on_validation_and_never_looks_at_test(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     good, bad = made_run(tmp_path, "gru", "rgb", skill=3), made_run(tmp_path, "gru", "flow", skill=0.1)
     assert fuse_runs(FuseOptions(bank=str(tmp_path), how="logits", search=True)) == 0

@@ -16,7 +16,8 @@ from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import parse
 from reelbank.data.scores import Scores
-from reelbank.fusion.compare import CompareOptions, compare
+from reelbank.fusion.compare import CompareOptions, class_gains, compare, paired
+from reelbank.fusion.entries import grouped, select
 from reelbank.fusion.evaluate import EvaluateOptions, evaluate
 from reelbank.fusion.judge import bootstrap_share, calibration, draws, mcnemar, paired_bootstrap
 from reelbank.fusion.metrics import accuracy, hits, mean_average_precision
@@ -86,6 +87,40 @@ def test_several_seeds_on_the_same_videos_do_not_count_them_twice() -> None:
     thrice = bootstrap_share([table, table, table], "videos")
     assert (thrice.value, thrice.low, thrice.high) == pytest.approx((one.value, one.low, one.high))
     assert thrice.videos == 150
+
+
+def _turned(table: Scores, step: np.ndarray, columns: list[int]) -> Scores:
+    """The same scores with videos and classes in another order."""
+    labels = np.where(table.labels[step] < 0, -1, np.argsort(columns)[table.labels[step]])
+    classes = tuple(table.classes[number] for number in columns)
+    groups = tuple(table.groups[i] for i in step) if table.groups else ()
+    ids = tuple(table.video_ids[i] for i in step)
+    return Scores(ids, labels, classes, table.logits[np.ix_(step, columns)], table.about, groups)
+
+
+def test_paired_bootstrap_pairs_by_video_and_class_not_by_row() -> None:
+    """Of a model and itself in another order nothing is left, in no resample."""
+    table, _ = two(90, groups=15)
+    other = _turned(table, np.random.default_rng(0).permutation(90), [3, 1, 0, 5, 4, 2])
+    for by in ("videos", "groups"):
+        assert paired_bootstrap([table], [other], by)[:3] == (0.0, 0.0, 0.0)
+
+
+def test_models_that_name_groups_otherwise_are_still_paired() -> None:
+    table, _ = two(90, groups=15)
+    names = tuple(f"other{i % 4}" for i in range(90))
+    other = Scores(table.video_ids, table.labels, table.classes, table.logits, {}, names)
+    assert paired_bootstrap([table], [other], "groups")[:3] == (0.0, 0.0, 0.0)
+
+
+def test_videos_without_label_or_group_do_not_count() -> None:
+    table, _ = two(50)
+    labels = np.where(np.arange(50) < 10, -1, table.labels)
+    some = Scores(table.video_ids, labels, table.classes, table.logits, {}, ("",) * 50)
+    assert bootstrap_share([some], "videos").videos == 40
+    assert some.groups == ()
+    with pytest.raises(InputError, match="INTERVAL=groups: the scores of a model name no groups"):
+        bootstrap_share([some], "groups")
 
 
 @given(st.lists(st.sampled_from(["", "a", "b", "c"]), min_size=1, max_size=30), st.integers(0, 100))
@@ -173,6 +208,32 @@ def test_the_command_compares_two_models_split_by_split(tmp_path: Path, capsys: 
         compare(CompareOptions(bank=str(tmp_path), head="gru"))
     with pytest.raises(InputError, match="split 2, seed 0: lstm rgb net .* is not there"):
         compare(CompareOptions(bank=str(tmp_path), runs=(*(folders["gru", s].name for s in "12"), folders["lstm", "1"].name)))
+
+
+def test_class_gains_are_by_name_and_count_a_video_once(tmp_path: Path) -> None:
+    runs = {}
+    for head, skill in (("gru", 3.0), ("lstm", 1.0)):
+        for seed in (0, 1):
+            folder = made_run(tmp_path, head, seed=seed, skill=skill)
+            table = score_tables.load(folder / "scores-test.npz")
+            if (head, seed) != ("gru", 0):  # written by something that orders classes otherwise
+                table = _turned(table, np.arange(60)[::-1], [5, 4, 3, 2, 1, 0] if seed else [1, 2, 3, 4, 5, 0])
+                score_tables.save(table, folder / "scores-test.npz")
+            runs[head, seed] = table
+    entries, _ = select(CompareOptions(bank=str(tmp_path)), "test")
+    gains = {gain.name: gain for gain in class_gains(paired(*grouped(entries)))}
+    first = runs["gru", 0]
+    for name in CLASSES:
+        means = []
+        for head in ("gru", "lstm"):
+            of_seeds = []
+            for seed in (0, 1):
+                table = runs[head, seed]
+                own = table.labels == table.classes.index(name)
+                of_seeds.append((table.logits[own].argmax(axis=1) == table.classes.index(name)).mean())
+            means.append(np.mean(of_seeds))
+        assert gains[name][2:4] == pytest.approx(tuple(means))
+        assert gains[name].videos == (first.labels == CLASSES.index(name)).sum()
 
 
 def test_evaluate_takes_the_interval_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
