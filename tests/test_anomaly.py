@@ -200,11 +200,13 @@ def test_what_a_head_learned_is_said_of_its_embeddings(tmp_path: Path, capsys: p
     assert train(parse(TrainOptions, words, "train")) == 0
     (run,) = find_runs(tmp_path)
     capsys.readouterr()
-    assert (
-        anomaly(AnomalyOptions(bank=str(tmp_path), run=run.path.name, abnormal=("fall",), epochs=3, false_alarms=(0.2,))) == 0
-    )
+    wanted = AnomalyOptions(bank=str(tmp_path), run=run.path.name, abnormal=("fall",), epochs=3, false_alarms=(0.2,))
+    assert anomaly(wanted) == 0
     assert "note: the head of these embeddings learned fall, so figures flatter" in capsys.readouterr().out
-    assert anomaly(options(tmp_path, epochs=3)) == 0
+    assert train(parse(TrainOptions, [*words, "CLASSES=walk sit"], "train")) == 0
+    (run,) = [run for run in find_runs(tmp_path) if len(run.recipe["classes"]) == 2]
+    capsys.readouterr()
+    assert anomaly(dataclasses.replace(wanted, run=run.path.name)) == 0
     assert "flatter" not in capsys.readouterr().out
 
 
