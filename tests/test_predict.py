@@ -171,6 +171,10 @@ def test_a_video_without_sound(made: Made, tmp_path: Path, capsys: pytest.Captur
     alone = predict([silent, sounding], runs["audio"], bank=made.bank)
     assert alone.video_ids == ("clip_g00_c01",) and alone.about["failed"] == {"silent": "the file has no sound track"}
     assert predict([silent, sounding], made.runs["svm"].path, bank=made.bank).about["failed"].keys() == {"silent"}
+    for number, weights in ((1, (1.0, 0.0)), (0, (0.0, 1.0))):  # audio, rgb: what has no weight is not asked
+        found = predict([silent, sounding], [runs["audio"], runs["rgb"]], "sum", weights, bank=made.bank)
+        assert found.about["failed"].keys() == ({"silent"} if number else set())
+        assert found.video_ids[-1] == "clip_g00_c01"
     capsys.readouterr()
     assert predict([silent, sounding], made.runs["masked"].path, bank=made.bank).about["failed"] == {}
     assert f"{runs['audio'].name} takes no part in silent" in capsys.readouterr().err
@@ -454,7 +458,10 @@ def test_several_labels_a_video_stay_several(made: Made, tmp_path: Path) -> None
         assert writer.finish(metas)
     (run,) = command(tmp_path, "train", "HEAD=meanpool", "EPOCHS=2", "VALIDATION=0.3", "SPLIT=1")
     own = predicted(run.path, tmp_path / "stores" / "s.h5")
-    table = predict(made.videos / "left" / "clip_g00_c01.avi", run.path)
+    video = made.videos / "left" / "clip_g00_c01.avi"
+    with pytest.raises(InputError, match="HOW=rank: of several labels a video"):
+        predict(video, [run.path, run.path], "rank")
+    table = predict(video, run.path)
     assert table.multilabel and own.multilabel and not table.labels.any()
     np.testing.assert_allclose(probabilities(table)[0], probabilities(own)[own.video_ids.index("left/clip_g00_c01")], atol=1e-4)
 

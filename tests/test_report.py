@@ -286,6 +286,17 @@ def test_the_report_shows_sweeps_of_its_data_set_with_the_chosen_row_marked(tmp_
     assert section.count('class="n best"') == 1 and "chosen, on validation alone" in section
 
 
+def test_drawings_of_several_data_sets_stay_in_the_folder_whatever_they_are_called(tmp_path: Path) -> None:
+    bank = tmp_path / "bank"
+    for dataset in ("../../out", "a/b", "a b"):
+        made_run(bank, "gru", dataset=dataset, videos=12, classes=("x", "y"))
+    written(bank)
+    (folder,) = (bank / "reports").glob("*-figures")
+    assert sorted(path.name for path in folder.iterdir()) == ["1-_.._out-2", "2-a_b-2", "3-a_b-2"]
+    assert all(list(path.glob("*.png")) for path in folder.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["bank"]
+
+
 def test_every_drawing_is_a_png_with_its_numbers_as_csv(tmp_path: Path) -> None:
     folders = two_models(tmp_path)
     _, page = written(tmp_path)

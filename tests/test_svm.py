@@ -97,6 +97,12 @@ def test_it_is_scikit_learns_linear_svc_and_is_loaded_without_pickle(bank: Path,
     assert {file.suffix for file in folder.iterdir()} <= {".json", ".npz", ".safetensors"}
 
 
+def test_one_model_is_nothing_to_join(bank: Path) -> None:
+    (run,) = members(bank, "rgb")
+    with pytest.raises(InputError, match="nothing to join: 1 runs of 1 model; an SVM here takes two or more"):
+        svm_runs(SvmOptions(bank=str(bank), runs=(run.path.name,)))
+
+
 def test_z_norm_is_of_the_training_part(bank: Path) -> None:
     runs = members(bank, "flow", "rgb")
     model, _, _ = fitted(bank, runs=tuple(run.path.name for run in runs), znorm=True, c=1.0)
