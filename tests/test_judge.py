@@ -18,7 +18,7 @@ from reelbank.data.recipe import parse
 from reelbank.data.scores import Scores
 from reelbank.fusion.compare import CompareOptions, class_gains, compare, paired
 from reelbank.fusion.entries import grouped, select
-from reelbank.fusion.evaluate import EvaluateOptions, evaluate
+from reelbank.fusion.evaluate import EvaluateOptions, confusions, evaluate
 from reelbank.fusion.judge import bootstrap_share, calibration, draws, mcnemar, paired_bootstrap
 from reelbank.fusion.metrics import accuracy, hits, mean_average_precision
 
@@ -221,6 +221,13 @@ def test_class_gains_are_by_name_and_count_a_video_once(tmp_path: Path) -> None:
                 score_tables.save(table, folder / "scores-test.npz")
             runs[head, seed] = table
     entries, _ = select(CompareOptions(bank=str(tmp_path)), "test")
+    for group in grouped(entries):  # one matrix of both seeds
+        names = group.entries[0].scores.classes
+        expected = np.zeros((6, 6), int)
+        for table in (runs[group.label.split()[0], seed] for seed in (0, 1)):
+            for label, guess in zip(table.labels, table.logits.argmax(axis=1), strict=True):
+                expected[names.index(table.classes[label]), names.index(table.classes[guess])] += 1
+        np.testing.assert_array_equal(confusions(group), expected)
     gains = {gain.name: gain for gain in class_gains(paired(*grouped(entries)))}
     first = runs["gru", 0]
     for name in CLASSES:
