@@ -275,6 +275,8 @@ def chosen_classes(store: Store, wanted: tuple[str, ...]) -> tuple[str, ...]:
         if name not in present:
             near = difflib.get_close_matches(name, sorted(present), 1)
             raise InputError(
-                f"CLASSES: the store has no video of class '{name}'" + (f"; did you mean {near[0]}?" if near else "")
+                f"CLASSES: {store.path.name} has no video of class '{name}'"
+                + (f"; did you mean {near[0]}?" if near else "")
+                + (" with sound in it" if store.recipe.get("stream") == "audio" and not near else "")
             )
     return tuple(name for name in store.dataset["classes"] if name in (wanted or present))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import made_stores
 import numpy as np
 import pytest
 import torch
@@ -28,6 +29,7 @@ from reelbank.data.store import Store, StoreWriter
 from reelbank.heads import HEADS
 from reelbank.heads.batches import loaded
 from reelbank.heads.fit import Material, Training, best_epoch, evaluate, finished, fit, learning_rate
+from reelbank.heads.plan import chosen_classes
 from reelbank.heads.predict import predicted
 from reelbank.heads.results import accuracies, summary
 from reelbank.heads.runs import Run, all_runs, load_run
@@ -448,3 +450,17 @@ def test_gru_learns_real_features_in_three_epochs(real_bank: Path) -> None:
 def test_recurrent_heads_on_real_features(real_bank: Path, options: dict[str, Any]) -> None:
     (run,) = trained(real_bank, TrainOptions(optimiser="adam", lr=1e-3, refit=False, **options))
     assert run.metrics["test"]["top1"] >= 0.88
+
+
+@pytest.mark.parametrize(
+    ("stream", "wanted", "said"), [("audio", "fly", " with sound in it"), ("rgb", "digg", "; did you mean dig?")]
+)
+def test_a_class_without_a_video_is_named_with_its_likely_cause(tmp_path: Path, stream: str, wanted: str, said: str) -> None:
+    with StoreWriter(tmp_path / "s.h5", made_stores.RECIPE | {"stream": stream}, made_stores.DATASET) as writer:
+        metas = [made_stores.made_meta(number) for number in (0, 2)]  # of class dig alone
+        for meta in metas:
+            writer.add(meta, np.zeros((1, 5)), np.zeros(1))
+        assert writer.finish(metas)
+    with Store.open(tmp_path / "s.h5") as store, pytest.raises(InputError) as caught:
+        chosen_classes(store, (wanted,))
+    assert str(caught.value) == f"CLASSES: s.h5 has no video of class '{wanted}'{said}"
