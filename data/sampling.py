@@ -74,6 +74,13 @@ class Sampling:
 
 
 @dataclass(frozen=True)
+class Followed(Sampling):
+    """Every picture, for points that are followed through them: `most` of the trajectories become rows, drawn from `seed`."""
+
+    most: int = 0
+
+
+@dataclass(frozen=True)
 class Needed:
     """The pictures that several streams need together: what a decode process is asked for. All distinct, ascending."""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 
@@ -14,11 +15,12 @@ from reelbank.data.datasets import Dataset, Video
 from reelbank.data.decode import DecodeError, VideoInfo, probe
 from reelbank.data.parts import begun, parts_folder
 from reelbank.data.recipe import extractor_name
-from reelbank.data.sampling import Sampling
+from reelbank.data.sampling import Followed, Sampling
 from reelbank.data.sound import RATE_HZ, example_count
 from reelbank.data.store import Store
 from reelbank.extract.flow import FlowMethod
 from reelbank.extract.forward import Forward
+from reelbank.extract.idt import SIZE, TRACK_FRAMES, Trajectories
 from reelbank.extract.networks import Network, pair
 from reelbank.extract.options import ExtractOptions, lengths_alone
 from reelbank.extract.streams import StreamPlan, plan_streams
@@ -51,6 +53,10 @@ def estimate(
         if not todo:
             continue
         counts = np.array([_counts(video, plan, header) for video in todo])  # (V, 3)
+        followed = plan.sampling if isinstance(plan.sampling, Followed) else None
+        if followed:
+            frames = int(counts[:, 0].sum())
+            counts[:, 0] = np.where(counts[:, 0] > 0, followed.most, 0)  # more than most videos have
         rows, views, fields = counts.sum(0).tolist()
         seconds = 0.0
         if plan.network:
@@ -60,7 +66,11 @@ def estimate(
         some = int(np.count_nonzero(counts[:, 0]))
         others = ", the others have no sound or too little" if plan.options.name == "audio" else ", the others cannot be opened"
         network = f", {_duration(seconds)} of network on {device}" if plan.network else ""
-        print(f"  {rows:,} rows{f' of {some} videos{others}' if some < len(todo) else ''}{network}")
+        at_most = "at most " if followed else ""
+        print(f"  {at_most}{rows:,} rows{f' of {some} videos{others}' if some < len(todo) else ''}{network}")
+        if followed:
+            seconds = _trajectory_seconds(plan) * frames
+            print(f"  {frames:,} frames, {_duration(seconds)} of following points, on one core")
         if fields and flow:
             shared = (plan.preprocessing.resize_px, plan.preprocessing.interpolation, plan.network is None)
             flow_seconds = 0.0 if shared in computed else _flow_seconds(plan, flow, device) * fields
@@ -70,14 +80,14 @@ def estimate(
             seconds += flow_seconds
         all_seconds += seconds
         if plan.network is None:
-            sizes = [(": 1 number a row", 1)]
+            sizes = [(f": {SIZE} numbers a row", SIZE) if followed else (": 1 number a row", 1)]
         else:
             numbers = _row_numbers(options, plan.network, device)
             sizes = [(f" ({node}): {n:,} numbers a row", n) for node, n in zip(plan.network.nodes, numbers, strict=True)]
         for path, (about, number) in zip(plan.paths, sizes, strict=True):
             size_bytes = rows * number * (1 if plan.is_pixels else 2)
             all_bytes += size_bytes
-            print(f"  store {path}{about}, {_mebibytes(size_bytes)} on disk")
+            print(f"  store {path}{about}, {at_most}{_mebibytes(size_bytes)} on disk")
     if len(plans) + len(first) > 1:
         again = ", and once more for the flow lengths" if first else ""
         print(f"together {_duration(all_seconds)} of computing, {_mebibytes(all_bytes)} on disk")
@@ -161,6 +171,21 @@ def _flow_seconds(plan: StreamPlan, flow: FlowMethod, device: torch.device) -> f
         started = time.perf_counter()
         float(flow(first.contiguous(), first.roll(2, -1))[0].sum())
     return (time.perf_counter() - started) / 4
+
+
+def _trajectory_seconds(plan: StreamPlan) -> float:
+    """Of one frame, on noise that moves: the mean once trajectories have their full length."""
+    resize_px = plan.preprocessing.resize_px
+    assert isinstance(resize_px, int)
+    noise = np.random.default_rng(0).integers(0, 256, (resize_px // 8 + 9, resize_px // 6 + 9), np.uint8)
+    size = (noise.shape[1] * 8, noise.shape[0] * 8)
+    ground = cv2.resize(noise, size, interpolation=cv2.INTER_LINEAR)
+    trajectories = Trajectories()
+    started = time.perf_counter()
+    for number in range(TRACK_FRAMES + 5):
+        started = time.perf_counter() if number == TRACK_FRAMES else started
+        trajectories.add(np.ascontiguousarray(ground[2 * number :, 2 * number :][:resize_px, : resize_px * 4 // 3]))
+    return (time.perf_counter() - started) / 5
 
 
 def _row_numbers(options: ExtractOptions, network: Network, device: torch.device) -> list[int]:

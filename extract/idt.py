@@ -262,10 +262,8 @@ def orientations(x: np.ndarray, y: np.ndarray, bins: int, still: float = 0.0) ->
 def _patches(histograms: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Sums over the four cells of the patch around each point, moved into the picture where it would leave it, of (h, w, bins);
     root of the share: (n, 4 * bins) float32."""
-    height, width, bins = histograms.shape
-    summed = np.zeros((height + 1, width + 1, bins))
-    np.cumsum(histograms, axis=0, dtype=np.float64, out=summed[1:, 1:])
-    np.cumsum(summed[1:, 1:], axis=1, out=summed[1:, 1:])
+    height, width = histograms.shape[:2]
+    summed = cv2.integral(histograms, sdepth=cv2.CV_64F)  # (h + 1, w + 1, bins)
     corner = np.round(points).astype(np.int64) - PATCH_PX // 2
     left = np.clip(corner[:, 0], 0, width - PATCH_PX)
     above = np.clip(corner[:, 1], 0, height - PATCH_PX)

@@ -4,8 +4,10 @@ Every video is decoded once, whatever streams want of it. Everything overlaps: w
 results are fetched one batch late, and batches are filled across the borders of videos.
 """
 
+import os
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from torch import Tensor
 
 from reelbank.data.decode import Reading, VideoInfo
 from reelbank.data.index import ABSENT
-from reelbank.data.sampling import Examples, Needed, Sampling
+from reelbank.data.sampling import Examples, Followed, Needed, Sampling
 from reelbank.data.sound import SoundInfo
 from reelbank.data.workers import DecodePool
 from reelbank.extract.batches import ClipBatches
@@ -25,13 +27,17 @@ from reelbank.extract.flow import FlowMethod, magnitude, to_uint8
 from reelbank.extract.logmel import logmel
 from reelbank.extract.networks import Network
 from reelbank.extract.tracks import Result, Track, place_of_view
+from reelbank.extract.trajectory_rows import VideoTrajectories
+
+NO_TRAJECTORY = "nothing in it moves by itself for 15 frames, so it has no trajectory"
 
 
 @dataclass(frozen=True)
 class Stream:
     """One network and what it looks at. `clean` gathers what is shown in `crops` crops, `augmented` the views' one crop.
 
-    A stream "magnitude" has no network: its rows are the mean lengths of flow, and network and batches are None.
+    The streams "magnitude", whose rows are the mean lengths of flow, and "idt", whose rows are trajectories, have no network:
+    network and batches are None.
     """
 
     name: str
@@ -113,6 +119,7 @@ class _Video:
     task: Task
     tracks: dict[int, Track]  # by stream
     pictures: dict[tuple, _Pictures] = field(default_factory=dict)
+    followed: dict[int, VideoTrajectories] = field(default_factory=dict)  # by stream
     seconds: dict[int, float] = field(default_factory=dict)
     sound: SoundInfo | None = None
     info: VideoInfo | None = None
@@ -135,6 +142,7 @@ class Extraction:
         self.streams, self.flow, self.device = streams, flow, device
         self.dtype, self.wait_seconds = np.dtype(dtype), wait_seconds
         self.frames, self.videos, self.again = 0, 0, 0
+        self.threads: ThreadPoolExecutor | None = None  # while it runs: they follow trajectories
 
     def run(
         self, tasks: Iterable[Task], pool: DecodePool, decoder: str = "auto"
@@ -144,6 +152,12 @@ class Extraction:
         Memory is bounded: at most what the workers have in flight, the clips that wait for their last frame, two batches, and
         the features of the videos under way.
         """
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="reelbank-follow") as self.threads:
+            yield from self._run(tasks, pool, decoder)
+
+    def _run(
+        self, tasks: Iterable[Task], pool: DecodePool, decoder: str
+    ) -> Iterator[tuple[Any, dict[int, Result], VideoInfo | None, SoundInfo | None]]:
         under_way: dict[Any, _Video] = {}
         complete: dict[Any, _Video] = {}  # decoded, in that order; features may be on their way
         waiting_since = 0.0
@@ -216,6 +230,10 @@ class Extraction:
         for number, sampling in video.task.rows.items():
             if not isinstance(sampling, Sampling):
                 continue
+            if isinstance(sampling, Followed):
+                assert self.threads is not None
+                video.followed[number] = VideoTrajectories(sampling.most, sampling.seed, self.threads)
+                continue
             stream = self.streams[number]
             video.tracks[number].start(*sampling.rows(frames), sampling.fields)
             key = (stream.is_flow, stream.name == "magnitude", stream.resize_px, stream.interpolation)
@@ -234,6 +252,9 @@ class Extraction:
         video.seconds.update(zip(numbers.tolist(), seconds.tolist(), strict=True))
         for pictures in video.pictures.values():
             pictures.take(numbers, frames, self.flow)
+        for number, followed in video.followed.items():
+            resized = resize(frames, self.streams[number].resize_px, self.streams[number].interpolation)  # (n, 3, H', W')
+            followed.see(resized.permute(0, 2, 3, 1).contiguous().cpu().numpy())
         self._send_off(video, int(numbers[-1]))
 
     def _send_off(self, video: _Video, last_number: int) -> None:
@@ -306,8 +327,19 @@ class Extraction:
                     pictures.only_picture(self.flow)
             self._send_off(video, found.frames)
             for number in looking:
-                video.tracks[number].times(video.seconds)
+                if number in video.followed:
+                    self._fill(video, number)
+                else:
+                    video.tracks[number].times(video.seconds)
         video.pictures.clear()
+        video.followed.clear()
+
+    def _fill(self, video: _Video, number: int) -> None:
+        rows, middles = video.followed[number].rows()
+        if not len(rows):
+            video.tracks[number].fail(NO_TRAJECTORY)
+            return
+        video.tracks[number].fill(rows, np.array([video.seconds[middle] for middle in middles.tolist()]))
 
 
 def reading(task: Task, decoder: str) -> Reading:

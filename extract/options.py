@@ -14,7 +14,7 @@ from reelbank.data.sampling import SAMPLINGS
 from reelbank.extract.crops import CROPS
 from reelbank.extract.flow import METHODS
 
-STREAMS = ("rgb", "flow", "audio", "magnitude")
+STREAMS = ("rgb", "flow", "audio", "magnitude", "idt")
 
 # Where an option is left empty. The toy set needs no learned features, and is to run anywhere in minutes.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -35,6 +35,7 @@ STREAM_DEFAULTS: dict[tuple[str, str], dict[str, str]] = {
 FLOW_STACK = {"bn_inception": 5}  # fields that an image network sees at once: TSN's 5, else 10 as in two-stream work
 ADAPTIVE_STEPS = 180  # at most, of the first 36 s: one picture in five (multi-stream paper)
 MAGNITUDE_PX = 128  # short side of the pictures whose flow's length adaptive sampling looks at
+TRAJECTORIES_PX = 240  # short side of the pictures through which points are followed (UCF-101's own)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class ExtractOptions:
     window: int | None = option(None, "frames of a window (charades: 256)")
     flow: str = option("", "optical flow (default: tvl1; toy: dis)", METHODS)
     flow_weights: str = option("", "of raft: pretrained, random or a path")
+    trajectories: int = option(2000, "idt: rows of a video at most, chosen at random (SEED)")
     resize: str = option("", "* short side in pixels before the crops (default: as the weights were trained; toy: 112)")
     size: str = option("", "* side of the crops in pixels (default: as the weights were trained; toy: 112)")
     decoder: str = option("auto", "who decodes", ("auto", "pyav", "opencv", "decord"))
@@ -80,8 +82,8 @@ class ExtractOptions:
     compile: str = option("auto", "torch.compile, checked against eager: auto does for large jobs", ("auto", "1", "0"))
     batch: int = option(0, "network inputs per batch (default: 30 on the CPU, 250 on a GPU; a video network: an eighth)")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
-    workers: int = option(0, "decode processes (default: 1 when the CPU computes, else all cores)")
-    seed: int = option(0, "of random weights, views, the toy set and the split of a folder")
+    workers: int = option(0, "decode processes (default: 1 when the CPU computes, else, and for idt, all cores)")
+    seed: int = option(0, "of random weights, views, trajectories, the toy set and the split of a folder")
     shard: str = option("", "i/n: take every n-th video from the i-th on (1/4 ... 4/4), one process each, one store")
     retry: bool = option(False, "try videos again that failed before")
     part_seconds: float = option(30.0, "commit what is done at least this often: a kill loses no more")
@@ -95,6 +97,15 @@ class ExtractOptions:
         return preset_options(given.get("recipe", ""), "extract", {one.name for one in dataclasses.fields(ExtractOptions)})
 
 
+# Of a stream that is extracted by itself the options that it has no use for.
+ALONE = {
+    "audio": ("views", "windows", "grid", "stride"),
+    "magnitude": ("views", "windows", "grid", "stride", "clip"),
+    "idt": (
+        *("views", "windows", "grid", "stride", "clip", "t", "sampling", "crops", "keep_crops", "pool", "size", "width"),
+        *("flow", "flow_weights", "precision", "compile", "batch"),
+    ),
+}
 PER_STREAM = ("extractor", "weights", "width", "node", "at", "clip", "resize", "size")
 
 
@@ -118,6 +129,10 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
     defaults = {"sampling": "sigma", **DEFAULTS[""], **DEFAULTS.get(options.dataset, {})}
     if options.sampling == "adaptive":
         defaults["t"] = ADAPTIVE_STEPS
+    for name in ALONE.get(" ".join(options.stream), ()):
+        if (value := getattr(options, name)) != _empty(name):
+            shown = int(value) if isinstance(value, bool) else value
+            raise InputError(f"{name.upper()}={shown}: STREAM={options.stream[0]} has no use for it")
     filled = {name: value for name, value in defaults.items() if getattr(options, name) in ("", None)}
     options = dataclasses.replace(options, **filled)
     if options.crops not in CROPS:
@@ -125,7 +140,7 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
     for name in ("t", "batch", "workers", "grid", "views"):
         if (getattr(options, name) or 0) < 0:
             raise InputError(f"{name.upper()}={getattr(options, name)}: must be at least 0")
-    for name in ("stride", "windows", "window", "timeout", "part_seconds"):
+    for name in ("stride", "windows", "window", "timeout", "part_seconds", "trajectories"):
         if (value := getattr(options, name)) is not None and value <= 0:
             raise InputError(f"{name.upper()}={value}: must be above 0")
     if not options.stream or len(set(options.stream)) < len(options.stream):
@@ -136,12 +151,12 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
         raise InputError("SAMPLING=adaptive chooses frames of the whole video: without WINDOWS, VIEWS and T=0")
     if "magnitude" in options.stream and len(options.stream) > 1:
         raise InputError("STREAM=magnitude is made alone; SAMPLING=adaptive makes it by itself")
+    if "idt" in options.stream and options.sampling == "adaptive":
+        raise InputError("SAMPLING=adaptive looks at 36 s, STREAM=idt at the whole video: extract idt by itself")
+    if "idt" not in options.stream and options.trajectories != ExtractOptions.trajectories:
+        raise InputError(f"TRAJECTORIES={options.trajectories}: is of STREAM=idt")
     if options.views and options.keep_crops:
         raise InputError("VIEWS and KEEP_CROPS: a view is one crop; choose one of the two")
-    alone = {"audio": ("views", "windows", "grid", "stride"), "magnitude": ("views", "windows", "grid", "stride", "clip")}
-    for name in alone.get(" ".join(options.stream), ()):
-        if getattr(options, name) and getattr(options, name) != defaults.get(name):
-            raise InputError(f"{name.upper()}={getattr(options, name)}: STREAM={options.stream[0]} has no use for it")
     if options.flow_weights and not options.flow.startswith("raft"):
         raise InputError(f"FLOW_WEIGHTS={options.flow_weights}: FLOW={options.flow} has no weights, only raft has")
     if options.views > 255:
@@ -182,8 +197,10 @@ def lengths_alone(options: ExtractOptions) -> ExtractOptions:
 
 def by_stream(name: str, text: str, streams: Sequence[str]) -> dict[str, str]:
     """'rgb=a flow=b' -> {"rgb": "a", "flow": "b"}; a value without a stream's name is every stream's, but pictures' sizes and
-    clips beside pictures are not sound's."""
-    all_streams = [one for one in streams if one != "audio"] if name in ("clip", "resize", "size") else list(streams)
+    clips beside pictures are not sound's, and beside other streams nothing but RESIZE is that of idt."""
+    unconcerned = {"audio"} if name in ("clip", "resize", "size") else set()
+    unconcerned |= {"idt"} if name != "resize" else set()
+    all_streams = [one for one in streams if one not in unconcerned]
     pieces = re.split(rf"(?:^|\s+)(?=(?:{'|'.join(STREAMS)})=)", text.strip())
     values: dict[str, str] = {}
     for piece in pieces:
@@ -195,6 +212,11 @@ def by_stream(name: str, text: str, streams: Sequence[str]) -> dict[str, str]:
         elif piece:
             values = dict.fromkeys(all_streams or streams, piece) | values
     return values
+
+
+def _empty(name: str) -> Any:
+    """What an option is while it is not given."""
+    return ExtractOptions.__dataclass_fields__[name].default
 
 
 def _number(name: str, text: str, kind: type) -> Any:

@@ -86,7 +86,8 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
         if videos:
             streams = _streams(options, plans, videos, device)
             extraction = Extraction(streams, flow, device, wait_seconds=options.part_seconds)
-            workers = options.workers or (len(os.sched_getaffinity(0)) if device.type == "cuda" else 1)
+            busy = device.type == "cuda" or "idt" in options.stream  # several videos' trajectories are followed at once
+            workers = options.workers or (len(os.sched_getaffinity(0)) if busy else 1)
             with DecodePool(min(workers, len(videos)), options.timeout) as pool, _memory():
                 _run(videos, sizes, _tasks(videos, todo, plans, lengths), extraction, pool, options.decoder, writers)
             again = f" ({extraction.again} twice: their headers promise more than they hold)" if extraction.again else ""

@@ -12,12 +12,20 @@ import torch
 
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import extractor_name
-from reelbank.data.sampling import Examples, Sampling
+from reelbank.data.sampling import Examples, Followed, Sampling
 from reelbank.data.store import identity
-from reelbank.extract import adaptive, networks, zoo
+from reelbank.extract import adaptive, idt, networks, zoo
 from reelbank.extract.flow import BOUND_PX, FlowMethod
 from reelbank.extract.networks import Network
-from reelbank.extract.options import FLOW_STACK, MAGNITUDE_PX, ExtractOptions, StreamOptions, by_stream, stream_options
+from reelbank.extract.options import (
+    FLOW_STACK,
+    MAGNITUDE_PX,
+    TRAJECTORIES_PX,
+    ExtractOptions,
+    StreamOptions,
+    by_stream,
+    stream_options,
+)
 from reelbank.extract.preprocessing import Preprocessing
 from reelbank.extract.trained import find_weights, load_weights, trained_weights
 
@@ -25,6 +33,7 @@ from reelbank.extract.trained import find_weights, load_weights, trained_weights
 FEATURES_VERSION = 2
 
 STRIDE_FRAMES = 8  # of video networks' clips
+MADE_OF = {"magnitude": "flow", "idt": "trajectories"}  # streams without a network
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class StreamPlan:
     where they were trained here."""
 
     options: StreamOptions
-    network: Network | None  # None: magnitude
+    network: Network | None  # None: magnitude, idt
     sampling: Sampling | Examples
     recipes: tuple[dict[str, Any], ...]
     paths: tuple[Path, ...]
@@ -47,7 +56,8 @@ class StreamPlan:
     def preprocessing(self) -> Preprocessing:
         if self.network:
             return self.network.preprocessing
-        return Preprocessing(self.options.resize_px or MAGNITUDE_PX, 0, (), ())
+        own_px = TRAJECTORIES_PX if self.options.name == "idt" else MAGNITUDE_PX
+        return Preprocessing(self.options.resize_px or own_px, 0, (), ())
 
 
 def plan_streams(options: ExtractOptions, dataset: str, flow: FlowMethod | None, magnitude: str = "") -> list[StreamPlan]:
@@ -63,7 +73,8 @@ def plan_streams(options: ExtractOptions, dataset: str, flow: FlowMethod | None,
         nodes = network.nodes if network else (networks.EMBEDDING,)
         plan = StreamPlan(one, network, sampling, (), (), split)
         recipes = tuple(recipe(options, plan, node, flow, magnitude) for node in nodes)
-        paths = tuple(store_path(options.bank, dataset, network.name if network else "flow", each) for each in recipes)
+        name = network.name if network else MADE_OF[one.name]
+        paths = tuple(store_path(options.bank, dataset, name, each) for each in recipes)
         plans.append(dataclasses.replace(plan, recipes=recipes, paths=paths))
     return plans
 
@@ -73,6 +84,14 @@ def _networks(options: ExtractOptions, one: StreamOptions) -> list[tuple[str, Ne
     if one.name == "magnitude":
         if one.extractor or one.nodes:
             raise InputError("STREAM=magnitude is the mean length of flow: it takes no EXTRACTOR and no NODE")
+        return [("", None)]
+    if one.name == "idt":
+        if one.extractor or one.weights or one.nodes or one.width or one.clip_frames or one.crop_px:
+            raise InputError(
+                "STREAM=idt is made without a network: it takes no EXTRACTOR, WEIGHTS, NODE, AT, WIDTH, CLIP and SIZE"
+            )
+        if 0 < one.resize_px < idt.PATCH_PX:
+            raise InputError(f"RESIZE={one.resize_px}: a trajectory's patches have {idt.PATCH_PX} pixels; give more")
         return [("", None)]
     runs = trained_runs(options, one)
     if not runs:
@@ -182,7 +201,7 @@ def _sized(one: StreamOptions, extractor: str, own: Preprocessing) -> Preprocess
 def _samplings(options: ExtractOptions, streams: list[tuple[str, Network | None]]) -> list[Sampling | Examples]:
     """Each stream's clips, on one grid: that of the longest clip."""
     own: list[Sampling] = []
-    pictures = [(name, network) for name, network in streams if name != "audio"]
+    pictures = [(name, network) for name, network in streams if name not in ("audio", "idt")]
     strided = options.stride or (STRIDE_FRAMES if pictures and all(n and n.is_video for _, n in pictures) else 1)
     for name, network in pictures:
         frames = network.clip_frames if network and network.is_video else 1
@@ -198,6 +217,8 @@ def _samplings(options: ExtractOptions, streams: list[tuple[str, Network | None]
     for name, _ in streams:
         if name == "audio":
             found.append(Examples(options.t or None))
+        elif name == "idt":
+            found.append(Followed(seed=options.seed, most=options.trajectories))
         elif name == "magnitude":  # of every field
             own.pop(0)
             found.append(Sampling(fields=True))
@@ -220,6 +241,10 @@ def recipe(options: ExtractOptions, plan: StreamPlan, node: str, flow: FlowMetho
     compilation are not in it: they change features by rounding only."""
     one, network, sampling = plan.options, plan.network, plan.sampling
     found: dict[str, Any] = {"features_version": FEATURES_VERSION, "stream": one.name}
+    if isinstance(sampling, Followed):
+        found |= {"extractor": "trajectories", "weights": {"source": "none"}, "node": node, "decoder": options.decoder}
+        found |= {"steps": sampling.most, "sampling": "random", "trajectories_seed": sampling.seed, "descriptor": idt.RECIPE}
+        return found | {"preprocessing": _as_json(plan.preprocessing)}
     if network:
         found |= {"extractor": extractor_name(network.extractor), "weights": network.weights, "node": node}
         found |= {"pool": "mean" if one.pool else "none", "precision": options.precision}
@@ -246,10 +271,7 @@ def recipe(options: ExtractOptions, plan: StreamPlan, node: str, flow: FlowMetho
         "stride_frames": sampling.stride_frames,
         "steps": steps,
         "sampling": sampling.sampling if steps else "all",
-        "preprocessing": {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(plan.preprocessing).items()
-        },
+        "preprocessing": _as_json(plan.preprocessing),
     }
     if network and not plan.is_pixels:
         found |= {"crops": options.crops, "crops_kept": options.keep_crops}
@@ -263,6 +285,12 @@ def recipe(options: ExtractOptions, plan: StreamPlan, node: str, flow: FlowMetho
     if sampling.views:
         found |= {"views": sampling.views, "views_seed": sampling.seed}
     return found
+
+
+def _as_json(preprocessing: Preprocessing) -> dict[str, Any]:
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(preprocessing).items()
+    }
 
 
 def store_path(bank: str, dataset: str, network: str, one: dict[str, Any]) -> Path:

@@ -90,6 +90,13 @@ class Track:
         ends = np.column_stack([self.grid[:, 0], np.minimum(self.grid[:, -1] + self.fields, last)])
         self.seconds = clips.clip_times(np.vectorize(seconds.__getitem__, otypes=[float])(ends))
 
+    def fill(self, rows: np.ndarray, seconds: np.ndarray) -> None:
+        """All rows at once, (K, D), and their times (K,), where nothing was known of them before."""
+        self.seconds, self.views = seconds, np.zeros(len(rows), np.uint8)
+        self.largest = [float(np.abs(rows).max())]
+        with np.errstate(over="ignore"):
+            self.values = [rows.astype(self.dtype)]
+
     def fail(self, reason: str) -> None:
         """No features of this stream; those on their way are not waited for."""
         self.reason, self.missing = reason, 0
