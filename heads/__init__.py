@@ -3,7 +3,7 @@
 Every head is `HEADS[name](feature_dim, num_classes, **options)`, an nn.Module with
 forward(x (N, T, D) float32, lengths (N,) int64) -> (logits (N, C) float32, embedding (N, E) float32).
 Heads with options `trunk` and `trunk_dim` take maps, x (N, T, feature_dim, h, w), and begin with that network.
-`classifier` is a head's last layer, linear; it reads the embedding.
+`classifier` is a head's last layer, linear; it reads the embedding. "fisher" is fitted to rows, the others are trained.
 Sequences are padded at the end; what the padding holds never changes a result.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from torch import nn
 
+from reelbank.heads.fisher import Fisher
 from reelbank.heads.meanpool import MeanPool
 from reelbank.heads.reslstm import ResLSTM
 from reelbank.heads.rlstm import RelationalLSTM
@@ -30,4 +31,5 @@ HEADS: dict[str, Callable[..., nn.Module]] = {
     "tsn": TSN,
     "rrn": RRN,
     "rlstm": RelationalLSTM,
+    "fisher": Fisher,
 }

@@ -26,8 +26,13 @@ HEAD_DEFAULTS: dict[str, dict[str, Any]] = {
     "tsn": {"lr": 1e-3},
     "sru": {"layers": 3},
     "rrn": {"sampling": "windows"},
+    "fisher": {"znorm": False},
 }
-HEAD_OPTIONS = ("layers", "hidden", "residual", "dropout", "input_dropout", "attention", "pool", "branches")
+HEAD_OPTIONS = ("layers", "hidden", "residual", "dropout", "input_dropout", "attention", "pool", "branches", "components")
+OF_TRAINING = (  # by gradients: of no use to a head that is fitted
+    *("optimiser", "lr", "weight_decay", "batch", "batch_share", "epochs", "schedule", "lr_drops", "patience", "best_by"),
+    *("views", "classifier", "svm_lambda"),
+)
 OF_SAMPLING = {"stride": "windows", "windows": "windows", "positions": "segments"}
 VIEWS = ("all", "one", "none")
 CLASSIFIERS = ("softmax", "svm")
@@ -68,6 +73,7 @@ class TrainOptions:
     attention: bool = option(False, "scaled dot-product attention after the input (lstm, gru, bilstm, bigru)")
     pool: str = option("mean", "over the steps' logits (sru, tsn)", ("mean", "max"))
     branches: str = option("both", "of the relational LSTM (rlstm)", ("both", "local", "nonlocal"))
+    components: int = option(256, "Gaussians of each block's mixture (fisher)")
     trunk: str = option(
         "backbone", "what heads on maps begin with: the rest of the store's network, or the mean over space", TRUNKS
     )
@@ -81,7 +87,7 @@ class TrainOptions:
     classifier: str = option("softmax", "svm: a linear SVM on the trained embeddings in its place", CLASSIFIERS)
     svm_lambda: float = option(0.01, "the SVM's L2 parameter; C = 1 / (2 lambda n)")
     znorm: bool | None = option(
-        None, "features to mean 0, deviation 1 on the training part (default: 1; before a backbone's rest 0)"
+        None, "features to mean 0, deviation 1 on the training part (default: 1; before a backbone's rest, and fisher, 0)"
     )
     pca: int = option(0, "PCA to this many dimensions, fitted on the training part after znorm; 0: none")
     optimiser: str = option(
@@ -170,11 +176,13 @@ def unused_options(values: Mapping[str, Any]) -> dict[str, str]:
         found |= dict.fromkeys(("skip", "skips", "context"), f"is of HEAD=rrn, not of {head}")
     if "trunk" not in taken:
         found |= dict.fromkeys(("trunk", "trunk_weights", "norm_momentum"), f"is of heads on maps, not of {head}")
+    if head == "fisher":
+        found |= dict.fromkeys(OF_TRAINING, "fisher is fitted to the training rows at once: mixtures, then SVMs with C = 100")
     sampling = values.get("sampling") or HEAD_DEFAULTS.get(head, {}).get("sampling", HEAD_DEFAULTS[""]["sampling"])
     found |= {name: f"is of SAMPLING={own}, not of {sampling}" for name, own in OF_SAMPLING.items() if own != sampling}
     for name, of, own in (("lr_drops", "schedule", "step"), ("svm_lambda", "classifier", "svm")):
         if (values.get(of) or _default(of)) != own:
-            found[name] = f"is of {of.upper()}={own}"
+            found.setdefault(name, f"is of {of.upper()}={own}")
     return found
 
 
@@ -196,7 +204,7 @@ def _default(name: str) -> Any:
 
 
 def _check_numbers(options: TrainOptions) -> None:
-    for name in ("lr", "batch", "epochs", "workers", "t", "layers", "positions", "svm_lambda"):
+    for name in ("lr", "batch", "epochs", "workers", "t", "layers", "positions", "svm_lambda", "components"):
         value = getattr(options, name)
         if value is not None and not value > 0:
             raise InputError(f"{name.upper()}={value}: must be above 0")

@@ -17,6 +17,8 @@ from reelbank.data.recipe import signature
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store
 from reelbank.data.videos import some
+from reelbank.extract.idt import BLOCKS
+from reelbank.heads.fisher import SVM_C
 from reelbank.heads.leak import check_unseen, saw_of, validation_notes
 from reelbank.heads.model import build_normalise, takes_maps
 from reelbank.heads.options import TrainOptions, head_options, scoring_of, training_of, with_defaults
@@ -88,7 +90,7 @@ def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
         "scoring": dataclasses.asdict(scoring_of(options, bool(store.dataset.get("multilabel")))),
         "head": options.head,
         "head_options": head_options(options),
-        "classifier": {"kind": "svm", "lambda": options.svm_lambda} if options.classifier == "svm" else {"kind": "softmax"},
+        "classifier": _classifier(options),
         "validation": options.validation,
     }
     if len(stores) > 1:
@@ -116,10 +118,19 @@ def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
         raise InputError(f"NORM_MOMENTUM={options.norm_momentum}: there are no batch norms before vectors; leave it out")
     znorm = options.znorm if options.znorm is not None else found.get("trunk", {}).get("kind") != "backbone"
     found["normalise"] = {"order": "znorm, pca", "znorm": znorm, "pca": options.pca, "fitted_on": "train"}
-    build_normalise(found)  # refuses sizes that do not fit, before anything is trained
-    if options.views != "none" and store.has_views:
+    normalise = build_normalise(found)  # refuses sizes that do not fit, before anything is trained
+    if options.head == "fisher":
+        is_whole = found["stream"] == "idt" and not options.pca and normalise.output_dim == sum(BLOCKS.values())
+        found["head_options"]["blocks"] = list(BLOCKS.values()) if is_whole else [normalise.output_dim]
+    elif options.views != "none" and store.has_views:
         found["views"] = options.views
     return found
+
+
+def _classifier(options: TrainOptions) -> dict[str, Any]:
+    if options.head == "fisher":
+        return {"kind": "svm", "c": SVM_C}
+    return {"kind": "svm", "lambda": options.svm_lambda} if options.classifier == "svm" else {"kind": "softmax"}
 
 
 def _row(store: Store, options: TrainOptions) -> tuple[int, ...]:

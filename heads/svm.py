@@ -1,12 +1,13 @@
 """A linear SVM in the softmax classifier's place, on the embeddings that were trained with it (multi-stream paper, Table I)."""
 
 import numpy as np
-from sklearn.svm import LinearSVC
+from sklearn.svm import SVC, LinearSVC
 from torch import Tensor, nn, no_grad
 
 from reelbank.data.errors import InputError
 
 MOST_ITERATIONS = 100_000
+COLUMNS = 4096  # of vectors as float64 at once
 
 
 def put_svm(head: nn.Module, embeddings: Tensor, labels: Tensor, l2: float) -> None:
@@ -44,4 +45,24 @@ def fitted_svm(embeddings: np.ndarray, labels: np.ndarray, num_classes: int, c: 
     weight = np.zeros((num_classes, embeddings.shape[1]))
     bias = np.full(num_classes, -1.0)
     weight[known], bias[known] = own_weight, own_bias
+    return weight, bias
+
+
+def one_against_rest(vectors: np.ndarray, positive: np.ndarray, c: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weight (C, E) and bias (C,) of linear SVMs (hinge, LIBSVM's, the bias not penalised) on few long vectors, by their
+    products alone: memory holds n x n numbers and no copy of the vectors.
+
+    vectors (n, E) float32; positive (n, C) bool. A class that no vector or every one is of has weight 0 and bias -1 or 1.
+    """
+    products = np.zeros((len(vectors), len(vectors)))
+    for first in range(0, vectors.shape[1], COLUMNS):
+        some = vectors[:, first : first + COLUMNS].astype(np.float64)
+        products += some @ some.T
+    weight = np.zeros((positive.shape[1], vectors.shape[1]), np.float32)
+    bias = np.where(positive.all(0), 1.0, -1.0)
+    for number, own in enumerate(positive.T):
+        if own.any() and not own.all():
+            svm = SVC(C=c, kernel="precomputed").fit(products, own)
+            weight[number] = svm.dual_coef_[0].astype(np.float32) @ vectors[svm.support_]
+            bias[number] = svm.intercept_[0]
     return weight, bias

@@ -30,7 +30,8 @@ from reelbank.data.shelf import printable
 from reelbank.data.store import Store, StoreWriter
 from reelbank.extract.networks import Trunk
 from reelbank.heads.batches import Loaded, Reading
-from reelbank.heads.fit import Material, Training, best_epoch, fit, outputs, sequence_outputs
+from reelbank.heads.fisher import SVM_C, Fisher
+from reelbank.heads.fit import Material, Training, best_epoch, evaluate, fit, outputs, sequence_outputs
 from reelbank.heads.model import Model, build_model
 from reelbank.heads.options import TrainOptions
 from reelbank.heads.plan import Plan, plan_runs, videos_of
@@ -40,7 +41,7 @@ from reelbank.heads.scoring import Scoring
 from reelbank.heads.sequences import Rule, Table, tables
 from reelbank.heads.stores import chosen_stores
 from reelbank.heads.streaming import Streamed, open_features, views_of
-from reelbank.heads.svm import put_svm
+from reelbank.heads.svm import one_against_rest, put_svm
 from reelbank.heads.trunk import backbone
 
 SMALL_HEAD_WEIGHTS = 1_000_000
@@ -243,8 +244,8 @@ def _fitted(
     quiet: bool,
     rates: tuple[float, ...] = (),
 ) -> tuple[Model, list[dict[str, Any]]]:
-    """A new model, its normalisation fitted on part "train" and its head trained on it and the augmented views of its videos;
-    the history goes to <prefix>history.csv."""
+    """A new model, its normalisation fitted on part "train" and its head trained on it and the augmented views of its videos,
+    or fitted to its rows; the history goes to <prefix>history.csv."""
     recipe, data = plan.recipe, material.data
     network = _backbone(plan, source.recipes[0])
     torch.manual_seed(training.seed)
@@ -252,6 +253,30 @@ def _fitted(
     with few_threads(model):
         train = material.score.of(parts["train"])
         model.normalise.fit(lambda: data.row_chunks(material.score, train))
+    if isinstance(model.head, Fisher):
+        history = [_fitted_at_once(model, model.head, material, train, parts["validation"], training.seed)]
+    else:
+        history = _trained(plan, model, material, parts, training, prefix, quiet, rates)
+    with replacing(plan.path / f"{prefix}history.csv") as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+    return model, history
+
+
+def _trained(
+    plan: Plan,
+    model: Model,
+    material: Material,
+    parts: dict[str, Tensor],
+    training: Training,
+    prefix: str,
+    quiet: bool,
+    rates: tuple[float, ...],
+) -> list[dict[str, Any]]:
+    """Train the model in place, by gradients; the history."""
+    recipe = plan.recipe
+    with few_threads(model):
         with tqdm(
             total=training.epochs, desc=plan.path.name, unit="epoch", leave=False, disable=True if quiet else None
         ) as bar:
@@ -264,13 +289,46 @@ def _fitted(
             state = plan.path / f"{prefix}state.safetensors"
             history = fit(model, material, parts["train"], parts["validation"], training, state, show, rates)
         if recipe["classifier"]["kind"] == "svm":
-            _, embeddings = sequence_outputs(model, data, material.score, train)
+            train = material.score.of(parts["train"])
+            _, embeddings = sequence_outputs(model, material.data, material.score, train)
             put_svm(model.head, embeddings, material.labels[material.score.video[train]], recipe["classifier"]["lambda"])
-    with replacing(plan.path / f"{prefix}history.csv") as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
-    return model, history
+    return history
+
+
+def _fitted_at_once(
+    model: Model, head: Fisher, material: Material, train: Tensor, validation: Tensor, seed: int
+) -> dict[str, Any]:
+    """Fit the head in place to the rows of the sequences `train` (n,), then SVMs to their Fisher vectors; the one entry of the
+    history, whose losses are of the SVMs' margins. Raises InputError for fewer than two classes."""
+    began = time.perf_counter()
+    device = material.labels.device
+
+    def chunks() -> Iterator[np.ndarray]:
+        """The training part's rows as the head is given them, (R', D) each."""
+        for rows in material.data.row_chunks(material.score, train):
+            yield model.normalise(torch.from_numpy(rows).float().to(device)[None])[0].cpu().numpy()
+
+    head.fit(chunks, int(material.score.lengths[train].sum()), seed)
+    _, vectors = sequence_outputs(model, material.data, material.score, train)
+    labels = material.labels[material.score.video[train]]
+    positive = labels > 0 if labels.ndim == 2 else labels[:, None] == torch.arange(head.classifier.out_features, device=device)
+    if positive.any(0).sum() < 2:
+        raise InputError("a linear SVM needs two classes, the training part has videos of one only")
+    weight, bias = one_against_rest(vectors.cpu().numpy(), positive.cpu().numpy(), SVM_C)
+    with torch.no_grad():
+        head.classifier.weight.copy_(torch.from_numpy(weight))
+        head.classifier.bias.copy_(torch.from_numpy(bias))
+        logits = head.classifier(vectors)
+    loss, worth = evaluate(model, material, validation)
+    return {
+        "epoch": 1,
+        "train_loss": float(material.scoring.loss(logits, labels)),
+        "train_accuracy": material.scoring.worth(logits, labels),
+        "validation_loss": loss,
+        "validation_accuracy": worth,
+        "lr": 0.0,
+        "seconds": round(time.perf_counter() - began, 3),
+    }
 
 
 def _table(
