@@ -15,10 +15,8 @@ from reelbank.heads.options import with_defaults as train_defaults
 from reelbank.heads.pretrain_plan import PretrainOptions
 
 SYSTEMS = ("mrrn", "multistream", "reslstm", "rlstm", "rrn")
-# Of the papers' own rows those that no run of ours can give: a network's layers, what "around 0.5" means in general; and those
-# that wait for improved dense trajectories, which no extractor here makes yet.
+# Of the papers' own rows those that no run of ours can give: a network's layers, what "around 0.5" means in general.
 FACTS = {("rrn", "ResNet-50 with batch normalization after each layer"), ("rlstm", "fusion weight, in general")}
-FACTS |= {("reslstm", "Res-LSTM with IDT"), ("reslstm", "Res-LSTM (ours), product with IDT")}
 
 
 def as_published(row: dict[str, str]) -> tuple[str, ...]:
