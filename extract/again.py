@@ -76,9 +76,9 @@ def _read(recipe: Mapping[str, Any], given: Given, bank: str, device: str) -> Ex
         )
     stream = recipe["stream"]
     if stream == "idt":
-        found = {"trajectories": recipe["steps"], "seed": recipe["trajectories_seed"], "decoder": recipe["decoder"]}
+        chosen = {"trajectories": recipe["steps"], "seed": recipe["trajectories_seed"], "decoder": recipe["decoder"]}
         resize = _side(recipe["preprocessing"]["resize_px"])
-        return ExtractOptions(dataset="folder", stream=("idt",), bank=bank, device=device, resize=resize, **found)
+        return ExtractOptions(dataset="folder", stream=("idt",), bank=bank, device=device, resize=resize, **chosen)
     if stream not in STREAMS:
         raise InputError(f"the features are of stream '{stream}', which is not made here; there are {', '.join(STREAMS)}")
     adaptive = "seconds" in recipe and stream != "magnitude"
