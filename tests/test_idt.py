@@ -1,12 +1,29 @@
 """Improved dense trajectories: a known displacement is found, the camera's is taken away, and histograms are what they say."""
 
 import math
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
+import torch
+from conftest import testdata
 
+from reelbank.data.datasets import load_dataset
+from reelbank.data.decode import decode
+from reelbank.data.errors import InputError
+from reelbank.data.recipe import parse
+from reelbank.data.store import Store
 from reelbank.extract import idt
+from reelbank.extract.again import Given, options_again
+from reelbank.extract.crops import resize
+from reelbank.extract.loop import NO_TRAJECTORY
+from reelbank.extract.options import ExtractOptions
+from reelbank.extract.run import extract, planned_stores
+from reelbank.extract.trajectory_rows import Reservoir, VideoTrajectories
 
 
 def texture(height: int, width: int, seed: int) -> np.ndarray:
@@ -128,3 +145,169 @@ def test_static_erratic_and_jumping_paths_are_dropped() -> None:
     own = np.zeros((2, 15, 2))
     own[1, 3] = (0.8, 0.7)
     assert idt.moves(own).tolist() == [False, True]
+
+
+def reservoir(pieces: list[np.ndarray], most: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    kept = Reservoir(most, seed)
+    for number, rows in enumerate(pieces):
+        kept.add(rows, number)
+    return kept.kept()
+
+
+def test_a_reservoir_keeps_all_rows_or_some_each_as_likely() -> None:
+    rows = np.arange(1000, dtype=np.float32)[:, None]
+    pieces = np.split(rows, [3, 40, 500, 501])
+    all_rows, numbers = reservoir(pieces, 1000)
+    assert np.array_equal(all_rows, rows) and numbers.tolist() == np.repeat(range(5), [3, 37, 460, 1, 499]).tolist()
+    some, numbers = reservoir(pieces, 50)
+    assert len(some) == 50 and (np.diff(some[:, 0]) > 0).all() and (np.diff(numbers) >= 0).all()
+    again, _ = reservoir([rows], 50)
+    assert np.array_equal(some, again)  # in whatever pieces they come
+    assert not np.array_equal(some, reservoir(pieces, 50, seed=1)[0])
+    counts = np.zeros(20)
+    for seed in range(2000):
+        counts[reservoir(np.split(rows[:20], 4), 5, seed)[0][:, 0].astype(int)] += 1
+    np.testing.assert_allclose(counts / 2000, 0.25, atol=0.05)  # five deviations
+    assert reservoir([], 5)[1].tolist() == []
+
+
+def test_rows_are_the_trajectories_and_all_pictures_have_the_first_ones_size() -> None:
+    frames = [cv2.cvtColor(moved_by(GROUND, 0, 0, (120, 100)), cv2.COLOR_GRAY2RGB) for _ in range(18)]
+    for k, frame in enumerate(frames):
+        frame[30:70, 20 + 2 * k : 60 + 2 * k] = texture(40, 40, 1)[..., None]
+    expected = followed([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
+    with ThreadPoolExecutor(1) as threads:
+        video = VideoTrajectories(10_000, 0, threads)
+        video.see(np.stack(frames[:5]))
+        video.see(np.stack(frames[5:]))
+        descriptors, middles = video.rows()
+        np.testing.assert_array_equal(descriptors, np.concatenate([paths.descriptors for paths in expected]))
+        assert middles.tolist() == [paths.middle for paths in expected for _ in paths.points]
+        changing = VideoTrajectories(10_000, 0, threads)
+        changing.see(np.stack(frames[:9]))
+        changing.see(np.stack([cv2.resize(frame, (240, 200), interpolation=cv2.INTER_NEAREST) for frame in frames[9:]]))
+        assert len(changing.rows()[0])
+
+
+def clips(root: Path) -> Path:
+    """Two real clips, and a still one that was made here, in the layout of UCF-101."""
+    folder = root / "HorseRiding"
+    folder.mkdir(parents=True)
+    for name in ("v_HorseRiding_g01_c03.avi", "v_HorseRiding_g02_c04.avi"):
+        shutil.copy(testdata("clips", "ucf101", "HorseRiding", name), folder / name)
+    with av.open(str(folder / "v_HorseRiding_g03_c01.avi"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
+        picture = cv2.cvtColor(moved_by(GROUND, 0, 0, (160, 120)), cv2.COLOR_GRAY2RGB)
+        for _ in range(20):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return root
+
+
+def asked(root: Path, bank: Path, *words: str) -> ExtractOptions:
+    given = [f"ROOT={root}", f"BANK={bank}", "DATASET=ucf101", "STREAM=idt", "RESIZE=64", "DEVICE=cpu", *words]
+    return parse(ExtractOptions, given, "extract")
+
+
+def test_the_store_of_real_clips_alone_beside_another_stream_and_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = clips(tmp_path / "ucf101")
+    options = asked(root, tmp_path / "one", "TRAJECTORIES=300")
+    dataset = load_dataset("ucf101", str(root))
+    (planned,) = planned_stores(options, dataset)
+    assert (planned.stream, planned.there) == ("idt", 0)
+    assert extract(asked(root, tmp_path / "one", "TRAJECTORIES=300", "PLAN=1")) == 0
+    told = capsys.readouterr().out
+    assert "at most 900 rows" in told and "426 numbers a row" in told and "of following points" in told
+    assert extract(options) == 1  # the still one
+    with Store.open(planned.path) as store:
+        assert store.row_shape == (426,) and store.rows.tolist() == [300, 300] and store.finished
+        assert {failure["reason"] for failure in store.failures.values()} == {NO_TRAJECTORY}
+        first = store.load(store.video_ids)[0]
+        times = store.times_seconds("HorseRiding/v_HorseRiding_g02_c04")
+        source = store.sources[store.video_ids.index("HorseRiding/v_HorseRiding_g02_c04")]
+        recipe, ids = store.recipe, store.video_ids
+    assert (
+        (np.diff(times) >= 0).all()
+        and 7 / source["fps"] - 1e-3 <= times[0]
+        and times[-1] < (source["frames"] - 7) / source["fps"]
+    )
+    capsys.readouterr()
+    assert planned_stores(options, dataset)[0].there == 3
+    assert extract(options) == 1 and "3 there already, 0 to extract" in capsys.readouterr().out
+
+    words = ["TRAJECTORIES=300", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "SIZE=64", "T=2", "CROPS=1"]
+    assert extract(asked(root, tmp_path / "two", "STREAM=rgb idt", *words)) == 1
+    with Store.open(next((tmp_path / "two" / "stores").glob("*-idt-*.h5"))) as store:
+        assert store.path.name == planned.path.name and store.recipe == recipe
+        assert np.array_equal(store.load(ids)[0], first)  # beside another stream, in whatever order
+    with Store.open(next((tmp_path / "two" / "stores").glob("*-rgb-*.h5"))) as store:
+        assert store.rows.tolist() == [2, 2, 2]
+
+    made = options_again(recipe, Given(), str(tmp_path), "ucf101")
+    assert (made.trajectories, made.resize, made.stream) == (300, "64", ("idt",))
+    (root / "HorseRiding" / "v_HorseRiding_g01_c03.avi").rename(root / "HorseRiding" / "v_HorseRiding_g25_c07.avi")
+    assert extract(asked(root, tmp_path / "three", "TRAJECTORIES=300")) == 1
+    with Store.open(next((tmp_path / "three" / "stores").glob("*.h5"))) as store:
+        renamed = store.features("HorseRiding/v_HorseRiding_g25_c07")[0]
+    assert np.array_equal(renamed, first[:300])  # a video's rows do not depend on its name
+
+
+def test_descriptors_of_a_store_are_those_of_the_clip(tmp_path: Path) -> None:
+    """Every trajectory is kept where there are no more than asked for."""
+    root = clips(tmp_path / "ucf101")
+    path = root / "HorseRiding" / "v_HorseRiding_g02_c04.avi"
+    for other in root.rglob("*.avi"):
+        other.unlink() if other != path else None
+    assert extract(asked(root, tmp_path / "bank", "TRAJECTORIES=1000000", "SEED=3")) == 0
+    greys = []
+    for kind, *rest in decode(path, np.arange):
+        if kind == "frames":
+            pictures = resize(torch.from_numpy(rest[2]).permute(0, 3, 1, 2), 64, "bilinear").permute(0, 2, 3, 1)
+            greys += [cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY) for picture in pictures.numpy()]
+    expected = np.concatenate([paths.descriptors for paths in followed(greys)])
+    with Store.open(next((tmp_path / "bank" / "stores").glob("*.h5"))) as store:
+        np.testing.assert_array_equal(store.load(store.video_ids)[0], expected.astype(np.float16))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["EXTRACTOR=torchvision:resnet18"], "STREAM=idt is made without a network"),
+        (["WEIGHTS=random"], "STREAM=idt is made without a network"),
+        (["NODE=layer1"], "STREAM=idt is made without a network"),
+        (["T=25"], "T=25: STREAM=idt has no use for it"),
+        (["T=0"], "T=0: STREAM=idt has no use for it"),
+        (["CROPS=10"], "CROPS=10: STREAM=idt has no use for it"),
+        (["VIEWS=2"], "VIEWS=2: STREAM=idt has no use for it"),
+        (["GRID=11"], "GRID=11: STREAM=idt has no use for it"),
+        (["STRIDE=2"], "STRIDE=2: STREAM=idt has no use for it"),
+        (["WINDOWS=3", "WINDOW=20"], "WINDOWS=3: STREAM=idt has no use for it"),
+        (["CLIP=4"], "CLIP=4: STREAM=idt has no use for it"),
+        (["SIZE=64"], "SIZE=64: STREAM=idt has no use for it"),
+        (["FLOW=dis"], "FLOW=dis: STREAM=idt has no use for it"),
+        (["POOL=0"], "POOL=0: STREAM=idt has no use for it"),
+        (["SAMPLING=adaptive"], "SAMPLING=adaptive: STREAM=idt has no use for it"),
+        (["STREAM=rgb idt", "SAMPLING=adaptive"], "extract idt by itself"),
+        (["RESIZE=20"], "RESIZE=20: a trajectory's patches have 32 pixels"),
+        (["TRAJECTORIES=0"], "TRAJECTORIES=0: must be above 0"),
+        (["STREAM=rgb", "TRAJECTORIES=5"], "TRAJECTORIES=5: is of STREAM=idt"),
+        (
+            ["STREAM=rgb idt", "EXTRACTOR=rgb=torchvision:resnet18 idt=i3d", "WEIGHTS=random"],
+            "STREAM=idt is made without a network",
+        ),
+        (["STREAM=magnitude idt"], "STREAM=magnitude is made alone"),
+    ],
+)
+def test_what_it_has_no_use_for_is_refused(tmp_path: Path, words: list[str], said: str) -> None:
+    root = tmp_path / "ucf101" / "HorseRiding"
+    root.mkdir(parents=True)
+    (root / "v_HorseRiding_g01_c01.avi").write_bytes(b"x")
+    with pytest.raises(InputError, match=said):
+        extract(
+            parse(
+                ExtractOptions, [f"ROOT={root.parent}", f"BANK={tmp_path}", "DATASET=ucf101", "STREAM=idt", *words], "extract"
+            )
+        )
