@@ -33,6 +33,7 @@ from reelbank.fusion.versus import calibration_section, chosen_pair, versus_sect
 from reelbank.heads.runs import PARTS, figure, written_to
 
 _STYLE, _SCRIPT = (Path(__file__).with_name(f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+MOST_NAMED = 6  # models whose names the heads of the table of classes hold; of more it is their letters
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,8 @@ def _classes(contest: Contest, marks: Sequence[str]) -> list[str]:
     category_of = {name: category for category, some in contest.coarse.items() for name in some}
     heads = [th("Class"), *([th("Category")] if contest.coarse else []), th("Videos", True)]
     for i, (mark, group) in enumerate(zip(marks, contest.groups, strict=True)):
-        heads.append(th(f"{mark} {group.label}", True, "descending" if i == 0 else ""))
+        shown = f"{mark} {group.label}" if len(contest.groups) <= MOST_NAMED else mark
+        heads.append(th(shown, True, "descending" if i == 0 else ""))
     rows = []
     for i in np.argsort(-np.nan_to_num(means[0], nan=-1), kind="stable"):
         name = contest.classes[i]
@@ -268,6 +270,7 @@ def _classes(contest: Contest, marks: Sequence[str]) -> list[str]:
         rows.append(f"<tr>{''.join(cells)}</tr>")
     note = "Average precision of each class" if contest.multilabel else "Share of each class’s videos given that class"
     note += ", in %; mean over runs. Click a heading to sort."
+    note += " The letters are those of the table of results." if len(contest.groups) > MOST_NAMED else ""
     return ["<section><h2>Classes</h2>", table("".join(heads), rows, note, "classes"), "</section>"]
 
 

@@ -354,3 +354,13 @@ def test_any_number_of_classes(tmp_path: Path, classes: int) -> None:
     assert len(text) < 15e6
     assert len([svg for svg in page.of("svg") if svg["class"] == "matrix"]) == 3
     assert all(name in text for name in names)
+
+
+def test_heads_of_the_table_of_classes_are_letters_where_there_are_many_models(tmp_path: Path) -> None:
+    for number in range(7):
+        made_run(tmp_path, "gru", seed=0, videos=12, extractor=f"net{number}")
+        if number >= 5:
+            text, _ = written(tmp_path, figures=False)
+            section = text.split("<h2>Classes</h2>")[1].split("</section>")[0]
+            few = number == 5
+            assert ("A gru rgb" in section) == few and ("letters are those of the table of results" in section) != few
