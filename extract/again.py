@@ -76,9 +76,16 @@ def _read(recipe: Mapping[str, Any], given: Given, bank: str, device: str) -> Ex
         )
     stream = recipe["stream"]
     if stream == "idt":
-        chosen = {"trajectories": recipe["steps"], "seed": recipe["trajectories_seed"], "decoder": recipe["decoder"]}
-        resize = _side(recipe["preprocessing"]["resize_px"])
-        return ExtractOptions(dataset="folder", stream=("idt",), bank=bank, device=device, resize=resize, **chosen)
+        return ExtractOptions(
+            dataset="folder",
+            stream=("idt",),
+            bank=bank,
+            device=device,
+            decoder=recipe["decoder"],
+            resize=_side(recipe["preprocessing"]["resize_px"]),
+            trajectories=recipe["steps"],
+            seed=recipe["trajectories_seed"],
+        )
     if stream not in STREAMS:
         raise InputError(f"the features are of stream '{stream}', which is not made here; there are {', '.join(STREAMS)}")
     adaptive = "seconds" in recipe and stream != "magnitude"
