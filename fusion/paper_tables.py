@@ -49,10 +49,12 @@ class Ours(NamedTuple):
 
 
 def publish(work: Work) -> Path:
-    """Write tables.md, tables.csv and report.html into <bank>/reproductions/<system>-<data set>[-quick] and print the tables;
-    returns the folder."""
+    """Write tables.md, tables.csv and report.html into <bank>/reproductions/<system>-<data set>[-quick][-<only>] and print the
+    tables; returns the folder."""
     options = work.options
     name = f"{Path(options.system).stem}-{work.dataset.name}{'-quick' if options.quick else ''}"
+    if options.only:  # beside the whole, which stays
+        name += f"-{'-'.join(options.only)}"
     folder = Path(options.bank, "reproductions", name)
     folder.mkdir(parents=True, exist_ok=True)
     rows = table_rows(work)
