@@ -99,7 +99,7 @@ def _mean_over_frames(values: Any) -> np.ndarray:
     over all but classes, before softmax, as its own evaluation takes it."""
     if isinstance(values, np.ndarray) and values.ndim > 2 and values.size:
         return _matrix(_real(values).reshape(len(values), -1, values.shape[-1]).mean(axis=1))
-    if isinstance(values, np.ndarray) or not isinstance(values, list):
+    if isinstance(values, np.ndarray):
         return _matrix(values)
     rows = []
     for value in values:

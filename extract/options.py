@@ -130,7 +130,7 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
     if options.sampling == "adaptive":
         defaults["t"] = ADAPTIVE_STEPS
     for name in ALONE.get(" ".join(options.stream), ()):
-        if (value := getattr(options, name)) != _empty(name):
+        if (value := getattr(options, name)) != getattr(ExtractOptions, name):  # its default: not given
             shown = int(value) if isinstance(value, bool) else value
             raise InputError(f"{name.upper()}={shown}: STREAM={options.stream[0]} has no use for it")
     filled = {name: value for name, value in defaults.items() if getattr(options, name) in ("", None)}
@@ -212,11 +212,6 @@ def by_stream(name: str, text: str, streams: Sequence[str]) -> dict[str, str]:
         elif piece:
             values = dict.fromkeys(all_streams or streams, piece) | values
     return values
-
-
-def _empty(name: str) -> Any:
-    """What an option is while it is not given."""
-    return ExtractOptions.__dataclass_fields__[name].default
 
 
 def _number(name: str, text: str, kind: type) -> Any:

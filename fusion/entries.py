@@ -203,8 +203,8 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
         detail = ", ".join(f"{key.rpartition('.')[2]} {_short(own[key])}" for key in differing)
         ordered = sorted(group, key=lambda e: (len(e.fact("split")), e.fact("split"), len(e.fact("seed")), e.fact("seed")))
         classes = ordered[0].scores.classes
-        alike_ordered = tuple(replace(entry, scores=with_classes(entry.scores, classes)) for entry in ordered)
-        made.append(Group(alike_ordered, " ".join(filter(None, name)), detail))
+        entries = tuple(replace(entry, scores=with_classes(entry.scores, classes)) for entry in ordered)
+        made.append(Group(entries, " ".join(filter(None, name)), detail))
     return made
 
 

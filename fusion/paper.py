@@ -206,10 +206,16 @@ def splits_of_cell(cell: Cell, known: Sequence[str]) -> list[str]:
     return [cell.split] if cell.split in known else list(known[:1])
 
 
-def store_options(recipe: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Options of `extract` for one store."""
+def store_options(recipe: Mapping[str, Any], name: str, network: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Options of `extract` for one store. network: extractor, and maybe weights, resize and size, that stand in place of the
+    recipe's where a store is of pictures and its network is not trained here."""
     own = {key: value for key, value in recipe["stores"][name].items() if key not in ("trunk", "pretrain")}
-    return {key: value for key, value in {**recipe.get("extract", {}), **own}.items() if value != ""}
+    found = {key: value for key, value in {**recipe.get("extract", {}), **own}.items() if value != ""}
+    without = {"audio", "idt"} & set(str(found.get("stream", "rgb")).split())
+    if not network or without or pretrained(recipe["stores"][name]):
+        return found
+    replaced = ("extractor", "weights", "resize", "size", "node", "at", "width")
+    return {key: value for key, value in found.items() if key not in replaced} | dict(network)
 
 
 def model_options(recipe: Mapping[str, Any], name: str) -> dict[str, Any]:

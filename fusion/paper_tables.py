@@ -20,9 +20,9 @@ from reelbank.fusion.compare import class_gains, paired
 from reelbank.fusion.entries import Group, Selection, grouped, select
 from reelbank.fusion.evaluate import category_means, class_means, top
 from reelbank.fusion.metrics import class_figures, share
-from reelbank.fusion.paper import METRICS, Cell, cells, model_options, named, pretrained, read_paper, store_options, stores_of
+from reelbank.fusion.paper import METRICS, Cell, cells, model_options, named, read_paper, store_options, stores_of
 from reelbank.fusion.report import ReportOptions, report
-from reelbank.fusion.reproduce import Work, cell_names, fusion_weights, runs_of
+from reelbank.fusion.reproduce import Work, cell_names, fusion_weights, other_network, runs_of
 from reelbank.fusion.tables import table, th
 from reelbank.heads.runs import commit, write_json
 
@@ -283,10 +283,10 @@ def not_as_published(work: Work, cell: Cell) -> list[str]:
         found += [prefix + line for line in differences(model_options(work.recipe, name), model_options(whole, name))]
         for store in stores_of(work.recipe["models"][name]):
             if store in whole["stores"]:
-                pair = (store_options(work.recipe, store), store_options(whole, store))
-                found += [f"{store}.{line}" for line in differences(*pair)]
-            if options.extractor and not pretrained(work.recipe["stores"][store]):
-                found.append(f"{store}: extractor {Path(options.extractor).name}")
+                used = store_options(work.recipe, store, other_network(options))
+                if ".py:" in str(used.get("extractor")):  # a file of the user's: its name, not where it lies
+                    used["extractor"] = Path(used["extractor"]).name
+                found += [f"{store}.{line}" for line in differences(used, store_options(whole, store))]
     ran = {split for name in named(cell.ours) for split in work.splits.get(name, ())}
     if "of 3" in cell.split and len(ran) < 3:
         found.append(f"split {' '.join(sorted(ran))} alone")

@@ -170,10 +170,15 @@ def pretrain_options(work: Work, name: str, splits: Sequence[str]) -> PretrainOp
     return parse(PretrainOptions, words_of(values), "pretrain")
 
 
+def other_network(options: ReproduceOptions) -> dict[str, str]:
+    """EXTRACTOR and what was given with it; {} without it."""
+    return {key: value for key in ("extractor", "weights", "resize", "size") if (value := getattr(options, key))}
+
+
 def extract_options(work: Work, name: str, splits: Sequence[str]) -> ExtractOptions | None:
     """Of one store; None while the weights that it needs are not trained yet. Raises InputError."""
     options, recipe = work.options, work.recipe
-    values = store_options(recipe, name)
+    values = store_options(recipe, name, other_network(options))
     sources = pretrained(recipe["stores"][name])
     if sources:
         found = {}
@@ -186,11 +191,6 @@ def extract_options(work: Work, name: str, splits: Sequence[str]) -> ExtractOpti
         values["split"] = tuple(splits)
         for key in ("resize", "size"):  # as the weights were trained
             values.pop(key, None)
-    elif options.extractor and not {"audio", "idt"} & set(str(values.get("stream", "rgb")).split()):
-        for key in ("weights", "resize", "size", "node", "at", "width"):
-            values.pop(key, None)
-        given = {key: getattr(options, key) for key in ("extractor", "weights", "resize", "size")}
-        values |= {key: value for key, value in given.items() if value}
     values = {**_shared(options), "workers": options.workers or None, **values}
     return parse(ExtractOptions, words_of(values), "extract")
 

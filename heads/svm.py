@@ -19,10 +19,14 @@ def put_svm(head: nn.Module, embeddings: Tensor, labels: Tensor, l2: float) -> N
     classifier = head.classifier
     assert isinstance(classifier, nn.Linear)
     c = c_of_lambda(l2, len(labels))
-    weight, bias = fitted_svm(embeddings.cpu().numpy(), labels.cpu().numpy(), classifier.out_features, c)
-    with no_grad():
-        for parameter, value in ((classifier.weight, weight), (classifier.bias, bias)):
-            parameter.copy_(Tensor(value))
+    put(classifier, *fitted_svm(embeddings.cpu().numpy(), labels.cpu().numpy(), classifier.out_features, c))
+
+
+@no_grad()
+def put(classifier: nn.Linear, weight: np.ndarray, bias: np.ndarray) -> None:
+    """weight (C, E) and bias (C,) into the layer, in place."""
+    for parameter, value in ((classifier.weight, weight), (classifier.bias, bias)):
+        parameter.copy_(Tensor(value))
 
 
 def c_of_lambda(l2: float, videos: int) -> float:

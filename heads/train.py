@@ -41,7 +41,7 @@ from reelbank.heads.scoring import Scoring
 from reelbank.heads.sequences import Rule, Table, tables
 from reelbank.heads.stores import chosen_stores
 from reelbank.heads.streaming import Streamed, open_features, views_of
-from reelbank.heads.svm import one_against_rest, put_svm
+from reelbank.heads.svm import one_against_rest, put, put_svm
 from reelbank.heads.trunk import backbone
 
 SMALL_HEAD_WEIGHTS = 1_000_000
@@ -314,10 +314,8 @@ def _fitted_at_once(
     positive = labels > 0 if labels.ndim == 2 else labels[:, None] == torch.arange(head.classifier.out_features, device=device)
     if positive.any(0).sum() < 2:
         raise InputError("a linear SVM needs two classes, the training part has videos of one only")
-    weight, bias = one_against_rest(vectors.cpu().numpy(), positive.cpu().numpy(), SVM_C)
+    put(head.classifier, *one_against_rest(vectors.cpu().numpy(), positive.cpu().numpy(), SVM_C))
     with torch.no_grad():
-        head.classifier.weight.copy_(torch.from_numpy(weight))
-        head.classifier.bias.copy_(torch.from_numpy(bias))
         logits = head.classifier(vectors)
     loss, worth = evaluate(model, material, validation)
     return {

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.fusion.metrics import accuracy
-from reelbank.fusion.paper_tables import publish
+from reelbank.fusion.paper import cells, read_paper, store_options
+from reelbank.fusion.paper_tables import not_as_published, publish
 from reelbank.fusion.reproduce import ReproduceOptions, begin, chosen_cells, reproduce
 
 CLASSES = ("look_stripes", "look_checks", "motion_up")
@@ -229,3 +231,19 @@ def test_tables_without_any_run_are_written_too(bank: Path) -> None:
     folder = publish(work)
     assert rows_of(bank, folder.name)["gru", "", "ucf101"]["ours"] == "not run: joined is not there"
     assert (bank / "reproductions" / "sixth-toy" / "tables.csv").read_bytes() == before  # all tables stay as they were
+
+
+def test_what_runs_in_a_networks_place_is_what_the_row_says(bank: Path) -> None:
+    network = {"extractor": "nets/mine.py:build", "weights": "own", "resize": "64", "size": "56"}
+    recipe = read_paper(str(bank / "sixth.toml"))
+    assert store_options(recipe, "levels", network) == network | {"stream": "rgb", "crops": 1, "t": 4}
+    for stream in ("audio", "idt"):  # no picture goes into a network
+        sound = {**recipe, "stores": {"levels": recipe["stores"]["levels"] | {"stream": stream}}}
+        assert store_options(sound, "levels", network) == store_options(sound, "levels")
+    trained = {**recipe, "stores": {"levels": recipe["stores"]["levels"] | {"pretrain": "small"}}}
+    assert store_options(trained, "levels", network) == store_options(trained, "levels")
+    work = begin(options(bank))
+    (cell,) = [cell for cell in cells(recipe, ()) if cell.ours == "mean" and cell.dataset == "ucf101" and cell.row == "high"]
+    said = not_as_published(replace(work, options=replace(work.options, **network)), cell)
+    assert "levels.extractor: mine.py:build, not torchvision:resnet18" in said
+    assert "levels.resize: 64, not 40" in said and "levels.size: 56, not 32" in said
