@@ -160,4 +160,6 @@ def load(options: DatasetOptions) -> Dataset:
         if count:
             notes.append(note)
     ordered = tuple(sorted(videos, key=lambda video: video.id))
-    return Dataset("charades", root, ordered, tuple(classes.values()), ("1",), notes=tuple(notes), multilabel=True)
+    return Dataset(
+        "charades", root, ordered, tuple(classes.values()), ("1",), notes=tuple(notes), multilabel=True, files=len(present)
+    )

@@ -57,4 +57,5 @@ def _keep_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     if empty:
         raise InputError(f"CLASSES={','.join(classes)}: no video of {some(empty)} in ROOT={dataset.root}; leave it out")
     note = f"CLASSES keeps {len(videos):,} of {len(dataset.videos):,} videos: {some(classes, 6)}"
-    return dataclasses.replace(dataset, videos=videos, notes=(*dataset.notes, note))
+    files = len({video.path for video in videos}) if dataset.files else 0
+    return dataclasses.replace(dataset, videos=videos, files=files, notes=(*dataset.notes, note))

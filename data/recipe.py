@@ -145,9 +145,10 @@ def _as_flags(word: str, lists: set[str]) -> list[str]:
 
 def as_text(value: Any) -> str:
     """An option's value as it would be typed."""
-    return (
-        " ".join(map(str, value)) if isinstance(value, tuple | list) else str(int(value) if isinstance(value, bool) else value)
-    )
+    if isinstance(value, tuple | list):
+        words = [str(one) for one in value]
+        return ",".join([*words, ""]) if any(" " in word for word in words) else " ".join(words)
+    return str(int(value) if isinstance(value, bool) else value)
 
 
 def extractor_name(extractor: str) -> str:

@@ -21,15 +21,15 @@ def recipe_files() -> dict[str, Path]:
     return {path.stem: path for path in sorted(found)}
 
 
-def read_recipe(name: str) -> dict[str, Any]:
-    """A recipe by name or by its file. Raises InputError when there is none, or it is no TOML."""
+def read_recipe(name: str, option: str = "RECIPE") -> dict[str, Any]:
+    """A recipe by name or by its file, asked for by `option`. Raises InputError when there is none, or it is no TOML."""
     path = Path(name) if name.endswith(".toml") else recipe_files().get(name)
     if path is None:
-        raise InputError(f"RECIPE={name}: choose from {', '.join(recipe_files())}, or give a .toml file")
+        raise InputError(f"{option}={name}: choose from {', '.join(recipe_files())}, or give a .toml file")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"RECIPE={name}: {path} cannot be read: {error}") from None
+        raise InputError(f"{option}={name}: {path} cannot be read: {error}") from None
 
 
 def preset_options(wanted: str, stage: str, known: set[str], head: str = "") -> dict[str, Any]:

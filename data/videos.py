@@ -40,7 +40,8 @@ class Video:
 @dataclass(frozen=True)
 class Dataset:
     """Videos in order of id. `classes` is the whole class list in its official order, also where only some have videos;
-    `coarse` maps category -> classes ({} if none); `notes` are lines for the user: what is missing, what was left out. Where
+    `coarse` maps category -> classes ({} if none); `files` is how many files they are
+    stretches of, 0 where each is one; `notes` are lines for the user: what is missing, what was left out. Where
     `multilabel`, a label is any number of classes joined by ';', and '' is a video with none of them."""
 
     name: str
@@ -51,6 +52,7 @@ class Dataset:
     coarse: dict[str, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     multilabel: bool = False
+    files: int = 0
 
 
 @dataclass(frozen=True)

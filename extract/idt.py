@@ -23,7 +23,7 @@ LEAST_DEVIATION_PX, MOST_DEVIATION_PX, MOST_STEP_PX = math.sqrt(3), 50.0, 20.0  
 LEAST_MOTION_PX = 1.0  # its largest own motion in a step: below it the path is the camera's
 LEAST_INLIERS = 25  # of the homography; with fewer the camera is taken as still
 FARNEBACK = {"pyr_scale": 0.5, "levels": 3, "winsize": 10, "iterations": 2, "poly_n": 7, "poly_sigma": 1.5}
-BLOCKS = {"shape": 2 * TRACK_FRAMES, "hog": 96, "hof": 108, "mbh_x": 96, "mbh_y": 96}
+BLOCKS = {"shape": 2 * TRACK_FRAMES, "hog": 96, "hof": 108, "mbh": 2 * 96}  # mbh: x, then y
 SIZE = sum(BLOCKS.values())  # 426
 RECIPE = {
     "kind": "improved dense trajectories",

@@ -24,6 +24,7 @@ from reelbank.data.workers import DecodePool
 from reelbank.extract.batches import ClipBatches
 from reelbank.extract.crops import UnfitPicture, resize, take_crops, view_crop
 from reelbank.extract.flow import FlowMethod, magnitude, to_uint8
+from reelbank.extract.idt import TRACK_FRAMES
 from reelbank.extract.logmel import logmel
 from reelbank.extract.networks import Network
 from reelbank.extract.tracks import Result, Track, place_of_view
@@ -337,7 +338,9 @@ class Extraction:
     def _fill(self, video: _Video, number: int) -> None:
         rows, middles = video.followed[number].rows()
         if not len(rows):
-            video.tracks[number].fail(NO_TRAJECTORY)
+            frames = len(video.seconds)
+            short = f"has {frames} frames, and a trajectory goes through {TRACK_FRAMES + 1}"
+            video.tracks[number].fail(NO_TRAJECTORY if frames > TRACK_FRAMES else short)
             return
         video.tracks[number].fill(rows, np.array([video.seconds[middle] for middle in middles.tolist()]))
 

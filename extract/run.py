@@ -112,7 +112,8 @@ def _plans(
 
 
 class PlannedStore(NamedTuple):
-    """A store that an extraction fills: `split` whose weights it has ("" for any), `there` of the data set's videos settled."""
+    """A store that an extraction fills: `split` whose weights it has ("" for any), `there` of the data set's videos settled, as
+    their files are now."""
 
     path: Path
     stream: str
@@ -124,14 +125,16 @@ class PlannedStore(NamedTuple):
 def planned_stores(options: ExtractOptions, dataset: Dataset) -> list[PlannedStore]:
     """The stores of an extraction of this data set, and how far each is; nothing is decoded or written."""
     options = with_defaults(flow_of_weights(options))
+    sizes = [size_bytes(video) for video in dataset.videos]
     found = []
     for plan in _plans(options, dataset, chosen_device(options.device))[0]:
         for path, one in zip(plan.paths, plan.recipes, strict=True):
             there = 0
             if path.exists() or (parts_folder(path).is_dir() and not begun(path)):
                 with Store.open(path) as store:
-                    known = {*store.video_ids, *store.failures}
-                    there = sum(video.id in known for video in dataset.videos)
+                    done = {name: source.get("bytes", -1) for name, source in zip(store.video_ids, store.sources, strict=True)}
+                    held = [(done, store.failures)]
+                    there = sum(not wanted(one, size, held, False) for one, size in zip(dataset.videos, sizes, strict=True))
             found.append(PlannedStore(path, str(one["stream"]), str(one["node"]), plan.split, there))
     return found
 

@@ -163,9 +163,11 @@ def experiment(recipe: Mapping[str, Any]) -> str:
 
 
 def without_repetition(recipe: Any) -> Any:
-    """The recipe less what differs between repetitions of one experiment, at any depth."""
+    """The recipe less what differs between repetitions of one experiment, at any depth; stores whose weights were trained on
+    each split by itself are one family."""
     if isinstance(recipe, Mapping):
-        return {key: without_repetition(value) for key, value in recipe.items() if key not in REPEATED}
+        repeated = (*REPEATED, "store", "stores") if "store_family" in recipe else REPEATED
+        return {key: without_repetition(value) for key, value in recipe.items() if key not in repeated}
     return [without_repetition(value) for value in recipe] if isinstance(recipe, list | tuple) else recipe
 
 

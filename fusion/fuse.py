@@ -139,6 +139,9 @@ def _recipe(members: Sequence[Entry], options: FuseOptions, weights: Sequence[fl
 def joined_recipe(head: str, members: Sequence[Entry], split: str, seed: str) -> dict[str, Any]:
     """What the recipe of a run made of other runs says of them."""
     joined = {key: "+".join(dict.fromkeys(filter(None, (m.fact(key) for m in members)))) for key in FACTS}
+    families = [str(m.recipe.get("store_family", m.fact("store"))) for m in members]
+    if families != [m.fact("store") for m in members]:
+        joined["store_family"] = "+".join(dict.fromkeys(families))
     repeated = {"split": split, "seed": int(seed) if seed.isdecimal() else seed}
     return joined | repeated | {"head": head, "members": [member.recipe for member in members]}
 

@@ -10,24 +10,38 @@ Beside the options of `extract` and `train` (data/recipes.py) a recipe says what
 `[tables.<name>]`    `title`, `source`, and `rows` of seven texts: row, column, data set, split, published, metric, ours
 `[quick]`            the same sections again, merged over the recipe by QUICK=1; `divide` {option: by} for numbers of models
 
+`trunk` may say `{flow}`, the store's flow method. A data set "other" in a row is any.
+
 `ours`, the last text of a row, says what of ours stands beside the published number; "" nothing:
-`model` its figure, `model top5`, `model class Name`, `model group Category`, `a - b` (points; one of them may be a number in
-the paper's unit), `a % b` (by what share of b's error a's is smaller), `range a b ...` (largest less smallest), `kept a b` and
-`worse a b` (classes in which a is not below, or below b), `sequences model part`, `videos part`, `weight fusion member`.
+`model` its figure, `model top5`, `model class Name`, `model group Category`, `a - b` of any two of these (points; b may be a
+number in per cent), `a % b` (by what share of b's error a's is smaller), `range a b ...` (largest less smallest), `kept a b`
+and `worse a b` (classes in which a is not below, or below b), `sequences model part`, `videos part`, `weight fusion member`.
 """
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from reelbank.data.errors import InputError
 from reelbank.data.recipes import read_recipe
-from reelbank.data.videos import some
-from reelbank.heads.options import unused_options
+from reelbank.data.videos import nearest, some
+from reelbank.extract.options import ExtractOptions
+from reelbank.fusion.fuse import FuseOptions
+from reelbank.fusion.svm import SvmOptions
+from reelbank.heads.options import TrainOptions, unused_options
+from reelbank.heads.pretrain_plan import PretrainOptions
 
-SECTIONS = ("stores", "pretrain", "models", "fusions", "tables")
+SECTIONS = {  # section -> the options of whose commands each of its tables may set, and what it may say beside them
+    "stores": ((ExtractOptions,), ("trunk", "pretrain")),
+    "pretrain": ((PretrainOptions,), ()),
+    "heads": ((TrainOptions,), ()),
+    "models": ((TrainOptions,), ("on",)),
+    "fusions": ((FuseOptions, SvmOptions), ("members",)),
+    "tables": ((), ("title", "source", "rows")),
+}
+ANY_DATASET = "other"
 METRICS = {  # metric of a table -> unit
     "accuracy_percent": "%",
     "map_percent": "% mAP",
@@ -41,6 +55,7 @@ METRICS = {  # metric of a table -> unit
 }
 ALL_SPLITS = ("mean of 3", "each of 3")
 _WORDS = {"range": 2, "kept": 2, "worse": 2, "sequences": 2, "videos": 1, "weight": 2}  # function -> arguments, at least
+_KINDS = ("", "top5", "class", "group")  # of a model's figure
 
 
 @dataclass(frozen=True)
@@ -58,10 +73,10 @@ class Cell:
     ours: str
 
 
-def read_paper(system: str, changes: Sequence[str] = (), quick: bool = False) -> dict[str, Any]:
-    """The recipe with `[quick]` merged over it when asked for, then with changes "section.name.option=value". Raises InputError
-    for a recipe without tables, one that names what it does not have, and a change of what is not there."""
-    recipe = read_recipe(system)
+def read_paper(system: str, changes: str = "", quick: bool = False) -> dict[str, Any]:
+    """The recipe with `[quick]` merged over it when asked for, then with changes "section.name.option=value ...". Raises
+    InputError for a recipe without tables, one that names what it does not have, and a change of what is not there."""
+    recipe = read_recipe(system, "SYSTEM")
     if not isinstance(recipe.get("tables"), dict):
         raise InputError(f"SYSTEM={system}: its recipe has no tables, so there is nothing to reproduce")
     own = recipe.pop("quick", {})
@@ -69,7 +84,7 @@ def read_paper(system: str, changes: Sequence[str] = (), quick: bool = False) ->
         if not own:
             raise InputError(f"SYSTEM={system}: its recipe has no [quick]; leave QUICK out")
         recipe = _merged(recipe, own)
-    for change in changes:
+    for change in re.split(r"[\s,]+(?=\w+(?:\.\w+)+=)", changes.strip()) if changes.strip() else ():
         _change(recipe, change)
     _check(recipe, system)
     return recipe
@@ -104,11 +119,14 @@ def _change(recipe: dict[str, Any], change: str) -> None:
 
 
 def _check(recipe: Mapping[str, Any], system: str) -> None:
-    for section in SECTIONS:
+    for section, (commands, beside) in SECTIONS.items():
+        known = {field.name for command in commands for field in fields(command)} | set(beside)
         for name, own in recipe.get(section, {}).items():
             if not isinstance(own, dict):
                 raise InputError(f"SYSTEM={system}: [{section}] {name} is no table")
-            if ".py" in str({key: value for key, value in own.items() if key != "rows"}):
+            if unknown := sorted(set(own) - known):
+                raise InputError(f"SYSTEM={system}: [{section}.{name}] has no option {unknown[0]}{nearest(unknown[0], known)}")
+            if ".py:" in str({key: value for key, value in own.items() if key != "rows"}):
                 raise InputError(f"SYSTEM={system}: [{section}.{name}] names a file of code; give EXTRACTOR= if you trust it")
     names = {*recipe.get("models", {}), *recipe.get("fusions", {})}
     if twice := set(recipe.get("models", {})) & set(recipe.get("fusions", {})):
@@ -118,19 +136,47 @@ def _check(recipe: Mapping[str, Any], system: str) -> None:
             if store not in recipe.get("stores", {}):
                 raise InputError(f"SYSTEM={system}: [models.{name}] is on {store!r}, which is not in [stores]")
     for name, fusion in recipe.get("fusions", {}).items():
-        for member in fusion.get("members", ()):
+        for key in ("members", "how"):
+            if not fusion.get(key):
+                raise InputError(f"SYSTEM={system}: [fusions.{name}] does not say its {key}")
+        for member in fusion["members"]:
             if member not in recipe.get("models", {}):
                 raise InputError(f"SYSTEM={system}: [fusions.{name}] has the member {member!r}, which is not in [models]")
     for name, store in recipe.get("stores", {}).items():
         for one in pretrained(store).values():
             if one not in recipe.get("pretrain", {}):
                 raise InputError(f"SYSTEM={system}: [stores.{name}] wants pretrain {one!r}, which is not there")
+    for table, own in recipe["tables"].items():
+        if not own.get("rows"):
+            raise InputError(f"SYSTEM={system}: [tables.{table}] has no rows")
     for cell in cells(recipe):
-        if cell.metric not in METRICS:
-            raise InputError(f"SYSTEM={system}: [tables.{cell.table}] {cell.row}: {cell.metric} is no metric")
-        for one in named(cell.ours):
-            if one not in names:
-                raise InputError(f"SYSTEM={system}: [tables.{cell.table}] {cell.row}: {one!r} is neither model nor fusion")
+        try:
+            _check_cell(recipe, cell, names)
+        except InputError as error:
+            raise InputError(f"SYSTEM={system}: [tables.{cell.table}] {cell.row}: {error}") from None
+
+
+def _check_cell(recipe: Mapping[str, Any], cell: Cell, names: Collection[str]) -> None:
+    """Raises InputError for a row whose metric, number or expression cannot be."""
+    if cell.metric not in METRICS:
+        raise InputError(f"{cell.metric} is no metric; there are {', '.join(METRICS)}")
+    if cell.published and not is_number(cell.published.replace(",", "")):
+        raise InputError(f"{cell.published!r} is no number")
+    for one in named(cell.ours):
+        if one not in names:
+            raise InputError(f"{one!r} is neither model nor fusion")
+    sides = re.split(r" ([-%]) ", cell.ours)
+    for number, side in enumerate(sides[::2]):
+        if is_number(side) and (number == 0 or "-" not in sides):
+            raise InputError(f"{cell.ours!r}: a number stands to the right of a -")
+        name, kind = ([*side.split(), "", ""])[:2]
+        if len(sides) > 1 and name in _WORDS or name not in _WORDS and not is_number(side) and kind not in _KINDS:
+            raise InputError(f"{side!r}: give a model, and maybe top5, class <name> or group <name>")
+    word, *rest = [*cell.ours.split(), ""]
+    if word == "weight" and (of := recipe.get("fusions", {}).get(rest[0], {})).get("members", ()).count(rest[1]) != 1:
+        raise InputError(f"{cell.ours!r}: {rest[0]} has the members {some(of.get('members', ()), 9) or 'none'}")
+    if word in ("sequences", "videos") and rest[-2] not in ("train", "validation", "test"):
+        raise InputError(f"{cell.ours!r}: the part is train, validation or test")
 
 
 def cells(recipe: Mapping[str, Any], only: Sequence[str] = ()) -> list[Cell]:
@@ -155,7 +201,7 @@ def named(ours: str) -> list[str]:
     if not ours:
         return []
     if len(sides := re.split(r" [-%] ", ours)) == 2:
-        return [name for side in sides if not _is_number(side) for name in named(side)]
+        return [name for side in sides if not is_number(side) for name in named(side)]
     first, *rest = ours.split()
     if first in _WORDS:
         if len(rest) < _WORDS[first]:
@@ -164,7 +210,14 @@ def named(ours: str) -> list[str]:
     return [first]
 
 
-def _is_number(text: str) -> bool:
+def against(ours: str) -> str:
+    """The published number that an expression sets ours against, "" for none."""
+    right = ours.rpartition(" - ")[2]
+    return right if is_number(right) else ""
+
+
+def is_number(text: str) -> bool:
+    """Whether a side of an expression is a number, not a model."""
     return bool(re.fullmatch(r"\d+(\.\d+)?", text.strip()))
 
 
@@ -208,13 +261,17 @@ def splits_of_cell(cell: Cell, known: Sequence[str]) -> list[str]:
 
 def store_options(recipe: Mapping[str, Any], name: str, network: Mapping[str, str] | None = None) -> dict[str, Any]:
     """Options of `extract` for one store. network: extractor, and maybe weights, resize and size, that stand in place of the
-    recipe's where a store is of pictures and its network is not trained here."""
+    recipe's where a store is of pictures and its network is not trained here; where models read maps, or nodes by name, it has
+    to have those nodes."""
     own = {key: value for key, value in recipe["stores"][name].items() if key not in ("trunk", "pretrain")}
     found = {key: value for key, value in {**recipe.get("extract", {}), **own}.items() if value != ""}
     without = {"audio", "idt"} & set(str(found.get("stream", "rgb")).split())
     if not network or without or pretrained(recipe["stores"][name]):
         return found
-    replaced = ("extractor", "weights", "resize", "size", "node", "at", "width")
+    replaced = ["extractor", "weights", "resize", "size", "width"]
+    on = " ".join(str(model.get("on", "")) for model in recipe.get("models", {}).values())
+    if not any(re.search(rf"\b{name}\.(\w+\.)?{node}\b", on) for node in str(found.get("node", "")).split()):
+        replaced.append("node")
     return {key: value for key, value in found.items() if key not in replaced} | dict(network)
 
 

@@ -6,23 +6,39 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import reelbank
 from reelbank.data.errors import InputError
 from reelbank.data.index import label_names
-from reelbank.data.recipe import differences
+from reelbank.data.recipe import differences, signature
 from reelbank.data.replacing import replacing
 from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.compare import class_gains, paired
 from reelbank.fusion.entries import Group, Selection, grouped, select
 from reelbank.fusion.evaluate import category_means, class_means, top
 from reelbank.fusion.metrics import class_figures, share
-from reelbank.fusion.paper import METRICS, Cell, cells, model_options, named, read_paper, store_options, stores_of
+from reelbank.fusion.paper import (
+    ALL_SPLITS,
+    ANY_DATASET,
+    METRICS,
+    Cell,
+    against,
+    cells,
+    is_number,
+    model_options,
+    named,
+    pretrained,
+    read_paper,
+    splits_of_cell,
+    store_options,
+    stores_of,
+)
 from reelbank.fusion.report import ReportOptions, report
-from reelbank.fusion.reproduce import Work, cell_names, fusion_weights, other_network, runs_of
+from reelbank.fusion.reproduce import ReproduceOptions, Work, cell_names, fusion_weights, other_network, runs_of
 from reelbank.fusion.tables import table, th
 from reelbank.heads.runs import commit, write_json
 
@@ -39,6 +55,8 @@ COLUMNS = (
     "not as published",
 )
 
+CHANGES = ("set", "extractor", "weights", "resize", "size", "classes", "split", "seed")
+
 
 class Ours(NamedTuple):
     """A figure in the unit of the paper's table, with its 95 % interval (nan where it has none)."""
@@ -49,13 +67,9 @@ class Ours(NamedTuple):
 
 
 def publish(work: Work) -> Path:
-    """Write tables.md, tables.csv and report.html into <bank>/reproductions/<system>-<data set>[-quick][-<only>] and print the
-    tables; returns the folder."""
+    """Write tables.md, tables.csv and report.html into the bank's `table_folder` and print the tables; returns the folder."""
     options = work.options
-    name = f"{Path(options.system).stem}-{work.dataset.name}{'-quick' if options.quick else ''}"
-    if options.only:  # beside the whole, which stays
-        name += f"-{'-'.join(options.only)}"
-    folder = Path(options.bank, "reproductions", name)
+    folder = table_folder(options, work.dataset.name)
     folder.mkdir(parents=True, exist_ok=True)
     rows = table_rows(work)
     with replacing(folder / "tables.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
@@ -64,7 +78,7 @@ def publish(work: Work) -> Path:
         writer.writerows(rows)
     with replacing(folder / "tables.md") as temporary:
         temporary.write_text(markdown(work, rows), encoding="utf-8")
-    made = {"system": options.system, "quick": options.quick, "set": list(options.set), "commit": commit()}
+    made: dict[str, Any] = {"options": asdict(options), "commit": commit()}
     made |= {"reelbank": reelbank.__version__, "recipe": work.recipe}
     made |= {"runs": {key: [path.name for path in paths] for key, paths in work.runs.items()}, "failed": work.failed}
     write_json(folder / "recipe.json", made)
@@ -87,6 +101,16 @@ def publish(work: Work) -> Path:
     return folder
 
 
+def table_folder(options: ReproduceOptions, dataset: str) -> Path:
+    """<bank>/reproductions/<system>-<data set>[-quick][-<only>][-<six digits>]: what is cut or changed stands beside the whole,
+    which stays. The digits are of the options in which more was changed."""
+    name = f"{Path(options.system).stem}-{dataset}{'-quick' if options.quick else ''}"
+    name += f"-{'-'.join(options.only)}" if options.only else ""
+    changes = {key: getattr(options, key) for key in CHANGES if getattr(options, key) != getattr(ReproduceOptions, key)}
+    name += f"-{signature(changes)[:6]}" if changes else ""
+    return Path(options.bank, "reproductions", name)
+
+
 def by_table(rows: Sequence[Mapping[str, str]]) -> dict[str, list[Mapping[str, str]]]:
     """The rows by the title of their table."""
     found: dict[str, list[Mapping[str, str]]] = {}
@@ -101,14 +125,15 @@ def table_rows(work: Work) -> list[dict[str, str]]:
     complete = _is_papers_data(work)
     made = []
     for cell in cells(work.recipe, work.options.only):
-        ours, reason = None, "another method, or a fact" if not cell.ours else "of another data set"
+        ours, number = None, against(cell.ours)
+        reason = f"against the published {number} only on the paper's whole data" if number else "of another data set"
         if cell in run and cell.ours:
             try:
                 ours = measured(work, cell, groups)
             except InputError as error:
                 reason = str(error)
         unit = METRICS[cell.metric]
-        same = complete and cell.dataset == work.dataset.name and ours is not None and bool(cell.published)
+        same = complete and is_comparable(work, cell, groups) and ours is not None and bool(cell.published)
         interval = f"{_number(ours.low, cell)} to {_number(ours.high, cell)}" if ours and math.isfinite(ours.low) else ""
         changed = not_as_published(work, cell) if ours else []
         difference = f"{ours.value - float(cell.published.replace(',', '')):+.{_places(cell)}f}" if ours and same else ""
@@ -123,11 +148,13 @@ def table_rows(work: Work) -> list[dict[str, str]]:
                 "unit": unit,
                 "ours": _number(ours.value, cell) if ours else f"not run: {reason}" if cell.ours else "not run",
                 "95 %": interval,
-                "difference": difference or ("not comparable" if ours and cell.published else ""),
-                "our data": _data(work, cell) if ours else "",
+                "difference": difference or ("not comparable" if ours and cell.published and not is_setting(cell) else ""),
+                "our data": "; ".join(_data(work, cell, groups)) if ours else "",
                 "weights": "; ".join(_weights(work, cell)) if ours else "",
                 "not as published": "; ".join(changed),
-                "runs": " ".join(path.name for path in runs_of(work, named(cell.ours))) if ours else "",
+                "runs": " ".join(entry.name for group in groups_of(work, cell, groups).values() for entry in group.entries)
+                if ours
+                else "",
             }
         )
     return made
@@ -146,19 +173,32 @@ def _number(value: float, cell: Cell) -> str:
 
 
 def _groups(work: Work) -> dict[str, Group]:
+    """The runs of every model and fusion that a row names, or that is a member there, on all their splits and seeds."""
     found = {}
-    for name in cell_names(work):
+    for name in dict.fromkeys([*cell_names(work), *work.models]):
         if paths := work.runs.get(name):
             entries, _ = select(Selection(bank=work.options.bank, runs=tuple(map(str, paths))), "test")
-            found[name] = grouped(entries)[0]
+            (found[name],) = grouped(entries)  # one experiment, whatever its splits
+    return found
+
+
+def groups_of(work: Work, cell: Cell, groups: Mapping[str, Group]) -> dict[str, Group]:
+    """What a row names, on the row's splits alone. Raises InputError, saying why, for what is not there."""
+    splits = splits_of_cell(cell, work.known)
+    found = {}
+    for name in named(cell.ours):
+        if name not in groups:
+            raise InputError(work.failed.get(name, f"{name} is not there"))
+        entries = tuple(entry for entry in groups[name].entries if entry.fact("split") in splits)
+        if not entries:
+            raise InputError(f"{name} was not run on split {' '.join(splits)}")
+        found[name] = replace(groups[name], entries=entries)
     return found
 
 
 def measured(work: Work, cell: Cell, groups: Mapping[str, Group]) -> Ours:
     """What `cell.ours` asks for. Raises InputError, saying why, where it cannot be had."""
-    for name in named(cell.ours):
-        if name not in groups:
-            raise InputError(work.failed.get(name, f"{name} is not there"))
+    groups = groups_of(work, cell, groups)
     if len(sides := re.split(r" ([-%]) ", cell.ours)) == 3:
         return _of_two(work, cell, groups, *sides)
     first, *rest = cell.ours.split()
@@ -174,7 +214,7 @@ def measured(work: Work, cell: Cell, groups: Mapping[str, Group]) -> Ours:
             raise InputError(f"{groups[rest[0]].entries[0].name} was trained before sequences were counted")
         return Ours(metrics["sequences"][rest[1]])
     if first == "videos":
-        return Ours(sum(video.parts[:1] == (rest[0],) for video in work.dataset.videos))
+        return Ours(len({video.path for video in work.dataset.videos if video.parts[:1] == (rest[0],)}))
     if first == "weight":
         return Ours(fusion_weights(work, rest[0])[work.recipe["fusions"][rest[0]]["members"].index(rest[1])])
     value, low, high = _share(cell.ours, groups)
@@ -187,9 +227,9 @@ def _of_two(work: Work, cell: Cell, groups: Mapping[str, Group], left: str, sign
     """Points from the right to the left, the other way for a loss; or by what share of its error the right one is beaten."""
     turn = -1 if cell.metric == "loss_points" else 1
     first = _share(left, groups)
-    if re.fullmatch(r"\d+(\.\d+)?", right) and not (_is_papers_data(work) and cell.dataset == work.dataset.name):
-        raise InputError(f"against the published {right} only on the paper's whole data")
-    if re.fullmatch(r"\d+(\.\d+)?", right):
+    if is_number(right):
+        if not (_is_papers_data(work) and is_comparable(work, cell, groups)):
+            raise InputError(f"against the published {right} only on the paper's whole data")
         ends = sorted(turn * (100 * one - float(right)) for one in first[1:])
         return Ours(turn * (100 * first[0] - float(right)), *ends)
     second = _share(right, groups)
@@ -197,6 +237,8 @@ def _of_two(work: Work, cell: Cell, groups: Mapping[str, Group], left: str, sign
         if second[0] == 1:
             raise InputError(f"{right} makes no error")
         return Ours(100 * (first[0] - second[0]) / (1 - second[0]))
+    if not {left, right} <= set(groups):  # of a class, say: no interval of a difference
+        return Ours(turn * 100 * (first[0] - second[0]))
     pair = paired(groups[left], groups[right])
     found = pair.difference("groups" if pair.has_groups else "videos")
     ends = sorted(turn * 100 * one for one in (found.low, found.high))
@@ -227,8 +269,37 @@ def _share(ours: str, groups: Mapping[str, Group]) -> tuple[float, float, float]
 
 
 def _is_papers_data(work: Work) -> bool:
-    """Whether the whole of the paper's data set was taken, by the number of its videos that the recipe states."""
-    return len(work.dataset.videos) == work.recipe.get("videos", {}).get(work.dataset.name)
+    """Whether the whole of the paper's data set was taken, by the number of its videos that the recipe states, and no QUICK."""
+    return not work.options.quick and _files(work) == work.recipe.get("videos", {}).get(work.dataset.name)
+
+
+def is_setting(cell: Cell) -> bool:
+    """Whether the row is an option of the recipe, a fusion's weight, which is set and not measured."""
+    return cell.ours.startswith("weight ")
+
+
+def _files(work: Work) -> int:
+    """How many files the data set has; a video may be a stretch of one."""
+    return work.dataset.files or len(work.dataset.videos)
+
+
+def is_comparable(work: Work, cell: Cell, groups: Mapping[str, Group]) -> bool:
+    """Whether ours is of the row's data set and splits, with every test video in it, and was measured at all."""
+    if is_setting(cell) or cell.dataset not in (work.dataset.name, ANY_DATASET):
+        return False
+    splits = splits_of_cell(cell, work.known)
+    if cell.split in ALL_SPLITS and splits != list(work.dataset.splits) or cell.split.isdecimal() and cell.split not in splits:
+        return False
+    return not any(lacking(work, groups[name], splits) for name in named(cell.ours) if name in groups)
+
+
+def lacking(work: Work, group: Group, splits: Sequence[str]) -> int:
+    """How many test videos of these splits have no score, since they could not be read."""
+    found = 0
+    for split in splits:
+        scored = [set(entry.scores.video_ids) for entry in group.entries if entry.fact("split") == split]
+        found += len(work.tests[split].difference(*scored))
+    return found
 
 
 def _classes(work: Work) -> int:
@@ -236,15 +307,20 @@ def _classes(work: Work) -> int:
     return len({name for v in work.dataset.videos for name in label_names(v.label, {"multilabel": work.dataset.multilabel})})
 
 
-def _data(work: Work, cell: Cell) -> str:
-    names = named(cell.ours)
-    splits = [split for split in work.dataset.splits if any(split in work.splits.get(name, ()) for name in names)]
-    whole = work.recipe.get("videos", {}).get(work.dataset.name)
-    count = len(work.dataset.videos)
+def _data(work: Work, cell: Cell, groups: Mapping[str, Group]) -> list[str]:
+    if is_setting(cell):
+        return ["set by the recipe, not measured"]
+    splits = splits_of_cell(cell, work.known) if named(cell.ours) else []
+    whole, count = work.recipe.get("videos", {}).get(work.dataset.name), _files(work)
     videos = f"{count:,} videos" if count == whole or whole is None else f"{count:,} of {whole:,} videos"
     which = f", split {' '.join(splits)}" if splits else ""
     mine = f"{work.dataset.name}, {_classes(work)} classes, {videos}{which}"
-    return mine if cell.dataset == work.dataset.name else f"{mine}, in place of {cell.dataset}"
+    if cell.dataset not in (work.dataset.name, ANY_DATASET):
+        mine += f", in place of {cell.dataset}"
+    without = {
+        name: lacking(work, groups[name], splits) for name in [*named(cell.ours), *_members(work, cell)] if name in groups
+    }
+    return [mine, *(f"{name} lacks {count:,} test videos" for name, count in without.items() if count)]
 
 
 def _members(work: Work, cell: Cell) -> list[str]:
@@ -257,16 +333,22 @@ def _members(work: Work, cell: Cell) -> list[str]:
 def _weights(work: Work, cell: Cell) -> list[str]:
     """Weights and trunk of every store behind a row."""
     found = []
+    whole = read_paper(work.options.system, quick=work.options.quick)
     for name in _members(work, cell):
-        for store in stores_of(work.recipe["models"][name]):
-            trunk = str(work.recipe["stores"][store].get("trunk", "frozen"))
-            for path in work.runs.get(name, ())[:1]:
-                recipes = json.loads((path / "recipe.json").read_text()).get("store_recipes", [])
-                for one in recipes:
-                    source = one.get("weights", {})
-                    said = source.get("source") if isinstance(source, dict) else source
-                    words = str(said or "none").split(",")[0]
-                    found.append(f"{one.get('stream')} {one.get('extractor')}: {words}; trunk {trunk}")
+        stores = stores_of(work.recipe["models"][name])
+        for path in work.runs.get(name, ())[:1]:
+            recipes = json.loads((path / "recipe.json").read_text()).get("store_recipes", [])
+            for store, one in zip(stores, recipes, strict=True):
+                own = work.recipe["stores"][store]
+                trunk = str(own.get("trunk", "frozen"))
+                if pretrained(own) != pretrained(whole["stores"].get(store, {})):  # SET took its training away, or gave it one
+                    trunk = "trained on the split's training part" if pretrained(own) else "frozen"
+                flow = (one.get("flow") or {}).get("method", "")
+                source = one.get("weights", {})
+                said = source.get("source") if isinstance(source, dict) else source
+                words = str(said or "none").split(",")[0]
+                by = f" on {flow}" if flow else ""
+                found.append(f"{one.get('stream')}{by} {one.get('extractor')}: {words}; trunk {trunk.replace('{flow}', flow)}")
     return list(dict.fromkeys(found))
 
 
@@ -275,21 +357,33 @@ def not_as_published(work: Work, cell: Cell) -> list[str]:
     options = work.options
     whole = read_paper(options.system)
     found = []
+    for name in named(cell.ours):
+        if name in work.recipe.get("fusions", {}):
+            found += [f"{name}.{line}" for line in differences(work.recipe["fusions"][name], whole["fusions"].get(name, {}))]
     for name in _members(work, cell):
         if name not in whole.get("models", {}):
             found.append(f"{name} is no model of the recipe")
             continue
+        own_model, its_model = work.recipe["models"][name], whole["models"][name]
         prefix = f"{name}." if len(_members(work, cell)) > 1 else ""  # so that rows which differ alike share a note
         found += [prefix + line for line in differences(model_options(work.recipe, name), model_options(whole, name))]
-        for store in stores_of(work.recipe["models"][name]):
-            if store in whole["stores"]:
-                used = store_options(work.recipe, store, other_network(options))
-                if ".py:" in str(used.get("extractor")):  # a file of the user's: its name, not where it lies
-                    used["extractor"] = Path(used["extractor"]).name
-                found += [f"{store}.{line}" for line in differences(used, store_options(whole, store))]
-    ran = {split for name in named(cell.ours) for split in work.splits.get(name, ())}
-    if "of 3" in cell.split and len(ran) < 3:
-        found.append(f"split {' '.join(sorted(ran))} alone")
+        found += [prefix + line for line in differences({"on": own_model["on"]}, {"on": its_model["on"]})]
+        for store, its_store in zip(stores_of(own_model), stores_of(its_model), strict=False):
+            used = store_options(work.recipe, store, other_network(options))
+            if ".py:" in str(used.get("extractor")):  # a file of the user's: its name, not where it lies
+                used["extractor"] = Path(used["extractor"]).name
+            found += [f"{store}.{line}" for line in differences(used, store_options(whole, its_store))]
+            own, its = (recipe["stores"][one].get("pretrain", "") for recipe, one in ((work.recipe, store), (whole, its_store)))
+            found += [f"{store}.{line}" for line in differences({"pretrain": own or None}, {"pretrain": its or None})]
+            for section in pretrained(work.recipe["stores"][store]).values():
+                if section in whole.get("pretrain", {}):
+                    lines = differences(work.recipe["pretrain"][section], whole["pretrain"][section])
+                    found += [f"pretrain.{section}.{line}" for line in lines]
+    splits = splits_of_cell(cell, work.known)
+    if named(cell.ours) and cell.split in ALL_SPLITS and splits != list(work.dataset.splits):
+        found.append(f"split {' '.join(splits)} alone")
+    if named(cell.ours) and cell.split.isdecimal() and cell.split not in splits:
+        found.append(f"split {' '.join(splits)} in place of {cell.split}")
     return [line.replace(", not None", ", not its own") for line in dict.fromkeys(found)]
 
 
@@ -318,7 +412,7 @@ def _letters(rows: Sequence[Mapping[str, str]]) -> dict[str, str]:
 def _caution(work: Work) -> str:
     data = f"{work.dataset.name} ({_classes(work)} classes, {len(work.dataset.videos):,} videos)"
     cut = " in the cut-down form of QUICK=1" if work.options.quick else ""
-    if _is_papers_data(work) and not work.options.quick:
+    if _is_papers_data(work):
         return f"Ours were made on the whole of {data}."
     return (
         f"Ours were made on {data}{cut}: they show that everything runs, and say nothing of the paper's figures. A difference "

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from reelbank.extract.run import PlannedStore, extract, planned_stores
 from reelbank.extract.trained import family_of, finished, read_recipe
 from reelbank.fusion.fuse import FuseOptions, make_fused
 from reelbank.fusion.paper import (
+    ANY_DATASET,
     Cell,
+    against,
     cells,
     model_options,
     named,
@@ -30,10 +33,13 @@ from reelbank.fusion.paper import (
     stores_of,
 )
 from reelbank.fusion.svm import SvmOptions, make_svms
+from reelbank.heads.model import takes_maps
 from reelbank.heads.options import TrainOptions
 from reelbank.heads.plan import plan_runs
 from reelbank.heads.pretrain import planned_weights, pretrain
+from reelbank.heads.pretrain_inputs import pixels_extraction
 from reelbank.heads.pretrain_plan import PretrainOptions
+from reelbank.heads.pretrain_plan import with_defaults as pretrain_defaults
 from reelbank.heads.train import is_finished, train
 
 
@@ -50,7 +56,7 @@ class ReproduceOptions:
     only: tuple[str, ...] = option((), "tables to make, with what they need (default: all)")
     quick: bool = option(False, "the recipe's cut-down form, which ends in minutes on a CPU; its rows say what is cut")
     plan: bool = option(False, "print what would be extracted and trained, what is there, time and disk, and stop")
-    set: tuple[str, ...] = option((), "changes of the recipe: section.name.option=value, as models.gru.hidden=128")
+    set: str = option("", "changes of the recipe: section.name.option=value ..., as models.gru.hidden=128")
     split: tuple[str, ...] = option((), "splits to run (default: those that the tables name; QUICK: the first)")
     seed: tuple[int, ...] = option((0,), "seeds of the heads, one run each")
     extractor: str = option("", "a network in place of the recipe's, for pictures whose network is not trained here")
@@ -64,8 +70,9 @@ class ReproduceOptions:
 
 @dataclass
 class Work:
-    """What one command is about, and what came of it so far. stores: by name of the recipe; runs: the folders of each model and
-    fusion; failed: why a store, model or fusion is not there."""
+    """What one command is about, and what came of it so far. known: the splits that rows may take; splits: of each model and
+    fusion; stores: by name of the recipe; runs: the folders of each model and fusion; failed: why a store, model or fusion is
+    not there."""
 
     options: ReproduceOptions
     recipe: dict[str, Any]
@@ -73,10 +80,20 @@ class Work:
     cells: list[Cell]
     models: list[str]
     fusions: list[str]
+    known: list[str]
     splits: dict[str, list[str]]
     stores: dict[str, list[PlannedStore]] = field(default_factory=dict)
     runs: dict[str, list[Path]] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def tests(self) -> dict[str, set[str]]:
+        """The test videos of each split, less those without a class where each has one."""
+        videos = [video for video in self.dataset.videos if video.label or self.dataset.multilabel]
+        return {
+            split: {video.id for video in videos if video.parts[number] == "test"}
+            for number, split in enumerate(self.dataset.splits)
+        }
 
     @property
     def store_names(self) -> list[str]:
@@ -118,25 +135,23 @@ def begin(options: ReproduceOptions) -> Work:
     for name in ("weights", "resize", "size"):
         if getattr(options, name) and not options.extractor:
             raise InputError(f"{name.upper()}={getattr(options, name)}: is of EXTRACTOR; give both, or use SET=")
-    seed = options.seed[0] if options.seed else 0
-    dataset = load_dataset(options.dataset, options.root, options.lists, options.csv, options.classes, seed, options.bank)
+    dataset = load_dataset(options.dataset, options.root, options.lists, options.csv, options.classes, bank=options.bank)
     known = list(dataset.splits[:1] if options.quick and not options.split else options.split or dataset.splits)
     if unknown := [split for split in known if split not in dataset.splits]:
         raise InputError(f"SPLIT={unknown[0]}: {dataset.name} has the splits {', '.join(dataset.splits)}")
     wanted = chosen_cells(cells(recipe, options.only), dataset)
     models, fusions = needed(recipe, wanted)
-    return Work(options, recipe, dataset, wanted, models, fusions, splits_of(recipe, wanted, known))
+    return Work(options, recipe, dataset, wanted, models, fusions, known, splits_of(recipe, wanted, known))
 
 
 def chosen_cells(every: Sequence[Cell], dataset: Dataset) -> list[Cell]:
-    """The rows that are run on this data set: its own; where the tables have none of it, of each row and column the first, for
-    one class a video or several as the data set is."""
-    own = [cell for cell in every if cell.dataset == dataset.name]
-    if own:
-        return own
+    """The rows that are run on this data set: its own, and those of any. Where the tables have none of it, of each row and
+    column the first, for one class a video or several as it is, less those set against a number of the paper's data."""
+    if any(cell.dataset == dataset.name for cell in every):
+        return [cell for cell in every if cell.dataset in (dataset.name, ANY_DATASET)]
     first: dict[tuple[str, str, str], Cell] = {}
     for cell in every:
-        if (cell.metric == "map_percent") == dataset.multilabel:
+        if (cell.metric == "map_percent") == dataset.multilabel and not against(cell.ours):
             first.setdefault((cell.table, cell.row, cell.column), cell)
     return list(first.values())
 
@@ -175,12 +190,14 @@ def other_network(options: ReproduceOptions) -> dict[str, str]:
     return {key: value for key in ("extractor", "weights", "resize", "size") if (value := getattr(options, key))}
 
 
-def extract_options(work: Work, name: str, splits: Sequence[str]) -> ExtractOptions | None:
-    """Of one store; None while the weights that it needs are not trained yet. Raises InputError."""
+def extract_options(work: Work, name: str, splits: Sequence[str], weights: str = "") -> ExtractOptions | None:
+    """Of one store; None while the weights that it needs are not trained yet, unless others are given. Raises InputError."""
     options, recipe = work.options, work.recipe
     values = store_options(recipe, name, other_network(options))
     sources = pretrained(recipe["stores"][name])
-    if sources:
+    if sources and weights:
+        values["weights"] = weights
+    elif sources:
         found = {}
         for stream, section in sources.items():
             folders = planned_weights(pretrain_options(work, section, splits))
@@ -253,11 +270,13 @@ def stores_by_splits(work: Work, name: str) -> dict[tuple[Path, ...], list[str]]
 def train_options(work: Work, name: str, paths: Sequence[Path], splits: Sequence[str]) -> TrainOptions:
     """Of one model on its stores, as its command line would be read."""
     options = work.options
-    device = "cuda" if options.device.startswith("cuda") else options.device
-    own = {"bank": options.bank, "store": "+".join(map(str, paths)), "device": device, "classes": options.classes or None}
-    values = {**model_options(work.recipe, name), **own, "split": tuple(splits), "seed": options.seed}
-    if ".py:" in options.extractor and "trunk" not in values:
-        values["extractor"] = None
+    own: dict[str, Any] = {"bank": options.bank, "store": "+".join(map(str, paths)), "device": options.device}
+    own |= {"classes": options.classes or None, "split": tuple(splits), "seed": options.seed}
+    values = {**model_options(work.recipe, name), **own}
+    stores = [work.recipe["stores"][store] for store in stores_of(work.recipe["models"][name])]
+    if ".py:" in options.extractor and takes_maps(str(values["head"])) and not any(map(pretrained, stores)):
+        values["extractor"] = options.extractor  # the head begins with a copy of the network's end
+        values["trunk_weights"] = options.weights if Path(options.weights).is_file() else None
     return parse(TrainOptions, words_of(values), "train")
 
 
@@ -311,15 +330,22 @@ def fusion_weights(work: Work, name: str) -> list[float]:
 def print_plan(work: Work) -> int:
     """What is there and what would be done; for stores that are not there an estimate of time and disk."""
     lines = [("step", "name", "state")]
-    estimates: list[tuple[str, ExtractOptions]] = []
+    estimates: dict[str, ExtractOptions] = {}
     for name in work.store_names:
         with _reason(work, name):
             for section in pretrained(work.recipe["stores"][name]).values():
                 state = "to do" if section in missing_pretraining(work, name) else "there"
                 lines.append(("pretrain", section, state))
+                pixels, _ = pixels_extraction(pretrain_defaults(pretrain_options(work, section, store_splits(work, name))))
+                if planned_stores(pixels, work.dataset)[0].there < len(work.dataset.videos):
+                    estimates[f"{section}, what it learns from"] = pixels
             options = extract_options(work, name, store_splits(work, name))
             if options is None:
                 lines.append(("extract", name, "to do, once its network is trained"))
+                splits = store_splits(work, name)
+                untrained = extract_options(work, name, splits, weights="random")
+                assert untrained is not None
+                estimates[f"{name}, for each of {len(splits)} splits" if len(splits) > 1 else name] = untrained
                 continue
             work.stores[name] = planned_stores(options, work.dataset)
             for store in work.stores[name]:
@@ -327,7 +353,7 @@ def print_plan(work: Work) -> int:
                 state = "there" if store.there == total else f"to do: {total - store.there} of {total} videos"
                 lines.append(("extract", f"{name}: {store.path.name}", state))
             if any(store.there < len(work.dataset.videos) for store in work.stores[name]):
-                estimates.append((name, options))
+                estimates[name] = options
     seconds: list[float] = []
     todo = 0
     for name in work.models:
@@ -348,7 +374,7 @@ def print_plan(work: Work) -> int:
             lines.append(("train", name, "there" if not missing else f"to do: {missing} of {count} runs"))
     lines += [("fuse", name, "in moments, from its members") for name in work.fusions]
     print_table(list(dict.fromkeys(lines)))
-    for name, options in estimates:
+    for name, options in estimates.items():
         print(f"\n{name}:")
         extract(dataclasses.replace(options, plan=True))
     if todo:
@@ -358,7 +384,7 @@ def print_plan(work: Work) -> int:
             else "none is there to tell how long"
         )
         print(f"\n{todo} runs to train: {each}")
-    return 0
+    return 1 if work.failed else 0
 
 
 def _seconds(run: Path) -> float:

@@ -1,7 +1,7 @@
 """Fisher vectors of a video's rows, and linear SVMs on them (Wang and Schmid 2013; Perronnin et al. 2010).
 
 Nothing is trained by gradients: PCA and a mixture of Gaussians are fitted to each block of the rows (a trajectory's shape, HOG,
-HOF, MBH along x and y), then one SVM a class to the Fisher vectors of the training videos.
+HOF, MBH), then one SVM a class to the Fisher vectors of the training videos.
 """
 
 import warnings
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from reelbank.data.errors import InputError
 
 SVM_C = 100.0  # 4.2 of the paper
-ROWS_A_COMPONENT = 400  # of the training part at most, drawn at random: 102,400 for 256 Gaussians
+ROWS_A_COMPONENT = 1000  # of the training part at most, drawn at random: 256,000 for 256 Gaussians (4.2 of the paper)
 LEAST_VARIANCE = 1e-6
 MOST_ITERATIONS = 30
 
@@ -26,7 +26,7 @@ class Fisher(nn.Module):
 
     Rows are cut into `blocks` (sizes that sum to D; none: one block); each is brought to half its size by PCA and described by
     how `components` Gaussians would have to change to explain the video's rows better, 2 components * size // 2 numbers, signed
-    root, scaled to length 1; the blocks side by side, scaled again. Until `fit` buffers are drawn at random.
+    root, scaled to length 1; the blocks side by side. Until `fit` buffers are drawn at random.
     """
 
     def __init__(self, feature_dim: int, num_classes: int, components: int = 256, blocks: Sequence[int] = ()) -> None:
@@ -43,12 +43,12 @@ class Fisher(nn.Module):
 
     @torch.no_grad()
     def vectors(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(N, T, D), (N,) -> (N, E) float32, each of length 1."""
+        """(N, T, D), (N,) -> (N, E) float32, each block of length 1."""
         found = []
         for rows, length in zip(x, lengths.tolist(), strict=True):  # one by one: T x components of all would not fit
             pieces = rows[:length].double().split(self.sizes, 1)
             found.append(torch.cat([_unit(_root(block(own))) for block, own in zip(self._blocks(), pieces, strict=True)]))
-        return _unit(torch.stack(found)).float()
+        return torch.stack(found).float()
 
     def forward(self, x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         embedding = self.vectors(x, lengths)

@@ -106,7 +106,7 @@ class TrainOptions:
     best_by: str = option("accuracy", "which validation figure says what epoch is best", BEST_BY)
     validation: float = option(0.2, "share of the training part cut off for validation, by whole groups; 0: none")
     refit: bool = option(True, "then train anew on training and validation part together, as many epochs as were best")
-    device: str = option("auto", "where to train", choices=("auto", "cpu", "cuda"))
+    device: str = option("auto", "where to train: auto, cpu, cuda, cuda:1 ...")
     workers: int = option(1, "runs trained at the same time")
     read_from: str = option("auto", "where rows lie while training; auto: on disk when they need half of the memory", READ_FROM)
 

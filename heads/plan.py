@@ -24,6 +24,7 @@ from reelbank.heads.model import build_normalise, takes_maps
 from reelbank.heads.options import TrainOptions, head_options, scoring_of, training_of, with_defaults
 from reelbank.heads.runs import folder_name
 from reelbank.heads.sequences import Rule
+from reelbank.heads.stores import shared_identity
 from reelbank.heads.trunk import context_skips, trunk_recipe
 
 
@@ -81,6 +82,7 @@ def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
     )
     found: dict[str, Any] = {
         "store": store.identity,
+        **_family(stores),
         "dataset": store.dataset["name"],
         "stream": "+".join(dict.fromkeys(str(one.recipe.get("stream", "")) for one in stores)),
         "extractor": "+".join(dict.fromkeys(str(one.recipe.get("extractor", "")) for one in stores)),
@@ -96,6 +98,7 @@ def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
     if len(stores) > 1:
         check_joined(stores)
         found["mid"] = {"how": options.mid, "stores": [one.identity for one in stores], "dims": [shape[0] for shape in own]}
+        found["mid"] |= _family(stores)
     if options.over_clips != "mean" and not store.recipe.get("windows"):
         raise InputError(f"OVER_CLIPS={options.over_clips}: is of stores that cut videos into windows (extract WINDOWS=)")
     if options.norm_momentum:
@@ -125,6 +128,12 @@ def _shared(stores: Sequence[Store], options: TrainOptions) -> dict[str, Any]:
     elif options.views != "none" and store.has_views:
         found["views"] = options.views
     return found
+
+
+def _family(stores: Sequence[Store]) -> dict[str, str]:
+    """Where a store's weights were trained here, on each split by itself: what the stores of all splits have in common."""
+    shared = [shared_identity(store) for store in stores]
+    return {"store_family": "+".join(shared)} if shared != [store.identity for store in stores] else {}
 
 
 def _classifier(options: TrainOptions) -> dict[str, Any]:

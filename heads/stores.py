@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import canonical
+from reelbank.data.recipe import canonical, signature
 from reelbank.data.shelf import IN_BETWEEN, find_store, shelved
 from reelbank.data.store import Store
 from reelbank.heads.runs import matches
@@ -23,9 +23,10 @@ def chosen_stores(options: TrainOptions) -> dict[tuple[Path, ...], tuple[str, ..
     """Each store to train on, or the several that mid fusion joins (STREAM=rgb+flow, STORE=a+b), and the splits to train on
     them, in the order they are trained. Raises InputError as `_stores_of_one` does."""
     for name in ("stream", "store"):
-        if len(words := getattr(options, name).split()) > 1:
+        text = getattr(options, name)
+        if len(words := text.split()) > 1 and not all(Path(one).exists() for one in text.split("+")):
             raise InputError(
-                f"{name.upper()}={getattr(options, name)}: a head is trained on one; for mid fusion give "
+                f"{name.upper()}={text}: a head is trained on one; for mid fusion give "
                 f"{name.upper()}={'+'.join(words)}, for one head on each use 'sweep'"
             )
     parts = [options.stream.split("+"), store_names(options.store)]
@@ -96,6 +97,11 @@ def family(recipe: dict[str, Any]) -> str:
     """The family of weights that were trained here that a store was made with; "" for other weights."""
     weights = recipe.get("weights")
     return str(weights.get("family", "")) if isinstance(weights, dict) else ""
+
+
+def shared_identity(store: Store) -> str:
+    """The identity of a store, less what says on which split its weights were trained here: the same for each split's."""
+    return signature({"shared": _facts(store)["shared"]}) if family(store.recipe) else store.identity
 
 
 def _named(options: TrainOptions) -> Path:

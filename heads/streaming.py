@@ -131,8 +131,8 @@ def open_features(
     """
     wanted_bytes = sum(needed_bytes(store, ids, views) for store in stores)
     free_bytes = available_bytes()
-    if device == "cuda":
-        free_bytes = min(free_bytes, torch.cuda.mem_get_info()[0])
+    if device.startswith("cuda"):
+        free_bytes = min(free_bytes, torch.cuda.mem_get_info(device)[0])
     if is_streamed(read_from, wanted_bytes, free_bytes):
         if read_from == "auto":
             sizes = (

@@ -29,6 +29,7 @@ from reelbank.data.replacing import replacing
 from reelbank.data.shelf import printable
 from reelbank.data.store import Store, StoreWriter
 from reelbank.extract.networks import Trunk
+from reelbank.extract.streams import chosen_device
 from reelbank.heads.batches import Loaded, Reading
 from reelbank.heads.fisher import SVM_C, Fisher
 from reelbank.heads.fit import Material, Training, best_epoch, evaluate, fit, outputs, sequence_outputs
@@ -107,9 +108,7 @@ def _backbone(plan: Plan, store_recipe: dict[str, Any]) -> Trunk | None:
 
 def train_missing(plans: list[Plan], stores: Sequence[Store], options: TrainOptions) -> None:
     """Load the stores once, or stream them, and train these runs, which take the same rows, `workers` at a time."""
-    device = options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("DEVICE=cuda: torch finds no CUDA device here; see 'reelbank doctor'")
+    device = str(chosen_device(options.device))
     source = open_source(stores, plans[0].recipe, options.read_from, device)
     workers = min(options.workers, len(plans))
     if workers <= 1:
@@ -365,7 +364,7 @@ def write_embeddings(plan: Plan, source: Source, embeddings: np.ndarray) -> None
 def environment(device: str) -> dict[str, Any]:
     """What a run's figures may depend on besides its recipe."""
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.machine(),
         "threads": torch.get_num_threads(),
         "reelbank": reelbank.__version__,
         "commit": commit(),

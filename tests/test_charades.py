@@ -53,6 +53,7 @@ def test_actions_are_cut_out_of_training_videos_and_test_videos_are_whole(tmp_pa
         ("BBBB2", "BBBB2.avi", "", "S9", ("test",), None),  # no action: negative for every class
     ]
     assert dataset.classes == tuple(NAMES) and dataset.splits == ("1",) and dataset.multilabel
+    assert dataset.files == 5  # one of them without an action
     assert dataset.notes == (
         "5 of 6 videos present; not in ROOT: AAAA4",
         "left out, in neither CSV: ZZZZ9",
@@ -84,6 +85,7 @@ def test_classes_keeps_videos_with_any_of_them(tmp_path: Path) -> None:
     dataset = load(made(tmp_path), classes=[NAMES[2]])
     assert [video.id for video in dataset.videos] == ["AAAA2/c002-1", "BBBB1"]
     assert dataset.videos[1].label == f"{NAMES[0]};{NAMES[2]}" and dataset.classes == tuple(NAMES)
+    assert dataset.files == 2
     with pytest.raises(InputError, match=r"'c002' is no class of charades"):
         load(tmp_path, classes=["c002"])
 

@@ -78,7 +78,7 @@ def test_a_fisher_vector_is_the_papers_loop() -> None:
         vector = np.concatenate([by_mean.ravel(), by_deviation.ravel()])
         vector = np.sign(vector) * np.sqrt(np.abs(vector))
         whole.append(vector / np.linalg.norm(vector))
-    expected = np.concatenate(whole) / np.sqrt(2)
+    expected = np.concatenate(whole)
     logits, embedding = head(rows[None], torch.tensor([5]))
     np.testing.assert_allclose(embedding[0], expected, atol=1e-4)
     torch.testing.assert_close(logits, head.classifier(embedding))
@@ -159,7 +159,7 @@ def test_a_run_of_it_is_a_run_like_any_other(tmp_path: Path) -> None:
     np.testing.assert_allclose(again.logits[rows], scores.logits, atol=1e-5)
     with Store.open(run.path / "embeddings.h5") as embeddings:
         values = embeddings.load(embeddings.video_ids)[0].astype(np.float32)
-    np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=2e-3)
+    np.testing.assert_allclose(np.linalg.norm(values, axis=1), 1, atol=2e-3)  # of one block
     assert values.shape[1] == 2 * 2 * 8
 
 
@@ -203,7 +203,7 @@ def idt_store(bank: Path) -> None:
 def test_rows_of_trajectories_are_cut_into_their_five_descriptors(tmp_path: Path) -> None:
     idt_store(tmp_path)
     (run,) = trained(tmp_path, "REFIT=0")
-    assert run.recipe["head_options"]["blocks"] == [30, 96, 108, 96, 96]
+    assert run.recipe["head_options"]["blocks"] == [30, 96, 108, 192]
     assert run.metrics["test"]["top1"] == 1.0
     with Store.open(run.path / "embeddings.h5") as embeddings:
         assert embeddings.row_shape == (2 * 2 * (15 + 48 + 54 + 48 + 48),)

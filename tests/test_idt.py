@@ -104,7 +104,7 @@ def test_descriptors_have_the_papers_sizes_and_are_the_same_again() -> None:
     for k, frame in enumerate(frames):
         frame[30:70, 20 + 2 * k : 60 + 2 * k] = texture(40, 40, 1)
     one, again = followed(frames), followed(frames)
-    assert idt.SIZE == 426 and list(idt.BLOCKS.values()) == [30, 96, 108, 96, 96]
+    assert idt.SIZE == 426 and list(idt.BLOCKS.values()) == [30, 96, 108, 192]
     descriptors = np.concatenate([paths.descriptors for paths in one])
     assert len(descriptors) and descriptors.shape[1] == 426 and descriptors.dtype == np.float32
     assert np.isfinite(descriptors.astype(np.float16)).all()

@@ -1,5 +1,6 @@
 """Recipes as plans of papers: every published number is in them, and what stands beside each can be run."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from conftest import testdata_rows
 
 from reelbank.data.errors import InputError
 from reelbank.data.recipe import parse, words_of
+from reelbank.data.ucf101 import CLASSES, COARSE
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.options import with_defaults as extract_defaults
 from reelbank.fusion.paper import Cell, cells, model_options, named, needed, read_paper, splits_of, store_options
@@ -52,6 +54,12 @@ def test_a_changed_digit_would_be_noticed(system: str) -> None:
     assert as_published(changed) in missing(rows, system)
 
 
+def test_the_classes_and_categories_of_rows_are_the_data_sets() -> None:
+    rows = [cell for system in SYSTEMS for cell in cells(read_paper(system)) if cell.dataset == "ucf101"]
+    said = {match[1] for cell in rows for match in re.finditer(r" (?:class|group) (.+?)(?= [-%] |$)", cell.ours)}
+    assert len(said) > 5 and said <= {*CLASSES, *COARSE}
+
+
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_beside_every_own_number_stands_what_is_run(system: str) -> None:
     own = {as_published(row): row for row in testdata_rows("published.csv") if row["system"] == system}
@@ -65,7 +73,7 @@ def test_beside_every_own_number_stands_what_is_run(system: str) -> None:
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_store_and_model_is_made_of_options_that_fit(system: str, quick: bool) -> None:
-    recipe = read_paper(system, (), quick)
+    recipe = read_paper(system, "", quick)
     models, fusions = needed(recipe, cells(recipe))
     assert set(models) == set(recipe["models"])
     assert set(fusions) == set(recipe.get("fusions", {}))
@@ -130,8 +138,15 @@ def test_options_are_the_recipes_then_the_heads_then_the_models_own(tmp_path: Pa
     recipe = read_paper(path)
     assert model_options(recipe, "a") == {"head": "gru", "hidden": 64}  # a GRU has no residual
     assert model_options(recipe, "b") == {"head": "meanpool", "lr": 0.5}
-    quick = read_paper(path, ["models.a.layers=3", "train.optimiser=adam"], quick=True)
+    quick = read_paper(path, "models.a.layers=3 train.optimiser=adam", quick=True)
     assert model_options(quick, "a") == {"head": "gru", "hidden": 8, "epochs": 2, "layers": 3, "optimiser": "adam"}
+
+
+def test_changes_may_be_lists_and_have_spaces(tmp_path: Path) -> None:
+    path = write(tmp_path, MADE)
+    recipe = read_paper(path, "train.lr_drops=[3, 5] stores.s.weights=rgb=/a.b/c flow=/d.e,models.a.layers=2")
+    assert recipe["train"]["lr_drops"] == [3, 5] and recipe["models"]["a"]["layers"] == 2
+    assert recipe["stores"]["s"]["weights"] == "rgb=/a.b/c flow=/d.e"
 
 
 @pytest.mark.parametrize(
@@ -166,6 +181,18 @@ def test_the_names_in_a_rows_last_text(ours: str, names: list[str]) -> None:
         ('stream = "rgb"', 'pretrain = "p"', "wants pretrain 'p'"),
         ('stream = "rgb"', 'extractor = "evil.py:build"', "names a file of code"),
         ("[tables.one]", "[other.one]", "has no tables"),
+        ("[tables.one]", "[tables.two]\n[tables.one]", r"\[tables.two\] has no rows"),
+        ('how = "sum"', "", r"\[fusions.ab\] does not say its how"),
+        ("lr = 0.5", "rate = 0.5", r"\[heads.meanpool\] has no option rate"),
+        ('"50.0"', '"fifty"', "'fifty' is no number"),
+        ('"ab - a"', '"86.7 - a"', "a number stands to the right of a -"),
+        ('"ab - a"', '"a % 80"', "a number stands to the right of a -"),
+        ('"ab - a"', '"a top7 - b"', "'a top7': give a model"),
+        ('"ab - a"', '"range a b - b"', "'range a b': give a model"),
+        ('"ab - a"', '"weight ab ab"', "ab has the members a, b"),
+        ('"ab - a"', '"weight a b"', "a has the members none"),
+        ('"ab - a"', '"sequences a training"', "the part is train, validation or test"),
+        ('"ab - a"', '"videos all"', "the part is train, validation or test"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -180,10 +207,11 @@ def test_a_recipe_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, 
         ("models.c.hidden=1", r"no \[models.c\]; there are a, b"),
         ("hidden", "section.name.option"),
         ("hidden=3", "section.name"),
+        ("models.a.hiden=3", r"\[models.a\] has no option hiden; did you mean hidden\?"),
     ],
 )
 def test_a_change_of_what_is_not_there_is_refused(tmp_path: Path, change: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        read_paper(write(tmp_path, MADE), [change])
+        read_paper(write(tmp_path, MADE), change)
     with pytest.raises(InputError, match="ONLY=two: the recipe's tables are one"):
         cells(read_paper(write(tmp_path, MADE)), ["two"])

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import brief, differences, option, parse, signature
+from reelbank.data.recipe import brief, differences, option, parse, signature, words_of
+from reelbank.extract.options import ExtractOptions
 
 
 @dataclass(frozen=True)
@@ -96,3 +97,8 @@ def test_long_values_are_told_in_brief():
         "weights.saw.videos: aaaaaaaaaaaa... (40,000 characters), not bbbbbbbbbbbb... (40,000 characters)",
     ]
     assert differences(one, {"weights": {"saw": {"split": "1", "videos": "a" * 39_999 + "b"}}})  # behind what is shown
+
+
+def test_names_of_several_words_stay_whole_on_the_way_through_a_command_line() -> None:
+    for classes in (("ride bike",), ("ride bike", "run"), ("run", "jump")):
+        assert parse(ExtractOptions, words_of({"classes": classes}), "extract").classes == classes
