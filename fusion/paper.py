@@ -19,28 +19,13 @@ and `worse a b` (classes in which a is not below, or below b), `sequences model 
 """
 
 import re
-import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from reelbank.data.errors import InputError
-from reelbank.data.recipes import read_recipe
-from reelbank.data.videos import nearest, some
-from reelbank.extract.options import ExtractOptions
-from reelbank.fusion.fuse import FuseOptions
-from reelbank.fusion.svm import SvmOptions
-from reelbank.heads.options import TrainOptions, unused_options
-from reelbank.heads.pretrain_plan import PretrainOptions
+from reelbank.heads.options import unused_options
 
-SECTIONS = {  # section -> the options of whose commands each of its tables may set, and what it may say beside them
-    "stores": ((ExtractOptions,), ("trunk", "pretrain")),
-    "pretrain": ((PretrainOptions,), ()),
-    "heads": ((TrainOptions,), ()),
-    "models": ((TrainOptions,), ("on",)),
-    "fusions": ((FuseOptions, SvmOptions), ("members",)),
-    "tables": ((), ("title", "source", "rows")),
-}
 ANY_DATASET = "other"
 METRICS = {  # metric of a table -> unit
     "accuracy_percent": "%",
@@ -54,8 +39,7 @@ METRICS = {  # metric of a table -> unit
     "fusion_weight": "",
 }
 ALL_SPLITS = ("mean of 3", "each of 3")
-_WORDS = {"range": 2, "kept": 2, "worse": 2, "sequences": 2, "videos": 1, "weight": 2}  # function -> arguments, at least
-_KINDS = ("", "top5", "class", "group")  # of a model's figure
+WORDS = {"range": 2, "kept": 2, "worse": 2, "sequences": 2, "videos": 1, "weight": 2}  # function -> arguments, at least
 
 
 @dataclass(frozen=True)
@@ -73,112 +57,6 @@ class Cell:
     ours: str
 
 
-def read_paper(system: str, changes: str = "", quick: bool = False) -> dict[str, Any]:
-    """The recipe with `[quick]` merged over it when asked for, then with changes "section.name.option=value ...". Raises
-    InputError for a recipe without tables, one that names what it does not have, and a change of what is not there."""
-    recipe = read_recipe(system, "SYSTEM")
-    if not isinstance(recipe.get("tables"), dict):
-        raise InputError(f"SYSTEM={system}: its recipe has no tables, so there is nothing to reproduce")
-    own = recipe.pop("quick", {})
-    if quick:
-        if not own:
-            raise InputError(f"SYSTEM={system}: its recipe has no [quick]; leave QUICK out")
-        recipe = _merged(recipe, own)
-    for change in re.split(r"[\s,]+(?=\w+(?:\.\w+)+=)", changes.strip()) if changes.strip() else ():
-        _change(recipe, change)
-    _check(recipe, system)
-    return recipe
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    found = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(found.get(key), dict)
-        found[key] = _merged(found[key], value) if both else value
-    return found
-
-
-def _change(recipe: dict[str, Any], change: str) -> None:
-    path, equals, text = change.partition("=")
-    *sections, option = path.split(".")
-    if not equals or not sections:
-        raise InputError(f"SET={change}: give section.name.option=value, as models.gru.hidden=128 or train.epochs=5")
-    place = recipe
-    for number, name in enumerate(sections):
-        if place is recipe and name in ("extract", "train", "heads") or place is recipe.get("heads"):
-            place.setdefault(name, {})
-        if not isinstance(place.get(name), dict):
-            known = some(sorted(key for key, value in place.items() if isinstance(value, dict)), 12)
-            where = ".".join(sections[: number + 1])
-            raise InputError(f"SET={change}: the recipe has no [{where}]; there are {known}")
-        place = place[name]
-    try:
-        place[option] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:  # a word without quotes
-        place[option] = text
-
-
-def _check(recipe: Mapping[str, Any], system: str) -> None:
-    for section, (commands, beside) in SECTIONS.items():
-        known = {field.name for command in commands for field in fields(command)} | set(beside)
-        for name, own in recipe.get(section, {}).items():
-            if not isinstance(own, dict):
-                raise InputError(f"SYSTEM={system}: [{section}] {name} is no table")
-            if unknown := sorted(set(own) - known):
-                raise InputError(f"SYSTEM={system}: [{section}.{name}] has no option {unknown[0]}{nearest(unknown[0], known)}")
-            if ".py:" in str({key: value for key, value in own.items() if key != "rows"}):
-                raise InputError(f"SYSTEM={system}: [{section}.{name}] names a file of code; give EXTRACTOR= if you trust it")
-    names = {*recipe.get("models", {}), *recipe.get("fusions", {})}
-    if twice := set(recipe.get("models", {})) & set(recipe.get("fusions", {})):
-        raise InputError(f"SYSTEM={system}: {min(twice)} is both a model and a fusion")
-    for name, model in recipe.get("models", {}).items():
-        for store in stores_of(model):
-            if store not in recipe.get("stores", {}):
-                raise InputError(f"SYSTEM={system}: [models.{name}] is on {store!r}, which is not in [stores]")
-    for name, fusion in recipe.get("fusions", {}).items():
-        for key in ("members", "how"):
-            if not fusion.get(key):
-                raise InputError(f"SYSTEM={system}: [fusions.{name}] does not say its {key}")
-        for member in fusion["members"]:
-            if member not in recipe.get("models", {}):
-                raise InputError(f"SYSTEM={system}: [fusions.{name}] has the member {member!r}, which is not in [models]")
-    for name, store in recipe.get("stores", {}).items():
-        for one in pretrained(store).values():
-            if one not in recipe.get("pretrain", {}):
-                raise InputError(f"SYSTEM={system}: [stores.{name}] wants pretrain {one!r}, which is not there")
-    for table, own in recipe["tables"].items():
-        if not own.get("rows"):
-            raise InputError(f"SYSTEM={system}: [tables.{table}] has no rows")
-    for cell in cells(recipe):
-        try:
-            _check_cell(recipe, cell, names)
-        except InputError as error:
-            raise InputError(f"SYSTEM={system}: [tables.{cell.table}] {cell.row}: {error}") from None
-
-
-def _check_cell(recipe: Mapping[str, Any], cell: Cell, names: Collection[str]) -> None:
-    """Raises InputError for a row whose metric, number or expression cannot be."""
-    if cell.metric not in METRICS:
-        raise InputError(f"{cell.metric} is no metric; there are {', '.join(METRICS)}")
-    if cell.published and not is_number(cell.published.replace(",", "")):
-        raise InputError(f"{cell.published!r} is no number")
-    for one in named(cell.ours):
-        if one not in names:
-            raise InputError(f"{one!r} is neither model nor fusion")
-    sides = re.split(r" ([-%]) ", cell.ours)
-    for number, side in enumerate(sides[::2]):
-        if is_number(side) and (number == 0 or "-" not in sides):
-            raise InputError(f"{cell.ours!r}: a number stands to the right of a -")
-        name, kind = ([*side.split(), "", ""])[:2]
-        if len(sides) > 1 and name in _WORDS or name not in _WORDS and not is_number(side) and kind not in _KINDS:
-            raise InputError(f"{side!r}: give a model, and maybe top5, class <name> or group <name>")
-    word, *rest = [*cell.ours.split(), ""]
-    if word == "weight" and (of := recipe.get("fusions", {}).get(rest[0], {})).get("members", ()).count(rest[1]) != 1:
-        raise InputError(f"{cell.ours!r}: {rest[0]} has the members {some(of.get('members', ()), 9) or 'none'}")
-    if word in ("sequences", "videos") and rest[-2] not in ("train", "validation", "test"):
-        raise InputError(f"{cell.ours!r}: the part is train, validation or test")
-
-
 def cells(recipe: Mapping[str, Any], only: Sequence[str] = ()) -> list[Cell]:
     """The published numbers of all tables, or of those named. Raises InputError for a table that is not there, or a row that
     is not seven texts."""
@@ -191,7 +69,8 @@ def cells(recipe: Mapping[str, Any], only: Sequence[str] = ()) -> list[Cell]:
             continue
         for row in table.get("rows", ()):
             if not isinstance(row, list) or len(row) != 7 or not all(isinstance(one, str) for one in row):
-                raise InputError(f"[tables.{name}]: {row} is not seven texts (row, column, data set, split, published, ...)")
+                given = "each in quotes: row, column, data set, split, published, metric, ours"
+                raise InputError(f"[tables.{name}]: {row} is not seven texts ({given})")
             found.append(Cell(name, table.get("source", name), *row))
     return found
 
@@ -203,9 +82,9 @@ def named(ours: str) -> list[str]:
     if len(sides := re.split(r" [-%] ", ours)) == 2:
         return [name for side in sides if not is_number(side) for name in named(side)]
     first, *rest = ours.split()
-    if first in _WORDS:
-        if len(rest) < _WORDS[first]:
-            raise InputError(f"{ours!r}: {first} takes {_WORDS[first]} names or more")
+    if first in WORDS:
+        if len(rest) < WORDS[first]:
+            raise InputError(f"{ours!r}: {first} takes {WORDS[first]} names or more")
         return {"videos": [], "sequences": rest[:1], "weight": rest[:1]}.get(first, rest)
     return [first]
 

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from html import escape
@@ -32,11 +33,11 @@ from reelbank.fusion.paper import (
     model_options,
     named,
     pretrained,
-    read_paper,
     splits_of_cell,
     store_options,
     stores_of,
 )
+from reelbank.fusion.paper_file import read_paper
 from reelbank.fusion.report import ReportOptions, report
 from reelbank.fusion.reproduce import ReproduceOptions, Work, cell_names, fusion_weights, other_network, runs_of
 from reelbank.fusion.tables import table, th
@@ -82,8 +83,14 @@ def publish(work: Work) -> Path:
     made |= {"reelbank": reelbank.__version__, "recipe": work.recipe}
     made |= {"runs": {key: [path.name for path in paths] for key, paths in work.runs.items()}, "failed": work.failed}
     write_json(folder / "recipe.json", made)
+    names: dict[str, str] = {}
+    for name, paths in work.runs.items():
+        names |= {path.name: f"{names[path.name]}, {name}" if path.name in names else name for path in paths}
     runs = runs_of(work, [*work.models, *work.fusions])
-    if runs:
+    if not runs:  # what an earlier run left is of no run that is in the tables now
+        (folder / "report.html").unlink(missing_ok=True)
+        shutil.rmtree(folder / "report-figures", ignore_errors=True)
+    else:
         page = ReportOptions(
             bank=options.bank,
             runs=tuple(map(str, runs)),
@@ -92,7 +99,7 @@ def publish(work: Work) -> Path:
             lists=options.lists,
             figures=not options.quick,
         )
-        report(page, [section(work, rows)])
+        report(page, [section(work, rows)], names)
     for title, some in by_table(rows).items():
         print(printable(title))
         shown = [[row[column] for column in COLUMNS[:7]] for row in some]
@@ -127,6 +134,8 @@ def table_rows(work: Work) -> list[dict[str, str]]:
     for cell in cells(work.recipe, work.options.only):
         ours, number = None, against(cell.ours)
         reason = f"against the published {number} only on the paper's whole data" if number else "of another data set"
+        if (cell.metric == "map_percent") != work.dataset.multilabel and cell.metric in ("map_percent", "accuracy_percent"):
+            reason = f"of videos with {'one class' if work.dataset.multilabel else 'several classes'} each"
         if cell in run and cell.ours:
             try:
                 ours = measured(work, cell, groups)

@@ -4,7 +4,7 @@ import datetime
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -51,11 +51,13 @@ class ReportOptions(Selection):
     figures: bool = option(True, "also every drawing as PNG and its numbers as CSV, in a folder beside the report")
 
 
-def report(options: ReportOptions, before: Sequence[str] = ()) -> int:
+def report(options: ReportOptions, before: Sequence[str] = (), names: Mapping[str, str] | None = None) -> int:
     """Write the report on the selected runs and print where it is; returns the exit code. before: sections, HTML, that come
-    first. Raises InputError when nothing fits or the file cannot be written."""
+    first; names: what models are called, by a run. Raises InputError when nothing fits or the file cannot be written."""
     entries, notes = select(options, options.part)
-    found = contests(entries)
+    found = [
+        replace(contest, groups=tuple(_called(group, names or {}) for group in contest.groups)) for contest in contests(entries)
+    ]
     name = options.name or "-".join(dict.fromkeys(contest.dataset or "scores" for contest in found))
     out = Path(options.out or Path(options.bank, "reports", f"{name.replace('/', '-')}.html"))
     sweeps = read_sweeps(options.bank, [contest.dataset for contest in found])
@@ -83,6 +85,12 @@ def report(options: ReportOptions, before: Sequence[str] = ()) -> int:
         print(printable(f"note: {note}"))
     print(f"report on {len(entries)} runs: {out}")
     return 0
+
+
+def _called(group: Group, names: Mapping[str, str]) -> Group:
+    """The group by its given name, what it is beside it."""
+    name = names.get(group.entries[0].name)
+    return replace(group, label=name, detail=group.label) if name else group
 
 
 def _videos(options: ReportOptions, datasets: Sequence[str]) -> dict[str, Path]:

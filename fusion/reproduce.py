@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,9 @@ from reelbank.data.recipe import option, parse, words_of
 from reelbank.data.shelf import print_table, printable
 from reelbank.data.store import Store
 from reelbank.extract.options import ExtractOptions
+from reelbank.extract.options import with_defaults as extract_defaults
 from reelbank.extract.run import PlannedStore, extract, planned_stores
+from reelbank.extract.streams import chosen_device
 from reelbank.extract.trained import family_of, finished, read_recipe
 from reelbank.fusion.fuse import FuseOptions, make_fused
 from reelbank.fusion.paper import (
@@ -27,19 +29,21 @@ from reelbank.fusion.paper import (
     named,
     needed,
     pretrained,
-    read_paper,
     splits_of,
     store_options,
     stores_of,
 )
+from reelbank.fusion.paper_file import read_paper
 from reelbank.fusion.svm import SvmOptions, make_svms
 from reelbank.heads.model import takes_maps
 from reelbank.heads.options import TrainOptions
+from reelbank.heads.options import with_defaults as train_defaults
 from reelbank.heads.plan import plan_runs
 from reelbank.heads.pretrain import planned_weights, pretrain
 from reelbank.heads.pretrain_inputs import pixels_extraction
 from reelbank.heads.pretrain_plan import PretrainOptions
 from reelbank.heads.pretrain_plan import with_defaults as pretrain_defaults
+from reelbank.heads.runs import written_to
 from reelbank.heads.train import is_finished, train
 
 
@@ -135,13 +139,46 @@ def begin(options: ReproduceOptions) -> Work:
     for name in ("weights", "resize", "size"):
         if getattr(options, name) and not options.extractor:
             raise InputError(f"{name.upper()}={getattr(options, name)}: is of EXTRACTOR; give both, or use SET=")
+    chosen_device(options.device)
+    if not options.plan:
+        with written_to("BANK", Path(options.bank)):
+            Path(options.bank, "reproductions").mkdir(parents=True, exist_ok=True)
     dataset = load_dataset(options.dataset, options.root, options.lists, options.csv, options.classes, bank=options.bank)
     known = list(dataset.splits[:1] if options.quick and not options.split else options.split or dataset.splits)
     if unknown := [split for split in known if split not in dataset.splits]:
         raise InputError(f"SPLIT={unknown[0]}: {dataset.name} has the splits {', '.join(dataset.splits)}")
     wanted = chosen_cells(cells(recipe, options.only), dataset)
     models, fusions = needed(recipe, wanted)
-    return Work(options, recipe, dataset, wanted, models, fusions, known, splits_of(recipe, wanted, known))
+    work = Work(options, recipe, dataset, wanted, models, fusions, known, splits_of(recipe, wanted, known))
+    check_options(work)
+    return work
+
+
+def check_options(work: Work) -> None:
+    """Raises InputError, before anything is done, for options of a store, a network or a model that cannot be."""
+    network = other_network(work.options)
+    for name in work.store_names:
+        splits = store_splits(work, name)
+        for section in pretrained(work.recipe["stores"][name]).values():
+            with _named(work, f"[pretrain.{section}]"):
+                pretrain_defaults(pretrain_options(work, section, splits))
+        with _named(work, f"EXTRACTOR={network['extractor']}" if network else f"[stores.{name}] with [extract]"):
+            options = extract_options(work, name, splits, weights="random")
+            assert options is not None
+            extract_defaults(options)
+    for name in work.models:
+        with _named(work, f"[models.{name}] with [train] and [heads]"):
+            stores = [Path(store) for store in stores_of(work.recipe["models"][name])]
+            train_defaults(train_options(work, name, stores, work.splits[name]))
+
+
+@contextmanager
+def _named(work: Work, where: str) -> Iterator[None]:
+    """Around what a section of the recipe says: what is wrong there names it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"SYSTEM={work.options.system}: {where}: {error}") from None
 
 
 def chosen_cells(every: Sequence[Cell], dataset: Dataset) -> list[Cell]:
@@ -381,7 +418,7 @@ def print_plan(work: Work) -> int:
         each = (
             f"about {sum(seconds) / len(seconds):.0f} s each, as those that are there took"
             if seconds
-            else "none is there to tell how long"
+            else "how long one takes is known once one is there"
         )
         print(f"\n{todo} runs to train: {each}")
     return 1 if work.failed else 0

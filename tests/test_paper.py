@@ -11,7 +11,8 @@ from reelbank.data.recipe import parse, words_of
 from reelbank.data.ucf101 import CLASSES, COARSE
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.options import with_defaults as extract_defaults
-from reelbank.fusion.paper import Cell, cells, model_options, named, needed, read_paper, splits_of, store_options
+from reelbank.fusion.paper import Cell, cells, model_options, named, needed, splits_of, store_options
+from reelbank.fusion.paper_file import read_paper
 from reelbank.heads.options import TrainOptions
 from reelbank.heads.options import with_defaults as train_defaults
 from reelbank.heads.pretrain_plan import PretrainOptions
@@ -182,17 +183,31 @@ def test_the_names_in_a_rows_last_text(ours: str, names: list[str]) -> None:
         ('stream = "rgb"', 'extractor = "evil.py:build"', "names a file of code"),
         ("[tables.one]", "[other.one]", "has no tables"),
         ("[tables.one]", "[tables.two]\n[tables.one]", r"\[tables.two\] has no rows"),
-        ('how = "sum"', "", r"\[fusions.ab\] does not say its how"),
+        ('how = "sum"', "", r"\[fusions.ab\] how = '': choose from sum"),
+        ('how = "sum"', 'how = "sun"', r"\[fusions.ab\] how = 'sun': choose from sum"),
+        ('how = "sum"', 'how = "sum"\nweights = [1, 2, 3]', r"weights = \[1, 2, 3\]: give a number for each of 2 members"),
+        ('members = ["a", "b"]', 'members = ["a"]', r"\[fusions.ab\] has 1 members; a fusion takes two"),
+        ('members = ["a", "b"]', "members = 3", r"\[fusions.ab\] members is no list"),
+        ('on = "s"\nhead', "head", r"\[models.b\] does not say on which store it is"),
+        ("rows = [", "rows = 3\nold = [", r"\[tables.one\]"),
+        ("[train]\nhead", "[trian]\nhead", r"no section \[trian\]; did you mean train\?"),
+        ("hidden = 64", "hiden = 64", r"\[train\] has no option hiden; did you mean hidden\?"),
         ("lr = 0.5", "rate = 0.5", r"\[heads.meanpool\] has no option rate"),
+        ("[quick]", '[videos]\nucf101 = "many"\n[quick]', r"\[videos\] ucf101 is no number"),
         ('"50.0"', '"fifty"', "'fifty' is no number"),
+        ('"50.0"', '"500"', "500 is no accuracy_percent, of which 100 is the most"),
+        ('"50.0"', '"50,0"', "50,0 is no accuracy_percent"),
+        ('"mean of 3"', '"mean of 4"', "'mean of 4' is no split"),
         ('"ab - a"', '"86.7 - a"', "a number stands to the right of a -"),
         ('"ab - a"', '"a % 80"', "a number stands to the right of a -"),
         ('"ab - a"', '"a top7 - b"', "'a top7': give a model"),
         ('"ab - a"', '"range a b - b"', "'range a b': give a model"),
-        ('"ab - a"', '"weight ab ab"', "ab has the members a, b"),
-        ('"ab - a"', '"weight a b"', "a has the members none"),
-        ('"ab - a"', '"sequences a training"', "the part is train, validation or test"),
-        ('"ab - a"', '"videos all"', "the part is train, validation or test"),
+        ('"ab - a"', '"ab"', "'ab': beside gain_points stands a - b"),
+        ('"accuracy_percent", "a"', '"accuracy_percent", "ab - a"', "beside accuracy_percent stands a model"),
+        ('"gain_points", "ab - a"', '"fusion_weight", "weight ab ab"', "ab has the members a, b"),
+        ('"gain_points", "ab - a"', '"fusion_weight", "weight a b"', "a has the members none"),
+        ('"gain_points", "ab - a"', '"count", "sequences a training"', "the part is train, validation or test"),
+        ('"gain_points", "ab - a"', '"count", "videos all"', "the part is train, validation or test"),
     ],
 )
 def test_a_recipe_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -207,6 +222,9 @@ def test_a_recipe_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, 
         ("models.c.hidden=1", r"no \[models.c\]; there are a, b"),
         ("hidden", "section.name.option"),
         ("hidden=3", "section.name"),
+        ("train.lr_drops=[3,5", "neither a word nor a value"),
+        ("tables.one.rows=3", "rows is no list"),
+        ("fusions.ab.members=a", "members is no list"),
         ("models.a.hiden=3", r"\[models.a\] has no option hiden; did you mean hidden\?"),
     ],
 )
@@ -215,3 +233,12 @@ def test_a_change_of_what_is_not_there_is_refused(tmp_path: Path, change: str, s
         read_paper(write(tmp_path, MADE), change)
     with pytest.raises(InputError, match="ONLY=two: the recipe's tables are one"):
         cells(read_paper(write(tmp_path, MADE)), ["two"])
+
+
+def test_a_cut_down_form_that_names_nothing_is_refused(tmp_path: Path) -> None:
+    for old, new, said in (
+        ("[quick.train]", "[quick.trian]", r"\[quick\]: there is no section \[trian\]"),
+        ("[quick.train]", "[quick.models.c]", r"\[models.c\] does not say on which store it is"),
+    ):
+        with pytest.raises(InputError, match=said):
+            read_paper(write(tmp_path, MADE.replace(old, new)), quick=True)

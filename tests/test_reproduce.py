@@ -12,7 +12,8 @@ from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.folder import dataset_name
 from reelbank.fusion.metrics import accuracy
-from reelbank.fusion.paper import cells, read_paper, store_options
+from reelbank.fusion.paper import cells, store_options
+from reelbank.fusion.paper_file import read_paper
 from reelbank.fusion.paper_tables import not_as_published, publish, table_folder
 from reelbank.fusion.reproduce import ReproduceOptions, begin, chosen_cells, reproduce, train_options
 
@@ -95,7 +96,13 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(bank: Path, **more) -> ReproduceOptions:
-    chosen = {"system": str(bank / "sixth.toml"), "dataset": "toy", "classes": CLASSES, "split": ("1",), "bank": str(bank)}
+    chosen: dict = {
+        "system": str(bank / "sixth.toml"),
+        "dataset": "toy",
+        "classes": CLASSES,
+        "split": ("1",),
+        "bank": str(bank),
+    }
     return ReproduceOptions(**(chosen | more))
 
 
@@ -150,6 +157,8 @@ def test_the_tables_are_markdown_and_stand_in_the_report(bank: Path) -> None:
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
     page = (folder / "report.html").read_text()
     assert "A sixth system: published and ours" in page and page.index("Table 1: Levels") < page.index("<h2>Results")
+    results = page[page.index("<h2>Results") :]
+    assert all(f"{name}<small>" in results or f"{name} <small>" in results for name in ("mean", "low", "joined", "both"))
 
 
 def test_the_second_time_nothing_is_done_again(bank: Path, capsys: pytest.CaptureFixture) -> None:
@@ -181,6 +190,23 @@ def test_the_plan_shows_that_a_change_touches_only_what_depends_on_it(bank: Path
     changed = plan(set="stores.levels.size=36")
     assert changed == dict.fromkeys(("levels", "mean", "low", "joined"), "to do") | {"both": "in moments"}
     assert plan(quick=True) == there | dict.fromkeys(("mean", "low", "joined"), "to do")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("epochs = 2", 'epochs = "two"', r"\[models.mean\] with \[train\] and \[heads\]: .*'two' is not a number"),
+        ("epochs = 2", "epochs = -2", r"\[models.mean\] with .*EPOCHS=-2"),
+        ("hidden = 8", "hidden = 8\nmid = 'sum'", r"\[models.joined\] with .*MID=sum"),
+        ("t = 4", "stride = -4", r"\[stores.levels\] with \[extract\]: STRIDE=-4"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_before_anything_is_done(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in RECIPE
+    (tmp_path / "sixth.toml").write_text(RECIPE.replace(old, new))
+    with pytest.raises(InputError, match=said):
+        reproduce(options(tmp_path))
+    assert not list(tmp_path.glob("stores/*"))
 
 
 def test_what_cannot_be_run_is_said_in_its_row_and_the_rest_is_done(bank: Path, capsys: pytest.CaptureFixture) -> None:
@@ -224,6 +250,8 @@ def test_rows_of_the_data_set_are_run_or_of_another_the_first(bank: Path) -> Non
         ({"only": ("table9",)}, "ONLY=table9: the recipe's tables are levels, recurrent"),
         ({"split": ("7",)}, "SPLIT=7: toy has the splits 1, 2, 3"),
         ({"resize": "64"}, "RESIZE=64: is of EXTRACTOR"),
+        ({"device": "cuda:99"}, "DEVICE=cuda:99"),
+        ({"bank": "/proc/none"}, "BANK=/proc/none: cannot be written"),
         ({"set": "models.nothing.lr=1"}, r"no \[models.nothing\]"),
     ],
 )
@@ -234,10 +262,14 @@ def test_what_makes_no_sense_is_refused(bank: Path, more: dict, said: str) -> No
 
 def test_tables_without_any_run_are_written_too(bank: Path) -> None:
     work = begin(options(bank, only=("recurrent",)))
+    stale = folder_of(bank, only=("recurrent",)) / "report.html"
+    stale.parent.mkdir(exist_ok=True)
+    stale.write_text("of runs that are gone")
     before = (folder_of(bank) / "tables.csv").read_bytes()
     publish(work)
     assert rows_of(bank, only=("recurrent",))["gru", "", "ucf101"]["ours"] == "not run: joined is not there"
     assert (folder_of(bank) / "tables.csv").read_bytes() == before  # all tables stay as they were
+    assert not stale.exists()
 
 
 def test_what_runs_in_a_networks_place_is_what_the_row_says(bank: Path) -> None:
