@@ -95,14 +95,9 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def options(bank: Path, **more) -> ReproduceOptions:
-    chosen: dict = {
-        "system": str(bank / "sixth.toml"),
-        "dataset": "toy",
-        "classes": CLASSES,
-        "split": ("1",),
-        "bank": str(bank),
-    }
+def options(folder: Path, **more) -> ReproduceOptions:
+    chosen = {"system": str(folder / "sixth.toml"), "dataset": "toy", "classes": CLASSES, "split": ("1",)}
+    chosen["bank"] = str(folder)
     return ReproduceOptions(**(chosen | more))
 
 
@@ -197,7 +192,7 @@ def test_the_plan_shows_that_a_change_touches_only_what_depends_on_it(bank: Path
     [
         ("epochs = 2", 'epochs = "two"', r"\[models.mean\] with \[train\] and \[heads\]: .*'two' is not a number"),
         ("epochs = 2", "epochs = -2", r"\[models.mean\] with .*EPOCHS=-2"),
-        ("hidden = 8", "hidden = 8\nmid = 'sum'", r"\[models.joined\] with .*MID=sum"),
+        ("hidden = 8", "hidden = 8\nmid = 'product'", r"\[models.joined\] with .*MID=product"),
         ("t = 4", "stride = -4", r"\[stores.levels\] with \[extract\]: STRIDE=-4"),
     ],
 )
