@@ -382,7 +382,8 @@ def print_plan(work: Work) -> int:
                 splits = store_splits(work, name)
                 untrained = extract_options(work, name, splits, weights="random")
                 assert untrained is not None
-                estimates[f"{name}, for each of {len(splits)} splits" if len(splits) > 1 else name] = untrained
+                each = f", for each of {len(splits)} splits" if len(splits) > 1 else ""
+                estimates[f"{name}{each} (its file is named when its network is trained)"] = untrained
                 continue
             work.stores[name] = planned_stores(options, work.dataset)
             for store in work.stores[name]:

@@ -421,7 +421,11 @@ def test_a_plan_estimates_what_is_to_be_trained_first_and_ends_in_1_where_someth
     more = {"system": str(tmp_path / "ninth.toml"), "split": ("1", "2"), "classes": CLASSES[:2], "plan": True}
     assert reproduce(options(tmp_path, **more)) == 0
     said = capsys.readouterr().out
-    for line in ("motion, what it learns from:", "motion, for each of 2 splits:", "colours:"):
+    for line in (
+        "motion, what it learns from:",
+        "motion, for each of 2 splits (its file is named when its network is trained):",
+        "colours:",
+    ):
         assert f"\n{line}\n" in said
     (tmp_path / "ninth.toml").write_text(NINTH.replace("torchvision:resnet18", "torchvision:resnet17"))
     assert reproduce(options(tmp_path, **more)) == 1
