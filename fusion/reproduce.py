@@ -160,20 +160,20 @@ def check_options(work: Work) -> None:
     for name in work.store_names:
         splits = store_splits(work, name)
         for section in pretrained(work.recipe["stores"][name]).values():
-            with _named(work, f"[pretrain.{section}]"):
+            with _naming(work, f"[pretrain.{section}]"):
                 pretrain_defaults(pretrain_options(work, section, splits))
-        with _named(work, f"EXTRACTOR={network['extractor']}" if network else f"[stores.{name}] with [extract]"):
+        with _naming(work, f"EXTRACTOR={network['extractor']}" if network else f"[stores.{name}] with [extract]"):
             options = extract_options(work, name, splits, weights="random")
             assert options is not None
             extract_defaults(options)
     for name in work.models:
-        with _named(work, f"[models.{name}] with [train] and [heads]"):
+        with _naming(work, f"[models.{name}] with [train] and [heads]"):
             stores = [Path(store) for store in stores_of(work.recipe["models"][name])]
             train_defaults(train_options(work, name, stores, work.splits[name]))
 
 
 @contextmanager
-def _named(work: Work, where: str) -> Iterator[None]:
+def _naming(work: Work, where: str) -> Iterator[None]:
     """Around what a section of the recipe says: what is wrong there names it."""
     try:
         yield
