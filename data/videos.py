@@ -40,9 +40,9 @@ class Video:
 @dataclass(frozen=True)
 class Dataset:
     """Videos in order of id. `classes` is the whole class list in its official order, also where only some have videos;
-    `coarse` maps category -> classes ({} if none); `files` is how many files they are
-    stretches of, 0 where each is one; `notes` are lines for the user: what is missing, what was left out. Where
-    `multilabel`, a label is any number of classes joined by ';', and '' is a video with none of them."""
+    `coarse` maps category -> classes ({} if none); `notes` are lines for the user: what is missing, what was left out. Where
+    `multilabel`, a label is any number of classes joined by ';', and '' is a video with none of them. `files` is how many files
+    the videos are stretches of, those without a stretch too; 0 where each is a file of its own."""
 
     name: str
     root: Path

@@ -125,12 +125,13 @@ class PlannedStore(NamedTuple):
 def planned_stores(options: ExtractOptions, dataset: Dataset) -> list[PlannedStore]:
     """The stores of an extraction of this data set, and how far each is; nothing is decoded or written."""
     options = with_defaults(flow_of_weights(options))
-    sizes = [size_bytes(video) for video in dataset.videos]
+    sizes: list[int] = []  # of the videos' files, looked at only where there is a store
     found = []
     for plan in _plans(options, dataset, chosen_device(options.device))[0]:
         for path, one in zip(plan.paths, plan.recipes, strict=True):
             there = 0
             if path.exists() or (parts_folder(path).is_dir() and not begun(path)):
+                sizes = sizes or [size_bytes(video) for video in dataset.videos]
                 with Store.open(path) as store:
                     done = {name: source.get("bytes", -1) for name, source in zip(store.video_ids, store.sources, strict=True)}
                     held = [(done, store.failures)]

@@ -21,22 +21,31 @@ and `worse a b` (classes in which a is not below, or below b), `sequences model 
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from reelbank.data.errors import InputError
 from reelbank.heads.options import unused_options
 
 ANY_DATASET = "other"
-METRICS = {  # metric of a table -> unit
-    "accuracy_percent": "%",
-    "map_percent": "% mAP",
-    "error_rate": "error",
-    "gain_points": "points",
-    "loss_points": "points",
-    "range_points": "points",
-    "relative_error_reduction_percent": "% of the error",
-    "count": "",
-    "fusion_weight": "",
+
+
+class Metric(NamedTuple):
+    """Its unit, and what a row's last text is beside it."""
+
+    unit: str
+    form: str
+
+
+METRICS = {
+    "accuracy_percent": Metric("%", "a model"),
+    "map_percent": Metric("% mAP", "a model"),
+    "error_rate": Metric("error", "a model"),
+    "gain_points": Metric("points", "a - b"),
+    "loss_points": Metric("points", "a - b"),
+    "range_points": Metric("points", "range"),
+    "relative_error_reduction_percent": Metric("% of the error", "a % b"),
+    "count": Metric("", "sequences, videos, kept or worse"),
+    "fusion_weight": Metric("", "weight"),
 }
 ALL_SPLITS = ("mean of 3", "each of 3")
 WORDS = {"range": 2, "kept": 2, "worse": 2, "sequences": 2, "videos": 1, "weight": 2}  # function -> arguments, at least

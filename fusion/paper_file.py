@@ -27,17 +27,6 @@ TABLES = {  # sections of tables -> the options of whose commands each table may
     "tables": ((), ("title", "source", "rows")),
 }
 BESIDE = ("title", "videos", "divide", "variants", "fusion")  # the last two are of RECIPE=, and notes on how to fuse
-FORMS = {  # metric -> what a row's last text is
-    "accuracy_percent": "a model",
-    "map_percent": "a model",
-    "error_rate": "a model",
-    "gain_points": "a - b",
-    "loss_points": "a - b",
-    "relative_error_reduction_percent": "a % b",
-    "range_points": "range",
-    "count": "sequences, videos, kept or worse",
-    "fusion_weight": "weight",
-}
 SPLITS = (*ALL_SPLITS, "not stated", "training", "validation")  # beside numbers
 KINDS = ("", "top5", "class", "group")  # of a model's figure
 
@@ -128,8 +117,8 @@ def check(recipe: Mapping[str, Any]) -> None:
 def _check_options(where: str, own: Mapping[str, Any], known: Collection[str]) -> None:
     if unknown := sorted(set(own) - set(known)):
         raise InputError(f"[{where}] has no option {unknown[0]}{nearest(unknown[0], known)}")
-    for key, value in own.items():
-        if key != "rows" and ".py:" in str(value):  # a recipe may come from a stranger: it is data, and names no code
+    for key, value in own.items():  # a recipe may come from a stranger: it is data, and names no code that would run
+        if key != "rows" and ".py:" in str(value):
             raise InputError(f"[{where}] {key} names a file of code; give EXTRACTOR= if you trust it")
 
 
@@ -201,7 +190,7 @@ def _check_cell(recipe: Mapping[str, Any], cell: Cell, names: Collection[str]) -
             raise InputError(f"{side!r}: give a model, and maybe top5, class <name> or group <name>")
     word, *rest = [*cell.ours.split(), ""]
     form = f"a {sides[1]} b" if len(sides) == 3 else word if word in WORDS else "a model"
-    if form not in (wanted := FORMS[cell.metric]):
+    if form not in (wanted := METRICS[cell.metric].form):
         raise InputError(f"{cell.ours!r}: beside {cell.metric} stands {wanted}")
     if word == "weight" and (of := recipe.get("fusions", {}).get(rest[0], {})).get("members", ()).count(rest[1]) != 1:
         raise InputError(f"{cell.ours!r}: {rest[0]} has the members {some(of.get('members', ()), 9) or 'none'}")

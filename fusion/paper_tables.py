@@ -141,7 +141,7 @@ def table_rows(work: Work) -> list[dict[str, str]]:
                 ours = measured(work, cell, groups)
             except InputError as error:
                 reason = str(error)
-        unit = METRICS[cell.metric]
+        unit = METRICS[cell.metric].unit
         same = complete and is_comparable(work, cell, groups) and ours is not None and bool(cell.published)
         interval = f"{_number(ours.low, cell)} to {_number(ours.high, cell)}" if ours and math.isfinite(ours.low) else ""
         changed = not_as_published(work, cell) if ours else []
@@ -268,13 +268,11 @@ def _share(ours: str, groups: Mapping[str, Group]) -> tuple[float, float, float]
             raise InputError(f"the data has no class {of}")
         number = scores.classes.index(of)
         return share(float(class_means(group)[number]), int(class_figures(scores)[1][number]))[:3]
-    if kind == "group":
-        means = category_means(group, group.entries[0].coarse)
-        if of not in means:
-            raise InputError(f"the data has no class of {of}")
-        members = [scores.classes.index(one) for one in group.entries[0].coarse[of]]
-        return share(means[of], int(class_figures(scores)[1][members].sum()))[:3]
-    raise InputError(f"{ours!r}: {kind} is none of top5, class, group")
+    means = category_means(group, group.entries[0].coarse)
+    if of not in means:
+        raise InputError(f"the data has no class of {of}")
+    members = [scores.classes.index(one) for one in group.entries[0].coarse[of]]
+    return share(means[of], int(class_figures(scores)[1][members].sum()))[:3]
 
 
 def _is_papers_data(work: Work) -> bool:
@@ -342,7 +340,7 @@ def _members(work: Work, cell: Cell) -> list[str]:
 def _weights(work: Work, cell: Cell) -> list[str]:
     """Weights and trunk of every store behind a row."""
     found = []
-    whole = read_paper(work.options.system, quick=work.options.quick)
+    given = read_paper(work.options.system, quick=work.options.quick) if work.options.set else work.recipe
     for name in _members(work, cell):
         stores = stores_of(work.recipe["models"][name])
         for path in work.runs.get(name, ())[:1]:
@@ -350,7 +348,7 @@ def _weights(work: Work, cell: Cell) -> list[str]:
             for store, one in zip(stores, recipes, strict=True):
                 own = work.recipe["stores"][store]
                 trunk = str(own.get("trunk", "frozen"))
-                if pretrained(own) != pretrained(whole["stores"].get(store, {})):  # SET took its training away, or gave it one
+                if pretrained(own) != pretrained(given["stores"].get(store, {})):  # SET took its training away, or gave it one
                     trunk = "trained on the split's training part" if pretrained(own) else "frozen"
                 flow = (one.get("flow") or {}).get("method", "")
                 source = one.get("weights", {})
@@ -364,7 +362,7 @@ def _weights(work: Work, cell: Cell) -> list[str]:
 def not_as_published(work: Work, cell: Cell) -> list[str]:
     """In what the options behind a row are other ones than the recipe's own: QUICK, SET, EXTRACTOR, splits."""
     options = work.options
-    whole = read_paper(options.system)
+    whole = work.whole
     found = []
     for name in named(cell.ours):
         if name in work.recipe.get("fusions", {}):

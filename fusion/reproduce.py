@@ -91,6 +91,11 @@ class Work:
     failed: dict[str, str] = field(default_factory=dict)
 
     @cached_property
+    def whole(self) -> dict[str, Any]:
+        """The recipe as its file has it, without QUICK and SET."""
+        return read_paper(self.options.system)
+
+    @cached_property
     def tests(self) -> dict[str, set[str]]:
         """The test videos of each split, less those without a class where each has one."""
         videos = [video for video in self.dataset.videos if video.label or self.dataset.multilabel]
@@ -193,21 +198,14 @@ def chosen_cells(every: Sequence[Cell], dataset: Dataset) -> list[Cell]:
     return list(first.values())
 
 
-class _reason:
+@contextmanager
+def _reason(work: Work, name: str) -> Iterator[None]:
     """Around one step: what makes it impossible is kept as the reason, and the work goes on."""
-
-    def __init__(self, work: Work, name: str) -> None:
-        self.work, self.name = work, name
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> bool:
-        if not isinstance(error, InputError):
-            return False
-        self.work.failed[self.name] = " ".join(str(error).split())
-        print(printable(f"{self.name}: {error}"))
-        return True
+    try:
+        yield
+    except InputError as error:
+        work.failed[name] = " ".join(str(error).split())
+        print(printable(f"{name}: {error}"))
 
 
 def _shared(options: ReproduceOptions) -> dict[str, Any]:

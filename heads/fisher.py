@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from reelbank.data.errors import InputError
 
-SVM_C = 100.0  # 4.2 of the paper
-ROWS_A_COMPONENT = 1000  # of the training part at most, drawn at random: 256,000 for 256 Gaussians (4.2 of the paper)
+SVM_C = 100.0
+ROWS_A_COMPONENT = 1000  # of the training part at most, drawn at random: 256,000 for 256 Gaussians
 LEAST_VARIANCE = 1e-6
 MOST_ITERATIONS = 30
 

@@ -24,7 +24,7 @@ def chosen_stores(options: TrainOptions) -> dict[tuple[Path, ...], tuple[str, ..
     them, in the order they are trained. Raises InputError as `_stores_of_one` does."""
     for name in ("stream", "store"):
         text = getattr(options, name)
-        if len(words := text.split()) > 1 and not all(Path(one).exists() for one in text.split("+")):
+        if len(words := text.split()) > 1 and not all(Path(one).exists() for one in store_names(text)):
             raise InputError(
                 f"{name.upper()}={text}: a head is trained on one; for mid fusion give "
                 f"{name.upper()}={'+'.join(words)}, for one head on each use 'sweep'"
