@@ -1,10 +1,16 @@
 # make train HEAD=gru SEED="0 1 2" runs reelbank train HEAD=gru SEED='0 1 2' in an environment that it makes first.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor test lint bench clean
+.PHONY: help setup lock demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor test lint bench clean
 
 PYTHON ?= python3
 BIN := .venv/bin
-READY := .venv/made-from-pyproject
+# Versions of the packages: as they were tested (versions/tested.txt), the newest that pyproject allows, or the lowest. An
+# environment that is there keeps its own, until VERSIONS= is given on the command line.
+VERSIONS = $(or $(shell cat .venv/versions 2> /dev/null),tested)
+$(if $(filter tested newest lowest,$(VERSIONS)),,$(error VERSIONS=$(VERSIONS): choose tested, newest or lowest))
+LOCK := $(if $(filter newest,$(VERSIONS)),,versions/$(VERSIONS).txt)
+READY := .venv/made-with-$(VERSIONS)
+LONG =
 
 # What is given on make's command line goes to the command, which refuses what it does not know; of the environment,
 # where a ROOT or a T may stand for other reasons, only what is listed for the target.
@@ -15,7 +21,7 @@ environment_sweep := $(environment_train)
 environment_reproduce := SYSTEM DATASET ROOT LISTS CSV CLASSES DEVICE WORKERS BANK
 quote = '$(subst ','\'',$1)'
 given := $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(name)))
-given := $(filter-out PYTHON MAKE% -%,$(given))
+given := $(filter-out PYTHON VERSIONS LONG MAKE% -%,$(given))
 listed = $(foreach name,$(or $(environment_$@),BANK),$(if $(filter environment,$(origin $(name))),$(name)))
 options = $(foreach name,$(sort $(given) $(listed)),$(name)=$(call quote,$($(name))))
 
@@ -24,13 +30,24 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  \1\t/p' Makefile | expand -t 14
 	@echo "All options of a target: $(BIN)/reelbank extract --help"
 
-$(READY): pyproject.toml
+# Given through the environment, our constraints take the place of those in the machine's own pip configuration.
+$(READY): pyproject.toml $(LOCK)
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+	@echo "Installing the packages into .venv, $(VERSIONS) versions: minutes, and several GB with torch for CUDA"
+	@PIP_CONSTRAINT=$(or $(LOCK),/dev/null) PIP_BUILD_CONSTRAINT=$(or $(LOCK),/dev/null) \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@echo $(VERSIONS) > .venv/versions
+	@touch $@
 
-setup: $(READY) ## make the environment (.venv); the other targets do it themselves
+setup: $(READY) ## make the environment (.venv); the other targets do it themselves; VERSIONS=tested|newest|lowest
+
+lock: ## find the newest and the lowest versions that pyproject allows, and write versions/*.txt; needs uv
+	for name in tested lowest; do \
+		echo 'hatchling>=1.27' | uv pip compile --quiet --universal --no-annotate --no-header --upgrade --all-extras \
+			--python-version 3.11 $$(test $$name = tested || echo --resolution lowest-direct) \
+			pyproject.toml - --output-file versions/$$name.txt || exit 1; \
+	done
 
 demo: $(READY) ## draw the toy data set, extract three streams, train heads, show what came out: offline, minutes; BANK=<folder>
 	$(BIN)/reelbank extract DATASET=toy STREAM="rgb flow audio" $(options)
@@ -65,8 +82,8 @@ doctor: ## what works on this machine
 extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor: $(READY)
 	@$(BIN)/reelbank $@ $(options)
 
-test: $(READY) ## all tests; those on real data need REELBANK_TESTDATA
-	$(BIN)/python -m pytest
+test: $(READY) ## all tests; those on real data need REELBANK_TESTDATA; LONG=1: also those that take minutes
+	$(BIN)/python -m pytest $(if $(LONG),-m "")
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .

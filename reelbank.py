@@ -1,11 +1,16 @@
 """Reelbank: video clips go in once, features stay for good. `import reelbank` in a notebook, `reelbank` on the command line."""
 
 import importlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+# Threads of OpenMP that wait for each other sleep. By default they spin, and on a busy machine they take the cores from the
+# thread that they wait for: six steps of an LSTM took 60 s, and 5 s with this. OpenMP reads it when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _here = Path(__file__).resolve().parent
 # The packages lie beside this file in a checkout, in reelbank/ once installed. Importing them as reelbank.data,
@@ -98,6 +103,12 @@ def main(words: Sequence[str] | None = None) -> int:
         return getattr(module, function_name)(parse(getattr(module, options_name), rest, command, about))
     except InputError as error:
         print(f"reelbank: error: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:  # also a shared library of the system that a package wants
+        if (error.name or "").startswith("reelbank"):  # ours: a fault of the code
+            raise
+        todo = "install the library that is missing, or repair the package with pip install --force-reinstall"
+        print(f"reelbank: error: a package does not load: {' '.join(str(error).split())}; {todo}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nreelbank: stopped; what was done is kept, and the same command goes on from there", file=sys.stderr)

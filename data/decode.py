@@ -357,11 +357,8 @@ def _judged(
 def _read_opencv(path: Path) -> Iterator[Callable[[], np.ndarray]]:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    try:
-        import cv2
-    except ImportError as error:
-        todo = "pip install opencv-python, and on a bare Debian: apt-get install libgl1 libglib2.0-0"
-        raise InputError(f"DECODER=opencv: {error}; {todo}") from None
+    from reelbank.data.opencv import cv2  # takes a while to load: only where it is wanted
+
     capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
 
     def retrieve() -> np.ndarray:

@@ -10,6 +10,9 @@ from reelbank.data.containers import declared_bytes
 # They make FFmpeg open further files or addresses, or draw any text as a picture: nothing a stranger's file should do.
 _REFUSED_FORMATS = {"applehttp", "concat", "dash", "hls", "image2", "imf", "rtp", "rtsp", "sap", "sdp", "tty"}
 _OPEN_OPTIONS = {"format_whitelist": ",".join(sorted(av.formats_available - _REFUSED_FORMATS)), "protocol_whitelist": "file"}
+# PyAV 18 refuses a file whose metadata are not UTF-8 unless it is told otherwise. PyAV 19 has no such option: it keeps bytes
+# that are not UTF-8 as surrogates, so metadata must be cleaned before they are printed or stored. Nothing here reads any.
+_METADATA_OPTIONS = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 class DecodeError(Exception):
@@ -28,7 +31,7 @@ def open_container(path: Path) -> av.container.InputContainer:
         raise DecodeError("empty file (0 bytes)")
     try:
         # "file:" and the absolute path, since names may look like options, patterns or addresses
-        return av.open(f"file:{path.absolute()}", options=dict(_OPEN_OPTIONS), metadata_errors="replace")
+        return av.open(f"file:{path.absolute()}", options=dict(_OPEN_OPTIONS), **_METADATA_OPTIONS)
     except av.error.FFmpegError as error:
         raise DecodeError(_why_not_opened(path, start, error)) from None
 

@@ -14,8 +14,8 @@ from reelbank.data.recipe import option
 
 DECODERS = {"pyav": "av", "opencv": "cv2", "decord": "decord"}
 REMEDIES = {
-    "opencv": "pip install opencv-python; on Debian also apt-get install libgl1 libglib2.0-0",
-    "decord": "pip install decord (x86-64 Linux and Windows have wheels)",
+    "opencv": "pip install --force-reinstall --no-deps opencv-python-headless",
+    "decord": "pip install decord (there are wheels for Linux on x86-64)",
     "pyav": "pip install av",
 }
 
@@ -33,7 +33,7 @@ def doctor(options: DoctorOptions) -> int:
     for decoder, module in DECODERS.items():
         try:
             version = importlib.import_module(module).__version__
-        except (ImportError, OSError) as error:
+        except (ImportError, OSError, AttributeError) as error:  # a package without its files has no version
             print(f"decoder {decoder}: does not load ({error}); {REMEDIES[decoder]}")
             broken |= decoder == "pyav"
         else:

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
 from reelbank.data.datasets import Dataset, Video
 from reelbank.data.decode import DecodeError, VideoInfo, probe
+from reelbank.data.opencv import cv2
 from reelbank.data.parts import begun, parts_folder
 from reelbank.data.recipe import extractor_name
 from reelbank.data.sampling import Followed, Sampling

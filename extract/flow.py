@@ -74,7 +74,7 @@ def magnitude(fields: Tensor) -> Tensor:
 
 
 def _opencv(method: str) -> FlowMethod:
-    import cv2
+    from reelbank.data.opencv import cv2
 
     none: Any = None  # no flow to start from, which OpenCV's types do not know
     farneback: dict[str, Any] = FARNEBACK

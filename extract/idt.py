@@ -9,8 +9,9 @@ where it went, carried back by the homography: HOF, MBH and the shape see it, an
 import math
 from typing import NamedTuple
 
-import cv2
 import numpy as np
+
+from reelbank.data.opencv import cv2
 
 TRACK_FRAMES = 15  # L: steps of a trajectory
 GRID_PX = 5  # W: distance of new points

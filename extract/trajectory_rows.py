@@ -2,9 +2,9 @@
 
 from concurrent.futures import Executor, Future
 
-import cv2
 import numpy as np
 
+from reelbank.data.opencv import cv2
 from reelbank.extract.idt import SIZE, Trajectories
 
 

@@ -6,12 +6,12 @@ from html import escape
 from io import BytesIO
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
 
 from reelbank.data.decode import decode
+from reelbank.data.opencv import cv2
 from reelbank.data.opening import DecodeError
 from reelbank.data.scores import Scores, probabilities
 from reelbank.data.sound import read_sound

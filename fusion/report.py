@@ -26,7 +26,7 @@ from reelbank.fusion.evaluate import Contest, category_means, class_means, confu
 from reelbank.fusion.gallery import gallery_section
 from reelbank.fusion.judge import INTERVALS
 from reelbank.fusion.metrics import mean_and_deviation
-from reelbank.fusion.plots import has_fonts, plots_of, write_plots
+from reelbank.fusion.plots import characters_without_font, plots_of, write_plots
 from reelbank.fusion.sweep_table import read_sweeps, sweep_section
 from reelbank.fusion.tables import per_cent, table, td, th
 from reelbank.fusion.versus import calibration_section, chosen_pair, versus_section
@@ -70,16 +70,17 @@ def report(options: ReportOptions, before: Sequence[str] = (), names: Mapping[st
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
             temporary.write_text(document, encoding="utf-8")
-        if options.figures and not has_fonts():
-            notes.append("no PNG was drawn: this machine has no fonts; install some (Debian: fonts-dejavu-core)")
-        elif options.figures:
+        if options.figures:
             folder = out.with_name(f"{out.stem}-figures")
             for number, contest in enumerate(found, 1):
                 marks = _letters(len(contest.groups))
                 letters, pair, _ = chosen_pair(contest, marks, options.pair)
                 named = in_file_name(contest.dataset or "scores")  # a score file may say anything of its data set
                 place = folder / f"{number}-{named}-{len(contest.classes)}" if len(found) > 1 else folder
-                write_plots(place, plots_of(contest, marks, pair, letters, options.interval))
+                plots = plots_of(contest, marks, pair, letters, options.interval)
+                write_plots(place, plots)
+                if missing := characters_without_font(plots):
+                    notes.append(f"the PNGs lack {missing}: no font of this machine has these characters; install one")
             print(printable(f"drawings as PNG, their numbers as CSV: {folder}"))
     for note in notes:
         print(printable(f"note: {note}"))

@@ -1,0 +1,18 @@
+"""OpenCV. `from reelbank.data.opencv import cv2` raises InputError, one line that says what to do, where it does not load.
+
+The packages opencv-python and opencv-python-headless put their files into the same folder, cv2. Where both were installed and
+one is removed, the other loses its files, and `import cv2` fails or gives a package that holds nothing.
+"""
+
+from reelbank.data.errors import InputError
+
+REPAIR = "pip install --force-reinstall --no-deps opencv-python-headless"
+
+try:
+    import cv2
+except ImportError as error:  # not installed, or a shared library of the system is missing
+    raise InputError(f"OpenCV (cv2) does not load: {' '.join(str(error).split())}; repair it: {REPAIR}") from None
+if not hasattr(cv2, "resize"):
+    raise InputError(f"OpenCV (cv2) is installed but its files are gone; repair it: {REPAIR}")
+
+__all__ = ["REPAIR", "cv2"]
