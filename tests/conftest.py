@@ -1,7 +1,9 @@
 """Where the real data lies: tests that need it skip without it, loudly; with REELBANK_REQUIRE_TESTDATA=1 they fail instead."""
 
 import csv
+import importlib.metadata
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,13 @@ def testdata_rows(name: str) -> list[dict[str, str]]:
     """The rows of one of the real data's CSV files."""
     with testdata(name).open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The versions that were tested stand above the counts."""
+    names = ["torch", "torchvision", "av", "numpy", "scikit-learn", "scipy", "h5py", "pillow"]
+    names += ["opencv-python", "opencv-python-headless"]  # whichever is there
+    installed = {one.name.lower(): one.version for one in importlib.metadata.distributions()}
+    versions = ", ".join(f"{name} {installed[name]}" for name in names if name in installed)
+    user = "root" if os.geteuid() == 0 else "an ordinary user"
+    terminalreporter.write_line(f"{platform.platform()}, Python {platform.python_version()}, as {user}: {versions}")

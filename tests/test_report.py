@@ -23,6 +23,7 @@ from reelbank.fusion.anomaly import METHODS
 from reelbank.fusion.curves import read_history
 from reelbank.fusion.fuse import FuseOptions, fuse_runs
 from reelbank.fusion.metrics import accuracy, confusion
+from reelbank.fusion.plots import Plot, characters_without_font, png
 from reelbank.fusion.report import ReportOptions, report
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
@@ -324,6 +325,20 @@ def test_every_drawing_is_a_png_with_its_numbers_as_csv(tmp_path: Path) -> None:
         assert [row["low"] for row in csv.DictReader(file)] != [row["low"] for row in wilson]  # as the page says
     with (folder / "loss-A.csv").open(newline="") as file:
         assert len(list(csv.reader(file))) == 1 + 4 * 2 * 8
+
+
+def test_names_are_drawn_in_our_font_and_characters_that_no_font_has_are_named(tmp_path: Path, capsys) -> None:
+    nowhere = "\U000b0000"  # of no script yet
+    drawn = [Plot("one", f"<svg><text>Aé &lt;Ж&gt; {nowhere}</text></svg>", [])]
+    assert characters_without_font(drawn) == nowhere
+    pictures = {png(f'<svg width="40" height="40"><text x="8" y="28" font-size="20">{one}</text></svg>') for one in "AéЖω↑–…×"}
+    assert len(pictures) == 8  # all differ, also on a machine without fonts
+    made_run(tmp_path, "gru", classes=("x", "y"), videos=12)
+    written(tmp_path)
+    assert "no font of this machine" not in capsys.readouterr().out
+    made_run(tmp_path, "lstm", classes=("x", f"y{nowhere}"), videos=12)
+    written(tmp_path)
+    assert "note: the PNGs lack ?: no font of this machine has these characters" in capsys.readouterr().out
 
 
 def test_two_models_are_set_against_each_other_as_asked(tmp_path: Path) -> None:
