@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,7 +32,7 @@ def testdata_rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """The versions that were tested stand above the counts."""
     names = ["torch", "torchvision", "av", "numpy", "scikit-learn", "scipy", "h5py", "pillow"]
     names += ["opencv-python", "opencv-python-headless"]  # whichever is there
