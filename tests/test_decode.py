@@ -195,7 +195,7 @@ def test_other_decoders_are_right_or_refused(decoder, capfd):
     assert all(decoder in reason and "DECODER=auto" in reason for reason in refused.values())
     expected = {"av1.mp4", "av1_aom.mkv", "interlaced.mp4", "reschange.ts", "twovideo.mp4"}
     if decoder == "opencv":
-        assert set(refused) == expected
+        assert set(refused) | {"interlaced.mp4"} == expected  # of which OpenCV before 4.13 gives the right frames
     else:
         assert {"opencut.mp4", "opengop_start.ts", "reschange.ts", "zero_delta.mp4"} <= set(refused)
     assert len(good) >= 60
