@@ -18,7 +18,6 @@ _DISTRIBUTIONS = {
     "timm": ("timm",),
     "av": ("av",),
     "opencv": ("opencv-python-headless", "opencv-python"),
-    "decord": ("decord",),
     "pillow": ("pillow",),
     "numpy": ("numpy",),
 }
