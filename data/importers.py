@@ -21,6 +21,7 @@ import numpy as np
 from reelbank.data import folder, hdf5, ucf101
 from reelbank.data.errors import InputError
 from reelbank.data.index import label_names
+from reelbank.data.made import NOT_RECORDED, Made
 from reelbank.data.recipe import option
 from reelbank.data.shelf import find_store, stores_folder
 from reelbank.data.store import Store, StoreWriter, identity
@@ -74,7 +75,7 @@ def import_store(options: ImportOptions) -> int:
         key = identity(recipe, dataset["name"])
         short = re.sub(r"[^\w.]+", "_", extractor)
         name = f"{dataset['name']}-{options.stream}-{short}-{key[:8]}.h5"
-        with StoreWriter(stores_folder(options.bank) / name, recipe, dataset) as writer:
+        with StoreWriter(stores_folder(options.bank) / name, recipe, dataset, made=Made(versions=NOT_RECORDED)) as writer:
             for number, meta in enumerate(metas):
                 if meta["id"] not in writer.done:
                     _add(writer, meta, source, number)

@@ -2,9 +2,8 @@
 
 import datetime
 import functools
-import importlib.metadata
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +12,11 @@ import numpy as np
 
 from reelbank.data import hdf5
 from reelbank.data.errors import InputError
+from reelbank.data.made import Versions, current_versions, installed_version, versions_from_json, versions_to_json
 from reelbank.data.recipe import canonical, signature
 
 FORMAT = "reelbank features 1"
 DTYPES = (np.dtype("<f2"), np.dtype("u1"))  # of features: numbers, or pictures and flow maps
-# Their versions are written beside the recipe: what else features depend on by rounding.
-PACKAGES = ("reelbank", "torch", "torchvision", "timm", "av", "opencv-python", "h5py", "numpy")
 PART_NAMES = ("", "train", "test")  # codes 0, 1, 2 of /parts
 ABSENT = "no sound: "  # begins the reason of a video whose sound is not there: a fact, no failure
 _NAMES = {"features", "offsets", "times_seconds", "views", "video_ids", "labels", "groups", "parts", "checksums", "about"}
@@ -51,6 +49,11 @@ class Index:
         if not self.has_views:
             return np.diff(self.offsets)
         return np.add.reduceat(self.views == 0, self.offsets[:-1], dtype=np.int64)
+
+    @functools.cached_property
+    def versions(self) -> list[Versions]:
+        """(V,) what each video was made with; empty ones where the file does not say."""
+        return versions_from_json(self.about["written"].get("made"), len(self.video_ids))
 
 
 def are_views(views: np.ndarray, offsets: np.ndarray) -> bool:
@@ -92,9 +95,11 @@ def make_about(
     dataset: dict[str, Any],
     sources: list[dict[str, Any]],
     failures: dict[str, dict[str, Any]],
+    *,
     cost: dict[str, Any],
+    versions: Sequence[Versions],
 ) -> dict[str, Any]:
-    """What /about holds, with who wrote it and when. cost: as of `StoreWriter`."""
+    """What /about holds, with who wrote it and when. cost: as of `StoreWriter`; versions: what each video was made with."""
     return {
         "format": FORMAT,
         "identity": identity(recipe, dataset["name"]),
@@ -103,18 +108,13 @@ def make_about(
         "sources": sources,
         "failures": failures,
         "written": {
-            **{name: _version(name) for name in PACKAGES},
+            **dict(current_versions().packages),
+            "h5py": installed_version("h5py"),
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "cost": cost,
+            "made": versions_to_json(versions),
         },
     }
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
 
 
 def check_id(video_id: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from reelbank.data import parts
 from reelbank.data.errors import InputError
 from reelbank.data.index import ABSENT, is_absence, label_names
+from reelbank.data.made import Versions, apart
 from reelbank.data.recipe import brief, extractor_name, option
 from reelbank.data.store import Store
 from reelbank.data.videos import some
@@ -201,13 +202,13 @@ def inspect(options: InspectOptions) -> int:
         state = "finished" if store.finished else "unfinished; 'make extract' with the same options goes on"
         print(printable(f"{store.path}: {state}"))
         print(f"hash {store.identity}")
-        print(
-            printable("written by " + ", ".join(f"{n} {value}" for n, value in store.written.items() if value and n != "cost"))
-        )
+        written = [f"{name} {value}" for name, value in store.written.items() if value and name not in ("cost", "made")]
+        print(printable(f"written by {', '.join(written)}"))
         if (seconds := store.cost["seconds"]) is not None:
             on = f" on {store.cost['device']}" if "device" in store.cost else ""
             along = f", in one pass for {store.cost['streams']}" if " " in store.cost.get("streams", "") else ""
             print(printable(f"took {seconds:,.0f} s{on}{along}"))
+        _print_versions(store)
         print("\nrecipe")
         rows = [(f"  {name}", brief(value, _LONGEST_VALUE)) for name, value in _flat(store.recipe)]
         print_table([("  dataset", store.dataset["name"]), *rows])
@@ -233,6 +234,19 @@ def _absent_and_failed(store: Store) -> tuple[dict[str, str], dict[str, str]]:
     reasons = {video_id: failure["reason"] for video_id, failure in store.failures.items()}
     absent = {video_id: reason.removeprefix(ABSENT) for video_id, reason in reasons.items() if is_absence(reason)}
     return absent, {video_id: reason for video_id, reason in reasons.items() if not is_absence(reason)}
+
+
+def _print_versions(store: Store) -> None:
+    """What the features were made with; when videos differ in it, which and how many."""
+    made_with: dict[Versions, list[str]] = {}
+    for video_id, versions in zip(store.video_ids, store.versions, strict=True):
+        made_with.setdefault(versions, []).append(video_id)
+    if len(made_with) == 1:
+        print(printable(f"made with {next(iter(made_with))}"))
+    elif made_with:
+        print(f"MIXED: made with {len(made_with)} sets of versions; docs/store.md says what stays equal across them")
+        told = zip(apart(list(made_with)), made_with.values(), strict=True)
+        print_table([(f"  {len(ids):,} videos", str(versions), some(ids)) for versions, ids in told])
 
 
 def _print_coverage(store: Store) -> None:

@@ -137,27 +137,88 @@ def _decoded(
     path: Path, container: av.container.InputContainer, stream: av.AudioStream, alive: Callable[[], None]
 ) -> Iterator[_Piece]:
     """The whole track, piece after piece; times run on from the first piece's, sample by sample."""
-    begin_seconds, samples, packets = 0.0, 0, 0
-    cut = False
+    begin_seconds, samples = 0.0, 0
+    packets = _Packets()
     mono = _Mono()
     try:
-        for packet in container.demux(stream):
-            alive()
-            packets += packet.size > 0
-            cut = packet.is_corrupt if packet.size else cut
-            for frame in packet.decode():
-                if not mono.begun and frame.pts is not None and frame.time_base:
-                    begin_seconds = float(frame.pts * frame.time_base) - (container.start_time or 0) / 1e6
-                for wave in mono.take(frame):
-                    yield begin_seconds + samples / RATE_HZ, wave
-                    samples += len(wave)
+        for frame in _frames(container, stream, packets, alive):
+            if not mono.begun and frame.pts is not None and frame.time_base:
+                begin_seconds = float(frame.pts * frame.time_base) - (container.start_time or 0) / 1e6
+            for wave in mono.take(frame):
+                yield begin_seconds + samples / RATE_HZ, wave
+                samples += len(wave)
         for wave in mono.rest():
             yield begin_seconds + samples / RATE_HZ, wave
             samples += len(wave)
     except av.error.FFmpegError as error:
         raise DecodeError(f"sound damaged after {samples / RATE_HZ:.2f} s: {error.strerror}") from None
     plain = stream.codec_context.name.startswith("pcm_")  # cut at any sample: where the length is unknown, a last packet is so
-    check_whole(path, cut and not plain, packets, stream.frames)
+    check_whole(path, packets.last_is_cut and not plain, packets.count, stream.frames)
+
+
+@dataclass
+class _Packets:
+    """What was read of a track, for the check that it is whole."""
+
+    count: int = 0
+    last_is_cut: bool = False
+
+
+def _frames(
+    container: av.container.InputContainer, stream: av.AudioStream, packets: _Packets, alive: Callable[[], None]
+) -> Iterator[av.AudioFrame]:
+    """The track's frames, the last one without the padding behind the track's end. Each is held back until the next one is
+    there, for only the last packet tells where the track ends."""
+    held: av.AudioFrame | None = None
+    end: int | None = None
+    for packet in container.demux(stream):
+        alive()
+        if packet.size:
+            packets.count += 1
+            packets.last_is_cut = packet.is_corrupt
+            end = _end_of_packet(container, stream, packet)
+        for frame in packet.decode():
+            if held is not None:
+                yield held
+            held = frame
+    if held is not None:
+        last = _until(held, end)
+        if last is not None:
+            yield last
+
+
+def _end_of_packet(
+    container: av.container.InputContainer, stream: av.AudioStream, packet: "av.Packet[av.AudioStream]"
+) -> int | None:
+    """Where the sound of a track ends if this is its last packet, in units of the stream's time base; None where the frames
+    themselves say it.
+
+    Coded sound comes in frames of one size (AAC 1,024 samples), so the last one is filled up. MP4 and QuickTime files tell
+    the true end by the last packet's duration or by an edit list, which is the stream's duration for FFmpeg. FFmpeg 9 (PyAV
+    19) drops what is behind it, FFmpeg 8 (PyAV 18) does not. Of all other containers both drop the same.
+    """
+    if "mp4" not in container.format.name.split(",") or packet.pts is None or not packet.duration:
+        return None
+    end = packet.pts + packet.duration
+    if stream.duration and packet.pts < stream.duration < end:
+        return stream.duration
+    return end
+
+
+def _until(frame: av.AudioFrame, end: int | None) -> av.AudioFrame | None:
+    """The frame's samples before `end`, in units of its time base; None where there are none."""
+    if end is None or frame.pts is None or not frame.time_base:
+        return frame
+    samples = round((end - frame.pts) * frame.time_base * frame.sample_rate)
+    if samples >= frame.samples:
+        return frame
+    if samples <= 0:
+        return None
+    values: Any = frame.to_ndarray()  # (channels, samples), or (1, samples * channels) where channels take turns
+    kept = samples if frame.format.is_planar else samples * frame.layout.nb_channels
+    cut = av.AudioFrame.from_ndarray(np.ascontiguousarray(values[:, :kept]), frame.format.name, frame.layout.name)
+    cut.sample_rate, cut.pts, cut.time_base = frame.sample_rate, frame.pts, frame.time_base
+    return cut
 
 
 class _Mono:

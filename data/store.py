@@ -30,7 +30,8 @@ class Store:
     "test", `sources` (V,) dicts, `rows` (V,) int64 clean ones, `all_rows` (V,) int64 with those of augmented views,
     `has_views`, `checksums` (V,) uint64 of the bytes of all rows, `row_shape`, `dtype` float16 or uint8, `failures` {id:
     {"reason", "bytes"}}, `recipe`, `dataset`, `identity`, `finished`, `cost` {"seconds", "device", "streams"} (the
-    wall time of all passes that wrote it, None where it does not say), and `damaged`: parts left out and why.
+    wall time of all passes that wrote it, None where it does not say), `versions` (V,) what each video was made with, and
+    `damaged`: parts left out and why.
     """
 
     def __init__(self, path: Path, catalog: parts.Catalog) -> None:
@@ -51,6 +52,7 @@ class Store:
         self.groups = [file.index.groups[number] for file, number in found]
         self.parts = [catalog.parts_of(video_id, self.dataset["splits"]) for video_id in self.video_ids]
         self.sources = [file.index.about["sources"][number] for file, number in found]
+        self.versions = [file.index.versions[number] for file, number in found]
         clean = {id(file): file.index.clean_rows.tolist() for file in catalog.files}
         stored = {id(file): np.diff(file.index.offsets).tolist() for file in catalog.files}
         self.rows = np.array([clean[id(file)][number] for file, number in found], np.int64)

@@ -5,7 +5,8 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -16,6 +17,7 @@ from reelbank.data import feature_file, parts
 from reelbank.data.errors import InputError
 from reelbank.data.feature_file import FeatureFile, checksum
 from reelbank.data.index import DTYPES, PART_NAMES, Index, are_views, check_classes, check_id, identity, label_names, make_about
+from reelbank.data.made import Made, Versions
 from reelbank.data.recipe import canonical
 
 _PART_BYTES = 1 << 28  # a part is gathered in memory: feature maps close it before their number does
@@ -33,8 +35,8 @@ class StoreWriter:
 
     `done` {id: source bytes} and `failed` {id: {"reason", "bytes"}} tell what is committed. Any number of writers may work
     on one store under different `shard` names. A part closes after `part_videos` or `part_seconds`, looked at when a video
-    is added. `compression` ("gzip" or "lzf") saves disk and costs time. `made` says for people on what and for what the
-    features are computed, {"device", "streams"}; with the seconds that a writer was open it is what a store has cost.
+    is added. `compression` ("gzip" or "lzf") saves disk and costs time. `made` says for people on what, for what and with
+    which versions the features are computed; with the seconds that a writer was open it is what a store has cost.
     Raises InputError when another writer has this shard, the store has another recipe, or the folder cannot be written.
     """
 
@@ -47,7 +49,7 @@ class StoreWriter:
         part_seconds: float = 30.0,
         shard: str = "",
         compression: str = "",
-        made: Mapping[str, str] = {},
+        made: Made | None = None,
     ) -> None:
         parts.check_shard(shard)
         if compression not in feature_file.COMPRESSIONS:
@@ -61,7 +63,7 @@ class StoreWriter:
         self._open: dict[str, _Video] = {}
         self._open_failures: dict[str, dict[str, Any]] = {}
         self._open_bytes, self._open_since = 0, 0.0
-        self._made, self._paid_until = dict(made), time.monotonic()
+        self._made, self._paid_until = made or Made(), time.monotonic()
         self._lock: int | None = self._take_lock()
         try:
             parts.sweep(self._folder, shard)
@@ -97,6 +99,10 @@ class StoreWriter:
     def _refresh(self) -> None:
         self.done: dict[str, int] = {video_id: self._catalog.source_bytes(video_id) for video_id in self._catalog.where}
         self.failed: dict[str, dict[str, Any]] = self._catalog.failures
+
+    def versions(self) -> Counter[Versions]:
+        """What the committed videos were made with, and how many with each."""
+        return Counter(file.index.versions[number] for file, number in self._catalog.where.values())
 
     def add(self, meta: dict[str, Any], values: np.ndarray, times_seconds: np.ndarray, views: np.ndarray | None = None) -> None:
         """Add a video's rows (K, ...), stored as uint8 when they are uint8 and else as float16, with their times (K,) in
@@ -175,7 +181,8 @@ class StoreWriter:
             return
         metas = [video.meta for video in gathered]
         now = time.monotonic()
-        cost = {"seconds": round(now - self._paid_until, 3), **self._made}
+        said = {"device": self._made.device, "streams": self._made.streams}
+        cost = {"seconds": round(now - self._paid_until, 3), **{key: text for key, text in said.items() if text}}
         self._paid_until = now
         index = Index(
             video_ids=[meta["id"] for meta in metas],
@@ -188,7 +195,14 @@ class StoreWriter:
             checksums=np.array([checksum(video.values) for video in gathered], np.uint64),
             row_shape=gathered[0].values.shape[1:] if gathered else (0,),
             dtype=gathered[0].values.dtype if gathered else DTYPES[0],
-            about=make_about(self.recipe, self.dataset, [meta.get("source", {}) for meta in metas], failures, cost),
+            about=make_about(
+                self.recipe,
+                self.dataset,
+                [meta.get("source", {}) for meta in metas],
+                failures,
+                cost=cost,
+                versions=[self._made.versions] * len(metas),
+            ),
         )
         part = parts.part_name(self._folder, self._shard, time.time_ns())
         self._commit(index, (video.values for video in gathered), part)
@@ -261,7 +275,8 @@ class StoreWriter:
                 dataset,
                 [file.index.about["sources"][n] for file, n in places],
                 catalog.failures,
-                catalog.cost(),
+                cost=catalog.cost(),
+                versions=[file.index.versions[n] for file, n in places],
             ),
         )
         parts.check_groups(self.path, index)

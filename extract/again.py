@@ -12,7 +12,7 @@ from reelbank.data.store import identity
 from reelbank.extract.flow import build_flow
 from reelbank.extract.networks import EMBEDDING, PIXELS
 from reelbank.extract.options import STREAMS, ExtractOptions, lengths_alone, with_defaults
-from reelbank.extract.streams import FEATURES_VERSION, chosen_device, flow_of_weights, plan_streams
+from reelbank.extract.streams import FEATURES_VERSIONS, chosen_device, flow_of_weights, plan_streams
 from reelbank.extract.trained import find_weights, read_recipe, weights_folder
 
 # Adaptive sampling follows a flow that the recipe names by a hash alone: these are tried.
@@ -69,12 +69,14 @@ def own_extractor(name: str, given: Given) -> str:
 def _read(recipe: Mapping[str, Any], given: Given, bank: str, device: str) -> ExtractOptions:
     if "imported" in recipe:
         raise InputError("the features came from another tool ('import'): nobody here can make them of a video file")
-    if recipe["features_version"] != FEATURES_VERSION:
-        raise InputError(
-            f"the features were made by another version (features {recipe['features_version']}, here {FEATURES_VERSION}); "
-            "extract and train again"
-        )
     stream = recipe["stream"]
+    if stream not in STREAMS:
+        raise InputError(f"the features are of stream '{stream}', which is not made here; there are {', '.join(STREAMS)}")
+    if recipe["features_version"] != FEATURES_VERSIONS[stream]:
+        raise InputError(
+            f"the features were made by another version ({stream} features {recipe['features_version']}, here "
+            f"{FEATURES_VERSIONS[stream]}); extract and train again"
+        )
     if stream == "idt":
         return ExtractOptions(
             dataset="folder",
@@ -86,8 +88,6 @@ def _read(recipe: Mapping[str, Any], given: Given, bank: str, device: str) -> Ex
             trajectories=recipe["steps"],
             seed=recipe["trajectories_seed"],
         )
-    if stream not in STREAMS:
-        raise InputError(f"the features are of stream '{stream}', which is not made here; there are {', '.join(STREAMS)}")
     adaptive = "seconds" in recipe and stream != "magnitude"
     sampling = "adaptive" if adaptive else "sigma" if recipe["sampling"] == "all" else recipe["sampling"]
     found: dict[str, Any] = {"dataset": "folder", "stream": (stream,), "bank": bank, "device": device, "sampling": sampling}

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +16,10 @@ from reelbank.data import frames_folder
 from reelbank.data.datasets import Dataset, Video, load_dataset
 from reelbank.data.errors import InputError
 from reelbank.data.index import is_absence
+from reelbank.data.made import Made, Versions, apart, current_versions
 from reelbank.data.parts import begun, parts_folder
 from reelbank.data.sampling import Examples, Sampling
+from reelbank.data.shelf import printable
 from reelbank.data.store import Store, StoreWriter, identity
 from reelbank.data.workers import DecodePool
 from reelbank.extract import adaptive
@@ -64,7 +67,7 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
         about["coarse"] = {name: list(members) for name, members in dataset.coarse.items()}
         about |= {"multilabel": True} if dataset.multilabel else {}
         writing: dict[str, Any] = {"part_seconds": options.part_seconds, "shard": options.shard.replace("/", "of")}
-        writing["made"] = {"device": device_name(device), "streams": " ".join(options.stream)}
+        writing["made"] = Made(device_name(device), " ".join(options.stream))
         writers: list[list[StoreWriter]] = []
         for plan in plans:
             writers.append([])
@@ -81,6 +84,8 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
         videos = [video for video in dataset.videos[mine] if video.id in todo]
         there = len(dataset.videos[mine]) - len(todo)
         print(f"{there + len(todo)} videos, {there} there already, {len(todo)} to extract", flush=True)
+        continued = {number for lacking in todo.values() for number in lacking}
+        _tell_other_versions([writer for number in sorted(continued) for writer in writers[number]])
         if lengths:
             videos = _fail_without_lengths(videos, todo, sizes, plans, writers, lengths)
         if videos:
@@ -96,6 +101,29 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
                 print(f"{counted}, for {' '.join(options.stream)}")
         finished = [writer.finish([meta(video) for video in dataset.videos]) for stores in writers for writer in stores]
         return _closing_words(dataset.videos, [writer for stores in writers for writer in stores], all(finished), options.shard)
+
+
+def _tell_other_versions(writers: list[StoreWriter]) -> None:
+    """Print one note when stores that get more videos hold some that were made with other versions than now."""
+    now = current_versions()
+    others: Counter[Versions] = Counter()
+    names = []
+    for writer in writers:
+        found = writer.versions()
+        found.pop(now, None)
+        if found:
+            others.update(found)
+            names.append(f"{found.total():,} videos of {writer.path.name}")
+    if not others:
+        return
+    *then, here = apart([*others, now])
+    print(
+        printable(
+            f"note: {', '.join(names)} were made with {' or with '.join(map(str, then))}; what is added is made with {here}. "
+            "docs/store.md says what stays equal across versions; to avoid a mix, install those again or give another BANK"
+        ),
+        flush=True,
+    )
 
 
 def _plans(

@@ -29,8 +29,9 @@ from reelbank.extract.options import (
 from reelbank.extract.preprocessing import Preprocessing
 from reelbank.extract.trained import find_weights, load_weights, trained_weights
 
-# Raised whenever the same recipe would give other numbers than before: old stores then keep their own identity.
-FEATURES_VERSION = 2
+# A stream's version is raised whenever the same recipe would give other numbers than before: its old stores then keep their
+# own identity. Sound 3: a track in MP4 or QuickTime ends where the file says, and not with its last frame's padding.
+FEATURES_VERSIONS = {"rgb": 2, "flow": 2, "audio": 3, "magnitude": 2, "idt": 2}
 
 STRIDE_FRAMES = 8  # of video networks' clips
 MADE_OF = {"magnitude": "flow", "idt": "trajectories"}  # streams without a network
@@ -240,7 +241,7 @@ def recipe(options: ExtractOptions, plan: StreamPlan, node: str, flow: FlowMetho
     """Everything that the numbers of a store depend on; its hash is the store's identity. The device, the batch and
     compilation are not in it: they change features by rounding only."""
     one, network, sampling = plan.options, plan.network, plan.sampling
-    found: dict[str, Any] = {"features_version": FEATURES_VERSION, "stream": one.name}
+    found: dict[str, Any] = {"features_version": FEATURES_VERSIONS[one.name], "stream": one.name}
     if isinstance(sampling, Followed):
         found |= {"extractor": "trajectories", "weights": {"source": "none"}, "node": node, "decoder": options.decoder}
         found |= {"steps": sampling.most, "sampling": "random", "trajectories_seed": sampling.seed, "descriptor": idt.RECIPE}

@@ -17,6 +17,7 @@ from PIL import Image
 
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
+from reelbank.data.made import Made
 from reelbank.data.store import StoreWriter, identity
 from reelbank.fusion import figures
 from reelbank.fusion.anomaly import METHODS
@@ -133,7 +134,7 @@ def test_what_stores_and_models_cost_and_what_is_abnormal(tmp_path: Path) -> Non
         recipe = {"stream": stream, "extractor": "torchvision:resnet18"}
         path = tmp_path / "stores" / f"{stream}.h5"
         meta = {"id": "a", "label": CLASSES[0], "group": "", "parts": ["train"], "source": {"bytes": 1}}
-        with StoreWriter(path, recipe, dataset, made={"device": f"device of {stream}", "streams": "rgb flow"}) as writer:
+        with StoreWriter(path, recipe, dataset, made=Made(f"device of {stream}", "rgb flow")) as writer:
             writer.add(meta, np.ones((5, 4)), np.arange(5.0))
             assert writer.finish([meta])
         identities.append(identity(recipe, "made"))

@@ -1,5 +1,6 @@
 """Sound is the file's, at its place on the file's clock; what has no sound to give says which of three kinds it is."""
 
+import struct
 import wave
 from collections import Counter
 from fractions import Fraction
@@ -107,9 +108,68 @@ def test_a_drawn_video_sounds_as_it_was_voiced(tmp_path):
     info, _, _, waves = hear(tmp_path / "toy.mp4")
     heard = whole(waves)
     right = np.interp(np.arange(len(heard)) / 16000, np.arange(len(sound)) / toy.RATE_HZ, sound)
-    assert info.state == "heard" and abs(info.seconds - len(sound) / toy.RATE_HZ) < 0.05
+    assert info.state == "heard" and info.seconds == pytest.approx(len(sound) / toy.RATE_HZ, abs=1 / 16000)
     assert np.corrcoef(heard, right)[0, 1] > 0.98  # and so at the right place
     assert hear(tmp_path / "toy.mp4")[0] == info
+
+
+def ends_at(path: Path, seconds: float) -> Path:
+    """Write another end into the only entry of an MP4's edit list."""
+    data = bytearray(path.read_bytes())
+    header = data.index(b"mvhd") + 16  # behind name, version, flags and two dates
+    (units_a_second,) = struct.unpack(">I", data[header : header + 4])
+    entry = data.rindex(b"elst", 0, data.index(b"soun")) + 8
+    assert struct.unpack(">I", data[entry : entry + 4]) == (1,)
+    data[entry + 4 : entry + 8] = struct.pack(">I", round(seconds * units_a_second))
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.mp4", "aac"), ("a.mov", "aac"), ("a.mp4", "libmp3lame"), ("a.mp4", "libopus"), ("a.mp4", "flac")]
+)
+@pytest.mark.parametrize("samples", [30_000, 30_944, 30_960])  # whole milliseconds; two examples need 30,960
+def test_coded_sound_in_mp4_is_as_long_as_it_was(tmp_path, name, codec, samples):
+    """All these codecs fill the last frame up; what they add is no sound, whatever FFmpeg it is."""
+    rate_hz = 48_000 if codec == "libopus" else 16_000
+    path = write_sound(tmp_path / name, sine(rate_hz, samples / 16_000)[None], rate_hz, "mono", codec)
+    info, *_ = hear(path)
+    assert (info.seconds, info.examples) == (samples / 16_000, example_count(samples))
+
+
+def test_what_is_kept_of_the_last_frame_is_what_was_decoded(tmp_path):
+    noise = 0.3 * np.random.default_rng(0).standard_normal((1, 31_700))
+    path = write_sound(tmp_path / "a.mp4", noise, 16_000, "mono", "aac")
+    with av.open(str(path)) as container:
+        decoded = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])
+    info, _, _, waves = hear(path)
+    assert info.seconds == 31_700 / 16_000
+    np.testing.assert_array_equal(whole(waves), decoded[:30_960])
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "flac"), ("a.mov", "alac"), ("a.mov", "pcm_s16le")])
+def test_an_edit_list_ends_the_sound_at_the_sample(tmp_path, name, codec):
+    """Lossless codecs, channels interleaved and planar: 1.95 s of 3 are 31,200 samples."""
+    samples = np.random.default_rng(1).integers(-9000, 9000, (2, 48_000)) / 32768
+    path = write_sound(tmp_path / name, samples, 16_000, "stereo", codec, picture=True)
+    assert hear(path)[0].seconds == 3.0
+    info, _, _, waves = hear(ends_at(path, 1.95))
+    assert (info.seconds, info.examples) == (1.95, 2)
+    right = samples[:, :30_960].astype(np.float32).mean(0)
+    np.testing.assert_allclose(whole(waves), right, atol=1e-7)
+    assert hear(ends_at(path, 1.92))[0].examples == 1  # 30,720 samples
+
+
+def test_a_late_track_in_mp4_is_not_cut(tmp_path):
+    path = write_sound(tmp_path / "late.mp4", sine(16_000, 3)[None], 16_000, "mono", "flac", begin_seconds=0.5, picture=True)
+    info, _, times, _ = hear(path)
+    assert info.seconds == 3.0
+    np.testing.assert_allclose(times, 0.5 + 0.4875 + 0.96 * np.arange(3), atol=1e-3)
+
+
+def test_real_mp4_sound_has_its_stated_length():
+    assert hear(real("odd", "audio_longer.mp4"))[0].seconds == 10.0
+    assert hear(real("odd", "audio_only.mp4"))[0].seconds == 2.0
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 16000, 44100, 48000])

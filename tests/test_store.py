@@ -16,6 +16,7 @@ from made_stores import DATASET, RECIPE, check_holds, fill, made_meta, made_time
 
 from reelbank.data import feature_file, store_writer
 from reelbank.data.errors import InputError
+from reelbank.data.made import Made
 from reelbank.data.store import Store, StoreWriter, identity
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -119,7 +120,7 @@ def test_what_a_store_has_cost_is_added_up_over_parts_and_runs(tmp_path, monkeyp
     monkeypatch.setattr("reelbank.data.store_writer.time.monotonic", lambda: clock[0])
     path = tmp_path / "a.h5"
     for numbers, device, seconds in ((range(2), "CPU", 3.0), (range(2, 4), "GPU", 1.5)):
-        with StoreWriter(path, RECIPE, DATASET, made={"device": device, "streams": "rgb flow"}) as writer:
+        with StoreWriter(path, RECIPE, DATASET, made=Made(device, "rgb flow")) as writer:
             for number in numbers:
                 clock[0] += seconds
                 writer.add(made_meta(number), made_values(number), made_times(number))
@@ -136,7 +137,7 @@ def test_what_a_store_has_cost_is_added_up_over_parts_and_runs(tmp_path, monkeyp
 @pytest.mark.parametrize("cost", [None, "much", {"seconds": "1"}, {"seconds": -1}, {}, {"seconds": True, "device": ["x"]}])
 def test_a_store_that_does_not_say_its_cost_has_none(tmp_path, monkeypatch, cost):
     real = store_writer.make_about
-    monkeypatch.setattr(store_writer, "make_about", lambda *given: {**real(*given), "written": {"cost": cost}})
+    monkeypatch.setattr(store_writer, "make_about", lambda *given, **more: {**real(*given, **more), "written": {"cost": cost}})
     fill(tmp_path / "a.h5", range(2))
     with Store.open(tmp_path / "a.h5") as store:
         assert store.cost["seconds"] is None

@@ -16,11 +16,12 @@ from reelbank.data import decode, sound, toy
 from reelbank.data.clips import adaptive_starts
 from reelbank.data.index import is_absence
 from reelbank.data.sampling import Examples, Needed, Sampling
-from reelbank.data.store import Store
+from reelbank.data.store import Store, identity
 from reelbank.extract import networks
 from reelbank.extract.crops import take_crops, view_crop
 from reelbank.extract.flow import build_flow, mirrored, to_uint8
 from reelbank.extract.options import ExtractOptions, by_stream, stream_options, with_defaults
+from reelbank.extract.streams import plan_streams
 
 TINY = """
 import torch
@@ -340,6 +341,28 @@ def test_maps_of_a_cut_backbone(drawn):
     assert run(*words, "CROPS=1", "T=2", "RESIZE=64", "SIZE=64", "CLASSES=motion_up") == 0
     with Store.open(stores()["rgb"]) as store:
         assert store.row_shape == (256, 4, 4) and store.recipe["pool"] == "none" and store.recipe["node"] == "layer3"
+
+
+@pytest.mark.parametrize(
+    ("stream", "version", "hashed"),
+    [
+        ("rgb", 2, "633c206bd631c91f321120b701d3b969c178ec6afddf77b4bfddcdcead9e086e"),
+        ("flow", 2, "1f834c5493963c1a2ea189e64eafa8ee92096d18508175c657e1999f379f694b"),
+        ("magnitude", 2, "49caec4b8e63e1c98e13cbdda312d794e6885d965ad2dce2804807d045704ba0"),
+        ("idt", 2, "c490059ba5f2206c15da4b5ff3759f6305e91e2d3430cebb3e29fde38598db58"),
+        # 7bf4c47a... until sound in MP4 ended where the file says
+        ("audio", 3, "bd35ee95ff8fea984f57ccf09d6254292614d942483d7f2b3a0c970fa858b265"),
+    ],
+)
+def test_stores_keep_their_identity_until_their_numbers_change(stream, version, hashed):
+    """Golden: a store on disk is found by this hash. Weights are left out, for torch draws them."""
+    network = {"rgb": "torchvision:resnet18", "flow": "torchvision:resnet18", "audio": "vggish"}.get(stream, "")
+    weights = "random" if network else ""
+    options = with_defaults(ExtractOptions(dataset="toy", stream=(stream,), extractor=network, weights=weights))
+    (plan,) = plan_streams(options, "toy", build_flow("tvl1", "cpu", "pretrained"))
+    (recipe,) = plan.recipes
+    assert recipe["features_version"] == version
+    assert identity({**recipe, "weights": {}}, "toy") == hashed
 
 
 def test_options_by_stream():

@@ -1,0 +1,205 @@
+"""With which versions features were made: recorded for each video, kept when parts are merged, told when they are mixed."""
+
+import copy
+import dataclasses
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from made_stores import DATASET, RECIPE, check_holds, fill, made_meta, made_times, made_values
+from test_extract import BASIC, encode, only_store, ours, run  # noqa: F401
+
+from reelbank.data import feature_file, shelf
+from reelbank.data.made import NOT_RECORDED, Made, Versions, current_versions
+from reelbank.data.store import Store, StoreWriter, identity
+
+OLD = Versions((("av", "18.1.0"), ("numpy", "2.4.6"), ("torch", "2.14.1")))
+NEW = Versions((("av", "19.0.2"), ("numpy", "2.4.6"), ("torch", "2.15.0")))
+
+
+def versions_by_id(path: Path) -> dict[str, Versions]:
+    with Store.open(path) as store:
+        return dict(zip(store.video_ids, store.versions, strict=True))
+
+
+def ids(*numbers: int) -> list[str]:
+    return [made_meta(number)["id"] for number in numbers]
+
+
+def rewritten(path: Path, made: Any) -> None:
+    """Write a finished store again with something else, or None for nothing, as what made it."""
+    file = feature_file.FeatureFile(path)
+    about = copy.deepcopy(file.index.about)
+    about["written"].pop("made")
+    if made is not None:
+        about["written"]["made"] = made
+    with Store.open(path) as store:
+        values = [store.features(video_id)[0] for video_id in store.video_ids]
+    path.unlink()
+    feature_file.write(path, dataclasses.replace(file.index, about=about), iter(values), "")
+
+
+def inspected(path: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    capsys.readouterr()
+    assert shelf.inspect(shelf.InspectOptions(store=str(path))) == 0
+    return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_store_says_with_what_it_was_made(tmp_path, capsys):
+    fill(tmp_path / "a.h5", range(3))
+    (versions,) = set(versions_by_id(tmp_path / "a.h5").values())
+    installed = dict(versions.packages)
+    expected = {"av": av.__version__, "numpy": np.__version__, "torch": importlib.metadata.version("torch")}
+    expected["ffmpeg"] = av.ffmpeg_version_info
+    assert {name: installed[name] for name in expected} == expected
+    assert installed["opencv"] and "h5py" not in installed
+    lines = inspected(tmp_path / "a.h5", capsys)
+    (line,) = [line for line in lines if line.startswith("made with ")]
+    assert f"av {av.__version__}, " in line and f"ffmpeg {av.ffmpeg_version_info}, " in line
+    assert not [line for line in lines if "MIXED" in line or "{" in line]
+
+
+def test_versions_are_each_videos_own_in_parts_and_when_merged(tmp_path, capsys):
+    path = tmp_path / "a.h5"
+    fill(path, range(4), finish=False, made=Made(versions=OLD))
+    fill(path, range(4, 6), finish=False, made=Made(versions=NEW))
+    expected = dict.fromkeys(ids(0, 1, 2, 3), OLD) | dict.fromkeys(ids(4, 5), NEW)
+    assert versions_by_id(path) == expected
+    lines = inspected(path, capsys)
+    with StoreWriter(path, RECIPE, DATASET) as writer:  # by a third: merging makes no features
+        assert writer.finish([made_meta(number) for number in (3, 4, 0, 5, 2, 1)])
+    assert versions_by_id(path) == expected
+    check_holds(path, range(6))
+    for shown in (lines, inspected(path, capsys)):
+        at = shown.index("MIXED: made with 2 sets of versions; docs/store.md says what stays equal across them")
+        told = sorted(shown[at + 1 : at + 3])
+        assert [line.partition(" videos ")[0] for line in told] == ["2", "4"]
+        assert told[0].startswith("2 videos av 19.0.2, torch 2.15.0 ") and told[1].startswith(
+            "4 videos av 18.1.0, torch 2.14.1 "
+        )
+        assert set(told[0].split(" torch 2.15.0 ")[1].split(", ")) == set(ids(4, 5))
+    assert not [line for line in lines[lines.index("recipe") :] if "numpy" in line]  # equal in both
+
+
+def test_what_is_made_again_is_no_longer_mixed(tmp_path, capsys):
+    path = tmp_path / "a.h5"
+    fill(path, range(2), made=Made(versions=OLD))
+    with StoreWriter(path, RECIPE, DATASET, made=Made(versions=NEW)) as writer:
+        assert writer.versions() == {OLD: 2}
+        metas = [made_meta(number) | {"source": {"bytes": 9}} for number in range(2)]
+        for number, meta in enumerate(metas):
+            writer.add(meta, made_values(number), made_times(number))
+            writer.flush()
+            assert writer.versions() == ({OLD: 1, NEW: 1}, {NEW: 2})[number]
+        assert writer.finish(metas)
+    assert versions_by_id(path) == dict.fromkeys(ids(0, 1), NEW)
+    assert "made with av 19.0.2, numpy 2.4.6, torch 2.15.0" in inspected(path, capsys)
+
+
+def test_versions_are_no_part_of_a_stores_identity(tmp_path):
+    for name, versions in (("a.h5", OLD), ("b.h5", NEW), ("c.h5", NOT_RECORDED)):
+        fill(tmp_path / name, range(2), made=Made(versions=versions))
+        with Store.open(tmp_path / name) as store:
+            assert store.identity == identity(RECIPE, DATASET["name"])
+
+
+def test_an_older_store_does_not_say_and_goes_on(tmp_path, capsys):
+    path = tmp_path / "a.h5"
+    fill(path, range(3))
+    rewritten(path, None)
+    check_holds(path, range(3))
+    assert set(versions_by_id(path).values()) == {NOT_RECORDED}
+    assert "made with versions that are not recorded" in inspected(path, capsys)
+    fill(path, range(3, 5), finish=False, made=Made(versions=NEW))
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        assert writer.finish([made_meta(number) for number in range(5)])
+    assert versions_by_id(path) == dict.fromkeys(ids(0, 1, 2), NOT_RECORDED) | dict.fromkeys(ids(3, 4), NEW)
+    lines = inspected(path, capsys)
+    assert [line for line in lines if line.startswith("3 videos versions that are not recorded ")]
+    assert [line for line in lines if line.startswith("2 videos av 19.0.2, numpy 2.4.6, torch 2.15.0 ")]
+
+
+ONE = {"av": "1"}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "much",
+        [],
+        {"versions": [ONE]},
+        {"versions": ONE, "of": [0, 0]},
+        {"versions": [ONE], "of": 0},
+        {"versions": [ONE], "of": [0]},
+        {"versions": [ONE], "of": [0, 1]},
+        {"versions": [ONE], "of": [0, -1]},
+        {"versions": [ONE], "of": [0, False]},
+        {"versions": [ONE], "of": [0, 0.0]},
+        {"versions": [["av", "1"]], "of": [0, 0]},
+        {"versions": [{"av": 1}], "of": [0, 0]},
+        {"versions": [{"av": "1" * 101}], "of": [0, 0]},
+        {"versions": [{f"p{n}": "1" for n in range(101)}], "of": [0, 0]},
+    ],
+)
+def test_what_no_writer_of_ours_writes_is_not_recorded(tmp_path, made):
+    fill(tmp_path / "a.h5", range(2))
+    rewritten(tmp_path / "a.h5", made)
+    assert set(versions_by_id(tmp_path / "a.h5").values()) == {NOT_RECORDED}
+    check_holds(tmp_path / "a.h5", range(2))
+
+
+def test_versions_of_a_stranger_are_printable(tmp_path, capsys):
+    fill(tmp_path / "a.h5", range(2))
+    for of in ([0, 0], [0, 1]):
+        rewritten(tmp_path / "a.h5", {"versions": [{"av\x1b[2J": "1\n\x07"}, {"av": "\u202e2"}], "of": of})
+        capsys.readouterr()
+        shelf.inspect(shelf.InspectOptions(store=str(tmp_path / "a.h5")))
+        shown = capsys.readouterr().out
+        assert "av?[2J 1??" in shown and not [c for c in shown if not c.isprintable() and c != "\n"]
+
+
+@pytest.fixture
+def upgraded(monkeypatch):
+    """A call after which a package has another version."""
+    real = importlib.metadata.version
+
+    def upgrade(package: str, version: str) -> None:
+        monkeypatch.setattr(importlib.metadata, "version", lambda name: version if name == package else real(name))
+        current_versions.cache_clear()
+
+    yield upgrade
+    current_versions.cache_clear()
+
+
+def test_extract_says_when_it_mixes_versions_and_only_then(ours, capsys, upgraded):  # noqa: F811
+    def notes() -> list[str]:
+        return [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+
+    basic = (*BASIC, "CLASSES=left")
+    assert run(*basic) == 0
+    assert notes() == []  # new
+    encode(ours / "videos" / "left" / "clip_g90_c01.avi", 9, 90)
+    assert run(*basic) == 0
+    assert notes() == []  # continued with the same
+    path, now = only_store(), importlib.metadata.version("torch")
+    upgraded("torch", "9.9\x1b")
+    assert run(*basic) == 0
+    assert notes() == []  # nothing to do
+    encode(ours / "videos" / "left" / "clip_g91_c01.avi", 9, 91)
+    assert run(*basic) == 0
+    (note,) = notes()
+    assert note.startswith(
+        f"note: 13 videos of {path.name} were made with torch {now}; what is added is made with torch 9.9?. "
+    )
+    assert "docs/store.md" in note
+    assert list(versions_by_id(path)) and len(set(versions_by_id(path).values())) == 2
+    assert run(*basic, "T=4") == 0
+    assert notes() == []  # another store
+    rewritten(path, None)
+    encode(ours / "videos" / "left" / "clip_g92_c01.avi", 9, 92)
+    assert run(*basic) == 0
+    (note,) = notes()
+    assert note.startswith(f"note: 14 videos of {path.name} were made with versions that are not recorded; ")
