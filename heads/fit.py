@@ -148,6 +148,7 @@ def fit(
             optimiser.step()
             total += loss.detach() * len(group)
             right += _right(logits.detach(), labels)
+        optimiser.zero_grad()  # gradients are as large as the weights: free while the epoch is judged and its weights kept
         learned = float(total) / len(own), float(right) / len(own)
         add_epoch(history, learned, evaluate(model, material, validation), optimiser, began)
         if best_epoch(history, training.best_by) == epoch:
@@ -206,9 +207,12 @@ def outputs(model: nn.Module, data: Loaded | Streamed, table: Table, scoring: Sc
     logits, embeddings = sequence_outputs(model, data, table, numbers)
     video = table.video[numbers]
     known, of_video = torch.unique(video, return_inverse=True)
-    sums = torch.zeros(len(known), embeddings.shape[1], device=embeddings.device).index_add_(0, of_video, embeddings)
-    means = sums / torch.bincount(of_video)[:, None]
-    return scoring.combined(logits, video, table.clip[numbers], videos), means[torch.searchsorted(known, videos)]
+    means = torch.zeros(len(known), embeddings.shape[1], device=embeddings.device).index_add_(0, of_video, embeddings)
+    del embeddings  # of Fisher vectors gigabytes
+    means /= torch.bincount(of_video)[:, None]
+    if not torch.equal(known, videos):
+        means = means[torch.searchsorted(known, videos)]
+    return scoring.combined(logits, video, table.clip[numbers], videos), means
 
 
 @torch.inference_mode()
@@ -217,9 +221,17 @@ def sequence_outputs(model: nn.Module, data: Loaded | Streamed, table: Table, nu
     model.eval()
     longest_bytes = table.rows.shape[1] * math.prod(data.row_shape) * 4
     at_once = min(EVALUATED_SEQUENCES, max(1, EVALUATED_BYTES // longest_bytes))
-    batches = data.batches(table, numbers.split(at_once))
-    logits, embeddings = zip(*(model(*batch) for batch in batches), strict=True)
-    return torch.cat(logits), torch.cat(embeddings)
+    logits = embeddings = torch.empty(0)
+    first = 0
+    for batch in data.batches(table, numbers.split(at_once)):
+        own_logits, own_embeddings = model(*batch)
+        if not first:  # room for all, so that they are held once
+            logits = own_logits.new_empty(len(numbers), own_logits.shape[1])
+            embeddings = own_embeddings.new_empty(len(numbers), own_embeddings.shape[1])
+        last = first + len(own_logits)
+        logits[first:last], embeddings[first:last] = own_logits, own_embeddings
+        first = last
+    return logits, embeddings
 
 
 def save_state(

@@ -214,6 +214,7 @@ def train_run(plan: Plan, source: Source, device: str, quiet: bool = False) -> R
         scored = {"validation": _table(plan, "validation", model, material, parts["validation"], source)}
         epochs = best_epoch(history, training.best_by)
         if recipe["refit"]:
+            del model  # as large as the one that takes its place
             parts["train"] = torch.cat([parts["train"], parts["validation"]])
             whole = parts | {"validation": parts["validation"][:0]}
             again = dataclasses.replace(training, epochs=epochs, patience=0)
