@@ -43,7 +43,7 @@ class Group:
     version: int
 
     def __str__(self) -> str:
-        return f"control group {self.name} (cgroup v{self.version})"
+        return f"control group {self.name}, cgroup v{self.version}"
 
 
 @dataclass(frozen=True)

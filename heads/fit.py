@@ -154,6 +154,8 @@ def fit(
         if best_epoch(history, training.best_by) == epoch:
             best = {name: value.clone() for name, value in model.state_dict().items()}
         save_state(state_path, model, optimiser, history, best)
+        if device.type == "cpu":
+            best = best_weights(state_path)
         on_epoch(history[-1])
     model.load_state_dict(best)
     return history
@@ -244,6 +246,14 @@ def save_state(
         tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items() if isinstance(value, Tensor)}
     with replacing(path) as temporary:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, {"history": json.dumps(history)})
+
+
+def best_weights(path: Path) -> dict[str, Tensor]:
+    """The best weights of a state file, on the CPU. They are mapped, not read: the system reads them when they are used and
+    may drop them from memory, where weights, gradients and the optimiser's state are each as large."""
+    with safe_open(path, "pt") as file:
+        names = [key for key in file.keys() if key.startswith("best.")]  # noqa: SIM118 - a handle of safetensors, not a dict
+        return {name.removeprefix("best."): file.get_tensor(name) for name in names}
 
 
 def resume_state(

@@ -149,7 +149,7 @@ def open_features(
     if not too_much:
         return loaded(ids, *read_rows(stores, ids, readings, views), crops)
     if read_from == "auto":
-        print(f"note: the features need {_gibibytes(wanted_bytes)}, {too_much}: they are streamed from disk in every epoch")
+        print(f"note: the features need {_gibibytes(wanted_bytes)}, {too_much}: they are streamed from disk")
     return Streamed(stores, ids, readings, views, crops)
 
 

@@ -7,6 +7,7 @@ import platform
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +122,14 @@ def train_missing(plans: list[Plan], stores: Sequence[Store], options: TrainOpti
     folder = _sharing_folder_of(source.data, workers)
     parallel = Parallel(n_jobs=workers, return_as="generator_unordered", mmap_mode="c", temp_folder=folder or None)
     jobs = (delayed(_train_in_worker)(plan, source, device, threads) for plan in plans)
-    for run in tqdm(parallel(jobs), total=len(plans), desc="runs", unit="run", disable=None, leave=False):
-        print_run(run)
+    try:
+        for run in tqdm(parallel(jobs), total=len(plans), desc="runs", unit="run", disable=None, leave=False):
+            print_run(run)
+    except BrokenProcessPool:
+        raise InputError(
+            f"WORKERS={workers}: a process that trained a run was killed, most likely because memory was full; run the command "
+            "again with fewer WORKERS, it goes on from the last whole epoch of each run"
+        ) from None
 
 
 def _sharing_folder_of(data: Loaded | Streamed, workers: int) -> str:

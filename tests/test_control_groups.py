@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -95,7 +96,7 @@ THREADS_OF_LOADED = (
 def test_a_quota_limits_cores_and_threads(quota_of_one: Path) -> None:
     of_two_cores()
     value, _, source = run_in([quota_of_one], ["-c", COUNT]).stdout.partition(" ")
-    assert value == "1" and source.startswith(f"CPU quota of control group /{quota_of_one.parent.name} (cgroup v1)")
+    assert value == "1" and source.startswith(f"CPU quota of control group /{quota_of_one.parent.name}, cgroup v1")
     assert run_in([], ["-c", COUNT]).stdout.split()[0] == str(len(os.sched_getaffinity(0)))
     assert run_in([quota_of_one], ["-c", THREADS], OMP_NUM_THREADS="5").stdout.splitlines()[-1] == "1 1"
     before, after = run_in([quota_of_one], ["-c", THREADS_OF_LOADED]).stdout.splitlines()[-1].split()
@@ -105,7 +106,7 @@ def test_a_quota_limits_cores_and_threads(quota_of_one: Path) -> None:
 def test_doctor_shows_what_a_quota_leaves(quota_of_one: Path) -> None:
     of_two_cores()
     said = run_in([quota_of_one], ["-m", "reelbank", "doctor"]).stdout
-    assert f"cores: 1 (CPU quota of control group /{quota_of_one.parent.name} (cgroup v1))" in said
+    assert f"cores: 1 (CPU quota of control group /{quota_of_one.parent.name}, cgroup v1)" in said
     assert "memory: " in said and "shared memory (/dev/shm): " in said
 
 
@@ -195,7 +196,7 @@ def test_train_streams_what_the_groups_memory_does_not_hold(memory_group: Path, 
     assert killed.returncode == -9, killed.stdout + killed.stderr
     ended = run_in([memory_group], words)
     assert ended.returncode == 0, ended.stderr
-    assert f"memory limit of control group /{memory_group.name} (cgroup v1)" in ended.stdout
+    assert f"memory limit of control group /{memory_group.name}, cgroup v1" in ended.stdout
     assert "streamed from disk" in ended.stdout
 
 
@@ -227,6 +228,21 @@ def test_real_clips_are_extracted_in_2000_mb(memory_group: Path, tmp_path: Path)
     ]
     ended = run_in([memory_group], ["-m", "reelbank", *words, "EXTRACTOR=torchvision:resnet18", f"BANK={tmp_path}"])
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
+
+
+def test_a_worker_that_is_killed_gives_one_line(tmp_path: Path) -> None:
+    made_store(tmp_path / "stores" / "a.h5", 60, 4, 8)
+    words = ["-m", "reelbank", "train", f"BANK={tmp_path}", "HEAD=meanpool", "SEED=0 1", "WORKERS=2"]
+    command, environment = entering([], [*words, "EPOCHS=1000000", "PATIENCE=0"])
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list((tmp_path / "runs").glob("*/state.safetensors")):
+            time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        commands = {int(child): Path(f"/proc/{child}/cmdline").read_text() for child in children}
+        os.kill(next(child for child, words in commands.items() if "popen_loky" in words), signal.SIGKILL)
+        _, errors = process.communicate()
+    assert process.returncode == 2
+    assert "WORKERS=2: a process that trained a run was killed" in errors and "Traceback" not in errors
 
 
 # ---- shared memory

@@ -73,7 +73,7 @@ def test_without_control_groups_the_affinity_counts(tmp_path: Path, monkeypatch:
 )
 def test_quota_of_v2(tmp_path: Path, quota: str, wanted: int) -> None:
     root = written(tmp_path, "0::/job\n", MOUNTS["disk"] + MOUNTS["v2"], {"job/cpu.max": quota})
-    assert names_of(cores(root)) == (wanted, "/job (cgroup v2)" if wanted < 16 else "")
+    assert names_of(cores(root)) == (wanted, "/job, cgroup v2" if wanted < 16 else "")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_quota_of_v2(tmp_path: Path, quota: str, wanted: int) -> None:
 def test_quota_of_v1_with_combined_controllers(tmp_path: Path, quota_us: str, period_us: str, wanted: int) -> None:
     files = {"cpu,cpuacct/job/cpu.cfs_quota_us": quota_us, "cpu,cpuacct/job/cpu.cfs_period_us": period_us}
     root = written(tmp_path, "5:cpu,cpuacct:/job\n1:name=systemd:/other\n", MOUNTS["systemd"] + MOUNTS["cpu"], files)
-    assert names_of(cores(root)) == (wanted, "/job (cgroup v1)" if wanted < 16 else "")
+    assert names_of(cores(root)) == (wanted, "/job, cgroup v1" if wanted < 16 else "")
 
 
 @pytest.mark.parametrize("at", ["a/b/c", "a/b", "a", "."])
@@ -92,7 +92,7 @@ def test_the_least_of_all_parents_counts(tmp_path: Path, at: str) -> None:
     files[f"{at}/cpu.max"] = "300000 100000"
     files["a/b/other/cpu.max"] = "100000 100000"  # of a sibling
     root = written(tmp_path, "0::/a/b/c\n", MOUNTS["v2"], files)
-    assert names_of(cores(root)) == (3, f"/{'' if at == '.' else at} (cgroup v2)")
+    assert names_of(cores(root)) == (3, f"/{'' if at == '.' else at}, cgroup v2")
 
 
 def test_hybrid_hierarchies_are_both_looked_at(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_hybrid_hierarchies_are_both_looked_at(tmp_path: Path) -> None:
     mounts = MOUNTS["cpu"] + MOUNTS["memory"] + MOUNTS["hybrid"]
     files = {"cpu,cpuacct/c/cpu.cfs_quota_us": "400000", "cpu,cpuacct/c/cpu.cfs_period_us": "100000"}
     root = written(tmp_path, cgroup, mounts, files)
-    assert names_of(cores(root)) == (4, "/c (cgroup v1)")
+    assert names_of(cores(root)) == (4, "/c, cgroup v1")
     assert [str(group.folder.relative_to(root)) for group in groups("memory", root)] == [
         "sys/fs/cgroup/memory/m",
         "sys/fs/cgroup/memory",
@@ -108,7 +108,7 @@ def test_hybrid_hierarchies_are_both_looked_at(tmp_path: Path) -> None:
         "sys/fs/cgroup/unified",
     ]
     written(tmp_path, cgroup, mounts, {"unified/u/cpu.max": "200000 100000"})
-    assert names_of(cores(root)) == (2, "/u (cgroup v2)")
+    assert names_of(cores(root)) == (2, "/u, cgroup v2")
 
 
 # ---- containers
@@ -116,8 +116,8 @@ def test_hybrid_hierarchies_are_both_looked_at(tmp_path: Path) -> None:
 
 def test_docker_with_a_namespace_of_its_own(tmp_path: Path) -> None:
     root = written(tmp_path, "0::/\n", MOUNTS["v2"], {"cpu.max": "200000 100000", "memory.max": f"{2 * GIB}"})
-    assert names_of(cores(root)) == (2, "/ (cgroup v2)")
-    assert names_of(available_memory(root)) == (2 * GIB, "/ (cgroup v2)")
+    assert names_of(cores(root)) == (2, "/, cgroup v2")
+    assert names_of(available_memory(root)) == (2 * GIB, "/, cgroup v2")
 
 
 @pytest.mark.parametrize("path", ["/docker/ab12", "/docker/ab12/inner/most"])
@@ -130,8 +130,8 @@ def test_docker_that_shows_the_hosts_path_and_mounts_its_own_group(tmp_path: Pat
         "memory/inner/memory.limit_in_bytes": f"{3 * GIB}",
     }
     root = written(tmp_path, f"4:memory:{path}\n2:cpu,cpuacct:{path}\n", mounts, files)
-    assert names_of(cores(root)) == (2, "/docker/ab12 (cgroup v1)")
-    wanted = (3 * GIB, "/docker/ab12/inner (cgroup v1)") if "inner" in path else (4 * GIB, "/docker/ab12 (cgroup v1)")
+    assert names_of(cores(root)) == (2, "/docker/ab12, cgroup v1")
+    wanted = (3 * GIB, "/docker/ab12/inner, cgroup v1") if "inner" in path else (4 * GIB, "/docker/ab12, cgroup v1")
     assert names_of(available_memory(root)) == wanted
 
 
@@ -150,7 +150,7 @@ def test_a_path_that_is_not_below_the_mount_gives_the_mounted_group(tmp_path: Pa
 def test_a_mount_point_may_hold_spaces(tmp_path: Path) -> None:
     mounts = MOUNTS["v2"].replace("/sys/fs/cgroup", r"/sys/fs/cgroup/my\040own\134mount")
     root = written(tmp_path, "0::/my job\n", mounts, {r"my own\mount/my job/cpu.max": "200000 100000"})
-    assert names_of(cores(root)) == (2, "/my job (cgroup v2)")
+    assert names_of(cores(root)) == (2, "/my job, cgroup v2")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_files_that_cannot_be_read_limit_nothing(tmp_path: Path) -> None:
         (tmp_path / "sys/fs/cgroup/job" / name).mkdir(parents=True)  # reading a folder fails, for root too
     root = written(tmp_path, "0::/job/gone\n", MOUNTS["v2"], {"memory.max": f"{GIB}"})
     assert cores(root).value == 16
-    assert names_of(available_memory(root)) == (GIB, "/ (cgroup v2)")
+    assert names_of(available_memory(root)) == (GIB, "/, cgroup v2")
     (tmp_path / "proc/self/cgroup").unlink()
     (tmp_path / "proc/self/cgroup").mkdir()
     assert available_memory(root).value == 32 * GIB
@@ -214,7 +214,7 @@ STAT = "anon 1000\nfile 700\nshmem 300\ninactive_anon 900\nactive_anon 400\ninac
 )
 def test_memory_of_v2(tmp_path: Path, files: dict[str, str], wanted: int) -> None:
     root = written(tmp_path, "0::/job\n", MOUNTS["v2"], {f"job/{name}": text for name, text in files.items()})
-    assert names_of(available_memory(root)) == (wanted, "/job (cgroup v2)" if wanted < 32 * GIB else "")
+    assert names_of(available_memory(root)) == (wanted, "/job, cgroup v2" if wanted < 32 * GIB else "")
 
 
 def test_memory_of_v1_counts_the_groups_below(tmp_path: Path) -> None:
@@ -229,13 +229,13 @@ def test_memory_of_v1_counts_the_groups_below(tmp_path: Path) -> None:
         "memory/memory.limit_in_bytes": V1_NO_LIMIT,
     }
     root = written(tmp_path, "4:memory:/a/b\n", MOUNTS["memory"], files)
-    assert names_of(available_memory(root)) == (GIB + 5000, "/a (cgroup v1)")
+    assert names_of(available_memory(root)) == (GIB + 5000, "/a, cgroup v1")
 
 
 def test_the_parent_that_leaves_least_counts(tmp_path: Path) -> None:
     files = {"a/b/memory.max": f"{4 * GIB}", "a/memory.max": f"{8 * GIB}", "a/memory.current": f"{7 * GIB}"}
     root = written(tmp_path, "0::/a/b\n", MOUNTS["v2"], files)
-    assert names_of(available_memory(root)) == (GIB, "/a (cgroup v2)")
+    assert names_of(available_memory(root)) == (GIB, "/a, cgroup v2")
 
 
 def test_v1_without_any_limit_is_the_machine(tmp_path: Path) -> None:
