@@ -82,6 +82,7 @@ def __dir__() -> list[str]:
 def main(words: Sequence[str] | None = None) -> int:
     """The `reelbank` command: returns the exit code; 2 for what the user can mend, 130 when stopped."""
     from reelbank.data.errors import InputError
+    from reelbank.data.machine import limit_threads
     from reelbank.data.recipe import parse
 
     command, *rest = list(sys.argv[1:] if words is None else words) or ["--help"]
@@ -98,6 +99,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     module_name, options_name, function_name, about = COMMANDS[command]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's polite stop is a Ctrl-C
+    limit_threads()  # before the libraries that compute are loaded
     try:
         module = importlib.import_module(f"reelbank.{module_name}")
         return getattr(module, function_name)(parse(getattr(module, options_name), rest, command, about))

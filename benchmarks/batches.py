@@ -5,7 +5,6 @@ warm, medians and quartiles of the ratios round by round. Beside them the store 
 Run: python benchmarks/batches.py [rounds]
 """
 
-import os
 import sys
 import tempfile
 import time
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from reelbank.data.machine import cores
 from reelbank.data.store import Store, StoreWriter
 from reelbank.heads.batches import Loaded, Reading
 from reelbank.heads.sequences import Rule, tables
@@ -58,7 +58,7 @@ def write(folder: Path, names: list[str]) -> None:
 
 def main(rounds: int = 7) -> int:
     """Print the table; 1 when a ratio is less than its limit."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cores().value)
     with tempfile.TemporaryDirectory() as name:
         folder, names = Path(name), [f"v{number:05}" for number in range(VIDEOS)]
         write(folder, names)

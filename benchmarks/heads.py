@@ -8,7 +8,6 @@ looked at first. With a CUDA GPU, also how long an epoch of UCF-101's size takes
 `pip install sru ninja` (it compiles itself with g++) to have it compared.
 """
 
-import os
 import sys
 import time
 import warnings
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reelbank.data.machine import cores
 from reelbank.heads import HEADS
 from reelbank.heads.batches import loaded
 from reelbank.heads.sequences import Rule, tables
@@ -206,7 +206,7 @@ def compare(seconds: dict[str, np.ndarray], comparisons: list[Comparison]) -> bo
 
 def steps_on_cpu(rounds: int) -> bool:
     """Training steps of heads and peers; whether the limits hold."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cores().value)
     made, comparisons = heads_and_peers()
     batch = (
         torch.randn(BATCH, STEPS, FEATURES),

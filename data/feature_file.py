@@ -155,10 +155,10 @@ def _write(fd: int, index: Index, videos: Iterable[np.ndarray], compression: str
             features_bytes = dataset.get_storage_size()
             start = dataset.get_offset() if features_bytes else 0
     file_bytes = os.fstat(fd).st_size
-    before = _read_range(fd, _BLOCK_BYTES, start or file_bytes)
-    after = _read_range(fd, start + features_bytes, file_bytes) if start else b""
-    whole = hashlib.sha256(before)
     if start:
+        before = _read_range(fd, _BLOCK_BYTES, start)
+        after = _read_range(fd, start + features_bytes, file_bytes)
+        whole, index_digest = hashlib.sha256(before), hashlib.sha256(before + after)
         place = start
         for number, values in enumerate(videos):
             _check_shape(index, number, values)
@@ -168,9 +168,13 @@ def _write(fd: int, index: Index, videos: Iterable[np.ndarray], compression: str
             place += data.size
         if place != start + features_bytes:
             raise ValueError("fewer videos were given than the index names")
-    whole.update(after)
-    index_sha256 = hashlib.sha256(before + after).digest()
-    header = Header(_MAGIC, _VERSION, _BLOCK_BYTES, file_bytes, start, features_bytes, index_sha256, whole.digest())
+        whole.update(after)
+    else:  # compressed features, which may be larger than memory, are digested with the index
+        whole = index_digest = hashlib.sha256()
+        if not _update(whole, fd, _BLOCK_BYTES, file_bytes):
+            raise DamagedFile("the file ends early")
+    digests = (index_digest.digest(), whole.digest())
+    header = Header(_MAGIC, _VERSION, _BLOCK_BYTES, file_bytes, start, features_bytes, *digests)
     write_at(fd, header.packed(), 0)
 
 

@@ -38,6 +38,7 @@ import numpy as np
 from tqdm import tqdm
 
 from reelbank.data.errors import InputError
+from reelbank.data.machine import cores
 from reelbank.data.videos import Dataset, DatasetOptions, Video
 
 VERSION = 3  # raise it when a drawn byte changes: folders drawn by another version are drawn anew
@@ -101,7 +102,7 @@ def draw(folder: Path, seed: int = 0, workers: int = 0) -> int:
         raise InputError(f"the toy data set cannot be drawn in {folder}: {error.strerror}") from None
     if missing:
         jobs = (joblib.delayed(_draw_one)(folder, video_id, seed) for video_id in missing)
-        pool = joblib.Parallel(n_jobs=workers or -1, return_as="generator_unordered")
+        pool = joblib.Parallel(n_jobs=workers or cores().value, return_as="generator_unordered")
         for _ in tqdm(pool(jobs), total=len(missing), desc="drawing the toy data set", unit=" videos"):
             pass
     return len(missing)

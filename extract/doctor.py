@@ -4,12 +4,14 @@ import importlib
 import os
 import platform
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 import reelbank
+from reelbank.data.machine import SHARED_MEMORY, available_memory, cores
 from reelbank.data.recipe import option
 
 DECODERS = {"pyav": "av", "opencv": "cv2", "decord": "decord"}
@@ -18,6 +20,7 @@ REMEDIES = {
     "decord": "pip install decord (there are wheels for Linux on x86-64)",
     "pyav": "pip install av",
 }
+SMALL_SHARED_BYTES = 1 << 26  # Docker's default
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,11 @@ class DoctorOptions:
 def doctor(options: DoctorOptions) -> int:
     """Print one line for each thing that matters. Returns 1 when the default decoder does not work."""
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    print(f"reelbank {reelbank.__version__}, {versions}, {os.cpu_count()} cores")
+    print(f"reelbank {reelbank.__version__}, {versions}")
+    usable, memory = cores(), available_memory()
+    print(f"cores: {usable.value} ({usable.source})")
+    print(f"memory: {memory.value / 2**30:.1f} GiB left ({memory.source})")
+    print(_shared_memory())
     broken = False
     for decoder, module in DECODERS.items():
         try:
@@ -54,3 +61,14 @@ def doctor(options: DoctorOptions) -> int:
     free = shutil.disk_usage(place).free / 2**30
     print(f"bank {bank}: {free:.0f} GiB free{'' if os.access(place, os.W_OK) else ', NOT WRITABLE: give BANK=<folder>'}")
     return int(broken)
+
+
+def _shared_memory() -> str:
+    """The line on shared memory, which `train WORKERS=` uses."""
+    if not Path(SHARED_MEMORY).is_dir():
+        return f"shared memory: no {SHARED_MEMORY}; WORKERS share features through {tempfile.gettempdir()}"
+    usage = shutil.disk_usage(SHARED_MEMORY)
+    sizes = f"shared memory ({SHARED_MEMORY}): {usage.total / 2**20:,.0f} MiB, {usage.free / 2**20:,.0f} MiB free"
+    if usage.total <= SMALL_SHARED_BYTES:
+        return f"{sizes}; enough: WORKERS share what does not fit through {tempfile.gettempdir()}"
+    return sizes

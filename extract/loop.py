@@ -4,7 +4,6 @@ Every video is decoded once, whatever streams want of it. Everything overlaps: w
 results are fetched one batch late, and batches are filled across the borders of videos.
 """
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from reelbank.data.decode import Reading, VideoInfo
 from reelbank.data.index import ABSENT
+from reelbank.data.machine import cores
 from reelbank.data.sampling import Examples, Followed, Needed, Sampling
 from reelbank.data.sound import SoundInfo
 from reelbank.data.workers import DecodePool
@@ -153,7 +153,7 @@ class Extraction:
         Memory is bounded: at most what the workers have in flight, the clips that wait for their last frame, two batches, and
         the features of the videos under way.
         """
-        with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="reelbank-follow") as self.threads:
+        with ThreadPoolExecutor(cores().value, thread_name_prefix="reelbank-follow") as self.threads:
             yield from self._run(tasks, pool, decoder)
 
     def _run(

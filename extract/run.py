@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from reelbank.data import frames_folder
 from reelbank.data.datasets import Dataset, Video, load_dataset
 from reelbank.data.errors import InputError
 from reelbank.data.index import is_absence
+from reelbank.data.machine import cores
 from reelbank.data.made import Made, Versions, apart, current_versions
 from reelbank.data.parts import begun, parts_folder
 from reelbank.data.sampling import Examples, Sampling
@@ -92,7 +92,7 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
             streams = _streams(options, plans, videos, device)
             extraction = Extraction(streams, flow, device, wait_seconds=options.part_seconds)
             busy = device.type == "cuda" or "idt" in options.stream  # several videos' trajectories are followed at once
-            workers = options.workers or (len(os.sched_getaffinity(0)) if busy else 1)
+            workers = options.workers or (cores().value if busy else 1)
             with DecodePool(min(workers, len(videos)), options.timeout) as pool, _memory():
                 _run(videos, sizes, _tasks(videos, todo, plans, lengths), extraction, pool, options.decoder, writers)
             again = f" ({extraction.again} twice: their headers promise more than they hold)" if extraction.again else ""

@@ -1,7 +1,6 @@
 """From the options to the streams of one extraction: their networks, which clips they see, and the stores they fill."""
 
 import dataclasses
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from reelbank.data.errors import InputError
+from reelbank.data.machine import cores
 from reelbank.data.recipe import extractor_name
 from reelbank.data.sampling import Examples, Followed, Sampling
 from reelbank.data.store import identity
@@ -317,4 +317,5 @@ def device_name(device: torch.device) -> str:
     """What computes, for people: the GPU's name, or the processor and how many of its cores may be used."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}, {len(os.sched_getaffinity(0))} cores)"
+    count = cores().value
+    return f"CPU ({platform.machine()}, {count} {'core' if count == 1 else 'cores'})"

@@ -2,7 +2,6 @@
 paper, anomaly detection on video embeddings), beside two baselines that need no training by gradient."""
 
 import csv
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -165,12 +164,11 @@ def read_material(options: AnomalyOptions) -> Material:
         if store.dataset.get("multilabel"):
             raise InputError(f"{store.path}: its videos have several labels each; what is normal is told by one label a video")
         place = splits.index(options.split)
-        values, offsets, _ = store.load()  # (R, D), (V + 1,)
         rows = [i for i, parts in enumerate(store.parts) if parts[place] in ("train", "test") and store.labels[i]]
         if not rows:
             raise InputError(f"{store.path}: split {options.split} has no video with a label, which tells what is normal")
         unlabelled = sum(parts[place] in ("train", "test") for parts in store.parts) - len(rows)
-        vectors = np.stack([values[offsets[i] : offsets[i + 1]].astype(np.float64).mean(axis=0) for i in rows])  # (V, D)
+        vectors = mean_rows(store, [store.video_ids[i] for i in rows])
         return Material(
             [store.video_ids[i] for i in rows],
             vectors,
@@ -294,8 +292,7 @@ def detect(options: AnomalyOptions) -> int:
         lines = differences(detector["store_recipe"] or {}, store.recipe)
         if lines:
             raise InputError(f"{store.path}: was not extracted as the detector's store was: {'; '.join(lines[:5])}")
-        values, offsets, _ = store.load()  # (R, D), (V + 1,)
-        vectors = np.stack([values[a:b].astype(np.float64).mean(axis=0) for a, b in itertools.pairwise(offsets)])  # (V, D)
+        vectors = mean_rows(store, store.video_ids)
         names, labels, identity = store.video_ids, store.labels, store.identity
     errors = reconstruction_errors(model, vectors)
     thresholds = detector["metrics"]["thresholds"]
@@ -313,6 +310,11 @@ def detect(options: AnomalyOptions) -> int:
     print_table([("strangest", "error"), *((names[i], f"{errors[i]:.4g}") for i in strangest)])
     print(printable(f"scores of every video: {path}"))
     return 0
+
+
+def mean_rows(store: Store, video_ids: Sequence[str]) -> np.ndarray:
+    """The mean of each of these videos' rows, (V, D) float64; no more than one video's rows are held."""
+    return np.stack([store.features(name)[0].astype(np.float64).mean(axis=0) for name in video_ids])
 
 
 def _judged(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -49,8 +50,13 @@ class Loaded:
     crops: bool = False
 
     def __reduce__(self) -> tuple[Callable[..., Loaded], tuple[tuple[str, ...], np.ndarray, np.ndarray, bool]]:
-        # as numpy arrays, which joblib maps into its workers' memory without a copy
-        return _unpickled, (self.ids, self.values.cpu().numpy(), self.offsets.cpu().numpy(), self.crops)
+        return _unpickled, (self.ids, *self._arrays, self.crops)
+
+    @functools.cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values and offsets as numpy arrays, which joblib maps into its workers' memory. They are the same objects every time:
+        joblib writes each array object that is new to it into a file, and one file has to serve all runs."""
+        return self.values.cpu().numpy(), self.offsets.cpu().numpy()
 
     @property
     def row_shape(self) -> tuple[int, ...]:

@@ -62,15 +62,16 @@ class Fisher(nn.Module):
             raise InputError(f"COMPONENTS={components}: the training part has only {count} rows; give fewer")
         rng = np.random.default_rng(seed)
         wanted = np.sort(rng.choice(count, min(count, ROWS_A_COMPONENT * components), replace=False))
-        kept, first = [], 0
+        sample, first = np.empty((0, 0)), 0
         for rows in read():
-            own = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + len(rows))]
-            kept.append(rows[own - first].astype(np.float64))
+            if not first:
+                sample = np.empty((len(wanted), rows.shape[1]), rows.dtype)  # 436 MB of trajectories for 256 Gaussians
+            start, end = np.searchsorted(wanted, [first, first + len(rows)])
+            sample[start:end] = rows[wanted[start:end] - first]
             first += len(rows)
-        sample = np.concatenate(kept)
         ends = np.cumsum(self.sizes)
         for block, size, end in zip(self._blocks(), self.sizes, ends.tolist(), strict=True):
-            block.fit(sample[:, end - size : end], seed)
+            block.fit(sample[:, end - size : end].astype(np.float64), seed)
 
 
 class _Block(nn.Module):

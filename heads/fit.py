@@ -148,11 +148,14 @@ def fit(
             optimiser.step()
             total += loss.detach() * len(group)
             right += _right(logits.detach(), labels)
+        optimiser.zero_grad()  # gradients are as large as the weights: free while the epoch is judged and its weights kept
         learned = float(total) / len(own), float(right) / len(own)
         add_epoch(history, learned, evaluate(model, material, validation), optimiser, began)
         if best_epoch(history, training.best_by) == epoch:
             best = {name: value.clone() for name, value in model.state_dict().items()}
         save_state(state_path, model, optimiser, history, best)
+        if device.type == "cpu":
+            best = best_weights(state_path)
         on_epoch(history[-1])
     model.load_state_dict(best)
     return history
@@ -206,9 +209,12 @@ def outputs(model: nn.Module, data: Loaded | Streamed, table: Table, scoring: Sc
     logits, embeddings = sequence_outputs(model, data, table, numbers)
     video = table.video[numbers]
     known, of_video = torch.unique(video, return_inverse=True)
-    sums = torch.zeros(len(known), embeddings.shape[1], device=embeddings.device).index_add_(0, of_video, embeddings)
-    means = sums / torch.bincount(of_video)[:, None]
-    return scoring.combined(logits, video, table.clip[numbers], videos), means[torch.searchsorted(known, videos)]
+    means = torch.zeros(len(known), embeddings.shape[1], device=embeddings.device).index_add_(0, of_video, embeddings)
+    del embeddings  # of Fisher vectors gigabytes
+    means /= torch.bincount(of_video)[:, None]
+    if not torch.equal(known, videos):
+        means = means[torch.searchsorted(known, videos)]
+    return scoring.combined(logits, video, table.clip[numbers], videos), means
 
 
 @torch.inference_mode()
@@ -217,9 +223,17 @@ def sequence_outputs(model: nn.Module, data: Loaded | Streamed, table: Table, nu
     model.eval()
     longest_bytes = table.rows.shape[1] * math.prod(data.row_shape) * 4
     at_once = min(EVALUATED_SEQUENCES, max(1, EVALUATED_BYTES // longest_bytes))
-    batches = data.batches(table, numbers.split(at_once))
-    logits, embeddings = zip(*(model(*batch) for batch in batches), strict=True)
-    return torch.cat(logits), torch.cat(embeddings)
+    logits = embeddings = torch.empty(0)
+    first = 0
+    for batch in data.batches(table, numbers.split(at_once)):
+        own_logits, own_embeddings = model(*batch)
+        if not first:  # room for all, so that they are held once
+            logits = own_logits.new_empty(len(numbers), own_logits.shape[1])
+            embeddings = own_embeddings.new_empty(len(numbers), own_embeddings.shape[1])
+        last = first + len(own_logits)
+        logits[first:last], embeddings[first:last] = own_logits, own_embeddings
+        first = last
+    return logits, embeddings
 
 
 def save_state(
@@ -232,6 +246,14 @@ def save_state(
         tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items() if isinstance(value, Tensor)}
     with replacing(path) as temporary:
         save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, {"history": json.dumps(history)})
+
+
+def best_weights(path: Path) -> dict[str, Tensor]:
+    """The best weights of a state file, on the CPU. They are mapped, not read: the system reads them when they are used and
+    may drop them from memory, where weights, gradients and the optimiser's state are each as large."""
+    with safe_open(path, "pt") as file:
+        names = [key for key in file.keys() if key.startswith("best.")]  # noqa: SIM118 - a handle of safetensors, not a dict
+        return {name.removeprefix("best."): file.get_tensor(name) for name in names}
 
 
 def resume_state(

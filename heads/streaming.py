@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import os
+import shutil
+import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reelbank.data.machine import SHARED_MEMORY, Limit, available_memory
 from reelbank.data.store import Store
 from reelbank.heads.batches import Loaded, Reading, check_finite, in_chunks, loaded
 from reelbank.heads.sequences import Table
@@ -119,50 +122,73 @@ def open_features(
     stores: Sequence[Store],
     ids: tuple[str, ...],
     readings: Sequence[Reading],
+    *,
     views: bool = False,
     crops: bool = False,
     read_from: str = "auto",
     device: str = "cpu",
+    workers: int = 1,
 ) -> Loaded | Streamed:
     """The rows of these videos, each store's by its reading; `views`: of their augmented views too, `crops`: with crops apart;
     in memory on the CPU, or streamed.
 
-    auto streams when the rows need more than half of the memory that is free now, here or on the device, and says so.
+    auto streams when the rows do not fit in memory, here or on the device, and says so: in memory `workers` processes share a
+    second copy of them.
     """
     wanted_bytes = sum(needed_bytes(store, ids, views) for store in stores)
-    free_bytes = available_bytes()
+    free = available_memory()
     if device.startswith("cuda"):
-        free_bytes = min(free_bytes, torch.cuda.mem_get_info(device)[0])
-    if is_streamed(read_from, wanted_bytes, free_bytes):
-        if read_from == "auto":
-            sizes = (
-                f"{wanted_bytes / 2**30:.1f} GiB, more than half of the {free_bytes / 2**30:.1f} GiB of memory that are free"
-            )
-            print(f"note: the features are {sizes}: they are read from disk again and again")
-        return Streamed(stores, ids, readings, views, crops)
-    return loaded(ids, *read_rows(stores, ids, readings, views), crops)
+        on_device = Limit(torch.cuda.mem_get_info(device)[0], "memory of the GPU")
+        free = min(free, on_device, key=lambda limit: limit.value)
+    too_much = ""
+    if is_streamed(read_from, wanted_bytes, free.value, workers):
+        share = "half" if workers == 1 else "a third"
+        too_much = f"more than {share} of the {_gibibytes(free.value)} that are left ({free.source})"
+    elif read_from == "auto" and workers > 1 and not sharing_folder(wanted_bytes):
+        too_much = f"more than there is room for in {' or '.join(_sharing_folders())}, where processes share them"
+    if not too_much:
+        return loaded(ids, *read_rows(stores, ids, readings, views), crops)
+    if read_from == "auto":
+        print(f"note: the features need {_gibibytes(wanted_bytes)}, {too_much}: they are streamed from disk")
+    return Streamed(stores, ids, readings, views, crops)
 
 
-def is_streamed(read_from: str, wanted_bytes: int, free_bytes: int) -> bool:
-    """Whether rows of `wanted_bytes` are read from disk; read_from: one of READ_FROM."""
-    return read_from == "disk" or (read_from == "auto" and wanted_bytes > free_bytes // 2)
+def is_streamed(read_from: str, wanted_bytes: int, free_bytes: int, workers: int = 1) -> bool:
+    """Whether rows of `wanted_bytes` are read from disk; read_from: one of READ_FROM.
+
+    What is left beside the rows is for the arrays that they are put together from, networks and batches; with several workers
+    also for the copy that they share.
+    """
+    return read_from == "disk" or (read_from == "auto" and wanted_bytes > free_bytes // (2 if workers == 1 else 3))
+
+
+def sharing_folder(size_bytes: int) -> str:
+    """Where joblib can write arrays of this size for its processes to map: shared memory, or the folder of temporary files
+    where that is too small (64 MiB in a Docker container); "" where neither has room. Left to itself joblib takes shared memory
+    as soon as 2 GB of it are free, whatever it is to hold."""
+    for folder in _sharing_folders():
+        try:
+            has_room = shutil.disk_usage(folder).free > size_bytes and os.access(folder, os.W_OK)
+        except OSError:  # no such folder
+            continue
+        if has_room:
+            return folder
+    return ""
+
+
+def _sharing_folders() -> list[str]:
+    chosen = os.environ.get("JOBLIB_TEMP_FOLDER")
+    return [chosen] if chosen else [SHARED_MEMORY, tempfile.gettempdir()]
+
+
+def _gibibytes(size_bytes: int) -> str:
+    return f"{size_bytes / 2**30:.1f} GiB"
 
 
 def needed_bytes(store: Store, ids: tuple[str, ...], views: bool) -> int:
     """Bytes of these videos' rows, all crops, as the store has them."""
     rows = sum(len(views_of(store, name, views)) for name in ids)
     return rows * store.dtype.itemsize * math.prod(store.row_shape)
-
-
-def available_bytes() -> int:
-    """Memory that is free now, or can be freed: MemAvailable of Linux; elsewhere what the system calls free, or all it has."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"
-    return os.sysconf(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 def views_of(store: Store, video_id: str, views: bool) -> np.ndarray:

@@ -67,6 +67,9 @@ def one_against_rest(vectors: np.ndarray, positive: np.ndarray, c: float) -> tup
     for number, own in enumerate(positive.T):
         if own.any() and not own.all():
             svm = SVC(C=c, kernel="precomputed").fit(products, own)
-            weight[number] = svm.dual_coef_[0].astype(np.float32) @ vectors[svm.support_]
+            share = svm.dual_coef_[0].astype(np.float32)
+            for first in range(0, vectors.shape[1], COLUMNS):  # piece by piece: the support vectors may be most of all
+                columns = slice(first, first + COLUMNS)
+                weight[number, columns] = share @ vectors[:, columns][svm.support_]
             bias[number] = svm.intercept_[0]
     return weight, bias

@@ -3,11 +3,11 @@
 import csv
 import dataclasses
 import fcntl
-import os
 import platform
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ import reelbank
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.index import label_names
+from reelbank.data.machine import cores
 from reelbank.data.parts import parts_folder
 from reelbank.data.recipe import canonical, signature
 from reelbank.data.replacing import replacing
@@ -41,7 +42,7 @@ from reelbank.heads.runs import PARTS, Run, commit, read_run, write_json
 from reelbank.heads.scoring import Scoring
 from reelbank.heads.sequences import Rule, Table, tables
 from reelbank.heads.stores import chosen_stores
-from reelbank.heads.streaming import Streamed, open_features, views_of
+from reelbank.heads.streaming import Streamed, open_features, sharing_folder, views_of
 from reelbank.heads.svm import one_against_rest, put, put_svm
 from reelbank.heads.trunk import backbone
 
@@ -109,28 +110,61 @@ def _backbone(plan: Plan, store_recipe: dict[str, Any]) -> Trunk | None:
 def train_missing(plans: list[Plan], stores: Sequence[Store], options: TrainOptions) -> None:
     """Load the stores once, or stream them, and train these runs, which take the same rows, `workers` at a time."""
     device = str(chosen_device(options.device))
-    source = open_source(stores, plans[0].recipe, options.read_from, device)
     workers = min(options.workers, len(plans))
+    source = open_source(stores, plans[0].recipe, options.read_from, device, workers)
     if workers <= 1:
         for plan in plans:
             print_run(train_run(plan, source, device))
         return
     from joblib import Parallel, delayed
 
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    parallel = Parallel(n_jobs=workers, return_as="generator_unordered", mmap_mode="c")
+    threads = max(1, min(cores().value, torch.get_num_threads()) // workers)
+    folder = _sharing_folder_of(source.data, workers)
+    parallel = Parallel(n_jobs=workers, return_as="generator_unordered", mmap_mode="c", temp_folder=folder or None)
     jobs = (delayed(_train_in_worker)(plan, source, device, threads) for plan in plans)
-    for run in tqdm(parallel(jobs), total=len(plans), desc="runs", unit="run", disable=None, leave=False):
-        print_run(run)
+    try:
+        for run in tqdm(parallel(jobs), total=len(plans), desc="runs", unit="run", disable=None, leave=False):
+            print_run(run)
+    except BrokenProcessPool:
+        raise InputError(
+            f"WORKERS={workers}: a process that trained a run was killed, most likely because memory was full; run the command "
+            "again with fewer WORKERS, it goes on from the last whole epoch of each run"
+        ) from None
 
 
-def open_source(stores: Sequence[Store], recipe: dict[str, Any], read_from: str = "auto", device: str = "cpu") -> Source:
-    """What runs of a recipe are trained on: all videos that the stores have in common and a split uses."""
+def _sharing_folder_of(data: Loaded | Streamed, workers: int) -> str:
+    """Where the workers share the features; "" where each reads them for itself. Raises InputError where there is no room."""
+    if isinstance(data, Streamed):
+        return ""
+    folder = sharing_folder(data.values.nbytes)
+    if not folder:
+        size_gib = data.values.nbytes / 2**30
+        raise InputError(
+            f"WORKERS={workers}: no room for the {size_gib:.1f} GiB of features that the processes share; give "
+            "READ_FROM=disk, WORKERS=1, or a folder in the environment variable JOBLIB_TEMP_FOLDER"
+        )
+    return folder
+
+
+def open_source(
+    stores: Sequence[Store], recipe: dict[str, Any], read_from: str = "auto", device: str = "cpu", workers: int = 1
+) -> Source:
+    """What runs of a recipe are trained on, `workers` of them at a time: all videos that the stores have in common and a split
+    uses."""
     store, ids = stores[0], videos_of(stores)
     has_views = "views" in recipe
     rule = Rule(**recipe["rows"])
     learn, score = tables((views_of(store, name, has_views) for name in ids), rule, ids, cut_out(store))
-    data = open_features(stores, ids, readings_of(stores, recipe), has_views, bool(rule.crops), read_from, device)
+    data = open_features(
+        stores,
+        ids,
+        readings_of(stores, recipe),
+        views=has_views,
+        crops=bool(rule.crops),
+        read_from=read_from,
+        device=device,
+        workers=workers,
+    )
     times = np.array([store.times_seconds(name)[scored_rows(score, video)].mean() for video, name in enumerate(ids)])
     facts = zip(store.video_ids, store.labels, store.groups, store.parts, store.sources, strict=True)
     about = {
@@ -187,6 +221,7 @@ def train_run(plan: Plan, source: Source, device: str, quiet: bool = False) -> R
         scored = {"validation": _table(plan, "validation", model, material, parts["validation"], source)}
         epochs = best_epoch(history, training.best_by)
         if recipe["refit"]:
+            del model  # as large as the one that takes its place
             parts["train"] = torch.cat([parts["train"], parts["validation"]])
             whole = parts | {"validation": parts["validation"][:0]}
             again = dataclasses.replace(training, epochs=epochs, patience=0)
