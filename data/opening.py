@@ -2,6 +2,7 @@
 
 import stat
 from pathlib import Path
+from typing import Any
 
 import av
 
@@ -12,7 +13,7 @@ _REFUSED_FORMATS = {"applehttp", "concat", "dash", "hls", "image2", "imf", "rtp"
 _OPEN_OPTIONS = {"format_whitelist": ",".join(sorted(av.formats_available - _REFUSED_FORMATS)), "protocol_whitelist": "file"}
 # PyAV 18 refuses a file whose metadata are not UTF-8 unless it is told otherwise. PyAV 19 has no such option: it keeps bytes
 # that are not UTF-8 as surrogates, so metadata must be cleaned before they are printed or stored. Nothing here reads any.
-_METADATA_OPTIONS = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+_METADATA_OPTIONS: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 class DecodeError(Exception):
