@@ -254,7 +254,7 @@ def test_runs_side_by_side_share_one_copy_of_the_features(tmp_path: Path) -> Non
     def files(_: object) -> int:
         return len(list(tmp_path.rglob("*.pkl")))
 
-    counts = joblib.Parallel(n_jobs=2, temp_folder=tmp_path)(joblib.delayed(files)(data) for _ in range(6))
+    counts = joblib.Parallel(n_jobs=2, temp_folder=tmp_path, mmap_mode="c")(joblib.delayed(files)(data) for _ in range(6))
     assert max(counts) == 1
 
 
