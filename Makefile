@@ -7,7 +7,9 @@ BIN := .venv/bin
 # Versions of the packages: as they were tested (versions/tested.txt), the newest that pyproject allows, or the lowest. An
 # environment that is there keeps its own, until VERSIONS= is given on the command line.
 VERSIONS = $(or $(shell cat .venv/versions 2> /dev/null),tested)
-$(if $(filter tested newest lowest,$(VERSIONS)),,$(error VERSIONS=$(VERSIONS): choose tested, newest or lowest))
+ifneq ($(words $(VERSIONS)) $(filter-out tested newest lowest,$(VERSIONS)),1 )
+$(error VERSIONS=$(VERSIONS): choose tested, newest or lowest)
+endif
 LOCK := $(if $(filter newest,$(VERSIONS)),,versions/$(VERSIONS).txt)
 READY := .venv/made-with-$(VERSIONS)
 LONG =
@@ -32,12 +34,13 @@ help: ## this list
 
 # Given through the environment, our constraints take the place of those in the machine's own pip configuration.
 $(READY): pyproject.toml $(LOCK)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "PYTHON=$(PYTHON): Python 3.11 or newer is needed")'
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
+	@echo $(VERSIONS) > .venv/versions
 	@echo "Installing the packages into .venv, $(VERSIONS) versions: minutes, and several GB with torch for CUDA"
 	@PIP_CONSTRAINT=$(or $(LOCK),/dev/null) PIP_BUILD_CONSTRAINT=$(or $(LOCK),/dev/null) \
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	@echo $(VERSIONS) > .venv/versions
 	@touch $@
 
 setup: $(READY) ## make the environment (.venv); the other targets do it themselves; VERSIONS=tested|newest|lowest
@@ -83,7 +86,7 @@ extract pretrain train sweep evaluate fuse svm compare anomaly scores report rep
 	@$(BIN)/reelbank $@ $(options)
 
 test: $(READY) ## all tests; those on real data need REELBANK_TESTDATA; LONG=1: also those that take minutes
-	$(BIN)/python -m pytest $(if $(LONG),-m "")
+	$(BIN)/python -m pytest $(if $(filter-out 0,$(LONG)),-m "")
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .

@@ -71,6 +71,7 @@ PUBLIC = {
 
 def __getattr__(name: str) -> Any:
     if name in PUBLIC:
+        importlib.import_module("reelbank.data.machine").limit_threads()
         return getattr(importlib.import_module(f"reelbank.{PUBLIC[name]}"), name)
     raise AttributeError(f"module 'reelbank' has no attribute '{name}'")
 
@@ -109,9 +110,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except ImportError as error:  # also a shared library of the system that a package wants
         if (error.name or "").startswith("reelbank"):  # ours: a fault of the code
             raise
-        todo = "install the library that is missing, or repair the package with pip install --force-reinstall"
-        print(f"reelbank: error: a package does not load: {' '.join(str(error).split())}; {todo}", file=sys.stderr)
-        return 2
+        return _package_does_not_load(error)
     except KeyboardInterrupt:
         print("\nreelbank: stopped; what was done is kept, and the same command goes on from there", file=sys.stderr)
         return 130
@@ -119,8 +118,16 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:  # a full disk, a folder that cannot be written
+        if error.errno is None and error.filename is None:  # torch loads its libraries by ctypes
+            return _package_does_not_load(error)
         print(f"reelbank: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         return 2
+
+
+def _package_does_not_load(error: Exception) -> int:
+    todo = "install the library that is missing, or repair the package with pip install --force-reinstall"
+    print(f"reelbank: error: a package does not load: {' '.join(str(error).split())}; {todo}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

@@ -85,19 +85,21 @@ def available_memory(root: Path = Path("/")) -> Limit:
 def limit_threads() -> None:
     """Let the libraries that compute start no more threads than a CPU quota allows: they count the cores of the affinity.
 
-    Call it before they are imported; torch may be loaded already. Lower numbers that the user has set stay. Without a quota
-    nothing is changed.
+    Call it before they are imported; torch and OpenCV may be loaded already. Lower numbers that the user has set stay.
+    Without a quota nothing is changed.
     """
     allowed = cores()
     if allowed.value >= _affinity().value:
         return
     for name in _THREAD_VARIABLES:
-        chosen = _whole_number(os.environ.get(name, ""))
-        if chosen is None or chosen > allowed.value:
+        chosen = _whole_number(os.environ.get(name, "").partition(",")[0])  # OpenMP takes a list, a number for each level
+        if not chosen or chosen > allowed.value:
             os.environ[name] = str(allowed.value)
-    torch = sys.modules.get("torch")
+    torch, cv2 = sys.modules.get("torch"), sys.modules.get("cv2")
     if torch is not None:
         torch.set_num_threads(min(torch.get_num_threads(), allowed.value))
+    if cv2 is not None:
+        cv2.setNumThreads(min(cv2.getNumThreads(), allowed.value))
 
 
 def groups(controller: str, root: Path = Path("/")) -> list[Group]:
@@ -198,14 +200,14 @@ def _memory_limit_bytes(group: Group) -> int | None:
 
 
 def _unreclaimable_bytes(group: Group) -> int:
-    """What the group and the groups below it use, without file cache."""
+    """What the group and the groups below it use, without file cache and what the kernel itself can give back."""
     usage_name = "memory.usage_in_bytes" if group.version == 1 else "memory.current"
     prefix = "total_" if group.version == 1 else ""  # of v1's numbers only the totals count the groups below
     cache_bytes = 0
     for line in _text(group.folder / "memory.stat").splitlines():
         name, _, value = line.partition(" ")
         # Not "cache", which counts shared memory (/dev/shm) too: that is only freed when its files are removed.
-        if name in (f"{prefix}inactive_file", f"{prefix}active_file"):
+        if name in (f"{prefix}inactive_file", f"{prefix}active_file", "slab_reclaimable"):
             cache_bytes += _whole_number(value) or 0
     return max(0, (_whole_number(_text(group.folder / usage_name)) or 0) - cache_bytes)
 
@@ -219,6 +221,6 @@ def _whole_number(text: str) -> int | None:
 def _text(path: Path) -> str:
     """A file's text, "" where it cannot be read: a file that is not there says nothing about limits."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return path.read_text(encoding="utf-8", errors="surrogateescape")  # a group may have any name
     except OSError:
         return ""

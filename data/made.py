@@ -80,6 +80,19 @@ def _ffmpeg() -> str:
     return str(av.ffmpeg_version_info)
 
 
+def that_count(versions: Versions, recipe: Mapping[str, Any]) -> Versions:
+    """The versions that features of this recipe can depend on: all but ours, for which the recipe's features_version stands,
+    and but those of timm and OpenCV where the recipe does not use them."""
+    extractor, flow = str(recipe.get("extractor", "")), recipe.get("flow")
+    method = flow.get("method") if isinstance(flow, Mapping) else ""
+    uses_opencv = recipe.get("stream") == "idt" or recipe.get("decoder") == "opencv" or method in ("dis", "farneback")
+    is_own_file = "." in extractor  # it may import what it likes
+    unused = {"reelbank"}
+    unused |= set() if uses_opencv or is_own_file else {"opencv"}
+    unused |= set() if extractor.startswith("timm:") or is_own_file else {"timm"}
+    return Versions(tuple(pair for pair in versions.packages if pair[0] not in unused))
+
+
 def apart(several: Sequence[Versions]) -> list[Versions]:
     """The same without the packages in which all agree."""
     recorded = [dict(one.packages) for one in several if one.packages]

@@ -14,7 +14,7 @@ import numpy as np
 from reelbank.data import parts
 from reelbank.data.errors import InputError
 from reelbank.data.index import ABSENT, is_absence, label_names
-from reelbank.data.made import Versions, apart
+from reelbank.data.made import Versions, apart, that_count
 from reelbank.data.recipe import brief, extractor_name, option
 from reelbank.data.store import Store
 from reelbank.data.videos import some
@@ -240,7 +240,7 @@ def _print_versions(store: Store) -> None:
     """What the features were made with; when videos differ in it, which and how many."""
     made_with: dict[Versions, list[str]] = {}
     for video_id, versions in zip(store.video_ids, store.versions, strict=True):
-        made_with.setdefault(versions, []).append(video_id)
+        made_with.setdefault(that_count(versions, store.recipe), []).append(video_id)
     if len(made_with) == 1:
         print(printable(f"made with {next(iter(made_with))}"))
     elif made_with:

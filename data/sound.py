@@ -152,8 +152,12 @@ def _decoded(
             samples += len(wave)
     except av.error.FFmpegError as error:
         raise DecodeError(f"sound damaged after {samples / RATE_HZ:.2f} s: {error.strerror}") from None
-    plain = stream.codec_context.name.startswith("pcm_")  # cut at any sample: where the length is unknown, a last packet is so
-    check_whole(path, packets.last_is_cut and not plain, packets.count, stream.frames)
+    # Plain samples may be cut anywhere: where the length is unknown, a last packet is so.
+    check_whole(path, packets.last_is_cut and not _is_plain(stream), packets.count, stream.frames)
+
+
+def _is_plain(stream: av.AudioStream) -> bool:
+    return stream.codec_context.name.startswith("pcm_")
 
 
 @dataclass
@@ -195,10 +199,16 @@ def _end_of_packet(
 
     Coded sound comes in frames of one size (AAC 1,024 samples), so the last one is filled up. MP4 and QuickTime files tell
     the true end by the last packet's duration or by an edit list, which is the stream's duration for FFmpeg. FFmpeg 9 (PyAV
-    19) drops what is behind it, FFmpeg 8 (PyAV 18) does not. Of all other containers both drop the same.
+    19) drops what is behind it in most files, FFmpeg 8 (PyAV 18) in none. Of all other containers both drop the same.
+
+    FFmpeg 9 takes the stream's duration for the end even of a track that begins late. So of coded sound that begins late by
+    less than a frame, as much is lost at its end; what FFmpeg 9 has dropped cannot be had back, so it is dropped here too. Of
+    plain samples (PCM) it drops nothing.
     """
     if "mp4" not in container.format.name.split(",") or packet.pts is None or not packet.duration:
         return None
+    if _is_plain(stream):
+        return (stream.start_time or 0) + stream.duration if stream.duration else None
     end = packet.pts + packet.duration
     if stream.duration and packet.pts < stream.duration < end:
         return stream.duration

@@ -13,6 +13,7 @@ import torch
 import reelbank
 from reelbank.data.machine import SHARED_MEMORY, available_memory, cores
 from reelbank.data.recipe import option
+from reelbank.data.shelf import printable
 
 DECODERS = {"pyav": "av", "opencv": "cv2", "decord": "decord"}
 REMEDIES = {
@@ -33,8 +34,8 @@ def doctor(options: DoctorOptions) -> int:
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     print(f"reelbank {reelbank.__version__}, {versions}")
     usable, memory = cores(), available_memory()
-    print(f"cores: {usable.value} ({usable.source})")
-    print(f"memory: {memory.value / 2**30:.1f} GiB left ({memory.source})")
+    print(printable(f"cores: {usable.value} ({usable.source})"))
+    print(printable(f"memory: {memory.value / 2**30:.1f} GiB left ({memory.source})"))
     print(_shared_memory())
     broken = False
     for decoder, module in DECODERS.items():

@@ -16,7 +16,7 @@ from reelbank.data.datasets import Dataset, Video, load_dataset
 from reelbank.data.errors import InputError
 from reelbank.data.index import is_absence
 from reelbank.data.machine import cores
-from reelbank.data.made import Made, Versions, apart, current_versions
+from reelbank.data.made import Made, Versions, apart, current_versions, that_count
 from reelbank.data.parts import begun, parts_folder
 from reelbank.data.sampling import Examples, Sampling
 from reelbank.data.shelf import printable
@@ -104,26 +104,22 @@ def extract_dataset(options: ExtractOptions, dataset: Dataset, mine: slice, devi
 
 
 def _tell_other_versions(writers: list[StoreWriter]) -> None:
-    """Print one note when stores that get more videos hold some that were made with other versions than now."""
-    now = current_versions()
-    others: Counter[Versions] = Counter()
-    names = []
+    """Print a note for each store that gets more videos and holds some that were made with other versions than now."""
     for writer in writers:
-        found = writer.versions()
-        found.pop(now, None)
-        if found:
-            others.update(found)
-            names.append(f"{found.total():,} videos of {writer.path.name}")
-    if not others:
-        return
-    *then, here = apart([*others, now])
-    print(
-        printable(
-            f"note: {', '.join(names)} were made with {' or with '.join(map(str, then))}; what is added is made with {here}. "
-            "docs/store.md says what stays equal across versions; to avoid a mix, install those again or give another BANK"
-        ),
-        flush=True,
-    )
+        now = that_count(current_versions(), writer.recipe)
+        others: Counter[Versions] = Counter()
+        for versions, videos in writer.versions().items():
+            others[that_count(versions, writer.recipe)] += videos
+        others.pop(now, None)
+        if others:
+            *then, here = apart([*others, now])
+            earlier = " or with ".join(map(str, then))
+            note = (
+                f"note: {others.total():,} videos of {writer.path.name} were made with {earlier}; what is added is made with "
+                f"{here}. docs/store.md says what stays equal across versions; to avoid a mix, install "
+                "those again or give another BANK"
+            )
+            print(printable(note), flush=True)
 
 
 def _plans(

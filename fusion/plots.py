@@ -3,6 +3,7 @@
 import csv
 import html
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -108,9 +109,15 @@ def png(svg: str) -> bytes:
 
 def characters_without_font(plots: Sequence[Plot]) -> str:
     """The characters of the drawings that neither our font nor one of this machine has, in order, each once."""
-    texts = "".join(html.unescape(re.sub("<[^>]*>", "", plot.svg)) for plot in plots)
+    drawn = "".join(html.unescape(re.sub("<title>.*?</title>|<[^>]*>", "", plot.svg, flags=re.DOTALL)) for plot in plots)
     missing = _character(NO_CHARACTER)
-    return "".join(sorted(one for one in set(texts) if not one.isascii() and _character(one) == missing))
+    return "".join(sorted(one for one in set(drawn) if _leaves_ink(one) and _character(one) == missing))
+
+
+def _leaves_ink(character: str) -> bool:
+    """Whether a character is one to be seen: no space, control character or mark that joins another; ours has all of ASCII."""
+    category = unicodedata.category(character)
+    return not character.isascii() and category[0] not in "ZM" and category not in ("Cc", "Cf", "Cs")
 
 
 def _character(character: str) -> bytes:

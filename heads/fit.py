@@ -250,7 +250,8 @@ def save_state(
 
 def best_weights(path: Path) -> dict[str, Tensor]:
     """The best weights of a state file, on the CPU. They are mapped, not read: the system reads them when they are used and
-    may drop them from memory, where weights, gradients and the optimiser's state are each as large."""
+    may drop them from memory, where weights, gradients and the optimiser's state are each as large. Nobody may shorten the file
+    meanwhile (it is replaced, never written to): the process would end with SIGBUS."""
     with safe_open(path, "pt") as file:
         names = [key for key in file.keys() if key.startswith("best.")]  # noqa: SIM118 - a handle of safetensors, not a dict
         return {name.removeprefix("best."): file.get_tensor(name) for name in names}

@@ -166,13 +166,11 @@ def sharing_folder(size_bytes: int) -> str:
     """Where joblib can write arrays of this size for its processes to map: shared memory, or the folder of temporary files
     where that is too small (64 MiB in a Docker container); "" where neither has room. Left to itself joblib takes shared memory
     as soon as 2 GB of it are free, whatever it is to hold."""
-    for folder in _sharing_folders():
-        try:
-            has_room = shutil.disk_usage(folder).free > size_bytes and os.access(folder, os.W_OK)
-        except OSError:  # no such folder
-            continue
-        if has_room:
-            return folder
+    for name in _sharing_folders():
+        folder = Path(name).absolute()
+        place = next(parent for parent in (folder, *folder.parents) if parent.exists())  # joblib makes what is missing
+        if shutil.disk_usage(place).free > size_bytes and os.access(place, os.W_OK):
+            return name
     return ""
 
 

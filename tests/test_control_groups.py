@@ -17,7 +17,7 @@ import pytest
 from conftest import testdata
 
 from reelbank.data import toy
-from reelbank.data.machine import groups
+from reelbank.data.machine import cores, groups
 from reelbank.data.store import Store, StoreWriter
 from reelbank.heads.batches import loaded
 from reelbank.heads.streaming import sharing_folder
@@ -78,7 +78,7 @@ def quota_of_one() -> Iterator[Path]:
 
 
 def of_two_cores() -> None:
-    if len(os.sched_getaffinity(0)) < 2:
+    if cores().value < 2:
         pytest.skip("one core is allowed here, so a quota of one changes nothing")
 
 
@@ -91,16 +91,20 @@ THREADS_OF_LOADED = (
     "import torch, reelbank; before = torch.get_num_threads(); reelbank.main(['stores', 'BANK=none']); "
     "print(before, torch.get_num_threads())"
 )
+THREADS_OF_A_NOTEBOOK = (
+    "import cv2, reelbank; reelbank.predict; import torch; print(torch.get_num_threads(), cv2.getNumThreads())"
+)
 
 
 def test_a_quota_limits_cores_and_threads(quota_of_one: Path) -> None:
     of_two_cores()
     value, _, source = run_in([quota_of_one], ["-c", COUNT]).stdout.partition(" ")
     assert value == "1" and source.startswith(f"CPU quota of control group /{quota_of_one.parent.name}, cgroup v1")
-    assert run_in([], ["-c", COUNT]).stdout.split()[0] == str(len(os.sched_getaffinity(0)))
+    assert run_in([], ["-c", COUNT]).stdout.split()[0] == str(cores().value)
     assert run_in([quota_of_one], ["-c", THREADS], OMP_NUM_THREADS="5").stdout.splitlines()[-1] == "1 1"
     before, after = run_in([quota_of_one], ["-c", THREADS_OF_LOADED]).stdout.splitlines()[-1].split()
     assert int(before) > 1 and after == "1"
+    assert run_in([quota_of_one], ["-c", THREADS_OF_A_NOTEBOOK]).stdout.split() == ["1", "1"]
 
 
 def test_doctor_shows_what_a_quota_leaves(quota_of_one: Path) -> None:
@@ -179,7 +183,8 @@ def test_a_quota_of_one_trains_on_one_thread(quota_of_one: Path, tmp_path: Path)
 @pytest.fixture
 def memory_group(request: pytest.FixtureRequest) -> Iterator[Path]:
     """A group whose processes together may use so many bytes, and no swap; by default 2,000 MB."""
-    folder = made_group("memory", {"memory.limit_in_bytes": str(getattr(request, "param", 2_000_000_000))})
+    limits = {"memory.swappiness": "0", "memory.limit_in_bytes": str(getattr(request, "param", 2_000_000_000))}
+    folder = made_group("memory", limits)
     yield folder
     removed(folder)
 
@@ -187,6 +192,7 @@ def memory_group(request: pytest.FixtureRequest) -> Iterator[Path]:
 ANONYMOUS = "import reelbank.heads.train; print(next(line for line in open('/proc/self/status') if line[:7] == 'RssAnon'))"
 
 
+@pytest.mark.long
 def test_train_streams_what_the_groups_memory_does_not_hold(memory_group: Path, tmp_path: Path) -> None:
     made_store(tmp_path / "stores" / "a.h5", 4000, 25, 2048)  # 410 MB
     base_bytes = int(run_in([], ["-c", ANONYMOUS]).stdout.split()[1]) * 1024  # torch and what else is imported
@@ -228,8 +234,10 @@ def test_real_clips_are_extracted_in_2000_mb(memory_group: Path, tmp_path: Path)
     ]
     ended = run_in([memory_group], ["-m", "reelbank", *words, "EXTRACTOR=torchvision:resnet18", f"BANK={tmp_path}"])
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
+    assert ended.stdout.count("208 of 208 videos, done") == 2 and "208 of 208 videos" in ended.stdout.splitlines()[-1]
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_gives_one_line(tmp_path: Path) -> None:
     made_store(tmp_path / "stores" / "a.h5", 60, 4, 8)
     words = ["-m", "reelbank", "train", f"BANK={tmp_path}", "HEAD=meanpool", "SEED=0 1", "WORKERS=2"]
@@ -262,22 +270,31 @@ def test_where_processes_share_features(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.delenv("JOBLIB_TEMP_FOLDER", raising=False)
     assert sharing_folder(1 << 20) in ("/dev/shm", os.environ.get("TMPDIR", "/tmp"))
     assert sharing_folder(1 << 60) == ""
-    monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(tmp_path))
-    assert sharing_folder(1 << 20) == str(tmp_path)
+    for folder in (tmp_path, tmp_path / "not" / "there"):  # joblib makes what is missing
+        monkeypatch.setenv("JOBLIB_TEMP_FOLDER", str(folder))
+        assert sharing_folder(1 << 20) == str(folder) and sharing_folder(1 << 60) == ""
 
 
 SMALL_SHARED = 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"'
 
 
+@pytest.mark.long
 def test_workers_get_by_with_dockers_shared_memory(tmp_path: Path) -> None:
     tried = subprocess.run(["unshare", "-m", "sh", "-c", SMALL_SHARED, "sh", "df", "/dev/shm"], capture_output=True, text=True)
     if tried.returncode:
         pytest.skip(f"no /dev/shm of its own can be mounted here: {tried.stderr.strip()}")
     made_store(tmp_path / "stores" / "a.h5", 800, 25, 2048)  # 82 MB
     words = ["-m", "reelbank", "train", f"BANK={tmp_path}", "HEAD=meanpool", "EPOCHS=1", "SEED=0 1", "WORKERS=2", "REFIT=0"]
-    command, environment = entering([], [*words, "READ_FROM=memory"])
-    ended = subprocess.run(
-        ["unshare", "-m", "sh", "-c", SMALL_SHARED, "sh", *command], env=environment, capture_output=True, text=True
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert len(list((tmp_path / "runs").glob("*/metrics.json"))) == 2
+
+    def ended(*more: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command, own = entering([], [*words, *more], **environment)
+        shell = ["unshare", "-m", "sh", "-c", SMALL_SHARED, "sh"]
+        return subprocess.run([*shell, *command], env=own, capture_output=True, text=True)
+
+    refused = ended("READ_FROM=memory", JOBLIB_TEMP_FOLDER="/dev/shm")
+    assert refused.returncode == 2 and "WORKERS=2: no room for the 0.1 GiB of features" in refused.stderr
+    done = ended("READ_FROM=memory")  # through the folder of temporary files
+    assert done.returncode == 0, done.stderr
+    streamed = ended("SEED=2 3", JOBLIB_TEMP_FOLDER="/dev/shm")
+    assert streamed.returncode == 0 and "more than there is room for in /dev/shm" in streamed.stdout
+    assert len(list((tmp_path / "runs").glob("*/metrics.json"))) == 4

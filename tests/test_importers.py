@@ -54,6 +54,7 @@ def test_every_layout_becomes_the_same_store(tmp_path, layout, capsys):
     shelf.inspect(shelf.InspectOptions(str(tmp_path)))
     shown = capsys.readouterr().out
     assert "times unknown" in shown and "seconds from row to row" not in shown
+    assert "made with versions that are not recorded" in shown  # another tool's are not ours
     with Store.open(shelf.find_store(tmp_path, dataset="ucf101", stream="rgb", extractor="foreign")) as store:
         assert store.finished and sorted(store.video_ids) == sorted(IDS)
         for video_id, values in zip(IDS, VALUES, strict=True):

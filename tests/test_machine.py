@@ -203,6 +203,7 @@ STAT = "anon 1000\nfile 700\nshmem 300\ninactive_anon 900\nactive_anon 400\ninac
         ({"memory.max": f"{2 * GIB}", "memory.current": f"{GIB}"}, GIB),
         ({"memory.max": f"{2 * GIB}", "memory.current": f"{GIB}", "memory.stat": STAT.format(5000, 200)}, GIB + 5200),
         ({"memory.max": f"{2 * GIB}", "memory.current": f"{GIB}", "memory.stat": STAT.format("x", "")}, GIB),
+        ({"memory.max": f"{2 * GIB}", "memory.current": f"{GIB}", "memory.stat": "slab_reclaimable 7\nslab 9\n"}, GIB + 7),
         ({"memory.max": f"{2 * GIB}", "memory.current": f"{3 * GIB}"}, 0),
         ({"memory.max": f"{2 * GIB}", "memory.current": "9000", "memory.stat": STAT.format(20000, 0)}, 2 * GIB),
         ({"memory.max": f"{3 * GIB}", "memory.high": f"{2 * GIB}", "memory.current": "0"}, 2 * GIB),

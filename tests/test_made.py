@@ -13,7 +13,7 @@ from made_stores import DATASET, RECIPE, check_holds, fill, made_meta, made_time
 from test_extract import BASIC, encode, only_store, ours, run  # noqa: F401
 
 from reelbank.data import feature_file, shelf
-from reelbank.data.made import NOT_RECORDED, Made, Versions, current_versions
+from reelbank.data.made import NOT_RECORDED, Made, Versions, current_versions, that_count
 from reelbank.data.store import Store, StoreWriter, identity
 
 OLD = Versions((("av", "18.1.0"), ("numpy", "2.4.6"), ("torch", "2.14.1")))
@@ -203,3 +203,27 @@ def test_extract_says_when_it_mixes_versions_and_only_then(ours, capsys, upgrade
     assert run(*basic) == 0
     (note,) = notes()
     assert note.startswith(f"note: 14 videos of {path.name} were made with versions that are not recorded; ")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "counting"),
+    [
+        ({"stream": "rgb", "extractor": "torchvision:resnet18", "decoder": "auto"}, {"av"}),
+        ({"stream": "rgb", "extractor": "timm:resnet18", "decoder": "opencv"}, {"av", "timm", "opencv"}),
+        ({"stream": "flow", "extractor": "motion_cnn", "decoder": "auto", "flow": {"method": "dis"}}, {"av", "opencv"}),
+        ({"stream": "flow", "extractor": "motion_cnn", "decoder": "auto", "flow": {"method": "tvl1"}}, {"av"}),
+        ({"stream": "idt", "extractor": "trajectories", "decoder": "auto"}, {"av", "opencv"}),
+        ({"stream": "rgb", "extractor": "mine.build", "decoder": "auto"}, {"av", "timm", "opencv"}),  # imports what it likes
+    ],
+)
+def test_only_what_a_recipe_depends_on_counts(recipe, counting):
+    versions = Versions(tuple((name, "1") for name in ("av", "opencv", "reelbank", "timm")))
+    assert {name for name, _ in that_count(versions, recipe).packages} == counting
+    assert that_count(NOT_RECORDED, recipe) == NOT_RECORDED
+
+
+def test_another_version_of_ours_mixes_nothing(tmp_path, capsys):
+    later = Versions((*OLD.packages[:2], ("reelbank", "9.0"), *OLD.packages[2:]))
+    fill(tmp_path / "a.h5", range(2), finish=False, made=Made(versions=OLD))
+    fill(tmp_path / "a.h5", range(2, 4), made=Made(versions=later))
+    assert "made with av 18.1.0, numpy 2.4.6, torch 2.14.1" in inspected(tmp_path / "a.h5", capsys)

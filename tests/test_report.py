@@ -330,7 +330,8 @@ def test_every_drawing_is_a_png_with_its_numbers_as_csv(tmp_path: Path) -> None:
 
 def test_names_are_drawn_in_our_font_and_characters_that_no_font_has_are_named(tmp_path: Path, capsys) -> None:
     nowhere = "\U000b0000"  # of no script yet
-    drawn = [Plot("one", f"<svg><text>Aé &lt;Ж&gt; {nowhere}</text></svg>", [])]
+    unseen = "\u00a0\u2009\u3000\u00ad\u200b\ufe0f"  # spaces and the like
+    drawn = [Plot("one", f"<svg><title>\U000b0001</title><text>Aé &lt;Ж&gt; {nowhere}{unseen}</text></svg>", [])]
     assert characters_without_font(drawn) == nowhere
     pictures = {png(f'<svg width="40" height="40"><text x="8" y="28" font-size="20">{one}</text></svg>') for one in "AéЖω↑–…×"}
     assert len(pictures) == 8  # all differ, also on a machine without fonts

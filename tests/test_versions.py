@@ -67,11 +67,13 @@ def test_every_lower_bound_is_the_version_that_the_lowest_tests_have() -> None:
 
 # Stands in for python3: makes a .venv whose interpreter writes down how it was called, instead of installing gigabytes.
 PYTHON = """#!/bin/sh
+[ "$1" = -c ] && exit 0
 [ "$2" = venv ] || exit 3
 mkdir -p .venv/bin
 cat > .venv/bin/python <<'END'
 #!/bin/sh
 echo "$PIP_CONSTRAINT|$PIP_BUILD_CONSTRAINT|$*" >> calls
+[ ! -e offline ] || exit 1
 END
 chmod +x .venv/bin/python
 """
@@ -127,18 +129,38 @@ def test_the_versions_that_were_chosen_stay_until_others_are(tmp_path: Path) -> 
     assert len(installs(folder)) == 1
 
 
-def test_make_refuses_versions_that_there_are_not(tmp_path: Path) -> None:
+def test_the_chosen_versions_outlive_an_installation_that_fails(tmp_path: Path) -> None:
     folder = clone(tmp_path / "clone")
-    done = make(folder, "setup", "VERSIONS=latest")
-    assert done.returncode and "VERSIONS=latest: choose tested, newest or lowest" in done.stderr
+    (folder / "offline").touch()
+    assert make(folder, "setup", "VERSIONS=newest").returncode
+    (folder / "offline").unlink()
+    installs(folder)
+    make(folder, "setup")
+    assert [line.split("|")[0] for line in installs(folder)] == ["/dev/null"]
+
+
+@pytest.mark.parametrize("versions", ["latest", "tested lowest", ""])
+def test_make_refuses_versions_that_there_are_not(tmp_path: Path, versions: str) -> None:
+    folder = clone(tmp_path / "clone")
+    done = make(folder, "setup", f"VERSIONS={versions}")
+    assert done.returncode and f"VERSIONS={versions}: choose tested, newest or lowest" in done.stderr
     assert not (folder / ".venv").exists()
+
+
+def test_a_python_that_is_too_old_is_refused_and_the_environment_stays(tmp_path: Path) -> None:
+    folder = clone(tmp_path / "clone")
+    make(folder, "setup")
+    (folder / "fake").write_text('#!/bin/sh\necho "$3$2" >&2\nexit 1\n')  # as one does whose version is too low
+    done = make(folder, "setup", "VERSIONS=lowest")
+    assert done.returncode and "Python 3.11 or newer is needed" in done.stderr
+    assert (folder / ".venv" / "bin" / "python").exists()
 
 
 def test_long_tests_run_when_asked_for(tmp_path: Path) -> None:
     folder = clone(tmp_path / "clone")
     make(folder, "setup")
-    made = {words: make(folder, "--dry-run", "test", *words).stdout.strip() for words in ((), ("LONG=1",))}
-    assert made[()].endswith("-m pytest") and made[("LONG=1",)].endswith('-m pytest -m ""')
+    plain, long, no = (make(folder, "--dry-run", "test", *words).stdout.strip() for words in ([], ["LONG=1"], ["LONG=0"]))
+    assert plain.endswith("-m pytest") and no == plain and long.endswith('-m pytest -m ""')
 
 
 def run(words: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -175,6 +197,12 @@ def test_a_package_that_misses_a_system_library_is_one_line(tmp_path: Path) -> N
     package(tmp_path, "h5py", "raise ImportError('libhdf5.so.310: cannot open shared object file: No such file or directory')")
     line = refusal(run(["-c", COMMAND, "stores"], tmp_path))
     assert "a package does not load: libhdf5.so.310: cannot open" in line and "pip install --force-reinstall" in line
+    (tmp_path / "h5py" / "__init__.py").write_text("raise OSError('libcudart.so.13: cannot open shared object file')")  # ctypes
+    line = refusal(run(["-c", COMMAND, "stores"], tmp_path))
+    assert "a package does not load: libcudart.so.13: cannot open" in line
+    (tmp_path / "h5py" / "__init__.py").write_text("from reelbank.data import nothing_of_the_kind")  # a fault of our own code
+    done = run(["-c", COMMAND, "stores"], tmp_path)
+    assert done.returncode == 1 and "Traceback" in done.stderr and "nothing_of_the_kind" in done.stderr
 
 
 @pytest.mark.parametrize("asked", ["", "ACTIVE"])
