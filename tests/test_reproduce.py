@@ -1,14 +1,18 @@
 """A sixth system is one recipe file: run whole, its tables say what is ours, and a change does only what it touches again."""
 
 import csv
+import fcntl
 import json
+import os
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reelbank.data import scores as score_tables
+from reelbank.data import toy
 from reelbank.data.errors import InputError
 from reelbank.data.folder import dataset_name
 from reelbank.fusion.metrics import accuracy
@@ -86,10 +90,29 @@ epochs = 1
 """
 
 
+@pytest.fixture(scope="session")
+def drawn_toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy set, drawn once for all processes that test: drawing takes longer than most tests."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "drawn-toy"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        toy.draw(folder)
+    return folder
+
+
+@pytest.fixture
+def toy_bank(tmp_path: Path, drawn_toy: Path) -> Path:
+    """A bank that holds the toy set alone."""
+    shutil.copytree(drawn_toy, tmp_path / "toy")
+    return tmp_path
+
+
 @pytest.fixture(scope="module")
-def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bank(tmp_path_factory: pytest.TempPathFactory, drawn_toy: Path) -> Path:
     """A bank in which the sixth system was run."""
     folder = tmp_path_factory.mktemp("sixth bank")  # a name of two words
+    shutil.copytree(drawn_toy, folder / "toy")
     (folder / "sixth.toml").write_text(RECIPE)
     assert reproduce(options(folder)) == 0
     return folder
@@ -196,12 +219,12 @@ def test_the_plan_shows_that_a_change_touches_only_what_depends_on_it(bank: Path
         ("t = 4", "stride = -4", r"\[stores.levels\] with \[extract\]: STRIDE=-4"),
     ],
 )
-def test_options_that_cannot_be_are_refused_before_anything_is_done(tmp_path: Path, old: str, new: str, said: str) -> None:
+def test_options_that_cannot_be_are_refused_before_anything_is_done(toy_bank: Path, old: str, new: str, said: str) -> None:
     assert old in RECIPE
-    (tmp_path / "sixth.toml").write_text(RECIPE.replace(old, new))
+    (toy_bank / "sixth.toml").write_text(RECIPE.replace(old, new))
     with pytest.raises(InputError, match=said):
-        reproduce(options(tmp_path))
-    assert not list(tmp_path.glob("stores/*"))
+        reproduce(options(toy_bank))
+    assert not list(toy_bank.glob("stores/*"))
 
 
 def test_what_cannot_be_run_is_said_in_its_row_and_the_rest_is_done(bank: Path, capsys: pytest.CaptureFixture) -> None:
@@ -347,17 +370,17 @@ rows = [
 """
 
 
-def test_a_row_takes_its_own_splits_also_where_each_split_has_weights_of_its_own(tmp_path: Path) -> None:
-    (tmp_path / "ninth.toml").write_text(NINTH)
-    more = {"system": str(tmp_path / "ninth.toml"), "split": ("1", "2"), "classes": CLASSES[:2]}
-    assert reproduce(options(tmp_path, **more)) == 0
-    rows = rows_of(tmp_path, **more)
-    made = json.loads((folder_of(tmp_path, **more) / "recipe.json").read_text())["runs"]
+def test_a_row_takes_its_own_splits_also_where_each_split_has_weights_of_its_own(toy_bank: Path) -> None:
+    (toy_bank / "ninth.toml").write_text(NINTH)
+    more = {"system": str(toy_bank / "ninth.toml"), "split": ("1", "2"), "classes": CLASSES[:2]}
+    assert reproduce(options(toy_bank, **more)) == 0
+    rows = rows_of(toy_bank, **more)
+    made = json.loads((folder_of(toy_bank, **more) / "recipe.json").read_text())["runs"]
     value: dict[tuple[str, str], float] = {}
     for name in ("motion", "both"):
         for run in made[name]:
-            recipe = json.loads((tmp_path / "runs" / run / "recipe.json").read_text())["recipe"]
-            value[name, recipe["split"]] = 100 * accuracy(score_tables.load(tmp_path / "runs" / run / "scores-test.npz")).value
+            recipe = json.loads((toy_bank / "runs" / run / "recipe.json").read_text())["recipe"]
+            value[name, recipe["split"]] = 100 * accuracy(score_tables.load(toy_bank / "runs" / run / "scores-test.npz")).value
     assert {split for _, split in value} == {"1", "2"}
     first, every = rows["motion", "", "toy"], rows["motion", "of all", "toy"]
     assert first["ours"] == f"{value['motion', '1']:.2f}" and len(first["runs"].split()) == 1
@@ -366,7 +389,7 @@ def test_a_row_takes_its_own_splits_also_where_each_split_has_weights_of_its_own
     assert every["not as published"] == "split 1 2 alone" and len(every["runs"].split()) == 2
     assert float(rows["gain", "", "toy"]["ours"]) == pytest.approx(value["both", "2"] - value["motion", "2"], abs=0.006)
     assert "trunk trained here; dis in another's place" in first["weights"] and "flow on dis motion_cnn" in first["weights"]
-    changed = begin(options(tmp_path, **more, set="pretrain.motion.epochs=2 fusions.both.how=product"))
+    changed = begin(options(toy_bank, **more, set="pretrain.motion.epochs=2 fusions.both.how=product"))
     row = next(cell for cell in changed.cells if cell.ours == "both")
     said = not_as_published(changed, row)
     assert "both.how: product, not sum" in said and "pretrain.motion.epochs: 2, not 1" in said
@@ -415,11 +438,11 @@ def test_a_seed_is_of_the_heads_alone(bank: Path, capsys: pytest.CaptureFixture)
 
 
 def test_a_plan_estimates_what_is_to_be_trained_first_and_ends_in_1_where_something_cannot_be(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    toy_bank: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (tmp_path / "ninth.toml").write_text(NINTH)
-    more = {"system": str(tmp_path / "ninth.toml"), "split": ("1", "2"), "classes": CLASSES[:2], "plan": True}
-    assert reproduce(options(tmp_path, **more)) == 0
+    (toy_bank / "ninth.toml").write_text(NINTH)
+    more = {"system": str(toy_bank / "ninth.toml"), "split": ("1", "2"), "classes": CLASSES[:2], "plan": True}
+    assert reproduce(options(toy_bank, **more)) == 0
     said = capsys.readouterr().out
     for line in (
         "motion, what it learns from:",
@@ -427,8 +450,8 @@ def test_a_plan_estimates_what_is_to_be_trained_first_and_ends_in_1_where_someth
         "colours:",
     ):
         assert f"\n{line}\n" in said
-    (tmp_path / "ninth.toml").write_text(NINTH.replace("torchvision:resnet18", "torchvision:resnet17"))
-    assert reproduce(options(tmp_path, **more)) == 1
+    (toy_bank / "ninth.toml").write_text(NINTH.replace("torchvision:resnet18", "torchvision:resnet17"))
+    assert reproduce(options(toy_bank, **more)) == 1
     assert "colours: EXTRACTOR=torchvision:resnet17" in capsys.readouterr().out
 
 
