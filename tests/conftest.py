@@ -4,6 +4,7 @@ import csv
 import importlib.metadata
 import os
 import platform
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,17 @@ def testdata(*parts: str) -> Path:
     if os.environ.get("REELBANK_REQUIRE_TESTDATA") == "1":
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+def writable_copy(source: Path, target: Path) -> Path:
+    """Copy a file, or a folder with all that is in it, without its permissions: the real data may be read-only."""
+    if source.is_dir():
+        target.mkdir(parents=True)
+        for path in source.iterdir():
+            writable_copy(path, target / path.name)
+    else:
+        shutil.copyfile(source, target)
+    return target
 
 
 def testdata_rows(name: str) -> list[dict[str, str]]:

@@ -1,12 +1,11 @@
 """Data sets: official parts, groups, wrong folders, lists and tables that disagree, and cuts by whole groups."""
 
 import json
-import shutil
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
-from conftest import testdata, testdata_rows
+from conftest import testdata, testdata_rows, writable_copy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,7 +123,7 @@ def test_ucf101_odd_names(tmp_path: Path) -> None:
 def test_ucf101_wrong_lists_are_named_with_file_and_line(tmp_path: Path) -> None:
     root = touch(tmp_path / "videos", "YoYo/v_YoYo_g01_c01.avi")
     lists = tmp_path / "lists"
-    shutil.copytree(testdata("splits", "ucf101"), lists)
+    writable_copy(testdata("splits", "ucf101"), lists)
     options = {"splits_dir": str(lists)}
     assert load_dataset("ucf101", str(root), **options).videos[0].parts == ("test", "train", "train")  # type: ignore[arg-type]
     path = lists / "testlist02.txt"
@@ -211,7 +210,7 @@ def test_hmdb51_lists_missing_or_malformed(tmp_path: Path) -> None:
     root = str(testdata("clips", "hmdb51"))
     fails(["LISTS=", "testTrainMulti_7030_splits"], "hmdb51", root)
     lists = tmp_path / "lists"
-    shutil.copytree(testdata("splits", "hmdb51"), lists)
+    writable_copy(testdata("splits", "hmdb51"), lists)
     path = lists / "golf_test_split2.txt"
     original = path.read_text()
     path.write_text(original.replace(" 1", " 3", 1))

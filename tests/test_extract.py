@@ -15,7 +15,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from conftest import testdata, testdata_rows
+from conftest import testdata, testdata_rows, writable_copy
 from torchvision import models, transforms
 
 import reelbank
@@ -274,7 +274,7 @@ def test_bad_videos_are_recorded_and_harm_nothing(ours, capsys):
     (left / "cut_g90_c01.avi").write_bytes(good[:300])
     (left / "empty_g91_c01.avi").write_bytes(b"")
     (left / "text_g92_c01.avi").write_text("this is not a film\n" * 50)
-    shutil.copy(testdata("odd", "audio_only.mp4"), left / "sound_g93_c01.mp4")
+    writable_copy(testdata("odd", "audio_only.mp4"), left / "sound_g93_c01.mp4")
     assert run(*BASIC) == 1
     said = capsys.readouterr()
     with Store.open(only_store()) as store:

@@ -2,13 +2,12 @@
 
 import base64
 import re
-import shutil
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import testdata
+from conftest import testdata, writable_copy
 from PIL import Image
 
 from reelbank.data import scores as score_tables
@@ -30,7 +29,7 @@ def real_root(folder: Path) -> list[str]:
         clips = sorted(testdata("clips", "ucf101", name).glob("*.avi"))[:3]
         (folder / name).mkdir(parents=True)
         for clip in clips:
-            shutil.copy(clip, folder / name)
+            writable_copy(clip, folder / name / clip.name)
             ids.append(f"{name}/{clip.stem}")
     (folder / f"{ids[0]}.avi").write_bytes(b"no video")
     return ids

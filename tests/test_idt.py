@@ -1,7 +1,6 @@
 """Improved dense trajectories: a known displacement is found, the camera's is taken away, and histograms are what they say."""
 
 import math
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import testdata
+from conftest import testdata, writable_copy
 
 from reelbank.data.datasets import load_dataset
 from reelbank.data.decode import decode
@@ -194,7 +193,7 @@ def clips(root: Path) -> Path:
     folder = root / "HorseRiding"
     folder.mkdir(parents=True)
     for name in ("v_HorseRiding_g01_c03.avi", "v_HorseRiding_g02_c04.avi"):
-        shutil.copy(testdata("clips", "ucf101", "HorseRiding", name), folder / name)
+        writable_copy(testdata("clips", "ucf101", "HorseRiding", name), folder / name)
     with av.open(str(folder / "v_HorseRiding_g03_c01.avi"), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.width, stream.height, stream.pix_fmt = 160, 120, "yuv420p"
