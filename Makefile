@@ -1,11 +1,12 @@
 # make train HEAD=gru SEED="0 1 2" runs reelbank train HEAD=gru SEED='0 1 2' in an environment that it makes first.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor test lint bench clean
+.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor test lint bench clean
 
-PYTHON ?= python3
 BIN := .venv/bin
 # Versions of the packages: as they were tested (versions/tested.txt), the newest that pyproject allows, or the lowest. An
-# environment that is there keeps its own, until VERSIONS= is given on the command line.
+# environment that is there keeps its Python and its versions, until PYTHON= or VERSIONS= say otherwise.
+own_python := $(shell cat .venv/python 2> /dev/null)
+PYTHON ?= $(or $(own_python),python3)
 VERSIONS = $(or $(shell cat .venv/versions 2> /dev/null),tested)
 ifneq ($(words $(VERSIONS)) $(filter-out tested newest lowest,$(VERSIONS)),1 )
 $(error VERSIONS=$(VERSIONS): choose tested, newest or lowest)
@@ -33,15 +34,20 @@ help: ## this list
 	@echo "All options of a target: $(BIN)/reelbank extract --help"
 
 # Given through the environment, our constraints take the place of those in the machine's own pip configuration.
-$(READY): pyproject.toml $(LOCK)
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "PYTHON=$(PYTHON): Python 3.11 or newer is needed")'
+$(READY): pyproject.toml $(LOCK) $(if $(filter $(own_python),$(PYTHON)),,another-python)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is Python " + sys.version.split()[0] \
+		+ "; Reelbank needs Python 3.11 or newer. Name one: make setup PYTHON=python3.12")'
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	@echo $(VERSIONS) > .venv/versions
-	@echo "Installing the packages into .venv, $(VERSIONS) versions: minutes, and several GB with torch for CUDA"
+	@echo $(PYTHON) > .venv/python
+	@echo "Installing the packages into .venv, $(VERSIONS) versions: minutes, and about 6 GB with torch for CUDA"
 	@PIP_CONSTRAINT=$(or $(LOCK),/dev/null) PIP_BUILD_CONSTRAINT=$(or $(LOCK),/dev/null) \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' || { echo "The installation of the" \
+		"$(VERSIONS) versions failed, see above. Try again: make setup. The tested versions: make setup VERSIONS=tested" >&2; exit 1; }
 	@touch $@
+
+another-python:
 
 setup: $(READY) ## make the environment (.venv); the other targets do it themselves; VERSIONS=tested|newest|lowest
 

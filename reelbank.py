@@ -125,7 +125,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _package_does_not_load(error: Exception) -> int:
-    todo = "install the library that is missing, or repair the package with pip install --force-reinstall"
+    todo = f"install what is missing, or repair the package with {sys.executable} -m pip install --force-reinstall <package>"
     print(f"reelbank: error: a package does not load: {' '.join(str(error).split())}; {todo}", file=sys.stderr)
     return 2
 

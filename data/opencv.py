@@ -4,9 +4,11 @@ The packages opencv-python and opencv-python-headless put their files into the s
 one is removed, the other loses its files, and `import cv2` fails or gives a package that holds nothing.
 """
 
+import sys
+
 from reelbank.data.errors import InputError
 
-REPAIR = "pip install --force-reinstall --no-deps opencv-python-headless"
+REPAIR = f"{sys.executable} -m pip install --force-reinstall --no-deps opencv-python-headless"
 
 try:
     import cv2

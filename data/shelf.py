@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from reelbank.data import parts
 from reelbank.data.errors import InputError
 from reelbank.data.index import ABSENT, is_absence, label_names
 from reelbank.data.made import Versions, apart, that_count
+from reelbank.data.printing import print_table, printable
 from reelbank.data.recipe import brief, extractor_name, option
 from reelbank.data.store import Store
 from reelbank.data.videos import some
@@ -117,19 +118,6 @@ def _flat(recipe: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", "-" if value is None or value == "" else str(value)
-
-
-def printable(text: str) -> str:
-    """Text from a file, fit for a terminal: control characters become '?'."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def print_table(rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as their longest word, left-aligned; the first row is the heading."""
-    lines = [[printable(word) for word in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
 
 
 def _size(size_bytes: float) -> str:

@@ -4,23 +4,26 @@ import importlib
 import os
 import platform
 import shutil
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 import reelbank
 from reelbank.data.machine import SHARED_MEMORY, available_memory, cores
+from reelbank.data.printing import printable
 from reelbank.data.recipe import option
-from reelbank.data.shelf import printable
 
-DECODERS = {"pyav": "av", "opencv": "cv2", "decord": "decord"}
-REMEDIES = {
-    "opencv": "pip install --force-reinstall --no-deps opencv-python-headless",
-    "decord": "pip install decord (there are wheels for Linux on x86-64)",
-    "pyav": "pip install av",
+# module: (its distribution, what needs it); "" of what can be done without
+NEEDED = {
+    "torch": ("torch", "all networks"),
+    "torchvision": ("torchvision", "all networks"),
+    "av": ("av", "every decoding"),
+    "h5py": ("h5py", "every store"),
+    "cv2": ("opencv-python-headless", "extract and report"),
+    "decord": ("decord", ""),
 }
+NAMES = {"av": "PyAV, the default decoder", "cv2": "OpenCV, flow and DECODER=opencv", "decord": "decord, DECODER=decord"}
 SMALL_SHARED_BYTES = 1 << 26  # Docker's default
 
 
@@ -30,38 +33,52 @@ class DoctorOptions:
 
 
 def doctor(options: DoctorOptions) -> int:
-    """Print one line for each thing that matters. Returns 1 when the default decoder does not work."""
-    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
-    print(f"reelbank {reelbank.__version__}, {versions}")
+    """Print one line for each thing that matters. Returns 1 when a package that is needed does not load."""
+    print(f"reelbank {reelbank.__version__}, Python {platform.python_version()}")
     usable, memory = cores(), available_memory()
     print(printable(f"cores: {usable.value} ({usable.source})"))
     print(printable(f"memory: {memory.value / 2**30:.1f} GiB left ({memory.source})"))
     print(_shared_memory())
-    broken = False
-    for decoder, module in DECODERS.items():
-        try:
-            version = importlib.import_module(module).__version__
-        except (ImportError, OSError, AttributeError) as error:  # a package without its files has no version
-            print(f"decoder {decoder}: does not load ({error}); {REMEDIES[decoder]}")
-            broken |= decoder == "pyav"
-        else:
-            print(f"decoder {decoder}: {version}{' (the default)' if decoder == 'pyav' else ''}")
+    loads = {module: _loads(module) for module in NEEDED}
+    if loads["torch"]:
+        _print_gpus()
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    print(f"torch.compile on the CPU: {compiler or 'no C++ compiler (g++): large jobs run uncompiled'}")
+    bank = Path(options.bank).resolve()
+    place = next(folder for folder in (bank, *bank.parents) if folder.exists())
+    free = shutil.disk_usage(place).free / 2**30
+    print(f"bank {bank}: {free:.0f} GiB free{'' if os.access(place, os.W_OK) else ', NOT WRITABLE: give BANK=<folder>'}")
+    return int(not all(loads[module] for module, (_, needed_by) in NEEDED.items() if needed_by))
+
+
+def _loads(module: str) -> bool:
+    """Whether a package can be imported; prints its version, or what to do."""
+    distribution, needed_by = NEEDED[module]
+    name = NAMES.get(module, module)
+    try:
+        version = importlib.import_module(module).__version__
+    except (ImportError, OSError, AttributeError) as error:  # a package without its files has no version
+        needs = f"; {needed_by} need{'s' if needed_by.startswith('every') else ''} it" if needed_by else ""
+        repair = f"{sys.executable} -m pip install --force-reinstall --no-deps {distribution}"
+        wheels = " (there are wheels for Linux on x86-64)" if module == "decord" else ""
+        print(printable(f"{name}: does not load ({' '.join(str(error).split())}){needs}; repair it: {repair}{wheels}"))
+        return False
+    print(f"{name}: {version}")
+    return True
+
+
+def _print_gpus() -> None:
+    import torch
+
     if torch.cuda.is_available():
         for number in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(number)
             print(f"GPU cuda:{number}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
     else:
         print("GPU: none that torch can use; networks run on the CPU")
-    compiler = shutil.which("g++") or shutil.which("clang++")
-    print(f"torch.compile on the CPU: {compiler or 'no C++ compiler (g++): large jobs run uncompiled'}")
     cache = Path(torch.hub.get_dir()) / "checkpoints"
     weights = sorted(cache.glob("*.pth")) if cache.is_dir() else []
     print(f"torchvision weights in {cache}: {', '.join(path.name for path in weights) or 'none yet; fetched when first used'}")
-    bank = Path(options.bank).resolve()
-    place = next(folder for folder in (bank, *bank.parents) if folder.exists())
-    free = shutil.disk_usage(place).free / 2**30
-    print(f"bank {bank}: {free:.0f} GiB free{'' if os.access(place, os.W_OK) else ', NOT WRITABLE: give BANK=<folder>'}")
-    return int(broken)
 
 
 def _shared_memory() -> str:

@@ -18,8 +18,8 @@ from reelbank.data.index import is_absence
 from reelbank.data.machine import cores
 from reelbank.data.made import Made, Versions, apart, current_versions, that_count
 from reelbank.data.parts import begun, parts_folder
+from reelbank.data.printing import printable
 from reelbank.data.sampling import Examples, Sampling
-from reelbank.data.shelf import printable
 from reelbank.data.store import Store, StoreWriter, identity
 from reelbank.data.workers import DecodePool
 from reelbank.extract import adaptive
@@ -116,8 +116,8 @@ def _tell_other_versions(writers: list[StoreWriter]) -> None:
             earlier = " or with ".join(map(str, then))
             note = (
                 f"note: {others.total():,} videos of {writer.path.name} were made with {earlier}; what is added is made with "
-                f"{here}. docs/store.md says what stays equal across versions; to avoid a mix, install "
-                "those again or give another BANK"
+                f"{here}. docs/store.md says what stays equal across versions; to avoid a mix, stop, "
+                "and install the earlier versions again or give another BANK"
             )
             print(printable(note), flush=True)
 

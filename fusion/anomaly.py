@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 import reelbank
 from reelbank.data.errors import InputError
+from reelbank.data.printing import print_table, printable
 from reelbank.data.recipe import canonical, differences, in_file_name, option, signature
 from reelbank.data.replacing import replacing
-from reelbank.data.shelf import find_store, print_table, printable
+from reelbank.data.shelf import find_store
 from reelbank.data.splits import cut_validation
 from reelbank.data.store import Store
 from reelbank.fusion.judge import draws

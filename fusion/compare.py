@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from reelbank.data.errors import InputError
+from reelbank.data.printing import print_table, printable
 from reelbank.data.recipe import option
 from reelbank.data.replacing import replacing
 from reelbank.data.scores import with_classes
-from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import Group, Selection, by_repetition, grouped, select
 from reelbank.fusion.evaluate import calibration_means, class_means, percent, plus_minus, top
 from reelbank.fusion.judge import INTERVALS, Difference, mcnemar, paired_bootstrap

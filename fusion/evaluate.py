@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.data.printing import print_table, printable
 from reelbank.data.recipe import option
 from reelbank.data.replacing import replacing
-from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import FACTS, Entry, Group, Selection, grouped, select
 from reelbank.fusion.judge import INTERVALS, bootstrap_share, calibration
 from reelbank.fusion.metrics import (

@@ -9,9 +9,9 @@ from typing import Any
 import reelbank
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
+from reelbank.data.printing import print_table, printable
 from reelbank.data.recipe import option, signature
 from reelbank.data.scores import Scores, completed, join
-from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.entries import FACTS, JOINED, Entry, Selection, by_repetition, features, grouped, in_order, select, title
 from reelbank.fusion.late import HOWS, MISSING, fuse, searched_weights
 from reelbank.fusion.metrics import Share, figure

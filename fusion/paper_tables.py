@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import reelbank
 from reelbank.data.errors import InputError
 from reelbank.data.index import label_names
+from reelbank.data.printing import print_table, printable
 from reelbank.data.recipe import differences, signature
 from reelbank.data.replacing import replacing
-from reelbank.data.shelf import print_table, printable
 from reelbank.fusion.compare import class_gains, paired
 from reelbank.fusion.entries import Group, Selection, grouped, select
 from reelbank.fusion.evaluate import category_means, class_means, top

@@ -24,10 +24,11 @@ from reelbank.data import frames_folder
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
 from reelbank.data.index import ABSENT, is_absence
+from reelbank.data.printing import printable
 from reelbank.data.recipe import canonical, option, signature
 from reelbank.data.replacing import replacing
 from reelbank.data.scores import Scores
-from reelbank.data.shelf import find_store, printable
+from reelbank.data.shelf import find_store
 from reelbank.data.store import Store, StoreWriter, identity
 from reelbank.data.videos import Dataset, Video, find_videos, some
 from reelbank.extract.again import Given, options_again, own_extractor

@@ -14,9 +14,9 @@ import numpy as np
 import reelbank
 from reelbank.data.datasets import load_dataset
 from reelbank.data.errors import InputError
+from reelbank.data.printing import printable
 from reelbank.data.recipe import brief, in_file_name, option
 from reelbank.data.replacing import replacing
-from reelbank.data.shelf import printable
 from reelbank.fusion import figures
 from reelbank.fusion.anomaly_table import anomaly_section, read_detectors
 from reelbank.fusion.costs import cost_section, read_costs

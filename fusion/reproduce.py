@@ -11,8 +11,8 @@ from typing import Any
 
 from reelbank.data.datasets import Dataset, load_dataset
 from reelbank.data.errors import InputError
+from reelbank.data.printing import print_table, printable
 from reelbank.data.recipe import option, parse, words_of
-from reelbank.data.shelf import print_table, printable
 from reelbank.data.store import Store
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.options import with_defaults as extract_defaults

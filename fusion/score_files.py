@@ -6,10 +6,10 @@ from typing import Any
 
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
+from reelbank.data.printing import printable
 from reelbank.data.recipe import option
 from reelbank.data.score_formats import SCALES, as_table, read_names, read_scores, write_scores
 from reelbank.data.scores import Scores
-from reelbank.data.shelf import printable
 from reelbank.fusion.metrics import accuracy
 from reelbank.heads.runs import PARTS, find_runs, read_run, written_to
 

@@ -11,10 +11,10 @@ from safetensors.numpy import load_file, save_file
 from sklearn.model_selection import GroupKFold
 
 from reelbank.data.errors import InputError
+from reelbank.data.printing import print_table, printable
 from reelbank.data.recipe import canonical, option
 from reelbank.data.replacing import replacing
 from reelbank.data.scores import Scores, completed, join
-from reelbank.data.shelf import print_table, printable
 from reelbank.data.store import Store
 from reelbank.fusion.entries import JOINED, Entry, Selection, by_repetition, features, grouped, in_order, select, title
 from reelbank.fusion.fuse import joined_recipe, write_run

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from reelbank.data.errors import InputError
+from reelbank.data.printing import print_table, printable
 from reelbank.data.replacing import replacing
-from reelbank.data.shelf import print_table, printable
 from reelbank.data.store import Store
 from reelbank.extract.run import planned_stores
 from reelbank.extract.streams import chosen_device

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import reelbank
 from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
+from reelbank.data.printing import print_table, printable
 from reelbank.data.recipe import extractor_name, option, signature
 from reelbank.data.replacing import replacing
-from reelbank.data.shelf import print_table, printable
 
 if TYPE_CHECKING:
     from reelbank.heads.model import Model

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from reelbank.data.errors import InputError
+from reelbank.data.printing import print_table, printable
 from reelbank.data.recipe import canonical, option, parse, signature
 from reelbank.data.replacing import replacing
-from reelbank.data.shelf import print_table, printable
 from reelbank.data.store import Store
 from reelbank.heads.options import TrainOptions, unused_options
 from reelbank.heads.plan import Plan, plan_runs

@@ -25,9 +25,9 @@ from reelbank.data.errors import InputError
 from reelbank.data.index import label_names
 from reelbank.data.machine import cores
 from reelbank.data.parts import parts_folder
+from reelbank.data.printing import printable
 from reelbank.data.recipe import canonical, signature
 from reelbank.data.replacing import replacing
-from reelbank.data.shelf import printable
 from reelbank.data.store import Store, StoreWriter
 from reelbank.extract.networks import Trunk
 from reelbank.extract.streams import chosen_device

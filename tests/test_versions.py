@@ -1,6 +1,7 @@
 """Versions of the packages: what is locked, what make installs, and what a user reads when a package does not load."""
 
 import os
+import platform
 import subprocess
 import sys
 import tomllib
@@ -88,9 +89,11 @@ def clone(folder: Path) -> Path:
     return folder
 
 
-def make(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PIP_", "VERSIONS", "LONG"))}
-    command = ["make", *words, "PYTHON=./fake"]
+def make(folder: Path, *words: str, python: str = "./fake", **environment: str) -> subprocess.CompletedProcess[str]:
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PIP_", "VERSIONS", "LONG", "PYTHON"))
+    }
+    command = ["make", *words, *([f"PYTHON={python}"] if python else [])]
     return subprocess.run(command, cwd=folder, env=own | environment, capture_output=True, text=True)
 
 
@@ -150,10 +153,24 @@ def test_make_refuses_versions_that_there_are_not(tmp_path: Path, versions: str)
 def test_a_python_that_is_too_old_is_refused_and_the_environment_stays(tmp_path: Path) -> None:
     folder = clone(tmp_path / "clone")
     make(folder, "setup")
-    (folder / "fake").write_text('#!/bin/sh\necho "$3$2" >&2\nexit 1\n')  # as one does whose version is too low
-    done = make(folder, "setup", "VERSIONS=lowest")
-    assert done.returncode and "Python 3.11 or newer is needed" in done.stderr
+    (folder / "old").write_text(f'#!/bin/sh\nexec {sys.executable} -c "$(echo "$2" | sed \'s/(3, 11)/(9, 9)/\')"\n')
+    (folder / "old").chmod(0o755)
+    done = make(folder, "setup", python="./old")
+    version = platform.python_version()
+    assert done.returncode and f"./old is Python {version}; Reelbank needs Python 3.11 or newer" in done.stderr
     assert (folder / ".venv" / "bin" / "python").exists()
+
+
+def test_the_python_that_was_chosen_stays_until_another_is(tmp_path: Path) -> None:
+    folder = clone(tmp_path / "clone")
+    (folder / "other").write_bytes((folder / "fake").read_bytes())
+    (folder / "other").chmod(0o755)
+    make(folder, "setup")
+    assert len(installs(folder)) == 1
+    make(folder, "setup", python="")  # none is named
+    assert installs(folder) == [] and (folder / ".venv/python").read_text() == "./fake\n"
+    make(folder, "setup", python="./other")
+    assert len(installs(folder)) == 1 and (folder / ".venv/python").read_text() == "./other\n"
 
 
 def test_long_tests_run_when_asked_for(tmp_path: Path) -> None:
@@ -190,7 +207,18 @@ def test_opencv_without_a_system_library_or_without_files_is_one_line_that_says_
     line = run(["-c", "from reelbank.data.opencv import cv2"], tmp_path).stderr.splitlines()[-1]
     assert "its files are gone" in line and "--no-deps opencv-python-headless" in line
     doctor = run(["-c", COMMAND, "doctor"], tmp_path).stdout
-    assert "decoder opencv: does not load" in doctor and "--no-deps opencv-python-headless" in doctor
+    assert "OpenCV, flow and DECODER=opencv: does not load" in doctor and "extract and report need it" in doctor
+    assert f"{sys.executable} -m pip install --force-reinstall --no-deps opencv-python-headless" in doctor
+
+
+def test_doctor_goes_on_where_packages_do_not_load(tmp_path: Path) -> None:
+    for name in ("av", "h5py", "torch", "torchvision", "cv2"):
+        package(tmp_path, name, "raise ImportError('libmissing.so.1: cannot open shared object file')")
+    done = run(["-c", COMMAND, "doctor"], tmp_path)
+    assert done.returncode == 1 and done.stderr == ""
+    lines = [line for line in done.stdout.splitlines() if "does not load (libmissing.so.1" in line]
+    assert len(lines) == 5 and "every decoding needs it; repair it: " in lines[2] and lines[2].endswith("--no-deps av")
+    assert "\nbank " in done.stdout
 
 
 def test_a_package_that_misses_a_system_library_is_one_line(tmp_path: Path) -> None:
