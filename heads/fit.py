@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reelbank.data.errors import InputError
+from reelbank.data.machine import available_memory
 from reelbank.data.replacing import replacing
 from reelbank.heads.batches import Loaded
 from reelbank.heads.scoring import Scoring
@@ -154,8 +155,8 @@ def fit(
         if best_epoch(history, training.best_by) == epoch:
             best = {name: value.clone() for name, value in model.state_dict().items()}
         save_state(state_path, model, optimiser, history, best)
-        if device.type == "cpu":
-            best = best_weights(state_path)
+        if device.type == "cpu" and sum(value.nbytes for value in best.values()) > available_memory().value // 8:
+            best = best_weights(state_path)  # slower by a few per cent: only where memory is short
         on_epoch(history[-1])
     model.load_state_dict(best)
     return history
