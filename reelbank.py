@@ -72,7 +72,9 @@ PUBLIC = {
 def __getattr__(name: str) -> Any:
     if name in PUBLIC:
         importlib.import_module("reelbank.data.machine").limit_threads()
-        return getattr(importlib.import_module(f"reelbank.{PUBLIC[name]}"), name)
+        value = getattr(importlib.import_module(f"reelbank.{PUBLIC[name]}"), name)
+        globals()[name] = value  # found directly the next time
+        return value
     raise AttributeError(f"module 'reelbank' has no attribute '{name}'")
 
 
@@ -125,7 +127,9 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _package_does_not_load(error: Exception) -> int:
-    todo = f"install what is missing, or repair the package with {sys.executable} -m pip install --force-reinstall <package>"
+    from reelbank.data.errors import repair_command
+
+    todo = f"install what is missing, or repair the package: {repair_command('<package>')}"
     print(f"reelbank: error: a package does not load: {' '.join(str(error).split())}; {todo}", file=sys.stderr)
     return 2
 

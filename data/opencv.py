@@ -4,17 +4,15 @@ The packages opencv-python and opencv-python-headless put their files into the s
 one is removed, the other loses its files, and `import cv2` fails or gives a package that holds nothing.
 """
 
-import sys
+from reelbank.data.errors import InputError, repair_command
 
-from reelbank.data.errors import InputError
-
-REPAIR = f"{sys.executable} -m pip install --force-reinstall --no-deps opencv-python-headless"
+_REPAIR = repair_command("opencv-python-headless")
 
 try:
     import cv2
 except ImportError as error:  # not installed, or a shared library of the system is missing
-    raise InputError(f"OpenCV (cv2) does not load: {' '.join(str(error).split())}; repair it: {REPAIR}") from None
+    raise InputError(f"OpenCV (cv2) does not load: {' '.join(str(error).split())}; repair it: {_REPAIR}") from None
 if not hasattr(cv2, "resize"):
-    raise InputError(f"OpenCV (cv2) is installed but its files are gone; repair it: {REPAIR}")
+    raise InputError(f"OpenCV (cv2) is installed but its files are gone; repair it: {_REPAIR}")
 
-__all__ = ["REPAIR", "cv2"]
+__all__ = ["cv2"]

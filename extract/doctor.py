@@ -4,12 +4,12 @@ import importlib
 import os
 import platform
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import reelbank
+from reelbank.data.errors import repair_command
 from reelbank.data.machine import SHARED_MEMORY, available_memory, cores
 from reelbank.data.printing import printable
 from reelbank.data.recipe import option
@@ -59,9 +59,12 @@ def _loads(module: str) -> bool:
         version = importlib.import_module(module).__version__
     except (ImportError, OSError, AttributeError) as error:  # a package without its files has no version
         needs = f"; {needed_by} need{'s' if needed_by.startswith('every') else ''} it" if needed_by else ""
-        repair = f"{sys.executable} -m pip install --force-reinstall --no-deps {distribution}"
         wheels = " (there are wheels for Linux on x86-64)" if module == "decord" else ""
-        print(printable(f"{name}: does not load ({' '.join(str(error).split())}){needs}; repair it: {repair}{wheels}"))
+        print(
+            printable(
+                f"{name}: does not load ({' '.join(str(error).split())}){needs}; repair it: {repair_command(distribution)}{wheels}"
+            )
+        )
         return False
     print(f"{name}: {version}")
     return True
