@@ -58,13 +58,11 @@ def _loads(module: str) -> bool:
     try:
         version = importlib.import_module(module).__version__
     except (ImportError, OSError, AttributeError) as error:  # a package without its files has no version
-        needs = f"; {needed_by} need{'s' if needed_by.startswith('every') else ''} it" if needed_by else ""
+        verb = "needs" if needed_by.startswith("every") else "need"
+        needs = f"; {needed_by} {verb} it" if needed_by else ""
         wheels = " (there are wheels for Linux on x86-64)" if module == "decord" else ""
-        print(
-            printable(
-                f"{name}: does not load ({' '.join(str(error).split())}){needs}; repair it: {repair_command(distribution)}{wheels}"
-            )
-        )
+        reason = " ".join(str(error).split())
+        print(printable(f"{name}: does not load ({reason}){needs}; repair it: {repair_command(distribution)}{wheels}"))
         return False
     print(f"{name}: {version}")
     return True
