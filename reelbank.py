@@ -1,137 +1,97 @@
-"""Reelbank: video clips go in once, features stay for good. `import reelbank` in a notebook, `reelbank` on the command line."""
+"""Reelbank: video clips go in once, features stay for good. `import reelbank` in a notebook,
+`reelbank` on the command line."""
 
 import importlib
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-# Threads of OpenMP that wait for each other sleep. By default they spin, and on a busy machine they take the cores from the
-# thread that they wait for: six steps of an LSTM took 60 s, and 5 s with this. OpenMP reads it when torch is imported.
+if TYPE_CHECKING:
+    from reelbank.data.datasets.registry import load_dataset
+    from reelbank.data.errors import InputError
+    from reelbank.data.scores.table import Scores
+    from reelbank.data.store.bank import find_store
+    from reelbank.data.store.reader import Store
+    from reelbank.data.store.writer import StoreWriter
+    from reelbank.extract.notebook import extract_features
+    from reelbank.fusion.late import fuse
+    from reelbank.fusion.notebook import evaluate, report
+    from reelbank.fusion.predict import predict, top
+    from reelbank.heads.notebook import train
+    from reelbank.heads.runs.folder import find_runs, load_run
+
+__all__ = [
+    "InputError",
+    "Scores",
+    "Store",
+    "StoreWriter",
+    "__version__",
+    "evaluate",
+    "extract_features",
+    "find_runs",
+    "find_store",
+    "fuse",
+    "load_dataset",
+    "load_run",
+    "predict",
+    "report",
+    "top",
+    "train",
+]
+
+# Threads of OpenMP that wait for each other sleep. By default they spin, and on a busy machine they
+# take the cores from the thread that they wait for: six steps of an LSTM took 60 s, and 5 s with
+# this. OpenMP reads it when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-_here = Path(__file__).resolve().parent
-# The packages lie beside this file in a checkout, in reelbank/ once installed. Importing them as reelbank.data,
-# reelbank.extract ... means that no folder of the user's named data/ or extract/ can stand in their place.
-__path__ = [str(_here / "reelbank"), str(_here)]
+# This file makes `reelbank` a package whose subpackages are the folders next to it, in a checkout
+# (reelbank.py) and in a wheel (reelbank/__init__.py). They are imported as reelbank.data,
+# reelbank.extract ..., so a user's own folder data/ or extract/ never takes their place.
+__path__ = [str(Path(__file__).resolve().parent)]
 __version__ = "0.1.0"
 
-# command: (module, options, function, one line of help); modules are imported only when their command is called
-COMMANDS = {
-    "extract": ("extract.run", "ExtractOptions", "extract", "videos -> feature store; again, and it goes on where it was"),
-    "pretrain": ("heads.pretrain", "PretrainOptions", "pretrain", "train or fine-tune an extractor on a split's training part"),
-    "train": ("heads.train", "TrainOptions", "train", "feature store -> trained heads: runs"),
-    "sweep": ("heads.sweep", "SweepOptions", "sweep", "every combination of lists of train options, and one table"),
-    "evaluate": ("fusion.evaluate", "EvaluateOptions", "evaluate", "accuracies of runs, over splits and seeds"),
-    "fuse": ("fusion.fuse", "FuseOptions", "fuse_runs", "join the scores of two or more runs"),
-    "anomaly": ("fusion.anomaly", "AnomalyOptions", "anomaly", "what is unlike normal videos: an autoencoder beside baselines"),
-    "compare": ("fusion.compare", "CompareOptions", "compare", "is one model better? paired tests, and what each class gains"),
-    "svm": ("fusion.svm", "SvmOptions", "svm_runs", "a linear SVM on the joined embeddings of two or more runs"),
-    "scores": (
-        "fusion.score_files",
-        "ScoresOptions",
-        "score_file",
-        "score files of other tools: described, brought in, given away",
-    ),
-    "report": ("fusion.report", "ReportOptions", "report", "one HTML page of results"),
-    "reproduce": (
-        "fusion.reproduce",
-        "ReproduceOptions",
-        "reproduce",
-        "a published system from its recipe: stores, heads, fusions, and its tables beside ours",
-    ),
-    "predict": ("fusion.predict", "PredictOptions", "predict_videos", "what runs say of video files, or of a store's videos"),
-    "runs": ("heads.runs", "RunsOptions", "runs", "list the runs"),
-    "stores": ("data.shelf", "StoresOptions", "stores", "list the feature stores"),
-    "inspect": ("data.shelf", "InspectOptions", "inspect", "recipe, coverage and failures of a store"),
-    "verify": ("data.shelf", "VerifyOptions", "verify", "read every byte of a store and name what is damaged"),
-    "remove": ("data.shelf", "RemoveOptions", "remove", "delete a store"),
-    "import": ("data.importers", "ImportOptions", "import_store", "bring features of other tools into a store"),
-    "export": ("data.importers", "ExportOptions", "export", "features of a store, one array per video, for other tools"),
-    "doctor": ("extract.doctor", "DoctorOptions", "doctor", "what works on this machine"),
-}
-
-# What a notebook needs, imported when first asked for: `reelbank.Store` is `reelbank.data.store.Store`.
+# Public name -> the module that defines it, imported when the name is first used.
 PUBLIC = {
     "InputError": "data.errors",
-    "Store": "data.store",
-    "StoreWriter": "data.store",
-    "load_dataset": "data.datasets",
-    "Scores": "data.scores",
-    "find_store": "data.shelf",
-    "find_runs": "heads.runs",
-    "load_run": "heads.runs",
+    "Scores": "data.scores.table",
+    "Store": "data.store.reader",
+    "StoreWriter": "data.store.writer",
+    "evaluate": "fusion.notebook",
+    "extract_features": "extract.notebook",
+    "find_runs": "heads.runs.folder",
+    "find_store": "data.store.bank",
     "fuse": "fusion.late",
+    "load_dataset": "data.datasets.registry",
+    "load_run": "heads.runs.folder",
     "predict": "fusion.predict",
+    "report": "fusion.notebook",
     "top": "fusion.predict",
+    "train": "heads.notebook",
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name in PUBLIC:
-        importlib.import_module("reelbank.data.machine").limit_threads()
+if not TYPE_CHECKING:  # a type checker would take any name for an attribute of this module
+
+    def __getattr__(name: str) -> Any:
+        if name not in PUBLIC:
+            raise AttributeError(f"module 'reelbank' has no attribute '{name}'")
+        importlib.import_module("reelbank.data.system.machine").limit_threads()
         value = getattr(importlib.import_module(f"reelbank.{PUBLIC[name]}"), name)
         globals()[name] = value  # found directly the next time
         return value
-    raise AttributeError(f"module 'reelbank' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *PUBLIC])
+    return sorted(__all__)
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The `reelbank` command: returns the exit code; 2 for what the user can mend, 130 when stopped."""
-    from reelbank.data.errors import InputError
-    from reelbank.data.machine import limit_threads
-    from reelbank.data.recipe import parse
+    """The `reelbank` command; returns the exit code."""
+    from reelbank.data.command_line.main import run_command_line
 
-    command, *rest = list(sys.argv[1:] if words is None else words) or ["--help"]
-    if command in ("-h", "--help", "help"):
-        print("usage: reelbank COMMAND [NAME=value ...]\n")
-        print("\n".join(f"  {name:<10}{entry[3]}" for name, entry in COMMANDS.items()))
-        print("\n'reelbank COMMAND --help' lists the options of a command.")
-        return 0
-    if command == "--version":
-        print(__version__)
-        return 0
-    if command not in COMMANDS:
-        print(f"reelbank: error: no command '{command}'; there are {', '.join(COMMANDS)}", file=sys.stderr)
-        return 2
-    module_name, options_name, function_name, about = COMMANDS[command]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a scheduler's polite stop is a Ctrl-C
-    limit_threads()  # before the libraries that compute are loaded
-    try:
-        module = importlib.import_module(f"reelbank.{module_name}")
-        return getattr(module, function_name)(parse(getattr(module, options_name), rest, command, about))
-    except InputError as error:
-        print(f"reelbank: error: {error}", file=sys.stderr)
-        return 2
-    except ImportError as error:  # also a shared library of the system that a package wants
-        if (error.name or "").startswith("reelbank"):  # ours: a fault of the code
-            raise
-        return _package_does_not_load(error)
-    except KeyboardInterrupt:
-        print("\nreelbank: stopped; what was done is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `reelbank stores | head`
-        sys.stderr.close()
-        return 0
-    except OSError as error:  # a full disk, a folder that cannot be written
-        if error.errno is None and error.filename is None:  # torch loads its libraries by ctypes
-            return _package_does_not_load(error)
-        print(f"reelbank: error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        return 2
-
-
-def _package_does_not_load(error: Exception) -> int:
-    from reelbank.data.errors import repair_command
-
-    todo = f"install what is missing, or repair the package: {repair_command('<package>')}"
-    print(f"reelbank: error: a package does not load: {' '.join(str(error).split())}; {todo}", file=sys.stderr)
-    return 2
+    return run_command_line(sys.argv[1:] if words is None else words, __version__)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""How fast batches come, no network: a store in memory against the usual DataLoader that reads one HDF5 dataset per item.
+"""Measures how fast training batches are made, without a network.
 
-An epoch of 2,048 videos x (25, 1024) float16 in random order, batches of 32 as float32; interleaved in one run, page cache
-warm, medians and quartiles of the ratios round by round. Beside them the store streamed from disk, checksums included.
-Run: python benchmarks/batches.py [rounds]
+    python benchmarks/batches.py [ROUNDS]
+
+Compares a store in memory and a store that is streamed from disk (with checksums) with the usual
+DataLoader, which reads one HDF5 dataset per item. An epoch has 2,048 videos x (25, 1024) float16 in
+random order, in float32 batches of 32. All cases take turns in one process, with the files in the
+page cache. Prints the median and the quartiles of the ratios.
 """
 
 import sys
@@ -17,18 +20,21 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from reelbank.data.machine import cores
-from reelbank.data.store import Store, StoreWriter
-from reelbank.heads.batches import Loaded, Reading
-from reelbank.heads.sequences import Rule, tables
-from reelbank.heads.streaming import Streamed, open_features, views_of
+from reelbank.data.store.reader import Store
+from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.writer import StoreWriter
+from reelbank.data.system.machine import cores
+from reelbank.heads.recipe import Rule
+from reelbank.heads.training.batches import Loaded, RowReading
+from reelbank.heads.training.sequences import tables
+from reelbank.heads.training.streaming import Streamed, open_features, views_of
 
 VIDEOS, STEPS, FEATURES, BATCH = 2048, 25, 1024, 32
-LIMIT = 10.0  # least ratio to each of the DataLoaders
+LIMIT = 10.0  # smallest acceptable ratio to each DataLoader
 
 
 class PerItem(Dataset):
-    """What is usually written: one dataset per video in a file that is opened once in each worker."""
+    """The usual data set: one HDF5 dataset per video, in a file that each worker opens once."""
 
     def __init__(self, path: Path, names: list[str]) -> None:
         self.path, self.names = path, names
@@ -44,26 +50,34 @@ class PerItem(Dataset):
 
 
 def write(folder: Path, names: list[str]) -> None:
-    """The same features as a store and as one dataset per video."""
+    """Write the same features as a store and as one dataset per video."""
     rng = np.random.default_rng(0)
-    dataset = {"name": "bench", "classes": ["a"], "splits": ["1"], "coarse": {}}
-    metas = [{"id": name, "label": "a", "group": "", "parts": ["train"], "source": {}} for name in names]
-    with StoreWriter(folder / "store.h5", {"stream": "rgb"}, dataset) as writer, h5py.File(folder / "each.h5", "w") as each:
+    dataset = DatasetDescription(name="bench", classes=["a"], splits=["1"], coarse={})
+    metas = [
+        StoredVideo(id=name, label="a", group="", parts=["train"], source={}) for name in names
+    ]
+    with (
+        StoreWriter(folder / "store.h5", {"stream": "rgb"}, dataset) as writer,
+        h5py.File(folder / "each.h5", "w") as each,
+    ):
         for meta in metas:
             values = rng.random((STEPS, FEATURES), np.float32).astype(np.float16)
-            each[meta["id"]] = values
+            each[meta.id] = values
             writer.add(meta, values, np.arange(float(STEPS)))
         writer.finish(metas)
 
 
 def main(rounds: int = 7) -> int:
-    """Print the table; 1 when a ratio is less than its limit."""
+    """Print the table. Returns 1 if a ratio is below its limit, else 0."""
     torch.set_num_threads(cores().value)
     with tempfile.TemporaryDirectory() as name:
         folder, names = Path(name), [f"v{number:05}" for number in range(VIDEOS)]
         write(folder, names)
         with Store.open(folder / "store.h5") as store:
-            sources = {way: open_features([store], tuple(names), [Reading()], read_from=way) for way in ("memory", "disk")}
+            sources = {
+                way: open_features([store], tuple(names), [RowReading()], read_from=way)
+                for way in ("memory", "disk")
+            }
             table, _ = tables((views_of(store, name, False) for name in names), Rule(), names)
 
             def from_store(data: Loaded | Streamed) -> None:
@@ -71,14 +85,19 @@ def main(rounds: int = 7) -> int:
                     pass
 
             def from_loader(workers: int) -> Callable[[], None]:
-                loader = DataLoader(PerItem(folder / "each.h5", names), BATCH, shuffle=True, num_workers=workers)
+                loader = DataLoader(
+                    PerItem(folder / "each.h5", names), BATCH, shuffle=True, num_workers=workers
+                )
                 return lambda: [None for _ in loader] and None
 
             ways = {
                 "store in memory": lambda: from_store(sources["memory"]),
                 "store from disk": lambda: from_store(sources["disk"]),
             }
-            ways |= {"DataLoader in the process": from_loader(0), "DataLoader, 2 workers": from_loader(2)}
+            ways |= {
+                "DataLoader in the process": from_loader(0),
+                "DataLoader, 2 workers": from_loader(2),
+            }
             seconds: dict[str, list[float]] = {way: [] for way in ways}
             for _ in range(rounds + 1):
                 for way, run in ways.items():
@@ -90,8 +109,14 @@ def main(rounds: int = 7) -> int:
     for way, found in seconds.items():
         low, middle, high = np.percentile(np.array(found[1:]) / ours, [25, 50, 75])
         rate = VIDEOS / float(np.median(found[1:]))
-        verdict = "" if not way.startswith("Data") else f", at least {LIMIT:g}: {'yes' if middle >= LIMIT else 'NO'}"
-        print(f"{way:26} {rate:8,.0f} videos/s   takes {middle:5.1f} times as long ({low:.1f} to {high:.1f}){verdict}")
+        verdict = (
+            ""
+            if not way.startswith("Data")
+            else f", at least {LIMIT:g}: {'yes' if middle >= LIMIT else 'NO'}"
+        )
+        print(
+            f"{way:26} {rate:8,.0f} videos/s   takes {middle:5.1f} times as long ({low:.1f} to {high:.1f}){verdict}"
+        )
         held &= not verdict or middle >= LIMIT
     return int(not held)
 

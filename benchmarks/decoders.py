@@ -1,9 +1,12 @@
-"""CPU time of each way to get 25 frames of a video, interleaved, single-threaded, with the wrong frames counted against PyAV.
+"""Measures the CPU time of several ways to read 25 frames of a video with one thread.
 
     python benchmarks/decoders.py [CLIPS_FOLDER [ROUNDS [LONG_FRAMES]]]
 
-CLIPS_FOLDER: any folder of AVI videos, by default clips/ucf101 in $REELBANK_TESTDATA. ROUNDS (1): the least of them counts.
-LONG_FRAMES (3000): of the long H.264 files, made by looping one of the clips.
+Also counts the frames that differ from PyAV's.
+
+CLIPS_FOLDER: a folder of AVI videos (default: clips/ucf101 in $REELBANK_TESTDATA). ROUNDS: number of
+measurements, of which the lowest counts (default: 1). LONG_FRAMES: length of the long H.264 files,
+which are made by repeating one of the clips (default: 3000).
 """
 
 import itertools
@@ -20,8 +23,9 @@ import cv2
 import decord
 import numpy as np
 
-from reelbank.data.clips import clip_grid
-from reelbank.data.decode import DecodeError, decode
+from reelbank.data.video.clips import clip_grid
+from reelbank.data.video.frames import DecodeError, decode
+from reelbank.data.video.messages import Frames, Restart
 
 STEPS = 25
 Picked = dict[int, np.ndarray]
@@ -30,17 +34,19 @@ Picked = dict[int, np.ndarray]
 def ours(decoder: str, path: Path) -> Picked:
     picked: Picked = {}
     for message in decode(path, partial(clip_grid, steps=STEPS), decoder):
-        if message[0] == "restart":
+        if isinstance(message, Restart):
             picked = {}
-        elif message[0] == "frames":
-            picked.update(zip(message[1].tolist(), message[3], strict=True))
+        elif isinstance(message, Frames):
+            picked.update(zip(message.numbers.tolist(), message.pixels, strict=True))
     return picked
 
 
 def bare_opencv(path: Path) -> Picked:
-    """Grab all, retrieve the wanted; believes the header's frame count."""
+    """Grab all frames and retrieve the wanted ones. Relies on the frame count in the header."""
     capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-    wanted = set(clip_grid(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), steps=STEPS).ravel().tolist())
+    wanted = set(
+        clip_grid(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), steps=STEPS).ravel().tolist()
+    )
     picked = {}
     for number in itertools.count():
         if not capture.grab():
@@ -51,14 +57,15 @@ def bare_opencv(path: Path) -> Picked:
 
 
 def bare_decord(path: Path) -> Picked:
-    """The usual way: get_batch of the wanted frames."""
+    """Read the wanted frames with get_batch, as is usual."""
     video = decord.VideoReader(str(path), num_threads=1)
     wanted = clip_grid(len(video), steps=STEPS).ravel()
     return dict(zip(wanted.tolist(), video.get_batch(wanted).asnumpy(), strict=True))
 
 
 def pyav_seeking(path: Path) -> Picked:
-    """Seek before each wanted frame by its time stamp, decode on to it; numbers follow from the average rate."""
+    """Seek by time stamp to a point before each wanted frame and decode from there. Frame numbers are
+    computed from the average frame rate."""
     picked = {}
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
@@ -75,30 +82,40 @@ def pyav_seeking(path: Path) -> Picked:
 
 
 WAYS: dict[str, Callable[[Path], Picked]] = {
-    "auto (PyAV in sequence)": partial(ours, "auto"),
+    "auto (PyAV in order)": partial(ours, "auto"),
     "DECODER=opencv": partial(ours, "opencv"),
     "DECODER=decord": partial(ours, "decord"),
-    "OpenCV unchecked": bare_opencv,
-    "decord get_batch unchecked": bare_decord,
+    "OpenCV, unchecked": bare_opencv,
+    "decord get_batch, unchecked": bare_decord,
     "PyAV seeking, unchecked": pyav_seeking,
 }
 
 
 def loop(source: Path, target: Path, frames: int, key_frame_every: int) -> None:
-    """A long H.264 file: `source` encoded again and again."""
+    """Write a long H.264 file that repeats the frames of `source`."""
     with av.open(str(source)) as container:
         pictures = [frame.to_ndarray(format="yuv420p") for frame in container.decode(video=0)]
     height, width = pictures[0].shape[0] * 2 // 3, pictures[0].shape[1]
     with av.open(str(target), "w") as container:
-        options = {"preset": "veryfast", "g": str(key_frame_every), "keyint_min": str(key_frame_every)}
-        stream = container.add_stream("libx264", rate=25, width=width, height=height, pix_fmt="yuv420p", options=options)
+        options = {
+            "preset": "veryfast",
+            "g": str(key_frame_every),
+            "keyint_min": str(key_frame_every),
+        }
+        stream = container.add_stream(
+            "libx264", rate=25, width=width, height=height, pix_fmt="yuv420p", options=options
+        )
         for number in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(pictures[number % len(pictures)], format="yuv420p")))
+            container.mux(
+                stream.encode(
+                    av.VideoFrame.from_ndarray(pictures[number % len(pictures)], format="yuv420p")
+                )
+            )
         container.mux(stream.encode())
 
 
 def measure(name: str, paths: list[Path], rounds: int) -> None:
-    print(f"\n{name}\n  {'CPU-ms a video':>14} {'refused':>8} {'wrong frames':>13}")
+    print(f"\n{name}\n  {'CPU ms / video':>14} {'refused':>8} {'wrong frames':>13}")
     right = [ours("auto", path) for path in paths]
     cost = {way: [np.inf] * len(paths) for way in WAYS}
     wrong, refused = dict.fromkeys(WAYS, 0), dict.fromkeys(WAYS, 0)
@@ -112,7 +129,11 @@ def measure(name: str, paths: list[Path], rounds: int) -> None:
                 continue
             cost[way][i] = min(cost[way][i], 1000 * (time.process_time() - begin))
             if turn == 0:
-                both = [np.mean(np.abs(right[i][n].astype(int) - picked[n])) > 2 for n in right[i] if n in picked]
+                both = [
+                    np.mean(np.abs(right[i][n].astype(int) - picked[n])) > 2
+                    for n in right[i]
+                    if n in picked
+                ]
                 wrong[way] += sum(both) + sum(n not in picked for n in right[i])
     for way in WAYS:
         done = [c for c in cost[way] if np.isfinite(c)]
@@ -133,7 +154,7 @@ def main() -> None:
     long_frames = int(sys.argv[3]) if len(sys.argv) > 3 else 3000
     short = sorted(folder.rglob("*.avi"))
     if not short:
-        sys.exit(f"decoders.py: {folder} holds no AVI video")
+        sys.exit(f"decoders.py: {folder} contains no AVI videos")
     measure(f"{len(short[::8])} short AVI clips", short[::8], rounds)
     with tempfile.TemporaryDirectory() as temporary:
         for spacing in (25, 250):

@@ -1,12 +1,17 @@
-"""Extraction against its limit and against the usual script: one run, interleaved, on the same real clips.
+"""Compares the speed of extraction with that of the network and with that of a usual script.
 
-T = 25, ten crops, torchvision:resnet50 with random weights, fp32, all cores.
-  ours    the extraction loop whole: decode processes, crops, network, mean, float16, a store on disk
-  bare    the same network in the same mode, on as many crops that are already in memory: the limit
-  script  what one usually finds: eager fp32, each frame through PIL transforms, one video at a time
+    REELBANK_TESTDATA=... python benchmarks/extraction.py
 
-REELBANK_TESTDATA names the folder with clips/ucf101; ROUNDS and VIDEOS set the length. COMPILE=0 leaves ours and bare
-uncompiled; extraction compiles by itself from 20,000 network inputs on, where a C++ compiler is there.
+All cases take turns on the same real clips, with T = 25, ten crops, torchvision:resnet50 with random
+weights, fp32, and all cores:
+
+  ours    the complete extraction: decoding, crops, network, mean, float16, and a store on disk
+  bare    only the network, on the same number of crops that are already in memory
+  script  a usual script: eager fp32, PIL transforms of each frame, one video at a time
+
+REELBANK_TESTDATA is the folder that contains clips/ucf101. ROUNDS and VIDEOS set the length. With
+COMPILE=0, ours and bare are not compiled. (The command `extract` compiles the network from 20,000
+inputs on if there is a C++ compiler.)
 """
 
 import os
@@ -21,50 +26,64 @@ import numpy as np
 import torch
 from torchvision import models, transforms
 
-from reelbank.data.clips import sigma
-from reelbank.data.sampling import Sampling
-from reelbank.data.store import StoreWriter
-from reelbank.data.workers import DecodePool
-from reelbank.extract import networks
-from reelbank.extract.batches import ClipBatches
-from reelbank.extract.forward import Forward
-from reelbank.extract.loop import Extraction, Stream, Task
+from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.writer import StoreWriter
+from reelbank.data.video.clips import sigma
+from reelbank.data.video.pool import DecodePool
+from reelbank.data.video.sampling import Sampling
+from reelbank.extract.networks import build as networks
+from reelbank.extract.pipeline.batches import ClipBatches
+from reelbank.extract.pipeline.forward import Forward
+from reelbank.extract.pipeline.loop import Extraction
+from reelbank.extract.pipeline.streams import StreamPipeline, Task
+from reelbank.extract.streams.loading import load_stream
 
 STEPS, CROPS, BATCH = 25, 10, 30
 
 
 def ours(paths: list[Path], network: networks.Network, forward: Forward, pool: DecodePool) -> None:
-    """Features of the clips, in a finished store."""
-    about = {"name": "benchmark", "classes": [], "splits": [], "coarse": {}}
-    batches = ClipBatches(forward, network, CROPS, False, BATCH, torch.device("cpu"))
+    """Extract the features of the clips into a finished store."""
+    about = DatasetDescription(name="benchmark", classes=[], splits=[], coarse={})
+    batches = ClipBatches(
+        forward, network, crops=CROPS, keep_crops=False, batch=BATCH, device=torch.device("cpu")
+    )
     preprocessing = network.preprocessing
-    stream = Stream("rgb", network, batches, None, preprocessing.resize_px, preprocessing.interpolation)
+    pipeline = StreamPipeline(
+        "rgb", load_stream("rgb"), network, batches, None, preprocessing.resize
+    )
     with tempfile.TemporaryDirectory() as folder:
         writer = StoreWriter(Path(folder) / "store.h5", {"extractor": "benchmark"}, about)
         metas = []
-        tasks = [Task(path.stem, path, {0: Sampling(steps=STEPS)}) for path in paths]
-        for key, results, info, _ in Extraction([stream], None, torch.device("cpu")).run(tasks, pool):
-            metas.append({"id": key, "label": "", "group": "", "parts": [], "source": {"bytes": 0, "frames": info.frames}})
-            writer.add(metas[-1], results[0].values[0].astype(np.float16), results[0].times_seconds)
+        tasks = [Task(path.stem, path, {"rgb": Sampling(steps=STEPS)}) for path in paths]
+        extraction = Extraction([pipeline], None, torch.device("cpu"))
+        for extracted in extraction.run(tasks, pool):
+            result = extracted.results["rgb"]
+            source = {"bytes": 0, "frames": extracted.info.frames}
+            metas.append(StoredVideo(str(extracted.key), source=source))
+            writer.add(metas[-1], result.values[0].astype(np.float16), result.times_seconds)
         assert writer.finish(metas) and len(metas) == len(paths)
         writer.close()
 
 
 def bare(videos: int, forward: Forward) -> None:
-    """The forward pass alone, on as many crops."""
+    """Run only the forward pass, on the same number of crops."""
     crops = torch.randint(0, 256, (BATCH, 3, 224, 224), dtype=torch.uint8)
     for _ in range(0, videos * STEPS * CROPS, BATCH):
         forward(crops)
 
 
 def script(paths: list[Path], model: torch.nn.Module) -> None:
-    """Decode, PIL transforms frame by frame, ten crops, one video at a time."""
+    """Decode one video at a time and apply PIL transforms and ten crops to each frame."""
     normalise = transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
     prepare = transforms.Compose(
         [
             transforms.Resize(256),
             transforms.TenCrop(224),
-            transforms.Lambda(lambda crops: torch.stack([normalise(transforms.functional.to_tensor(crop)) for crop in crops])),
+            transforms.Lambda(
+                lambda crops: torch.stack(
+                    [normalise(transforms.functional.to_tensor(crop)) for crop in crops]
+                )
+            ),
         ]
     )
     with torch.inference_mode():
@@ -79,7 +98,9 @@ def script(paths: list[Path], model: torch.nn.Module) -> None:
 def main() -> None:
     root = os.environ.get("REELBANK_TESTDATA")
     if not root:
-        sys.exit("benchmarks/extraction.py: set REELBANK_TESTDATA to the folder that holds clips/ucf101")
+        sys.exit(
+            "benchmarks/extraction.py: set REELBANK_TESTDATA to the folder that contains clips/ucf101"
+        )
     videos, rounds = int(os.environ.get("VIDEOS", "3")), int(os.environ.get("ROUNDS", "3"))
     paths = sorted(Path(root, "clips", "ucf101").rglob("*.avi"))[::30][:videos]
     network = networks.build("torchvision:resnet50", weights="random")
@@ -89,7 +110,7 @@ def main() -> None:
     model.fc = torch.nn.Identity()
     seconds: dict[str, list[float]] = {"ours": [], "bare": [], "script": []}
     with DecodePool(1) as pool:
-        ours(paths[:1], network, forward, pool)  # warm: worker started, network compiled where asked for
+        ours(paths[:1], network, forward, pool)  # starts the worker and compiles the network
         script(paths[:1], model)
         for _ in range(rounds):
             for name, work in [
@@ -101,11 +122,15 @@ def main() -> None:
                 work()
                 seconds[name].append(time.perf_counter() - started)
     for name, values in seconds.items():
-        print(f"{name:<7}{statistics.median(values) / videos:7.2f} s a video (median of {rounds} rounds of {videos} videos)")
+        print(
+            f"{name:<7}{statistics.median(values) / videos:7.2f} s per video (median of {rounds} rounds of {videos} videos)"
+        )
     for name, asked in (("bare", 0.95), ("script", 1.2)):
         ratios = [b / a for a, b in zip(seconds["ours"], seconds[name], strict=True)]
         spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
-        print(f"{name} / ours: {statistics.median(ratios):.3f} ({spread}); asked: at least {asked}")
+        print(
+            f"{name} / ours: {statistics.median(ratios):.3f} ({spread}); required: at least {asked}"
+        )
 
 
 if __name__ == "__main__":

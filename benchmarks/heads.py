@@ -1,11 +1,14 @@
-"""How fast heads train, against named peers: one training step (forward, cross-entropy, backward, RMSprop) on 32 x 25 x 1024.
+"""Compares the training speed of heads with that of other implementations.
 
-    python benchmarks/heads.py [rounds]
+    python benchmarks/heads.py [ROUNDS]
 
-On the CPU with as many threads as it has cores. The steps of all are interleaved in one run, one warm-up round is not counted.
-A ratio is the peer's time through ours, round by round: above 1 ours is the faster. That the peers compute what they should is
-looked at first. With a CUDA GPU, also how long an epoch of UCF-101's size takes. The package sru is not among Reelbank's own:
-`pip install sru ninja` (it compiles itself with g++) to have it compared.
+Measures one training step (forward, cross-entropy, backward, RMSprop) on 32 x 25 x 1024 features, on
+the CPU with one thread per core. All cases take turns in one process, and a first round is not
+counted. A ratio is the other implementation's time divided by ours, so above 1 ours is faster. Where
+both should compute the same, their outputs are compared first. On a CUDA GPU, an epoch of the size of UCF-101 is also measured.
+
+The package sru is not a dependency of Reelbank. To include it, run `pip install sru ninja`; it is
+compiled with g++.
 """
 
 import sys
@@ -19,10 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from reelbank.data.machine import cores
-from reelbank.heads import HEADS
-from reelbank.heads.batches import loaded
-from reelbank.heads.sequences import Rule, tables
+from reelbank.data.system.machine import cores
+from reelbank.heads.models.registry import head_spec
+from reelbank.heads.recipe import Rule
+from reelbank.heads.training.batches import loaded
+from reelbank.heads.training.sequences import tables
 
 BATCH, STEPS, FEATURES, CLASSES = 32, 25, 1024, 101
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -30,13 +34,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "reslstm": {"layers": 2},
     "bigru": {"layers": 2, "hidden": FEATURES // 2},
 }
-LOOP_LIMIT, PACKAGE_LIMIT, LSTM_LIMIT = 1.8, 1.0, 0.9  # least ratios
+LOOP_LIMIT, PACKAGE_LIMIT, LSTM_LIMIT = 1.8, 1.0, 0.9  # smallest acceptable ratios
 EPOCH = (9537, 25, 2048)  # UCF-101, split 1
 EPOCH_HEADS = ("meanpool", "tsn", "reslstm", "lstm", "gru", "bilstm", "bigru", "sru")
 
 
 class LoopSRU(nn.Module):
-    """The head `sru` with the same weights, its products and everything else step after step."""
+    """The head `sru` with the same weights, but with matrix products computed step by step."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -49,7 +53,9 @@ class LoopSRU(nn.Module):
             forget_bias, reset_bias = layer.bias.split(hidden)
             c = torch.zeros(len(x), hidden)
             for t, x_t in enumerate(steps):
-                candidate, forget, reset, *projected = nn.functional.linear(x_t, layer.weight).split(hidden, -1)
+                candidate, forget, reset, *projected = nn.functional.linear(
+                    x_t, layer.weight
+                ).split(hidden, -1)
                 f, r = torch.sigmoid(forget + forget_bias), torch.sigmoid(reset + reset_bias)
                 c = f * c + (1 - f) * candidate
                 steps[t] = r * torch.tanh(c) + (1 - r) * (projected[0] if projected else x_t)
@@ -60,8 +66,11 @@ class LoopSRU(nn.Module):
 
 
 class PackageSRU(nn.Module):
-    """The package's cell with the same weights and, as it is built here, the same equations. Of its two ways on the CPU the one
-    that has a gradient: products at once, the rest step after step (its compiled operator is for inference)."""
+    """The package's cell with the same weights and, with these arguments, the same equations.
+
+    On the CPU, the package has two implementations. This is the one with a gradient, which computes
+    matrix products at once and the rest step by step. The compiled operator is only for inference.
+    """
 
     def __init__(self, package: Any, head: nn.Module) -> None:
         super().__init__()
@@ -71,7 +80,9 @@ class PackageSRU(nn.Module):
         self.classifier.load_state_dict(head.classifier.state_dict())
         with torch.no_grad():
             for cell, layer in zip(self.rnn.rnn_lst, head.layers, strict=True):
-                by_unit = layer.weight.view(3, FEATURES, FEATURES).permute(2, 1, 0)  # (3, E, D) -> (D, E, 3)
+                by_unit = layer.weight.view(3, FEATURES, FEATURES).permute(
+                    2, 1, 0
+                )  # (3, E, D) -> (D, E, 3)
                 cell.weight.copy_(by_unit.reshape(FEATURES, -1))
                 cell.bias.copy_(layer.bias)
 
@@ -82,7 +93,7 @@ class PackageSRU(nn.Module):
 
 
 class TwoLSTMs(nn.Module):
-    """Two nn.LSTM one after the other, with the weights of a `reslstm` without residuals, and its classifier."""
+    """Two nn.LSTM in sequence, with the weights and the classifier of a `reslstm` without residuals."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()
@@ -95,7 +106,7 @@ class TwoLSTMs(nn.Module):
 
 
 class TwoGRUs(nn.Module):
-    """nn.GRU, two layers both ways, and a classifier on the top layer's last states."""
+    """A bidirectional nn.GRU of two layers, and a classifier on the last states of the top layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +120,7 @@ class TwoGRUs(nn.Module):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `ours` is laid beside; names of cases. at_least: the least ratio that is right."""
+    """Names of two cases to compare. at_least: smallest acceptable ratio."""
 
     ours: str
     peer: str
@@ -117,34 +128,47 @@ class Comparison:
 
 
 def sru_package() -> Any:
-    """The package, or None after a line that says why not."""
+    """The package sru, or None if it cannot be used; a line is printed that says why."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its CUDA kernels, which nothing here uses
+            warnings.simplefilter("ignore")  # about its CUDA kernels, which are not used here
             import sru
-        warnings.filterwarnings("ignore", module="sru")  # that it is slow on the CPU
-    except (ImportError, OSError, RuntimeError) as error:  # not there; or its extension did not compile or load
-        print(f"the package sru is not compared: {type(error).__name__}: {str(error).splitlines()[0]}")
+        warnings.filterwarnings("ignore", module="sru")  # about its speed on the CPU
+    except (
+        ImportError,
+        OSError,
+        RuntimeError,
+    ) as error:  # not installed, or its extension cannot be compiled or loaded
+        print(
+            f"the package sru is not compared: {type(error).__name__}: {str(error).splitlines()[0]}"
+        )
         return None
     return sru
 
 
 def heads_and_peers() -> tuple[dict[str, nn.Module], list[Comparison]]:
-    """Every head and peer by name, and which are laid side by side. Ends the program when two should compute the same and do
-    not."""
+    """All heads and peers by name, and the pairs to compare. Ends the program if two that should
+    compute the same do not."""
     torch.manual_seed(0)
-    made = {name: HEADS[name](FEATURES, CLASSES, **options) for name, options in OPTIONS.items()}
-    plain = HEADS["reslstm"](FEATURES, CLASSES, layers=2, residual=False)
+    made = {
+        name: head_spec(name).build(FEATURES, CLASSES, **options)
+        for name, options in OPTIONS.items()
+    }
+    plain = head_spec("reslstm").build(FEATURES, CLASSES, layers=2, residual=False)
     x, lengths = torch.randn(BATCH, STEPS, FEATURES), torch.full((BATCH,), STEPS)
 
     def check(name: str, peer: nn.Module, ours: nn.Module) -> nn.Module:
         with torch.no_grad():
             if (peer(x, lengths)[0] - ours(x, lengths)[0]).abs().max() > 1e-5:
-                raise SystemExit(f"{name}: computes something else than what it is compared with")
+                raise SystemExit(
+                    f"{name}: its outputs differ from those of the head that it is compared with"
+                )
         return peer
 
-    def copy_of(head: nn.Module, name: str) -> nn.Module:  # one step of the one must not move the other's weights
-        copied = HEADS[name](FEATURES, CLASSES, **OPTIONS[name])
+    def copy_of(
+        head: nn.Module, name: str
+    ) -> nn.Module:  # a separate copy, because training steps change the weights
+        copied = head_spec(name).build(FEATURES, CLASSES, **OPTIONS[name])
         copied.load_state_dict(head.state_dict())
         return copied
 
@@ -155,13 +179,13 @@ def heads_and_peers() -> tuple[dict[str, nn.Module], list[Comparison]]:
         comparisons.append(Comparison("sru", "sru, the package", PACKAGE_LIMIT))
     made["two nn.LSTM"] = check("two nn.LSTM", TwoLSTMs(plain), plain)
     comparisons.append(Comparison("reslstm", "two nn.LSTM", LSTM_LIMIT))
-    made["nn.GRU both ways"] = TwoGRUs()
-    comparisons.append(Comparison("bigru", "nn.GRU both ways"))
+    made["bidirectional nn.GRU"] = TwoGRUs()
+    comparisons.append(Comparison("bigru", "bidirectional nn.GRU"))
     return made, comparisons
 
 
 def training_step(head: nn.Module) -> Callable[[Tensor, Tensor, Tensor], None]:
-    """x (N, T, D), lengths (N,), labels (N,) -> one step of `head`."""
+    """A function that trains `head` for one step on x (N, T, D), lengths (N,) and labels (N,)."""
     optimiser = torch.optim.RMSprop(head.parameters(), lr=1e-4)
 
     def step(x: Tensor, lengths: Tensor, labels: Tensor) -> None:
@@ -174,7 +198,8 @@ def training_step(head: nn.Module) -> Callable[[Tensor, Tensor, Tensor], None]:
 
 
 def interleaved(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, np.ndarray]:
-    """Seconds of each case in each round, (rounds,); all in turn, after one round that is not counted."""
+    """Seconds of each case in each round, (rounds,). The cases take turns, and a first round is not
+    counted."""
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds + 1):
         for name, case in cases.items():
@@ -191,21 +216,27 @@ def quartiles(values: Iterable[float]) -> tuple[float, float, float]:
 
 
 def compare(seconds: dict[str, np.ndarray], comparisons: list[Comparison]) -> bool:
-    """Print times and ratios; whether every ratio's median is at least what it should be."""
+    """Print times and ratios. Returns whether the median of every ratio is at least its limit."""
     for name, taken in seconds.items():
         low, middle, high = quartiles(taken)
         print(f"{name:24} {middle * 1e3:7.1f} ms ({low * 1e3:.1f} to {high * 1e3:.1f})")
     held = True
     for one in comparisons:
         low, middle, high = quartiles(seconds[one.peer] / seconds[one.ours])
-        wanted = f"at least {one.at_least}: {'yes' if middle >= one.at_least else 'NO'}" if one.at_least else "no claim"
-        print(f"{one.ours} against {one.peer}: {middle:.2f} x ({low:.2f} to {high:.2f}), {wanted}")
+        wanted = (
+            f"at least {one.at_least}: {'yes' if middle >= one.at_least else 'NO'}"
+            if one.at_least
+            else "no limit"
+        )
+        print(
+            f"{one.ours} compared with {one.peer}: {middle:.2f} x ({low:.2f} to {high:.2f}), {wanted}"
+        )
         held &= middle >= one.at_least
     return held
 
 
 def steps_on_cpu(rounds: int) -> bool:
-    """Training steps of heads and peers; whether the limits hold."""
+    """Measure training steps of heads and peers. Returns whether all limits are met."""
     torch.set_num_threads(cores().value)
     made, comparisons = heads_and_peers()
     batch = (
@@ -214,18 +245,25 @@ def steps_on_cpu(rounds: int) -> bool:
         torch.randint(CLASSES, (BATCH,)),
     )
     steps = {name: training_step(head) for name, head in made.items()}
-    print(f"a step on {BATCH} x {STEPS} x {FEATURES}, CPU, {torch.get_num_threads()} threads, {rounds} rounds")
-    return compare(interleaved({name: lambda step=step: step(*batch) for name, step in steps.items()}, rounds), comparisons)
+    print(
+        f"a step on {BATCH} x {STEPS} x {FEATURES}, CPU, {torch.get_num_threads()} threads, {rounds} rounds"
+    )
+    return compare(
+        interleaved({name: lambda step=step: step(*batch) for name, step in steps.items()}, rounds),
+        comparisons,
+    )
 
 
 def epochs_on_gpu(rounds: int) -> None:
-    """Seconds of a training epoch of every head on vectors, features in the GPU's memory as in training."""
+    """Measure a training epoch of every head on vectors, with the features in the GPU's memory."""
     if not torch.cuda.is_available():
-        print("no CUDA GPU: epochs are not timed")
+        print("epochs are not measured, because there is no CUDA GPU")
         return
     device = torch.device("cuda")
     videos, rows, features = EPOCH
-    values = np.random.default_rng(0).random((videos * rows, features), np.float32).astype(np.float16)
+    values = (
+        np.random.default_rng(0).random((videos * rows, features), np.float32).astype(np.float16)
+    )
     names = tuple(map(str, range(videos)))
     data = loaded(names, values, np.arange(videos + 1) * rows).to(device)
     table = tables([np.zeros(rows, np.uint8)] * videos, Rule(), names)[0].to(device)
@@ -237,13 +275,21 @@ def epochs_on_gpu(rounds: int) -> None:
             step(x, lengths, labels[group])
         torch.cuda.synchronize()
 
-    steps = {name: training_step(HEADS[name](features, CLASSES).to(device)) for name in EPOCH_HEADS}
-    print(f"an epoch of {videos} x {rows} x {features} on {torch.cuda.get_device_name()}, batches of {BATCH}, {rounds} rounds")
-    compare(interleaved({name: lambda step=step: epoch(step) for name, step in steps.items()}, rounds), [])
+    steps = {
+        name: training_step(head_spec(name).build(features, CLASSES).to(device))
+        for name in EPOCH_HEADS
+    }
+    print(
+        f"an epoch of {videos} x {rows} x {features} on {torch.cuda.get_device_name()}, batches of {BATCH}, {rounds} rounds"
+    )
+    compare(
+        interleaved({name: lambda step=step: epoch(step) for name, step in steps.items()}, rounds),
+        [],
+    )
 
 
 def main(rounds: int = 15) -> int:
-    """Print the tables; 1 when a ratio is less than its limit."""
+    """Print the tables. Returns 1 if a ratio is below its limit, else 0."""
     held = steps_on_cpu(rounds)
     epochs_on_gpu(3)
     return int(not held)

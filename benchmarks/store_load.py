@@ -1,8 +1,11 @@
-"""How fast a store is loaded: 2,000 videos x (25, 2048) float16 (205 MB) against a plain numpy read of the same bytes.
+"""Measures how fast a feature store is loaded, compared with other file layouts.
 
-Interleaved in one run, page cache warm, median and quartiles of the rounds; the store's time includes opening it and all its
-checksums. Beside it the usual layouts: one HDF5 dataset per video, one .npy per video.
-Run: python benchmarks/store_load.py [videos] [rounds]
+    python benchmarks/store_load.py [VIDEOS] [ROUNDS]
+
+The store has 2,000 videos x (25, 2048) float16 (205 MB). Its time includes opening it and verifying
+all checksums. It is compared with a plain NumPy read of the same bytes, with one HDF5 dataset per
+video, and with one .npy per video. All cases take turns in one process, with the files in the page
+cache. Prints medians and quartiles.
 """
 
 import sys
@@ -14,20 +17,26 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from reelbank.data.store import Store, StoreWriter
+from reelbank.data.store.reader import Store
+from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.writer import StoreWriter
 
 ROWS, DIMENSIONS = 25, 2048
-LIMIT = 1.5  # of the plain read
+LIMIT = 1.5  # largest acceptable ratio to the plain read
 
 
 def write_layouts(folder: Path, videos: int) -> dict[str, Callable[[], np.ndarray]]:
-    """The same features in each layout, and how each is read whole: (V * 25, 2048) float16."""
+    """Write the same features in each layout. Returns for each layout a function that reads all of
+    them, (V * 25, 2048) float16."""
     rng = np.random.default_rng(0)
     values = rng.random((videos * ROWS, DIMENSIONS), np.float32).astype(np.float16)
     ids = [f"class{number % 101:03d}/video{number:05d}" for number in range(videos)]
     values.tofile(folder / "plain.bin")
-    dataset = {"name": "bench", "classes": [], "splits": [], "coarse": {}}
-    metas = [{"id": v, "label": "", "group": "", "parts": [], "source": {"bytes": 1, "frames": 100}} for v in ids]
+    dataset = DatasetDescription(name="bench", classes=[], splits=[], coarse={})
+    metas = [
+        StoredVideo(id=v, label="", group="", parts=[], source={"bytes": 1, "frames": 100})
+        for v in ids
+    ]
     with StoreWriter(folder / "store.h5", {"extractor": "bench"}, dataset) as writer:
         for number, meta in enumerate(metas):
             writer.add(meta, values[number * ROWS : (number + 1) * ROWS], np.arange(ROWS))
@@ -36,7 +45,9 @@ def write_layouts(folder: Path, videos: int) -> dict[str, Callable[[], np.ndarra
     with h5py.File(folder / "each.h5", "w") as file:
         for number, name in enumerate(ids):
             file[name] = values[number * ROWS : (number + 1) * ROWS]
-            np.save(folder / "npy" / f"{number:05d}.npy", values[number * ROWS : (number + 1) * ROWS])
+            np.save(
+                folder / "npy" / f"{number:05d}.npy", values[number * ROWS : (number + 1) * ROWS]
+            )
 
     def read_store() -> np.ndarray:
         with Store.open(folder / "store.h5") as store:
@@ -47,7 +58,9 @@ def write_layouts(folder: Path, videos: int) -> dict[str, Callable[[], np.ndarra
             return np.concatenate([file[name][:] for name in ids])
 
     def read_npy() -> np.ndarray:
-        return np.concatenate([np.load(folder / "npy" / f"{number:05d}.npy") for number in range(videos)])
+        return np.concatenate(
+            [np.load(folder / "npy" / f"{number:05d}.npy") for number in range(videos)]
+        )
 
     def read_plain() -> np.ndarray:
         return np.fromfile(folder / "plain.bin", np.float16).reshape(-1, DIMENSIONS)
@@ -58,14 +71,16 @@ def write_layouts(folder: Path, videos: int) -> dict[str, Callable[[], np.ndarra
         "HDF5, dataset per video": read_each,
         "npy per video": read_npy,
     }
-    for name, read in readers.items():  # warms the page cache too
+    for name, read in readers.items():  # also brings the files into the page cache
         if not np.array_equal(read(), values):
-            raise SystemExit(f"{name}: read something else than was written")
+            raise SystemExit(
+                f"{name}: the features that were read differ from those that were written"
+            )
     return readers
 
 
 def main(videos: int = 2000, rounds: int = 9) -> int:
-    """Print the table; 1 when the store takes more than `LIMIT` times the plain read."""
+    """Print the table. Returns 1 if the store takes more than `LIMIT` times the plain read, else 0."""
     with tempfile.TemporaryDirectory() as folder:
         readers = write_layouts(Path(folder), videos)
         seconds: dict[str, list[float]] = {name: [] for name in readers}
@@ -75,7 +90,9 @@ def main(videos: int = 2000, rounds: int = 9) -> int:
                 read()
                 seconds[name].append(time.perf_counter() - start)
     plain = np.array(seconds["plain numpy read"])
-    print(f"{videos} videos x ({ROWS}, {DIMENSIONS}) float16, {videos * ROWS * DIMENSIONS * 2 / 1e6:.0f} MB, {rounds} rounds")
+    print(
+        f"{videos} videos x ({ROWS}, {DIMENSIONS}) float16, {videos * ROWS * DIMENSIONS * 2 / 1e6:.0f} MB, {rounds} rounds"
+    )
     for name, taken in seconds.items():
         low, middle, high = np.percentile(taken, [25, 50, 75])
         ratio = np.median(np.array(taken) / plain)

@@ -1,4 +1,5 @@
-"""What goes in, and what lies between the stages; imports nothing else of ours.
+"""Inputs and the data between the stages: videos, data sets, stores, scores. Imports no other
+package of Reelbank.
 
 Legend, used everywhere: N batch, V videos, T steps, K clips, D features, C classes.
 """

@@ -1,15 +1,15 @@
-"""The one error a user can mend."""
+"""The error for input that a user can correct."""
 
 import sys
 
 
 class InputError(Exception):
-    """Bad input: one line that names the file or option, what was wrong and what to do.
+    """Wrong input. The message is one line: the file or option, what is wrong and what to do.
 
-    The command line prints it as it is and exits with 2; nothing already stored is touched.
+    The command line prints the message and exits with 2; stored data is not changed.
     """
 
 
 def repair_command(distribution: str) -> str:
-    """The command that installs a package of this environment again, with the Python that runs now."""
+    """The command that reinstalls a package in the environment of the running Python."""
     return f"{sys.executable} -m pip install --force-reinstall --no-deps {distribution}"

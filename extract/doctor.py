@@ -1,20 +1,22 @@
-"""`reelbank doctor`: what works on this machine, and what to do about what does not."""
+"""`reelbank doctor`: check the packages and the machine, and print how to repair what does not
+work."""
 
 import importlib
 import os
 import platform
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import reelbank
+from reelbank.data.console import print_json, print_lines
 from reelbank.data.errors import repair_command
-from reelbank.data.machine import SHARED_MEMORY, available_memory, cores
-from reelbank.data.printing import printable
-from reelbank.data.recipe import option
+from reelbank.data.options import bank_option, json_option
+from reelbank.data.ranges import Checked
+from reelbank.data.system.machine import SHARED_MEMORY, available_memory, cores
 
-# module: (its distribution, what needs it); "" of what can be done without
+# module -> (its distribution, what needs it); "" if it is optional
 NEEDED = {
     "torch": ("torch", "all networks"),
     "torchvision": ("torchvision", "all networks"),
@@ -23,71 +25,159 @@ NEEDED = {
     "cv2": ("opencv-python-headless", "extract and report"),
     "decord": ("decord", ""),
 }
-NAMES = {"av": "PyAV, the default decoder", "cv2": "OpenCV, flow and DECODER=opencv", "decord": "decord, DECODER=decord"}
+NAMES = {
+    "av": "PyAV, the default decoder",
+    "cv2": "OpenCV, flow and DECODER=opencv",
+    "decord": "decord, DECODER=decord",
+}
 SMALL_SHARED_BYTES = 1 << 26  # Docker's default
 
 
 @dataclass(frozen=True)
-class DoctorOptions:
-    bank: str = option("bank", "folder that holds stores, runs and reports")
+class DoctorOptions(Checked):
+    """Options of the command `doctor`."""
+
+    bank: str = bank_option()
+    json: bool = json_option()
+
+
+@dataclass(frozen=True)
+class Package:
+    """Whether a package loads: its version, or the reason why it does not."""
+
+    module: str
+    version: str | None
+    reason: str = ""
+
+    @property
+    def is_fatal(self) -> bool:
+        return self.version is None and bool(NEEDED[self.module][1])
+
+    def line(self) -> str:
+        """The line to print: the version, or the repair."""
+        distribution, needed_by = NEEDED[self.module]
+        name = NAMES.get(self.module, self.module)
+        if self.version is not None:
+            return f"{name}: {self.version}"
+        verb = "needs" if needed_by.startswith("every") else "need"
+        needs = f"; {needed_by} {verb} it" if needed_by else ""
+        wheels = " (there are wheels for Linux on x86-64)" if self.module == "decord" else ""
+        repair = repair_command(distribution)
+        return f"{name}: does not load ({self.reason}){needs}; repair it with: {repair}{wheels}"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    device: str
+    name: str
+    memory_bytes: int
+
+    def line(self) -> str:
+        return f"GPU {self.device}: {self.name}, {self.memory_bytes / 2**30:.0f} GiB"
+
+
+@dataclass(frozen=True)
+class BankPlace:
+    """The folder of the bank, and the free space on its disk. The folder may not exist yet."""
+
+    path: str
+    free_bytes: int
+    writable: bool
+
+    def line(self) -> str:
+        problem = "" if self.writable else ", not writable; give BANK=<another folder>"
+        return f"bank {self.path}: {self.free_bytes / 2**30:.0f} GiB free{problem}"
 
 
 def doctor(options: DoctorOptions) -> int:
-    """Print one line for each thing that matters. Returns 1 when a package that is needed does not load."""
-    print(f"reelbank {reelbank.__version__}, Python {platform.python_version()}")
-    usable, memory = cores(), available_memory()
-    print(printable(f"cores: {usable.value} ({usable.source})"))
-    print(printable(f"memory: {memory.value / 2**30:.1f} GiB left ({memory.source})"))
-    print(_shared_memory())
-    loads = {module: _loads(module) for module in NEEDED}
-    if loads["torch"]:
-        _print_gpus()
+    """Print the state of packages and machine. Returns 1 if a required package does not load."""
+    packages = [_loaded(module) for module in NEEDED]
+    has_torch = packages[0].version is not None
+    gpus = _gpus() if has_torch else []
     compiler = shutil.which("g++") or shutil.which("clang++")
-    print(f"torch.compile on the CPU: {compiler or 'no C++ compiler (g++): large jobs run uncompiled'}")
-    bank = Path(options.bank).resolve()
-    place = next(folder for folder in (bank, *bank.parents) if folder.exists())
-    free = shutil.disk_usage(place).free / 2**30
-    print(f"bank {bank}: {free:.0f} GiB free{'' if os.access(place, os.W_OK) else ', NOT WRITABLE: give BANK=<folder>'}")
-    return int(not all(loads[module] for module, (_, needed_by) in NEEDED.items() if needed_by))
+    bank = _bank_place(options.bank)
+    usable, memory = cores(), available_memory()
+    ok = not any(package.is_fatal for package in packages)
+    if options.json:
+        print_json(
+            {
+                "ok": ok,
+                "reelbank": reelbank.__version__,
+                "python": platform.python_version(),
+                "cores": usable.value,
+                "memory_bytes": memory.value,
+                "packages": [
+                    {"module": each.module, "version": each.version, "reason": each.reason or None}
+                    for each in packages
+                ],
+                "gpus": [asdict(gpu) for gpu in gpus],
+                "compiler": compiler,
+                "bank": asdict(bank),
+            }
+        )
+        return int(not ok)
+    print_lines(f"reelbank {reelbank.__version__}, Python {platform.python_version()}")
+    print_lines(f"cores: {usable.value} ({usable.source})")
+    print_lines(f"memory: {memory.value / 2**30:.1f} GiB available ({memory.source})")
+    print_lines(_shared_memory())
+    print_lines(*(package.line() for package in packages))
+    if has_torch:
+        print_lines(*([gpu.line() for gpu in gpus] or [_WITHOUT_GPU]), _torchvision_weights())
+    without = "no C++ compiler (g++), so large jobs run uncompiled"
+    print_lines(f"torch.compile on the CPU: {compiler or without}")
+    print_lines(bank.line())
+    return int(not ok)
 
 
-def _loads(module: str) -> bool:
-    """Whether a package can be imported; prints its version, or what to do."""
-    distribution, needed_by = NEEDED[module]
-    name = NAMES.get(module, module)
+_WITHOUT_GPU = "GPU: none that PyTorch can use, so networks run on the CPU"
+
+
+def _bank_place(bank: str) -> BankPlace:
+    path = Path(bank).resolve()
+    place = next(folder for folder in (path, *path.parents) if folder.exists())
+    free_bytes = shutil.disk_usage(place).free
+    return BankPlace(str(path), free_bytes, writable=os.access(place, os.W_OK))
+
+
+def _loaded(module: str) -> Package:
     try:
-        version = importlib.import_module(module).__version__
-    except (ImportError, OSError, AttributeError) as error:  # a package without its files has no version
-        verb = "needs" if needed_by.startswith("every") else "need"
-        needs = f"; {needed_by} {verb} it" if needed_by else ""
-        wheels = " (there are wheels for Linux on x86-64)" if module == "decord" else ""
-        reason = " ".join(str(error).split())
-        print(printable(f"{name}: does not load ({reason}){needs}; repair it: {repair_command(distribution)}{wheels}"))
-        return False
-    print(f"{name}: {version}")
-    return True
+        return Package(module, importlib.import_module(module).__version__)
+    # AttributeError: a package whose files are deleted is imported as an empty namespace.
+    except (ImportError, OSError, AttributeError) as error:
+        return Package(module, None, " ".join(str(error).split()))
 
 
-def _print_gpus() -> None:
+def _gpus() -> list[Gpu]:
     import torch
 
-    if torch.cuda.is_available():
-        for number in range(torch.cuda.device_count()):
-            properties = torch.cuda.get_device_properties(number)
-            print(f"GPU cuda:{number}: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
-    else:
-        print("GPU: none that torch can use; networks run on the CPU")
+    gpus = []
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        properties = torch.cuda.get_device_properties(number)
+        gpus.append(Gpu(f"cuda:{number}", properties.name, properties.total_memory))
+    return gpus
+
+
+def _torchvision_weights() -> str:
+    """The line about downloaded weights."""
+    import torch
+
     cache = Path(torch.hub.get_dir()) / "checkpoints"
     weights = sorted(cache.glob("*.pth")) if cache.is_dir() else []
-    print(f"torchvision weights in {cache}: {', '.join(path.name for path in weights) or 'none yet; fetched when first used'}")
+    names = ", ".join(path.name for path in weights)
+    return f"torchvision weights in {cache}: {names or 'none yet; they are downloaded when first used'}"
 
 
 def _shared_memory() -> str:
-    """The line on shared memory, which `train WORKERS=` uses."""
+    """The line about shared memory, which `train WORKERS=` uses."""
+    folder = tempfile.gettempdir()
     if not Path(SHARED_MEMORY).is_dir():
-        return f"shared memory: no {SHARED_MEMORY}; WORKERS share features through {tempfile.gettempdir()}"
+        return (
+            f"shared memory: {SHARED_MEMORY} does not exist, so WORKERS share features "
+            f"through {folder}"
+        )
     usage = shutil.disk_usage(SHARED_MEMORY)
-    sizes = f"shared memory ({SHARED_MEMORY}): {usage.total / 2**20:,.0f} MiB, {usage.free / 2**20:,.0f} MiB free"
+    total, free = (f"{size / 2**20:,.0f} MiB" for size in (usage.total, usage.free))
+    line = f"shared memory ({SHARED_MEMORY}): {total}, {free} free"
     if usage.total <= SMALL_SHARED_BYTES:
-        return f"{sizes}; enough: WORKERS share what does not fit through {tempfile.gettempdir()}"
-    return sizes
+        return f"{line}; WORKERS share through {folder} what does not fit"
+    return line

@@ -1,157 +1,270 @@
-"""`reelbank extract PLAN=1`: what would be done, from one timed batch of each network; extracts and stores nothing."""
+"""`reelbank extract PLAN=1`: estimate videos, rows, time and disk space from one timed batch of
+each network, without extracting anything."""
 
 import dataclasses
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from reelbank.data.datasets import Dataset, Video
-from reelbank.data.decode import DecodeError, VideoInfo, probe
-from reelbank.data.opencv import cv2
-from reelbank.data.parts import begun, parts_folder
-from reelbank.data.recipe import extractor_name
-from reelbank.data.sampling import Followed, Sampling
-from reelbank.data.sound import RATE_HZ, example_count
-from reelbank.data.store import Store
-from reelbank.extract.flow import FlowMethod
-from reelbank.extract.forward import Forward
-from reelbank.extract.idt import SIZE, TRACK_FRAMES, Trajectories
-from reelbank.extract.networks import Network, pair
-from reelbank.extract.options import ExtractOptions, lengths_alone
-from reelbank.extract.streams import StreamPlan, plan_streams
+from reelbank.data.console import counted, print_lines
+from reelbank.data.datasets.types import Dataset, Video
+from reelbank.data.identity import extractor_name
+from reelbank.data.video.frames import DecodeError, VideoInfo, probe
+from reelbank.data.video.limits import Limits
+from reelbank.data.video.sampling import Followed, Sampling
+from reelbank.data.video.sound import RATE_HZ, example_count
+from reelbank.extract.flow.methods import FlowMethod
+from reelbank.extract.job import batch_inputs
+from reelbank.extract.networks.build import Network
+from reelbank.extract.networks.preprocessing import typical_px
+from reelbank.extract.options import ExtractOptions
+from reelbank.extract.pipeline.forward import Forward
+from reelbank.extract.plan import StreamPlan
+from reelbank.extract.planned import ExtractionPlan
+from reelbank.extract.todo import Retry, SourceFiles, StoredVideos
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Counts that follow from the headers of the videos.
+
+    rows: all rows, including augmented ones; views: augmented rows; fields: flow fields to compute;
+    followed_frames: frames through which points are followed; videos: those that have rows
+    """
+
+    rows: int = 0
+    views: int = 0
+    fields: int = 0
+    followed_frames: int = 0
+    videos: int = 0
+
+    def __add__(self, other: "Rows") -> "Rows":
+        return Rows(
+            self.rows + other.rows,
+            self.views + other.views,
+            self.fields + other.fields,
+            self.followed_frames + other.followed_frames,
+            self.videos + other.videos,
+        )
+
+
+@dataclass
+class Totals:
+    """The cost of all streams.
+
+    flow: flow fields that are already counted, as (resize, without a network); other streams with
+    the same key share them
+    """
+
+    seconds: float = 0.0
+    size_bytes: float = 0.0
+    flow: set[object] = field(default_factory=set)
 
 
 def estimate(
     options: ExtractOptions,
     dataset: Dataset,
-    mine: slice,
-    plans: list[StreamPlan],
-    flow: FlowMethod | None,
+    videos: Sequence[Video],
+    plans: ExtractionPlan,
     device: torch.device,
 ) -> int:
-    """Print videos, rows, time and disk of each store, the flow lengths that adaptive sampling lacks before all others."""
-
-    videos = list(dataset.videos[mine])
+    """Print videos, rows, time and disk space of each store. Flow lengths that adaptive sampling
+    still needs come first."""
     first = []
-    if any("magnitude" in recipe for plan in plans for recipe in plan.recipes):
-        first = [plan for plan in plan_streams(lengths_alone(options), dataset.name, flow) if _todo(options, videos, plan)]
-    header = functools.cache(_header)
-    all_seconds, all_bytes = 0.0, 0.0
-    computed: set[object] = set()  # of flow, which streams of one size share
-    for plan in [*first, *plans]:
-        todo = _todo(options, videos, plan)
-        split = f" (weights of split {plan.split})" if plan.split else ""
-        of = f" with {extractor_name(plan.network.extractor)}{split}" if plan.network else ""
-        comes_first = "; made first: the flow lengths that adaptive sampling follows" if plan in first else ""
-        there = len(videos) - len(todo)
-        print(f"{plan.options.name}{of}: {len(videos)} videos, {there} there already, {len(todo)} to extract{comes_first}")
-        if not todo:
+    if plans.lengths and _missing(options, videos, plans.lengths):
+        first = [plans.lengths]
+    header = functools.cache(
+        functools.partial(_header, image_fps=dataset.image_fps, limits=Limits.of(options))
+    )
+    totals = Totals()
+    for plan in [*first, *plans.streams]:
+        missing = _missing(options, videos, plan)
+        _tell_videos(plan, len(videos), len(missing), comes_first=plan in first)
+        if not missing:
             continue
-        counts = np.array([_counts(video, plan, header) for video in todo])  # (V, 3)
-        followed = plan.sampling if isinstance(plan.sampling, Followed) else None
-        if followed:
-            frames = int(counts[:, 0].sum())
-            counts[:, 0] = np.where(counts[:, 0] > 0, followed.most, 0)  # more than most videos have
-        rows, views, fields = counts.sum(0).tolist()
-        seconds = 0.0
-        if plan.network:
-            whole = plan.options.name == "audio" or plan.is_pixels  # is not cropped
-            inputs = (rows - views) * (1 if whole else options.crops or 1) + views
-            seconds = _network_seconds(options, plan.network, inputs, device)
-        some = int(np.count_nonzero(counts[:, 0]))
-        others = ", the others have no sound or too little" if plan.options.name == "audio" else ", the others cannot be opened"
-        network = f", {_duration(seconds)} of network on {device}" if plan.network else ""
-        at_most = "at most " if followed else ""
-        print(f"  {at_most}{rows:,} rows{f' of {some} videos{others}' if some < len(todo) else ''}{network}")
-        if followed:
-            seconds = _trajectory_seconds(plan) * frames
-            print(f"  {frames:,} frames, {_duration(seconds)} of following points, on one core")
-        if fields and flow:
-            shared = (plan.preprocessing.resize_px, plan.preprocessing.interpolation, plan.network is None)
-            flow_seconds = 0.0 if shared in computed else _flow_seconds(plan, flow, device) * fields
-            computed.add(shared)
-            cost = f"{_duration(flow_seconds)} of {options.flow}" if flow_seconds else "those of the stream above"
-            print(f"  {fields:,} flow fields, {cost}")
-            seconds += flow_seconds
-        all_seconds += seconds
-        if plan.network is None:
-            sizes = [(f": {SIZE} numbers a row", SIZE) if followed else (": 1 number a row", 1)]
-        else:
-            numbers = _row_numbers(options, plan.network, device)
-            sizes = [(f" ({node}): {n:,} numbers a row", n) for node, n in zip(plan.network.nodes, numbers, strict=True)]
-        for path, (about, number) in zip(plan.paths, sizes, strict=True):
-            size_bytes = rows * number * (1 if plan.is_pixels else 2)
-            all_bytes += size_bytes
-            print(f"  store {path}{about}, {at_most}{_mebibytes(size_bytes)} on disk")
-    if len(plans) + len(first) > 1:
+        rows = Rows()
+        for video in missing:
+            rows += _rows_of(video, plan, header)
+        _tell_rows(plan, rows, len(missing), options, totals, device=device)
+        if rows.fields and plans.flow:
+            _tell_flow(plan, rows, options, plans.flow, totals, device=device)
+        _tell_stores(plan, rows, options, totals, device=device)
+    if len(plans.streams) + len(first) > 1:
         again = ", and once more for the flow lengths" if first else ""
-        print(f"together {_duration(all_seconds)} of computing, {_mebibytes(all_bytes)} on disk")
-        print(f"meanwhile each video is decoded, once for all streams{again}")
+        print_lines(
+            f"in total {_duration(totals.seconds)} of computing, "
+            f"{_mebibytes(totals.size_bytes)} on disk"
+        )
+        print_lines(f"at the same time, each video is decoded once for all streams{again}")
     return 0
 
 
-def _todo(options: ExtractOptions, videos: list[Video], plan: StreamPlan) -> list[Video]:
-    """The videos that one of the stream's stores lacks."""
-    from reelbank.extract.run import size_bytes, wanted
+def _tell_videos(plan: StreamPlan, videos: int, missing: int, *, comes_first: bool) -> None:
+    """Print how many videos a stream needs, and the weights to download."""
+    split = f" (weights of split {plan.split})" if plan.split else ""
+    of = f" with {extractor_name(plan.network.extractor)}{split}" if plan.network else ""
+    reason = (
+        "; extracted first, because adaptive sampling needs the flow lengths" if comes_first else ""
+    )
+    print_lines(
+        f"{plan.stream.name}{of}: {counted(videos, 'video')}, {videos - missing} already "
+        f"extracted, {missing} to extract{reason}"
+    )
+    for absent in plan.to_download:
+        print_lines(f"  weights to download: {absent}")
 
-    stores: list[tuple[dict[str, int], dict[str, dict]]] = []
-    for path in plan.paths:
-        stores.append(({}, {}))
-        if (path.exists() or parts_folder(path).exists()) and not begun(path):
-            with Store.open(path) as store:
-                sizes = [source.get("bytes", -1) for source in store.sources]
-                stores[-1] = (dict(zip(store.video_ids, sizes, strict=True)), store.failures)
-    return [video for video in videos if wanted(video, size_bytes(video), stores, options.retry)]
+
+def _tell_rows(
+    plan: StreamPlan,
+    rows: Rows,
+    missing: int,
+    options: ExtractOptions,
+    totals: Totals,
+    *,
+    device: torch.device,
+) -> None:
+    """Print the rows of a stream, and the time of its network or of following points."""
+    network = ""
+    if plan.network:
+        crops = plan.options.crops if plan.is_cropped else 1
+        of_view = crops if plan.options.keep_crops else 1
+        inputs = (rows.rows - rows.views) * crops + rows.views * of_view
+        seconds = _network_seconds(options, plan.network, inputs, device)
+        totals.seconds += seconds
+        network = f", {_duration(seconds)} for the network on {device}"
+    others = "cannot be opened"
+    if plan.stream.input == "sound":
+        others = "have no sound or too little"
+    of = (
+        f" of {counted(rows.videos, 'video')}; the others {others}" if rows.videos < missing else ""
+    )
+    print_lines(f"  {_at_most(plan)}{rows.rows:,} rows (feature vectors){of}{network}")
+    if rows.followed_frames:
+        seconds = plan.stream.frame_seconds(plan.preprocessing) * rows.followed_frames
+        totals.seconds += seconds
+        print_lines(
+            f"  {rows.followed_frames:,} frames, {_duration(seconds)} for tracking points, "
+            "on one core"
+        )
 
 
-def _header(path: Path) -> VideoInfo | None:
+def _tell_flow(
+    plan: StreamPlan,
+    rows: Rows,
+    options: ExtractOptions,
+    flow: FlowMethod,
+    totals: Totals,
+    *,
+    device: torch.device,
+) -> None:
+    """Print the flow fields of a stream. Streams with pictures of the same size share them."""
+    shared = (plan.preprocessing.resize, plan.network is None)
+    cost = "shared with the stream above"
+    if shared not in totals.flow:
+        seconds = _flow_seconds(plan, flow, device) * rows.fields
+        totals.seconds += seconds
+        cost = f"{_duration(seconds)} for {options.flow}"
+    totals.flow.add(shared)
+    print_lines(f"  {rows.fields:,} flow fields, {cost}")
+
+
+def _tell_stores(
+    plan: StreamPlan,
+    rows: Rows,
+    options: ExtractOptions,
+    totals: Totals,
+    *,
+    device: torch.device,
+) -> None:
+    """Print the stores of a stream and their size."""
+    numbers = [plan.stream.row_numbers]
+    if plan.network:
+        numbers = _row_numbers(options, plan.network, device)
+    for path, node, of_row in zip(plan.paths, plan.nodes, numbers, strict=True):
+        size_bytes = rows.rows * of_row * (1 if plan.network and plan.network.is_pixels else 2)
+        totals.size_bytes += size_bytes
+        store = f"store {path}"
+        if plan.to_download:
+            store = "store, whose name depends on the weights to download"
+        about = f" ({node})" if plan.network else ""
+        print_lines(
+            f"  {store}{about}: {counted(of_row, 'number')} per row, "
+            f"{_at_most(plan)}{_mebibytes(size_bytes)} on disk"
+        )
+
+
+def _at_most(plan: StreamPlan) -> str:
+    """ "at most " for trajectories, because most videos have fewer than the maximum; otherwise
+    ""."""
+    return "at most " if isinstance(plan.sampling, Followed) else ""
+
+
+def _missing(options: ExtractOptions, videos: Sequence[Video], plan: StreamPlan) -> list[Video]:
+    """The videos that at least one of the stream's stores needs."""
+    stores = [StoredVideos.at(path) for path in plan.paths]
+    files = SourceFiles.of(videos, options.bank)
+    return files.missing_in(videos, stores, Retry.of(options))
+
+
+def _header(path: Path, image_fps: float, limits: Limits) -> VideoInfo | None:
+    """What the header of a file states; None if the file cannot be opened."""
     try:
-        return probe(path)
+        return probe(path, image_fps, limits)
     except (DecodeError, OSError):
         return None
 
 
-def _counts(video: Video, plan: StreamPlan, header: Callable[[Path], VideoInfo | None]) -> tuple[int, int, int]:
-    """Rows of a video, how many of them are of views, and the flow fields that they need, by what its header claims; 0 for a
-    file that cannot be opened. It is not opened where the rows are the same for every video."""
+def _rows_of(video: Video, plan: StreamPlan, header: Callable[[Path], VideoInfo | None]) -> Rows:
+    """The rows of a video according to its header; none for a file that cannot be opened. The file
+    is not opened if the number of rows is the same for every video."""
     sampling = plan.sampling
     if isinstance(sampling, Sampling):
-        windows = 0 if video.span_seconds else sampling.windows  # what was cut out is one window
+        windows = 0 if video.span_seconds else sampling.windows  # a span is a single window
         views = sampling.views if "train" in video.parts else 0
         sampling = dataclasses.replace(sampling, windows=windows, views=views, video_id=video.id)
-        if sampling.steps and sampling.sampling != "adaptive" and not sampling.fields:
+        if sampling.steps and sampling.sampling != "adaptive" and not plan.stream.uses_flow:
             clean = sampling.steps * max(1, windows)
-            return clean * (1 + views), clean * views, 0
+            return Rows(clean * (1 + views), clean * views, videos=1)
     info = header(video.path)
     if info is None:
-        return 0, 0, 0
+        return Rows()
     start, end = video.span_seconds or (0.0, math.inf)
-    longest_seconds = plan.recipes[0].get("seconds", math.inf)  # of adaptive sampling
-    seconds = max(0.0, min(end - start, info.duration_seconds - start, longest_seconds))
+    seconds = max(0.0, min(end - start, info.duration_seconds - start, plan.seconds))
     if not isinstance(sampling, Sampling):
         examples = example_count(round(seconds * RATE_HZ)) if info.audio else 0
-        return min(examples, sampling.steps or examples), 0, 0
-    if not info.width:  # sound alone
-        return 0, 0, 0
+        rows = min(examples, sampling.steps or examples)
+        return Rows(rows, videos=int(rows > 0))
+    if not info.width:  # a file with sound but without pictures
+        return Rows()
     frames = info.frames or 1
     if seconds < info.duration_seconds:
-        frames = max(1, min(frames, round(seconds * info.fps)))
+        # Folders of images have no frame rate in a header.
+        fps = info.fps or frames / info.duration_seconds
+        frames = max(1, min(frames, round(seconds * fps)))
+    if isinstance(sampling, Followed):
+        return Rows(sampling.most, followed_frames=frames, videos=1)
     if sampling.sampling == "adaptive" and sampling.steps:
         rows = min(sampling.steps, math.ceil(frames / 5))  # one frame in five
-        return rows, 0, min(frames, rows * sampling.clip_frames) if sampling.fields else 0
+        fields = min(frames, rows * sampling.clip_frames)
+        return Rows(rows, fields=fields if plan.stream.uses_flow else 0, videos=1)
     numbers, of_views = sampling.rows(frames)
-    return len(numbers), int(np.count_nonzero(of_views)), len(np.unique(numbers)) if sampling.fields else 0
+    fields = len(np.unique(numbers)) if plan.stream.uses_flow else 0
+    return Rows(len(numbers), int(np.count_nonzero(of_views)), fields, videos=1)
 
 
-def _network_seconds(options: ExtractOptions, network: Network, inputs: int, device: torch.device) -> float:
+def _network_seconds(
+    options: ExtractOptions, network: Network, inputs: int, device: torch.device
+) -> float:
+    """Computing time of this many network inputs, from one timed batch."""
     if not inputs:
         return 0.0
-    batch = max(1, (options.batch or (250 if device.type == "cuda" else 30)) // (8 if network.is_video else 1))
+    batch = max(1, batch_inputs(options, device, is_video=network.is_video))
     forward = Forward(network, options.precision, options.compile, device, inputs)
     dtype = torch.float32 if network.kind == "sound" else torch.uint8
     blank = torch.zeros((batch, *network.input_shape), dtype=dtype, device=device)
@@ -162,37 +275,29 @@ def _network_seconds(options: ExtractOptions, network: Network, inputs: int, dev
 
 
 def _flow_seconds(plan: StreamPlan, flow: FlowMethod, device: torch.device) -> float:
-    """Of one field, on noise that moves."""
-    resize_px = plan.preprocessing.resize_px
-    h, w = pair(resize_px) if isinstance(resize_px, tuple) else (resize_px, resize_px * 4 // 3)
-    noise = torch.randint(256, (1, 3, h // 8 + 1, w // 8 + 1), generator=torch.Generator().manual_seed(0)).float()
-    first = torch.nn.functional.interpolate(noise, (h, w), mode="bilinear").to(device, torch.uint8).expand(4, -1, -1, -1)
+    """Computing time of one flow field, measured on moving noise."""
+    h, w = typical_px(plan.preprocessing.resize_px)
+    noise = torch.randint(
+        256, (1, 3, h // 8 + 1, w // 8 + 1), generator=torch.Generator().manual_seed(0)
+    ).float()
+    first = (
+        torch.nn.functional.interpolate(noise, (h, w), mode="bilinear")
+        .to(device, torch.uint8)
+        .expand(4, -1, -1, -1)
+    )
     for _ in range(2):
         started = time.perf_counter()
         float(flow(first.contiguous(), first.roll(2, -1))[0].sum())
     return (time.perf_counter() - started) / 4
 
 
-def _trajectory_seconds(plan: StreamPlan) -> float:
-    """Of one frame, on noise that moves: the mean once trajectories have their full length."""
-    resize_px = plan.preprocessing.resize_px
-    assert isinstance(resize_px, int)
-    noise = np.random.default_rng(0).integers(0, 256, (resize_px // 8 + 9, resize_px // 6 + 9), np.uint8)
-    size = (noise.shape[1] * 8, noise.shape[0] * 8)
-    ground = cv2.resize(noise, size, interpolation=cv2.INTER_LINEAR)
-    trajectories = Trajectories()
-    started = time.perf_counter()
-    for number in range(TRACK_FRAMES + 5):
-        started = time.perf_counter() if number == TRACK_FRAMES else started
-        trajectories.add(np.ascontiguousarray(ground[2 * number :, 2 * number :][:resize_px, : resize_px * 4 // 3]))
-    return (time.perf_counter() - started) / 5
-
-
 def _row_numbers(options: ExtractOptions, network: Network, device: torch.device) -> list[int]:
-    """Numbers in a row of each node."""
+    """The size of a row of each node."""
     dtype = torch.float32 if network.kind == "sound" else torch.uint8
     with torch.inference_mode():
-        outputs = network.module.to(device)(torch.zeros((1, *network.input_shape), dtype=dtype, device=device))
+        outputs = network.module.to(device)(
+            torch.zeros((1, *network.input_shape), dtype=dtype, device=device)
+        )
     kept = (options.crops or 1) if options.keep_crops else 1
     return [output[0].numel() * kept for output in outputs]
 
@@ -204,4 +309,6 @@ def _mebibytes(size_bytes: float) -> str:
 def _duration(seconds: float) -> str:
     if seconds < 90:
         return f"about {math.ceil(seconds)} s"
-    return f"about {seconds / 60:.0f} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"

@@ -1,227 +1,302 @@
-"""The options of stage one, and what they are where they are left empty."""
+"""The options of `extract`."""
 
-import dataclasses
-import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from reelbank.data.errors import InputError
-from reelbank.data.recipe import option
+from reelbank.data.datasets.options import (
+    csv_option,
+    dataset_option,
+    image_fps_option,
+    lists_option,
+    root_option,
+)
+from reelbank.data.options import bank_option, device_option, option
+from reelbank.data.ranges import (
+    HIGHEST_SEED,
+    MOST_PX,
+    MOST_ROWS,
+    MOST_WORKERS,
+    Checked,
+)
 from reelbank.data.recipes import preset_options
-from reelbank.data.sampling import SAMPLINGS
-from reelbank.extract.crops import CROPS
-from reelbank.extract.flow import METHODS
+from reelbank.data.video.options import in_flight_option, picture_option, slowness_option
+from reelbank.extract.defaults import USUAL_DATASET, USUAL_STREAMS
+from reelbank.extract.streams.per_stream import applicable
+from reelbank.extract.streams.registry import STREAMS
 
-STREAMS = ("rgb", "flow", "audio", "magnitude", "idt")
-
-# Where an option is left empty. The toy set needs no learned features, and is to run anywhere in minutes.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "": {"crops": 10, "t": 25, "flow": "tvl1"},
-    "toy": {"crops": 1, "t": 16, "flow": "dis"},
-    "charades": {"crops": 1, "t": 8, "flow": "tvl1", "sampling": "segments", "windows": 10, "window": 256},
-}
-
-# Of one stream, in the same way: (data set, stream), then any data set's.
-STREAM_DEFAULTS: dict[tuple[str, str], dict[str, str]] = {
-    ("toy", "rgb"): {"extractor": "torchvision:resnet18", "weights": "random", "resize": "112", "size": "112"},
-    ("toy", "flow"): {"extractor": "torchvision:resnet18", "weights": "random", "resize": "112", "size": "112", "clip": "5"},
-    ("toy", "audio"): {"extractor": "vggish", "weights": "random"},
-    ("", "rgb"): {"extractor": "torchvision:resnet50"},
-    ("", "flow"): {"extractor": "torchvision:resnet50"},
-    ("", "audio"): {"extractor": "vggish"},
-}
-FLOW_STACK = {"bn_inception": 5}  # fields that an image network sees at once: TSN's 5, else 10 as in two-stream work
-ADAPTIVE_STEPS = 180  # at most, of the first 36 s: one picture in five (multi-stream paper)
-MAGNITUDE_PX = 128  # short side of the pictures whose flow's length adaptive sampling looks at
-TRAJECTORIES_PX = 240  # short side of the pictures through which points are followed (UCF-101's own)
+DAMAGED = ("keep", "refuse")
+# These repeat what the computing modules accept: importing those would make --help slow.
+SAMPLINGS = ("sigma", "segments", "adaptive")
+DIGESTS = ("sampled", "whole")
+FLOW_METHODS = ("tvl1", "dis", "farneback", "raft_small", "raft_large")
 
 
 @dataclass(frozen=True)
-class ExtractOptions:
-    dataset: str = option("toy", "ucf101, hmdb51, charades, folder or toy")
-    recipe: str = option("", "a paper's features: a name in recipes/, or a TOML file; options given beside it win")
-    root: str = option("", "folder that holds the data set's class folders (toy: is drawn)")
-    lists: str = option("", "folder of the official lists (hmdb51, charades: needed; ucf101: checked when given)")
-    csv: str = option("", "dataset folder: a CSV of path,label,split")
-    classes: tuple[str, ...] = option((), "extract these classes only")
-    stream: tuple[str, ...] = option(("rgb",), "what is looked at, one or several: one decoding feeds them all", STREAMS)
+class ExtractOptions(Checked):
+    """Options of the command `extract`."""
+
+    GROUPS: ClassVar[dict[str, str]] = {
+        "Videos": "dataset root lists csv classes image_fps",
+        "Features": "stream recipe seed",
+        "Network": "extractor weights split width preset node at pool",
+        "Rows (feature vectors) of a video": "sampling t clip stride grid windows window",
+        "Pictures": "resize size antialias crops keep_crops views jitter",
+        "Optical flow and trajectories": "flow flow_weights trajectories",
+        "Damaged and oversized videos": (
+            "damaged retry timeout picture_mpx in_flight_mpx slowness"
+        ),
+        "Store": "bank plan shard digest part_seconds",
+        "Machine": "device workers decoder batch precision compile",
+    }
+
+    dataset: str = dataset_option(USUAL_DATASET)
+    recipe: str = option(
+        "",
+        "recipe with the feature settings of a paper, by name or as a TOML file; options on the "
+        "command line override it",
+    )
+    root: str = root_option()
+    lists: str = lists_option()
+    csv: str = csv_option()
+    classes: tuple[str, ...] = option((), "extract only the videos of these classes", unset="all")
+    stream: tuple[str, ...] = option(
+        USUAL_STREAMS,
+        "streams to extract, all in one pass over the videos. Options marked 'per stream' take "
+        "one value for all streams, or 'rgb=VALUE flow=VALUE'",
+        tuple(STREAMS),
+        own_file=True,
+    )
     extractor: str = option(
         "",
-        "torchvision:<model>, timm:<model>, i3d, c3d, bn_inception, motion_cnn, vggish, pixels or <file>.py:<function>; of "
-        "several streams 'rgb=... flow=...', as for the options marked * (default: torchvision:resnet50; audio: vggish)",
+        "network (per stream): torchvision:<model>, timm:<model>, i3d, c3d, bn_inception, "
+        "motion_cnn, vggish, pixels, or <file>.py:<function> for your own network",
+        unset="torchvision:resnet50; vggish for audio; torchvision:resnet18 for toy",
     )
-    weights: str = option("", "* pretrained, random, a path, or weights trained here (their hash); default: pretrained")
-    split: tuple[str, ...] = option((), "weights trained here: of these splits, one store each (default: all there are)")
-    width: str = option("", "* motion_cnn: share of its units")
-    node: str = option("", "* nodes to keep, one store each (default: what the classifier reads)")
-    at: str = option("", "* the same, feature maps kept whole, for heads that begin with the rest of the network")
-    pool: bool = option(True, "average maps over space and time; 0 keeps them")
-    crops: int | None = option(None, "1 (centre), 5 or 10, averaged (default: 10; toy: 1)")
-    keep_crops: bool = option(False, "keep each crop's features instead of their mean")
-    views: int = option(0, "augmented views (crop, flip, time) of each training video, beside its clean rows")
+    weights: str = option(
+        "",
+        "weights of the network (per stream): pretrained, random, a file, or the hash of weights "
+        "from 'reelbank pretrain'",
+        unset="pretrained; random for toy",
+    )
+    split: tuple[str, ...] = option(
+        (),
+        "splits to extract for, if WEIGHTS were trained separately for each split; each split "
+        "gets its own store",
+        unset="all splits that have weights",
+    )
+    width: str = option(
+        "",
+        "multiplier for the channel counts of motion_cnn, per stream",
+        above=0,
+        highest=64,
+    )
+    node: str = option(
+        "",
+        "names of the network's layers (nodes) whose outputs to store as vectors, per stream; "
+        "each layer gets its own store",
+        unset="the input of the classifier",
+    )
+    at: str = option(
+        "",
+        "names of the network's layers (nodes) whose outputs to store as feature maps, per "
+        "stream; for heads that contain the network's remaining layers",
+    )
+    pool: bool = option(True, "average feature maps over space and time; 0 stores the whole maps")
+    crops: int | None = option(
+        None,
+        "number of crops per picture, over which the features are averaged; 1 takes only the "
+        "centre crop",
+        (1, 5, 10),
+        unset="10; 1 for toy and charades",
+    )
+    keep_crops: bool = option(False, "store the features of every crop instead of their average")
+    views: int = option(
+        0,
+        "number of augmented copies (views) of each training video to store in addition to the "
+        "original. Each view has a random flip, a random choice of clips and one random crop "
+        "(with KEEP_CROPS=1, CROPS random crops)",
+        lowest=0,
+        highest=255,
+    )
+    jitter: bool = option(
+        False,
+        "with VIEWS, vary the size and aspect ratio of the crops, as in the training of TSN; 0 "
+        "gives all crops the size SIZE",
+    )
     t: int | None = option(
-        None, "clips per video; 0 keeps every clip (default: 25; toy: 16; charades: 8 a window; adaptive: at most 180)"
+        None,
+        "number of clips per video (T); 0 keeps all clips",
+        unset="25; 16 for toy; 8 per window for charades; at most 180 with SAMPLING=adaptive",
+        lowest=0,
+        highest=MOST_ROWS,
     )
-    sampling: str = option("", "how T clips are spread (default: sigma); adaptive: by how much moves", SAMPLINGS)
+    sampling: str = option(
+        "",
+        "how the T clips are spread over a video: 'sigma' spreads them evenly and includes both "
+        "ends, 'segments' takes the centres of T equal segments, 'adaptive' takes more clips where "
+        "there is more motion",
+        SAMPLINGS,
+        unset="sigma; segments for charades",
+    )
     clip: str = option(
-        "", "* frames per clip, of flow: fields (default: image networks 1, on flow 10; video networks their own)"
+        "",
+        "frames per clip, per stream; on the flow stream, flow fields per clip",
+        unset="1 for image networks, 10 for flow; video networks have their own length",
+        lowest=1,
+        highest=10_000,
     )
-    stride: int | None = option(None, "frames between clip starts (default: 1, 8 for video networks)")
-    grid: int = option(0, "frames of the clip grid that streams share (default: of the longest clip among them)")
-    windows: int | None = option(None, "cut a video into so many windows, T rows each (charades: 10 for whole videos)")
-    window: int | None = option(None, "frames of a window (charades: 256)")
-    flow: str = option("", "optical flow (default: tvl1; toy: dis)", METHODS)
-    flow_weights: str = option("", "of raft: pretrained, random or a path")
-    trajectories: int = option(2000, "idt: rows of a video at most, chosen at random (SEED)")
-    resize: str = option("", "* short side in pixels before the crops (default: as the weights were trained; toy: 112)")
-    size: str = option("", "* side of the crops in pixels (default: as the weights were trained; toy: 112)")
-    decoder: str = option("auto", "who decodes", ("auto", "pyav", "opencv", "decord"))
-    precision: str = option("fp32", "arithmetic of the network", ("fp32", "fp16", "bf16"))
-    compile: str = option("auto", "torch.compile, checked against eager: auto does for large jobs", ("auto", "1", "0"))
-    batch: int = option(0, "network inputs per batch (default: 30 on the CPU, 250 on a GPU; a video network: an eighth)")
-    device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
-    workers: int = option(0, "decode processes (default: 1 when the CPU computes, else, and for idt, all cores)")
-    seed: int = option(0, "of random weights, views, trajectories, the toy set and the split of a folder")
-    shard: str = option("", "i/n: take every n-th video from the i-th on (1/4 ... 4/4), one process each, one store")
-    retry: bool = option(False, "try videos again that failed before")
-    part_seconds: float = option(30.0, "commit what is done at least this often: a kill loses no more")
-    timeout: float = option(120.0, "seconds without a frame after which a video is given up")
-    plan: bool = option(False, "print videos, time and disk, and stop (the toy set is drawn for it)")
-    bank: str = option("bank", "folder that holds stores, runs and reports")
+    stride: int | None = option(
+        None,
+        "number of frames between the starts of two clips",
+        unset="1; 8 for video networks",
+        lowest=1,
+        highest=MOST_ROWS,
+    )
+    grid: int = option(
+        0,
+        "clip length, in frames, from which to compute the clip positions. All streams use these "
+        "positions, so their clips are aligned; 0 uses the length of the longest clip",
+        lowest=0,
+        highest=10_000,
+    )
+    windows: int | None = option(
+        None,
+        "number of windows per video, each with T clips",
+        unset="1; 10 for charades",
+        lowest=1,
+        highest=10_000,
+    )
+    window: int | None = option(
+        None, "number of frames per window", unset="256 for charades", lowest=1, highest=MOST_ROWS
+    )
+    flow: str = option(
+        "", "method that computes optical flow", FLOW_METHODS, unset="tvl1; dis for toy"
+    )
+    flow_weights: str = option(
+        "",
+        "weights of FLOW=raft_small or raft_large: pretrained, random, or a file",
+        unset="pretrained",
+    )
+    trajectories: int = option(
+        2000,
+        "with STREAM=idt, the maximum number of trajectories stored per video; if there are "
+        "more, a random selection is stored",
+        lowest=1,
+        highest=10_000_000,
+    )
+    resize: str = option(
+        "",
+        "size in pixels to which pictures are resized before cropping, per stream; 256 sets the short "
+        "side, 256x340 stretches them to height x width",
+        unset="as in the training of the weights; 112 for toy",
+        lowest=1,
+        highest=MOST_PX,
+    )
+    size: str = option(
+        "",
+        "side length of the crops in pixels, per stream",
+        unset="as in the training of the weights; 112 for toy",
+        lowest=1,
+        highest=MOST_PX,
+    )
+    antialias: str = option(
+        "",
+        "whether to smooth pictures before they are made smaller: 1 does, 0 does not; per stream",
+        unset="as in the training of the weights",
+    )
+    preset: str = option(
+        "",
+        "if WEIGHTS is a file, use the preprocessing of these published weights, for example "
+        "IMAGENET1K_V1 or a timm tag; per stream",
+        unset="the network's usual preprocessing",
+    )
+    decoder: str = option(
+        "auto", "library that decodes videos", ("auto", "pyav", "opencv", "decord")
+    )
+    damaged: str = option(
+        "keep",
+        "what to do with damaged videos: 'keep' stores the frames that can be decoded and "
+        "records the damage, 'refuse' skips the videos",
+        DAMAGED,
+    )
+    precision: str = option(
+        "fp32",
+        "floating-point precision of the network; tf32 needs an NVIDIA GPU",
+        ("fp32", "tf32", "fp16", "bf16"),
+    )
+    compile: str = option(
+        "auto",
+        "whether to speed up the network with torch.compile: 1 does, 0 does not, 'auto' does for "
+        "large jobs",
+        ("auto", "1", "0"),
+    )
+    batch: int = option(
+        0,
+        "number of network inputs per batch; 0 means 30 on the CPU and 250 on a GPU, or an "
+        "eighth of these numbers for video networks",
+        lowest=0,
+        highest=100_000,
+    )
+    device: str = device_option()
+    workers: int = option(
+        0,
+        "number of decoding processes; 0 means one per core, but 1 if a network runs on the CPU "
+        "and idt is not extracted",
+        lowest=0,
+        highest=MOST_WORKERS,
+    )
+    image_fps: float | None = image_fps_option()
+    seed: int = option(
+        0,
+        "seed for random weights, views, trajectories, the toy set and the random split of a "
+        "folder",
+        lowest=0,
+        highest=HIGHEST_SEED,
+    )
+    shard: str = option(
+        "",
+        "part of the videos to extract, as i/n; run 1/4, 2/4, 3/4 and 4/4 in separate processes "
+        "to share the work. All parts go into one store",
+    )
+    retry: bool = option(False, "retry videos that failed in an earlier extraction")
+    digest: str = option(
+        "sampled",
+        "how to detect that a video file of unchanged size has changed: 'sampled' compares hashes "
+        "of its beginning, middle and end, 'whole' compares hashes of the whole file",
+        DIGESTS,
+    )
+    part_seconds: float = option(
+        30.0,
+        "seconds between commits to disk; an interruption loses at most this many seconds of work",
+        above=0,
+        highest=86_400,
+    )
+    timeout: float = option(
+        120.0,
+        "seconds to wait for a decoded frame before a video counts as failed",
+        above=0,
+        highest=1_000_000,
+    )
+    picture_mpx: float = picture_option()
+    in_flight_mpx: float = in_flight_option()
+    slowness: float = slowness_option()
+    plan: bool = option(
+        False,
+        "print the number of videos and the time and disk space needed, then stop; "
+        "DATASET=toy generates its videos first",
+    )
+    bank: str = bank_option()
 
     @staticmethod
-    def preset(given: dict[str, Any]) -> dict[str, Any]:
-        """What the recipe that is asked for sets; `given`: the options that were given."""
-        return preset_options(given.get("recipe", ""), "extract", {one.name for one in dataclasses.fields(ExtractOptions)})
-
-
-# Of a stream that is extracted by itself the options that it has no use for.
-ALONE = {
-    "audio": ("views", "windows", "grid", "stride"),
-    "magnitude": ("views", "windows", "grid", "stride", "clip"),
-    "idt": (
-        *("views", "windows", "grid", "stride", "clip", "t", "sampling", "crops", "keep_crops", "pool", "size", "width"),
-        *("flow", "flow_weights", "precision", "compile", "batch"),
-    ),
-}
-PER_STREAM = ("extractor", "weights", "width", "node", "at", "clip", "resize", "size")
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """One stream's share of the options; empty and 0: as the network has it."""
-
-    name: str
-    extractor: str
-    weights: str
-    width: float
-    nodes: tuple[str, ...]
-    pool: bool
-    clip_frames: int
-    resize_px: int
-    crop_px: int
-
-
-def with_defaults(options: ExtractOptions) -> ExtractOptions:
-    """Fill the options that were left empty from DEFAULTS, and check numbers. Raises InputError."""
-    defaults = {"sampling": "sigma", **DEFAULTS[""], **DEFAULTS.get(options.dataset, {})}
-    if options.sampling == "adaptive":
-        defaults["t"] = ADAPTIVE_STEPS
-    for name in ALONE.get(" ".join(options.stream), ()):
-        if (value := getattr(options, name)) != getattr(ExtractOptions, name):  # its default: not given
-            shown = int(value) if isinstance(value, bool) else value
-            raise InputError(f"{name.upper()}={shown}: STREAM={options.stream[0]} has no use for it")
-    filled = {name: value for name, value in defaults.items() if getattr(options, name) in ("", None)}
-    options = dataclasses.replace(options, **filled)
-    if options.crops not in CROPS:
-        raise InputError(f"CROPS={options.crops}: choose from {', '.join(map(str, CROPS))}")
-    for name in ("t", "batch", "workers", "grid", "views"):
-        if (getattr(options, name) or 0) < 0:
-            raise InputError(f"{name.upper()}={getattr(options, name)}: must be at least 0")
-    for name in ("stride", "windows", "window", "timeout", "part_seconds", "trajectories"):
-        if (value := getattr(options, name)) is not None and value <= 0:
-            raise InputError(f"{name.upper()}={value}: must be above 0")
-    if not options.stream or len(set(options.stream)) < len(options.stream):
-        raise InputError(f"STREAM={' '.join(options.stream)}: name each stream once, of {', '.join(STREAMS)}")
-    if bool(options.windows) != bool(options.window):
-        raise InputError("WINDOWS (how many) and WINDOW (their frames) go together")
-    if options.sampling == "adaptive" and (options.windows or options.views or not options.t):
-        raise InputError("SAMPLING=adaptive chooses frames of the whole video: without WINDOWS, VIEWS and T=0")
-    if "magnitude" in options.stream and len(options.stream) > 1:
-        raise InputError("STREAM=magnitude is made alone; SAMPLING=adaptive makes it by itself")
-    if "idt" in options.stream and options.sampling == "adaptive":
-        raise InputError("SAMPLING=adaptive looks at 36 s, STREAM=idt at the whole video: extract idt by itself")
-    if "idt" not in options.stream and options.trajectories != ExtractOptions.trajectories:
-        raise InputError(f"TRAJECTORIES={options.trajectories}: is of STREAM=idt")
-    if options.views and options.keep_crops:
-        raise InputError("VIEWS and KEEP_CROPS: a view is one crop; choose one of the two")
-    if options.flow_weights and not options.flow.startswith("raft"):
-        raise InputError(f"FLOW_WEIGHTS={options.flow_weights}: FLOW={options.flow} has no weights, only raft has")
-    if options.views > 255:
-        raise InputError(f"VIEWS={options.views}: at most 255")
-    return options
-
-
-def stream_options(options: ExtractOptions, stream: str) -> StreamOptions:
-    """One stream's options. Raises InputError for a number that is none, or a stream that is named but not asked for."""
-    given = {name: by_stream(name, getattr(options, name), options.stream).get(stream, "") for name in PER_STREAM}
-    key = (options.dataset, stream) if (options.dataset, stream) in STREAM_DEFAULTS else ("", stream)
-    defaults = STREAM_DEFAULTS.get(key, {})
-    if given["extractor"] and given["extractor"] != defaults.get("extractor"):
-        defaults = {}  # another network than the default one brings its own weights and sizes
-    elif given["weights"] not in ("", "pretrained", "random", "own"):
-        defaults = {"extractor": defaults.get("extractor", "")}  # so do weights that were trained here
-    given |= {name: value for name, value in defaults.items() if not given[name]}
-    if given["at"] and given["node"]:
-        raise InputError(f"AT={given['at']} keeps maps, NODE={given['node']} vectors: give one of the two")
-    return StreamOptions(
-        name=stream,
-        extractor=given["extractor"],
-        weights=given["weights"],
-        width=_number("width", given["width"], float),
-        nodes=tuple((given["at"] or given["node"]).replace(",", " ").split()),
-        pool=options.pool and not given["at"],
-        clip_frames=int(_number("clip", given["clip"], int)),
-        resize_px=int(_number("resize", given["resize"], int)),
-        crop_px=int(_number("size", given["size"], int)),
-    )
-
-
-def lengths_alone(options: ExtractOptions) -> ExtractOptions:
-    """The same extraction of nothing but the flow lengths that adaptive sampling follows."""
-    one_stream: dict[str, Any] = {"stream": ("magnitude",), "split": (), **dict.fromkeys(PER_STREAM, "")}
-    return dataclasses.replace(options, **one_stream, sampling="sigma")
-
-
-def by_stream(name: str, text: str, streams: Sequence[str]) -> dict[str, str]:
-    """'rgb=a flow=b' -> {"rgb": "a", "flow": "b"}; a value without a stream's name is every stream's, but pictures' sizes and
-    clips beside pictures are not sound's, and beside other streams nothing but RESIZE is that of idt."""
-    unconcerned = {"audio"} if name in ("clip", "resize", "size") else set()
-    unconcerned |= {"idt"} if name != "resize" else set()
-    all_streams = [one for one in streams if one not in unconcerned]
-    pieces = re.split(rf"(?:^|\s+)(?=(?:{'|'.join(STREAMS)})=)", text.strip())
-    values: dict[str, str] = {}
-    for piece in pieces:
-        stream, equals, value = piece.partition("=")
-        if equals and stream in STREAMS:
-            if stream not in streams:
-                raise InputError(f"{name.upper()}={text}: {stream} is not among STREAM={' '.join(streams)}")
-            values[stream] = value.strip()
-        elif piece:
-            values = dict.fromkeys(all_streams or streams, piece) | values
-    return values
-
-
-def _number(name: str, text: str, kind: type) -> Any:
-    """The number, 0 when empty. Raises InputError for a word that is none, or not above 0."""
-    if not text:
-        return 0
-    try:
-        value = kind(text)
-    except ValueError:
-        raise InputError(f"{name.upper()}={text}: is not a number") from None
-    if not 0 < value < math.inf:
-        raise InputError(f"{name.upper()}={text}: must be above 0")
-    return value
+    def recipe_sets(options: dict[str, Any]) -> dict[str, Any]:
+        """The options that RECIPE sets. options: those that the user set."""
+        of_recipe = preset_options(options.get("recipe", ""), "extract")
+        if not of_recipe:
+            return {}
+        usual_streams = str(of_recipe.get("stream", " ".join(USUAL_STREAMS)))
+        streams = options.get("stream") or tuple(usual_streams.replace(",", " ").split())
+        # Whether WIDTH applies depends on the extractor, which the user may have changed.
+        extractor = options.get("extractor")
+        combined = of_recipe | ({"extractor": extractor} if extractor else {})
+        used = applicable(combined, streams)
+        return {name: value for name, value in of_recipe.items() if name in used}

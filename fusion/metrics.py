@@ -1,8 +1,9 @@
-"""How good scores are: accuracies with intervals, confusion, mean and deviation over runs. Nothing is read or written.
+"""Metrics of scores: accuracies with intervals, confusion matrices, mean and deviation over runs.
+This module does not read or write files.
 
-Videos without a label (-1) take no part in any of these; `labelled` says which do. Scores of several labels a video have a
-mean average precision in place of an accuracy: `figure` and `class_figures` are of either kind, those named by accuracy or
-confusion of single labels alone, those by precision of several.
+Videos without a label (-1) are left out of all metrics. `labelled` says which videos have a label.
+`figure` and `class_figures` take any table of scores. Functions named after accuracy or confusion
+are for single-label data, those named after precision for multi-label data.
 """
 
 import math
@@ -10,19 +11,21 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
-from reelbank.data import precision
+from reelbank.data.console import counted
 from reelbank.data.errors import InputError
-from reelbank.data.precision import MeanPrecision, Ranking
-from reelbank.data.scores import Scores
+from reelbank.data.scores import average_precision as precision
+from reelbank.data.scores.average_precision import MeanPrecision, Ranking
+from reelbank.data.scores.table import Scores
+from reelbank.data.scores.top_k import in_top_k
+from reelbank.fusion.bootstrap import MAP_RESAMPLES, resample_counts
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
-RESAMPLES = 400  # of the videos, for the interval of a mean average precision
 
 
 class Share(NamedTuple):
-    """An accuracy, or mean average precision, in [0, 1], the ends of its 95 % interval, and the number of videos behind it."""
+    """An accuracy, or mean average precision, in [0, 1], the ends of its 95 % interval, and the
+    number of videos it was measured on."""
 
     value: float
     low: float
@@ -31,24 +34,21 @@ class Share(NamedTuple):
 
 
 def labelled(scores: Scores) -> np.ndarray:
-    """Which videos have a label, (V,) bool. Raises InputError when none has one: there is nothing to judge by."""
-    known = scores.labels >= 0
-    if not known.any():
-        raise InputError(f"scores: none of {len(known)} videos has a label, so there is no accuracy")
-    return known
+    """Whether each video has a label, (V,) bool. Raises InputError when none has one."""
+    has_label = scores.labels >= 0
+    if not has_label.any():
+        raise InputError(
+            f"the scores of {counted(len(has_label), 'video')} have no label, so accuracy is "
+            "undefined; give scores of labelled videos"
+        )
+    return has_label
 
 
 def hits(scores: Scores, k: int = 1) -> np.ndarray:
-    """Whether the true class is among the k best of each labelled video, (V',) bool.
-
-    Of equal scores the class that comes first counts as the better one (as argmax has it), so k = 1 is argmax's answer.
-    """
-    known = labelled(scores)
-    logits, labels = scores.logits[known], scores.labels[known]  # (V', C), (V',)
-    true = np.take_along_axis(logits, labels[:, None], axis=1)  # (V', 1)
-    earlier = np.arange(logits.shape[1]) < labels[:, None]  # (V', C)
-    better = (logits > true) | ((logits == true) & earlier)
-    return better.sum(axis=1) < k
+    """Whether the true class is among the k highest scores of each labelled video, (V',) bool. Of
+    two equal scores, that of the earlier class counts as higher."""
+    has_label = labelled(scores)
+    return in_top_k(scores.logits[has_label], scores.labels[has_label], k)
 
 
 def accuracy(scores: Scores, k: int = 1) -> Share:
@@ -58,50 +58,77 @@ def accuracy(scores: Scores, k: int = 1) -> Share:
 
 
 def average_precisions(scores: Scores) -> np.ndarray:
-    """Average precision of each class, (C,) float64, nan for a class without a positive; a video without any class is a
-    negative of all."""
+    """Average precision of each class, (C,) float64, nan for a class without a positive. A video
+    without any class is a negative for all classes."""
     return precision.average_precisions(scores.labels, scores.logits)
 
 
 def mean_average_precision(scores: Scores) -> MeanPrecision:
-    """Mean of `average_precisions` over the classes that have a positive. Raises InputError when none has one."""
-    found = precision.mean_average_precision(scores.labels, scores.logits)
-    if not found.counted:
-        raise InputError(f"scores: none of {len(scores.labels)} videos has a label, so there is no average precision")
-    return found
+    """Mean of `average_precisions` over the classes that have a positive. Raises InputError when
+    none has one."""
+    mean = precision.mean_average_precision(scores.labels, scores.logits)
+    if not mean.counted:
+        raise InputError(
+            f"the scores of {counted(len(scores.labels), 'video')} have no label, so average "
+            "precision is undefined; give scores of labelled videos"
+        )
+    return mean
 
 
 def map_share(scores: Scores) -> Share:
-    """Mean average precision, with a bootstrap's 95 % interval over videos: the value ± 1.96 standard deviations of it over
-    400 seeded resamples. Raises InputError when no class has a positive.
-
-    Not the resamples' percentiles: a positive drawn twice stands beside itself in the ranking, which raises every resample's
-    precision, so that with as few positives as Charades' classes have all of them may lie above the value itself.
-    """
+    """Mean average precision, with its bootstrap interval over videos (`normal_interval`). Raises
+    InputError when no class has a positive."""
     value, videos = mean_average_precision(scores).value, len(scores.labels)
-    ranking, rng, chances = Ranking(scores.labels, scores.logits), np.random.default_rng(0), np.full(videos, 1 / videos)
-    draws = (rng.multinomial(videos, chances).astype(np.int32) for _ in range(RESAMPLES))  # (V,) each: how often a video counts
-    half = Z_95 * float(np.nanstd([ranking.mean_average_precision(draw).value for draw in draws], ddof=1))
+    counts = resample_counts([""] * videos, MAP_RESAMPLES)
+    return normal_interval(value, resampled_map(scores, counts), videos)
+
+
+def resampled_map(scores: Scores, counts: np.ndarray) -> np.ndarray:
+    """Mean average precision in each resample, (R,) float64. counts: (R, V), the number of times
+    that each video counts."""
+    ranking = Ranking(scores.labels, scores.logits)
+    return np.array([ranking.mean_average_precision(draw).value for draw in counts])
+
+
+def normal_interval(value: float, resampled: np.ndarray, videos: int) -> Share:
+    """A mean average precision with its 95 % bootstrap interval: the value ± 1.96 standard
+    deviations of the resampled values.
+
+    Percentiles of the resamples are not used because they are biased. A positive that is drawn
+    twice appears twice in the ranking, which raises the precision of every resample. With as few
+    positives as the classes of Charades have, all resamples can lie above the value.
+    """
+    half = Z_95 * float(np.nanstd(resampled, ddof=1))
     return Share(value, max(0.0, value - half), min(1.0, value + half), videos)
 
 
 def figure(scores: Scores) -> Share:
-    """What a model is judged by: top-1 accuracy, or of several labels a video mean average precision."""
+    """The metric that models are ranked by, which is top-1 accuracy, or mean average precision for
+    multi-label data."""
     return map_share(scores) if scores.multilabel else accuracy(scores)
 
 
-def class_figures(scores: Scores) -> tuple[np.ndarray, np.ndarray]:
-    """Each class's accuracy, or average precision, (C,) float64, nan where it has no video; and its number of videos (C,)."""
+class ClassFigures(NamedTuple):
+    """The accuracy or average precision of each class, (C,) float64, nan for a class without
+    videos, and the number of its videos (C,)."""
+
+    values: np.ndarray
+    videos: np.ndarray
+
+
+def class_figures(scores: Scores) -> ClassFigures:
+    """The figure of each class."""
     if scores.multilabel:
-        return average_precisions(scores), scores.labels.sum(axis=0, dtype=np.int64)
+        return ClassFigures(average_precisions(scores), scores.labels.sum(axis=0, dtype=np.int64))
     matrix = confusion(scores)
-    return class_accuracies(matrix), matrix.sum(axis=1)
+    return ClassFigures(class_accuracies(matrix), matrix.sum(axis=1))
 
 
 def share(value: float, videos: int) -> Share:
-    """`value` with the 95 % interval of Wilson (1927) for that many videos taken as independent.
+    """`value` with the 95 % interval of Wilson (1927) for this number of independent videos.
 
-    Videos of one group are not independent, so the true interval is somewhat wider. Raises InputError for no videos.
+    Videos of one group are not independent, so the true interval is somewhat wider. Raises
+    InputError for 0 videos.
     """
     if videos < 1:
         raise InputError("an accuracy needs at least one video")
@@ -112,36 +139,50 @@ def share(value: float, videos: int) -> Share:
 
 
 def confusion(scores: Scores) -> np.ndarray:
-    """Counts (C, C) int64: row = true class, column = predicted class."""
-    known = labelled(scores)
-    predicted = scores.logits[known].argmax(axis=1)
-    return confusion_matrix(scores.labels[known], predicted, labels=np.arange(len(scores.classes)))
+    """Confusion matrix of counts, (C, C) int64. Rows are true classes, columns are predicted
+    classes."""
+    has_label = labelled(scores)
+    predicted = scores.logits[has_label].argmax(axis=1)
+    counts = np.zeros((len(scores.classes), len(scores.classes)), np.int64)
+    np.add.at(counts, (scores.labels[has_label], predicted), 1)
+    return counts
 
 
 def class_accuracies(matrix: np.ndarray) -> np.ndarray:
-    """Accuracy of each class from a confusion matrix, (C,) float64; nan for a class without videos."""
+    """Accuracy of each class from a confusion matrix, (C,) float64; nan for a class without
+    videos."""
     videos = matrix.sum(axis=1)
     return np.divide(matrix.diagonal(), videos, out=np.full(len(matrix), np.nan), where=videos > 0)
 
 
 def category_accuracies(scores: Scores, coarse: Mapping[str, Sequence[str]]) -> dict[str, Share]:
-    """Top-1 accuracy over the videos of each coarse category: the fine class must be right, as in the Res-LSTM paper's
-    Table 3. Categories without a test video are absent; classes in no category count in none."""
+    """Top-1 accuracy over the videos of each coarse category. The fine class must be correct, as in
+    Table 3 of the Res-LSTM paper. Categories without a test video are absent, and classes without a
+    category are ignored."""
     right, names = hits(scores), np.array(scores.classes)[scores.labels[labelled(scores)]]
-    found = {}
+    accuracies = {}
     for category, classes in coarse.items():
         of_category = right[np.isin(names, list(classes))]
         if len(of_category):
-            found[category] = share(float(of_category.mean()), len(of_category))
-    return found
+            accuracies[category] = share(float(of_category.mean()), len(of_category))
+    return accuracies
 
 
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (n - 1) over runs; the deviation of a single run is nan."""
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+class MeanDeviation(NamedTuple):
+    """Mean and sample standard deviation (n - 1) over runs. The deviation of a single run is
+    nan."""
+
+    mean: float
+    deviation: float
+
+
+def mean_and_deviation(values: Sequence[float]) -> MeanDeviation:
+    """Over runs."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+    return MeanDeviation(float(np.mean(values)), deviation)
 
 
 def mean_share(values: Sequence[float], distinct_videos: int) -> Share:
-    """The mean of several runs' accuracies. Runs that judge the same video again add no videos: the interval counts each
-    video once."""
+    """The mean accuracy of several runs. The interval counts each video once, because further runs
+    on the same videos do not make it narrower."""
     return share(float(np.mean(values)), distinct_videos)

@@ -1,7 +1,10 @@
-"""A trained run's scores, and embeddings, for every video of a store that was made as the run's own."""
+"""Scores and embeddings of a trained run for every video of a store that was extracted with the
+same recipe as the run's store."""
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,64 +12,178 @@ import numpy as np
 import torch
 
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import differences
-from reelbank.data.scores import Scores
-from reelbank.data.store import Store
-from reelbank.heads.fit import outputs
-from reelbank.heads.plan import check_joined
-from reelbank.heads.runs import load_run
-from reelbank.heads.scoring import Scoring
-from reelbank.heads.sequences import Rule, tables
-from reelbank.heads.streaming import open_features, views_of
-from reelbank.heads.train import cut_out, labels_of, readings_of
+from reelbank.data.identity import differences
+from reelbank.data.scores.held_out import combined
+from reelbank.data.scores.table import Scores
+from reelbank.data.store.reader import Store
+from reelbank.heads.runs.folder import load_run, parts_in_run, read_run
+from reelbank.heads.runs.leak_guard import seen_videos, video_hashes
+from reelbank.heads.training.material import cut_out, label_numbers, outputs, readings_of
+from reelbank.heads.training.planning.stores import check_joined
+from reelbank.heads.training.sequences import tables
+from reelbank.heads.training.streaming import open_features, views_of
 
 
-def predicted(run_path: str | Path, *store_paths: str | Path, extractor: str = "") -> Scores:
-    """The run's scores for all videos of the store, or of the several that the run joins; labels where the first store has some
-    that the run knows, else -1 (of several labels: 0). Raises InputError when a store was made in another way than the one
-    that the run was trained on."""
-    return predicted_and_embedded(run_path, *store_paths, extractor=extractor)[0]
+@dataclass(frozen=True)
+class Predicted:
+    """The scores of V videos and their embeddings (V, E) float32."""
+
+    scores: Scores
+    embeddings: np.ndarray
+
+
+def predicted(
+    run_path: str | Path,
+    *store_paths: str | Path,
+    extractor: str = "",
+    head: str = "",
+    streams: Sequence[str] = (),
+) -> Scores:
+    """The run's scores for all videos of the store, or of several stores for mid fusion.
+
+    Labels are -1 (0 for multi-label data) for videos that have none of the run's classes in the
+    first store. extractor, head, streams: as for `load_run`. Raises InputError when a store's
+    recipe differs from that of the store that the run was trained on.
+    """
+    return predicted_and_embedded(
+        run_path, *store_paths, extractor=extractor, head=head, streams=streams
+    ).scores
 
 
 def predicted_and_embedded(
-    run_path: str | Path, *store_paths: str | Path, extractor: str = "", of_files: bool = False
-) -> tuple[Scores, np.ndarray]:
-    """As `predicted`, and the videos' embeddings (V, E) float32. of_files: the stores were made of the same files by one
-    program, so that each row belongs to its like whatever time stamps a file has; a video is left out where the stores have
-    different numbers of its rows."""
-    model, recipe = load_run(run_path, extractor)
+    run_path: str | Path,
+    *store_paths: str | Path,
+    extractor: str = "",
+    head: str = "",
+    streams: Sequence[str] = (),
+    of_files: bool = False,
+) -> Predicted:
+    """As `predicted`, with embeddings.
+
+    of_files: one command extracted the stores from the same files, so their rows match whatever the
+    time stamps are. A video is left out when the stores have different numbers of rows for it.
+    """
+    model, recipe = load_run(run_path, extractor, head, streams)
     name, trained_on = Path(run_path).name, store_recipes(run_path)
     if len(store_paths) != len(trained_on):
-        raise InputError(f"STORE: {name} was trained on {len(trained_on)} stores together; name as many, STORE=a+b")
+        raise InputError(
+            f"STORE: must name {len(trained_on)} stores (got {len(store_paths)}), because {name} was "
+            "trained on this number; two stores, for example, are given as STORE=a+b"
+        )
     with ExitStack() as stack:
         stores = [stack.enter_context(Store.open(path)) for path in store_paths]
-        for store, wanted in zip(stores, trained_on, strict=True):
-            if lines := differences(store.recipe, wanted):
-                raise InputError(f"{store.path}: made in another way than the store of {name}: {'; '.join(lines)}")
+        _check_stores(stores, trained_on, name)
         if len(stores) > 1 and not of_files:
             check_joined(stores)
         store = stores[0]
-        rows = [dict(zip(one.video_ids, one.rows.tolist(), strict=True)) for one in stores]
-        ids = tuple(name for name in store.video_ids if all(name in other for other in rows))
-        if of_files:
-            ids = tuple(name for name in ids if len({other[name] for other in rows}) == 1)
-        if not ids:
-            raise InputError(f"{store.path}: holds no video that can be scored")
-        rule, scoring = Rule(**recipe["rows"]), Scoring(**recipe["scoring"])
-        _, table = tables((views_of(store, one, False) for one in ids), rule, ids, cut_out(store))
-        data = open_features(stores, ids, readings_of(stores, recipe), crops=bool(rule.crops))
-        logits, embeddings = outputs(model, data, table, scoring, torch.arange(len(ids)))
-        text_of = dict(zip(store.video_ids, store.labels, strict=True))
-        labels = labels_of([text_of[one] for one in ids], recipe["classes"], store.dataset)
-        about = {"dataset": store.dataset["name"], "store": store.identity, "name": name}
-    about |= {"stream": recipe["stream"], "extractor": recipe["extractor"], "head": recipe["head"], "seed": recipe["seed"]}
-    return Scores(ids, labels, tuple(recipe["classes"]), logits.numpy(), about), embeddings.numpy()
+        ids = _common_videos(stores, of_files=of_files)
+        views = (views_of(store, video_id, False) for video_id in ids)
+        _, table = tables(views, recipe.rows, ids, cut_out(store))
+        data = open_features(
+            stores, ids, readings_of(stores, recipe), crops=bool(recipe.rows.crops)
+        )
+        answer = outputs(model, data, table, recipe.scoring, torch.arange(len(ids)))
+        label_of = dict(zip(store.video_ids, store.labels, strict=True))
+        labels = label_numbers(
+            [label_of[video_id] for video_id in ids], recipe.classes, store.dataset
+        )
+        about = {"dataset": store.dataset.name, "store": store.identity, "name": name}
+        parts = _parts(run_path, stores, ids, of_files=of_files)
+    about |= {key: getattr(recipe, key) for key in ("stream", "extractor", "head", "split", "seed")}
+    scores = Scores(ids, labels, recipe.classes, answer.logits.numpy(), about, parts=parts)
+    return Predicted(scores, answer.embeddings.numpy())
+
+
+def _check_stores(stores: Sequence[Store], trained_on: Sequence[dict[str, Any]], name: str) -> None:
+    """Raises InputError when a store's recipe differs from that of the store of run `name`."""
+    for store, recipe in zip(stores, trained_on, strict=True):
+        if lines := differences(store.recipe, recipe):
+            raise InputError(
+                f"{store.path} was not made with the same options as the store of {name}: "
+                f"{'; '.join(lines)}"
+            )
+
+
+def _common_videos(stores: Sequence[Store], *, of_files: bool) -> tuple[str, ...]:
+    """The videos that all stores have. Raises InputError when there are none."""
+    rows = [dict(zip(store.video_ids, store.rows.tolist(), strict=True)) for store in stores]
+    ids = [name for name in stores[0].video_ids if all(name in counts for counts in rows)]
+    if of_files:
+        ids = [name for name in ids if len({counts[name] for counts in rows}) == 1]
+    if not ids:
+        raise InputError(f"{stores[0].path} contains no video that can be scored")
+    return tuple(ids)
+
+
+def _parts(
+    run_path: str | Path, stores: list[Store], ids: tuple[str, ...], *, of_files: bool
+) -> tuple[str, ...]:
+    """The part of the split that each video belonged to when the run, or the network that computed
+    the features, was trained.
+
+    Videos of the run's data set are matched by id; files, and videos of another data set, by name
+    and size.
+    """
+    run = read_run(Path(run_path))
+    by_id = parts_in_run(run)
+    if not by_id:
+        return ("unknown",) * len(ids)
+    if of_files or stores[0].dataset.name != run.recipe.get("dataset"):
+        by_id = _parts_by_name(by_id, run.path / "embeddings.h5", stores[0], ids, of_files=of_files)
+    seen_by_networks = {
+        "train": set().union(*(seen_videos(store, learned_alone=True) for store in stores)),
+        "validation": set().union(*(seen_videos(store) for store in stores)),
+    }
+    parts = []
+    for name in ids:
+        of_networks = [part for part, videos in seen_by_networks.items() if name in videos]
+        parts.append(combined((by_id.get(name, "none"), *of_networks)))
+    return tuple(parts)
+
+
+def _parts_by_name(
+    by_id: dict[str, str], embeddings: Path, store: Store, ids: tuple[str, ...], *, of_files: bool
+) -> dict[str, str]:
+    """The parts of the videos whose names, without folders, match names of the run's videos. by_id:
+    the parts of the run's videos by id; embeddings: the store of the run's embeddings, which
+    records the sizes of the videos' files.
+
+    If several videos have the same name, the video of the same size is used. If none has the same
+    size, the file may be a re-encoded copy of any of them. In another data set, names may be plain
+    numbers, so the part is unknown.
+    """
+    named: dict[str, list[str]] = {}
+    for video in by_id:
+        named.setdefault(video.rpartition("/")[2], []).append(video)
+    of_run: dict[str, set[str]] = {}
+    if embeddings.is_file():
+        with Store.open(embeddings) as run_store:
+            of_run = video_hashes(run_store)
+    of_store = video_hashes(store)
+    parts: dict[str, str] = {}
+    for name in ids:
+        alike = named.get(name.rpartition("/")[2], [])
+        same = [video for video in alike if of_run.get(video, set()) & of_store[name]]
+        has_sizes = len(of_store[name]) > 1 and any(
+            len(of_run.get(video, set())) > 1 for video in alike
+        )
+        if alike and not same and has_sizes and not of_files:
+            parts[name] = "unknown"
+        elif alike:
+            parts[name] = combined(by_id[video] for video in same or alike)
+    return parts
 
 
 def store_recipes(run_path: str | Path) -> list[dict[str, Any]]:
-    """The recipes of the stores that a run was trained on, in the order it joins them. Raises InputError where its folder does
-    not hold them."""
+    """The recipes of the stores that a run was trained on, in the order in which it joins them.
+    Raises InputError when the run folder does not contain them."""
     recipes = json.loads((Path(run_path) / "recipe.json").read_text()).get("store_recipes")
-    if not recipes or not isinstance(recipes, list) or not all(isinstance(one, dict) for one in recipes):
-        raise InputError(f"{run_path}: does not say how its features were made (store_recipes); train it again")
+    if (
+        not recipes
+        or not isinstance(recipes, list)
+        or not all(isinstance(recipe, dict) for recipe in recipes)
+    ):
+        raise InputError(
+            f"{run_path} does not record how its features were made (store_recipes); train it again"
+        )
     return recipes

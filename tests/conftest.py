@@ -1,17 +1,21 @@
-"""Where the real data lies: tests that need it skip without it, loudly; with REELBANK_REQUIRE_TESTDATA=1 they fail instead."""
+"""The location of the real data. Tests that need it are skipped without it, with a message; with
+REELBANK_REQUIRE_TESTDATA=1 they fail instead."""
 
 import csv
 import importlib.metadata
 import os
 import platform
 import shutil
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 os.environ.setdefault("TQDM_MININTERVAL", "10")
-# Tiny tensors gain nothing from threads, and threads that wait for each other on a busy machine cost a hundredfold.
+# Tiny tensors gain nothing from threads, and threads that wait for each other on a busy machine
+# cost a hundredfold.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
@@ -21,14 +25,33 @@ def testdata(*parts: str) -> Path:
     path = Path(root or "").joinpath(*parts)
     if root and path.exists():
         return path
-    missing = f"real data missing: {path}" if root else f"REELBANK_TESTDATA is not set (wanted {'/'.join(parts)})"
+    missing = (
+        f"real data missing: {path}"
+        if root
+        else f"REELBANK_TESTDATA is not set (wanted {'/'.join(parts)})"
+    )
     if os.environ.get("REELBANK_REQUIRE_TESTDATA") == "1":
         pytest.fail(missing)
     pytest.skip(missing)
 
 
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """A test that waits for ever fails after a minute."""
+
+    def fail(*_: object) -> None:
+        raise TimeoutError("waits for ever")
+
+    before = signal.signal(signal.SIGALRM, fail)
+    signal.alarm(60)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
 def writable_copy(source: Path, target: Path) -> Path:
-    """Copy a file, or a folder with all that is in it, without its permissions: the real data may be read-only."""
+    """Copy a file, or a folder with all that is in it, without its permissions: the real data may
+    be read-only."""
     if source.is_dir():
         target.mkdir(parents=True)
         for path in source.iterdir():
@@ -51,4 +74,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     installed = {one.name.lower(): one.version for one in importlib.metadata.distributions()}
     versions = ", ".join(f"{name} {installed[name]}" for name in names if name in installed)
     user = "root" if os.geteuid() == 0 else "an ordinary user"
-    terminalreporter.write_line(f"{platform.platform()}, Python {platform.python_version()}, as {user}: {versions}")
+    terminalreporter.write_line(
+        f"{platform.platform()}, Python {platform.python_version()}, as {user}: {versions}"
+    )

@@ -1,11 +1,12 @@
-"""Clip arithmetic against hand-computed values, and its properties."""
+"""Clip arithmetic compared with values by hand, and its properties."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reelbank.data.clips import (
+from reelbank.data.errors import InputError
+from reelbank.data.video.clips import (
     adaptive_starts,
     clip_count,
     clip_grid,
@@ -18,7 +19,6 @@ from reelbank.data.clips import (
     view_rng,
     windows,
 )
-from reelbank.data.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,12 @@ def test_segments_by_hand():
     assert segments(2, 4).tolist() == [0, 0, 1, 1]
 
 
-@given(frames=st.integers(1, 500), clip=st.integers(1, 40), stride=st.integers(1, 20), steps=st.none() | st.integers(1, 40))
+@given(
+    frames=st.integers(1, 500),
+    clip=st.integers(1, 40),
+    stride=st.integers(1, 20),
+    steps=st.none() | st.integers(1, 40),
+)
 def test_grid_stays_inside_the_video_and_clips_are_consecutive(frames, clip, stride, steps):
     grid = clip_grid(frames, clip, stride, steps)
     assert grid.shape == (steps or clip_count(frames, clip, stride), clip)
@@ -91,10 +96,14 @@ def test_short_video_is_looped():
 
 
 def test_clip_times_are_centres():
-    assert clip_times(np.array([[0.0, 0.1, 0.2], [0.4, 0.5, 0.8]])).tolist() == pytest.approx([0.1, 0.6])
+    assert clip_times(np.array([[0.0, 0.1, 0.2], [0.4, 0.5, 0.8]])).tolist() == pytest.approx(
+        [0.1, 0.6]
+    )
 
 
-@pytest.mark.parametrize("values", [{"frames": 0}, {"frames": 5, "clip_frames": 0}, {"frames": 5, "stride_frames": 0}])
+@pytest.mark.parametrize(
+    "values", [{"frames": 0}, {"frames": 5, "clip_frames": 0}, {"frames": 5, "stride_frames": 0}]
+)
 def test_nonsense_is_refused_by_name(values):
     with pytest.raises(InputError, match="must be at least 1"):
         clip_count(**values)
@@ -106,21 +115,25 @@ def rates(*per_second: float, fps: int = 10) -> np.ndarray:
 
 
 def test_adaptive_steps_follow_the_motion_by_hand():
-    # 4 s at 10 Hz: T = ceil(40 / 5) = 8; speeds 1 : 2 : 0 : 1 give 2, 4, 0, 2 steps, each the centre of its share of the second
+    # 4 s at 10 Hz: T = ceil(40 / 5) = 8; speeds 1 : 2 : 0 : 1 give 2, 4, 0, 2 steps, each the
+    # centre of its share of the second
     starts = adaptive_starts(rates(1, 2, 0, 1), fps=10)
     assert starts.dtype == np.int64
     assert starts.tolist() == [2, 7, 11, 13, 16, 18, 32, 37]
 
 
 def test_adaptive_rounding_is_by_largest_remainder_and_ties_go_to_the_earlier():
-    # 3 s at 5 Hz, T = 3: shares 3 * (2, 3, 3) / 8 = .75 1.125 1.125: floors 0 1 1, the one over to .75
+    # 3 s at 5 Hz, T = 3: shares 3 * (2, 3, 3) / 8 = .75 1.125 1.125: floors 0 1 1, the one over to
+    # .75
     assert adaptive_starts(rates(2, 3, 3, fps=5), fps=5).tolist() == [2, 7, 12]
-    # T = 4 of 4 s: shares 4 * (3, 3, 1, 1) / 8 = 1.5 1.5 .5 .5: floors 1 1 0 0, and the two over go to the first two
+    # T = 4 of 4 s: shares 4 * (3, 3, 1, 1) / 8 = 1.5 1.5 .5 .5: floors 1 1 0 0, and the two over go
+    # to the first two
     assert adaptive_starts(rates(3, 3, 1, 1, fps=5), fps=5).tolist() == [1, 3, 6, 8]
 
 
 def test_a_second_never_gives_more_than_its_frames():
-    # T = 20: shares 20 * (8, 1, 1) / 10 = 16 2 2, but a second has 10 frames: the other ten steps go 5 and 5
+    # T = 20: shares 20 * (8, 1, 1) / 10 = 16 2 2, but a second has 10 frames: the other ten steps
+    # go 5 and 5
     starts = adaptive_starts(rates(8, 1, 1, fps=10), fps=10, every=1, most_steps=20)
     assert starts.tolist() == [*range(10), 11, 13, 15, 17, 19, 21, 23, 25, 27, 29]
     # all motion in one second of 4: it is taken whole, what is left falls evenly on the still rest
@@ -132,8 +145,14 @@ def test_adaptive_limits_of_the_paper():
     moving = np.random.default_rng(0).gamma(1, 2, 3000)
     starts = adaptive_starts(moving, fps=25)
     assert len(starts) == 180 and starts.max() < 36 * 25  # one in five of the first 36 s at 25 Hz
-    assert starts.tolist() == adaptive_starts(moving[:899], fps=25).tolist()  # what comes later does not matter
-    assert starts.tolist() == adaptive_starts(moving, fps=0).tolist() == adaptive_starts(moving, fps=float("nan")).tolist()
+    assert (
+        starts.tolist() == adaptive_starts(moving[:899], fps=25).tolist()
+    )  # what comes later does not matter
+    assert (
+        starts.tolist()
+        == adaptive_starts(moving, fps=0).tolist()
+        == adaptive_starts(moving, fps=float("nan")).tolist()
+    )
     assert len(adaptive_starts(moving, fps=60)) == 180  # 2160 frames would give 432
     assert len(adaptive_starts(moving[:123], fps=25)) == 25  # ceil(124 / 5)
 
@@ -155,7 +174,9 @@ def test_adaptive_refuses_nonsense():
         adaptive_starts(np.ones(3), fps=25, stretch_seconds=0.0)
 
 
-MAGNITUDES = st.lists(st.floats(0, 1e300) | st.sampled_from([0.0, np.nan, np.inf, 5e-324, 1.0]), max_size=120)
+MAGNITUDES = st.lists(
+    st.floats(0, 1e300) | st.sampled_from([0.0, np.nan, np.inf, 5e-324, 1.0]), max_size=120
+)
 
 
 @given(
@@ -168,17 +189,24 @@ MAGNITUDES = st.lists(st.floats(0, 1e300) | st.sampled_from([0.0, np.nan, np.inf
 )
 def test_adaptive_properties(magnitude, fps, most, seconds, every, stretch):
     values = np.array(magnitude)
-    starts = adaptive_starts(values, fps, most, seconds, every, stretch)
+    limits = {
+        "most_steps": most,
+        "most_seconds": seconds,
+        "every": every,
+        "stretch_seconds": stretch,
+    }
+    starts = adaptive_starts(values, fps, **limits)
     frames = min(len(magnitude) + 1, int(np.ceil(seconds * fps)))
     assert len(starts) == min(most, -(-frames // every))
     assert (np.diff(starts) > 0).all()
     assert starts[0] >= 0 and starts[-1] < frames
-    assert starts.tolist() == adaptive_starts(values.copy(), fps, most, seconds, every, stretch).tolist()
+    assert starts.tolist() == adaptive_starts(values.copy(), fps, **limits).tolist()
 
 
 @given(speeds=st.lists(st.floats(0.5, 2), min_size=2, max_size=20))
 def test_adaptive_counts_are_within_one_of_the_proportion(speeds):
-    # 20 frames a second and one step in five: the fastest share is at most 4 * 4 < 20 steps, so that no second is full
+    # 20 frames a second and one step in five: the fastest share is at most 4 * 4 < 20 steps, so
+    # that no second is full
     starts = adaptive_starts(rates(*speeds, fps=20), fps=20)
     counts = np.bincount(starts // 20, minlength=len(speeds))
     shares = len(starts) * np.array(speeds) / sum(speeds)
@@ -199,7 +227,11 @@ def test_jitter_takes_every_clip_equally_often():
     rng = np.random.default_rng(0)
     drawn = np.concatenate([jittered_segments(10, 4, rng) for _ in range(5000)])
     assert np.bincount(drawn, minlength=10) / 5000 == pytest.approx(np.full(10, 0.4), abs=0.03)
-    assert set(jittered_segments(12, 3, rng) // 4) == {0, 1, 2}  # whole segments of four: one of each
+    assert set(jittered_segments(12, 3, rng) // 4) == {
+        0,
+        1,
+        2,
+    }  # whole segments of four: one of each
 
 
 @given(clips=st.integers(1, 300), seed=st.integers(0, 99))
@@ -224,7 +256,12 @@ def test_windows_by_hand():
 
 def test_views_are_the_same_anywhere():
     # pinned: a store's views must not change with the machine, the order or the next version
-    assert view_rng(0, "YoYo/v_YoYo_g01_c01", 1).integers(1000, size=4).tolist() == [308, 545, 768, 249]
+    assert view_rng(0, "YoYo/v_YoYo_g01_c01", 1).integers(1000, size=4).tolist() == [
+        308,
+        545,
+        768,
+        249,
+    ]
     assert view_rng(0, "a", 1).random() == view_rng(0, "a", 1).random()
     keys = [(0, "a", 1), (0, "a", 2), (1, "a", 1), (0, "a1", 1), (0, "1a", 1), (0, "a", 11)]
     assert len({view_rng(*key).random() for key in keys}) == len(keys)

@@ -1,4 +1,4 @@
-"""Resize and crops against torchvision's and PIL's own."""
+"""Resize and crops compared with those of torchvision and PIL."""
 
 import numpy as np
 import pytest
@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
-from reelbank.extract.crops import UnfitPicture, resize, take_crops
+from reelbank.extract.networks.preprocessing import Resize
+from reelbank.extract.pipeline.crops import UnfitPicture, resize, take_crops
 
 
 def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, (1, 3, height, width), dtype=np.uint8))
+    return torch.from_numpy(
+        np.random.default_rng(seed).integers(0, 256, (1, 3, height, width), dtype=np.uint8)
+    )
 
 
 @settings(max_examples=40, deadline=None)
@@ -36,10 +39,14 @@ def test_crops_by_hand():
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_resize_is_pils_but_for_a_grey_level_here_and_there(size, interpolation):
     smooth = v2.functional.gaussian_blur(picture(*size), [5, 5])
-    ours = resize(smooth, 96, interpolation)[0].permute(1, 2, 0).numpy().astype(int)
+    ours = resize(smooth, Resize(96, interpolation))[0].permute(1, 2, 0).numpy().astype(int)
     pil = Image.fromarray(smooth[0].permute(1, 2, 0).numpy())
-    width, height = (96 * size[1] // size[0], 96) if size[0] < size[1] else (96, 96 * size[0] // size[1])
-    theirs = np.asarray(pil.resize((width, height), getattr(Image, interpolation.upper()))).astype(int)
+    width, height = (
+        (96 * size[1] // size[0], 96) if size[0] < size[1] else (96, 96 * size[0] // size[1])
+    )
+    theirs = np.asarray(pil.resize((width, height), getattr(Image, interpolation.upper()))).astype(
+        int
+    )
     assert ours.shape == theirs.shape
     off = np.abs(ours - theirs)
     assert off.max() <= 2 and (off > 1).mean() < 1e-3 and off.mean() < 0.1
@@ -47,4 +54,4 @@ def test_resize_is_pils_but_for_a_grey_level_here_and_there(size, interpolation)
 
 def test_a_hair_wide_picture_is_refused():
     with pytest.raises(UnfitPicture, match="4097 x 2"):
-        resize(picture(2, 4097), 256, "bilinear")
+        resize(picture(2, 4097), Resize(256))

@@ -1,4 +1,5 @@
-"""Networks cut in two: the parts make the whole again, and what follows a cut can be trained."""
+"""Networks cut in two: both parts together compute the whole network, and the second part can be
+trained."""
 
 import copy
 
@@ -10,7 +11,7 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from reelbank.data.errors import InputError
-from reelbank.extract.cut import cut, rest
+from reelbank.extract.networks.cut import cut, rest
 
 MODELS = {
     "resnet18": lambda: models.resnet18(weights=None),
@@ -22,7 +23,8 @@ SHAPES = {"r3d_18": (2, 3, 4, 32, 32)}
 
 
 def made(name: str) -> tuple[nn.Module, torch.Tensor]:
-    """A seeded network in evaluation mode, its running statistics no longer 0 and 1, and an input."""
+    """A seeded network in evaluation mode, its running statistics no longer 0 and 1, and an
+    input."""
     torch.manual_seed(0)
     model = MODELS[name]().eval()
     for part in model.modules():
@@ -65,12 +67,15 @@ def test_the_two_parts_are_the_whole(name, node, channels):
     assert torch.equal(found, before), "the caller's maps were written into"
     assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
     own = after.state_dict()
-    assert set(own) < set(state) and all(torch.equal(value, state[key]) for key, value in own.items())
+    assert set(own) < set(state) and all(
+        torch.equal(value, state[key]) for key, value in own.items()
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnetv2_50"])
 def test_rest_trains_as_the_whole_does(name):
-    """In training mode, the part before the cut fixed: the same outputs, gradients and statistics."""
+    """In training mode, the part before the cut fixed: the same outputs, gradients and
+    statistics."""
     node = {"resnet50": "layer4.1", "resnetv2_50": "stages.3.blocks.1"}[name]
     model, x = made(name)
     x = torch.cat([x, x.flip(3) * 2])
@@ -80,7 +85,8 @@ def test_rest_trains_as_the_whole_does(name):
     with torch.no_grad():
         found = cut(model, (node,), name)(x)[node]
 
-    # the reference: the same modules, called by the network's own forward, fed `found` at the node by a hook
+    # the reference: the same modules, called by the network's own forward, fed `found` at the node
+    # by a hook
     reference = copy.deepcopy(model).requires_grad_(True).train()
     reference.get_submodule(node).register_forward_hook(lambda module, inputs, output: found)
     wanted = reference(x)
@@ -88,10 +94,17 @@ def test_rest_trains_as_the_whole_does(name):
     assert close(got, wanted)
     got.square().sum().backward()
     wanted.square().sum().backward()
-    gradients = {key: parameter.grad for key, parameter in reference.named_parameters() if parameter.grad is not None}
+    gradients = {
+        key: parameter.grad
+        for key, parameter in reference.named_parameters()
+        if parameter.grad is not None
+    }
     assert {key for key, _ in after.named_parameters()} == set(gradients)
     for key, parameter in after.named_parameters():
-        assert parameter.grad is not None and (parameter.grad - gradients[key]).norm() <= 1e-4 * gradients[key].norm(), key
+        assert (
+            parameter.grad is not None
+            and (parameter.grad - gradients[key]).norm() <= 1e-4 * gradients[key].norm()
+        ), key
     now, begun = after.state_dict(), model.state_dict()
     statistics = [key for key in now if "running" in key]
     counted = [key for key in now if "num_batches" in key]
@@ -122,7 +135,9 @@ class Halving(nn.Module):
 
 def test_leaves_of_rest_stay_whole():
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Sequential(Halving(), nn.Conv2d(3, 4, 1)), nn.Flatten())
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 1), nn.Sequential(Halving(), nn.Conv2d(3, 4, 1)), nn.Flatten()
+    )
     with pytest.raises(InputError, match="own cannot be cut"):
         rest(model, "0", "own")
     after = rest(model, "0", "own", leaves=(Halving,))
@@ -152,7 +167,9 @@ def test_several_nodes_in_one_pass_also_inside_each_other():
         read[node] = output.clone()  # the ReLU after bn1 writes in place
 
     for node in nodes:
-        model.get_submodule(node).register_forward_hook(lambda module, inputs, output, node=node: keep(node, output))
+        model.get_submodule(node).register_forward_hook(
+            lambda module, inputs, output, node=node: keep(node, output)
+        )
     with torch.no_grad():
         model(x)
     assert set(found) == set(nodes)
@@ -172,13 +189,16 @@ def test_cut_is_torchvisions_feature_extractor_without_what_follows():
 @pytest.mark.parametrize(
     ("node", "words"),
     [
-        ("layer4.1.conv1", ["layer4.0.relu", "cut at layer4.0 or layer4"]),  # the skip of the block, or rather its input
-        ("layer3.0.bn2", ["layer2.1.relu", "cut at layer2 or layer3.0"]),
+        (
+            "layer4.1.conv1",
+            ["layer4.0.relu", "use layer4.0 or layer4"],
+        ),  # the skip of the block, or rather its input
+        ("layer3.0.bn2", ["layer2.1.relu", "use layer2 or layer3.0"]),
         ("layer9", ["no such node", "conv1, bn1, relu, maxpool, layer1"]),
         ("layer", ["no such node"]),
     ],
 )
-def test_a_cut_beside_a_skip_is_refused_and_a_good_one_named(node, words):
+def test_a_cut_inside_a_skip_connection_is_refused_and_a_valid_one_suggested(node, words):
     model, _ = made("resnet18")
     with pytest.raises(InputError) as caught:
         rest(model, node, "resnet18")
@@ -198,7 +218,12 @@ def test_the_named_alternatives_work():
 class Numbered(nn.Module):
     def __init__(self):
         super().__init__()
-        self.conv_1, self.conv_2, self.relu, self.relu_1 = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 5, 1), nn.ReLU(), nn.Sigmoid()
+        self.conv_1, self.conv_2, self.relu, self.relu_1 = (
+            nn.Conv2d(3, 4, 1),
+            nn.Conv2d(4, 5, 1),
+            nn.ReLU(),
+            nn.Sigmoid(),
+        )
 
     def forward(self, x):
         x = self.relu(self.conv_1(x)) + 1
@@ -210,10 +235,18 @@ def test_modules_whose_names_end_in_numbers_keep_them():
     model, x = Numbered().eval(), torch.randn(2, 3, 4, 4)
     first = model.conv_1(x)
     second = model.conv_2(model.relu(first) + 1)
-    values = {"conv_1": first, "conv_2": second, "relu_2": second.relu(), "relu_1": second.relu().sigmoid()}
+    values = {
+        "conv_1": first,
+        "conv_2": second,
+        "relu_2": second.relu(),
+        "relu_1": second.relu().sigmoid(),
+    }
     with torch.no_grad():
         found = cut(model, tuple(values), "own")(x)
-        for node, value in values.items():  # relu_2 is the second call of relu: relu_1 is another module
+        for (
+            node,
+            value,
+        ) in values.items():  # relu_2 is the second call of relu: relu_1 is another module
             assert torch.equal(found[node], value)
             assert torch.equal(rest(model, node, "own")(value), model(x))
 
@@ -223,7 +256,9 @@ class Branching(nn.Module):
         return x * 2 if x.sum() > 0 else x
 
 
-@pytest.mark.parametrize("take", [lambda model: cut(model, ("mul",), "own"), lambda model: rest(model, "mul", "own")])
+@pytest.mark.parametrize(
+    "take", [lambda model: cut(model, ("mul",), "own"), lambda model: rest(model, "mul", "own")]
+)
 def test_a_network_that_cannot_be_followed_is_refused(take):
     with pytest.raises(InputError, match="NODE=mul: own cannot be cut"):
         take(Branching())

@@ -1,4 +1,5 @@
-"""Stage one as its users run it: real clips against a straightforward script, kills, changed options, bad input."""
+"""Stage one as its users run it: real clips compared with a straightforward script, kills, changed
+options, bad input."""
 
 import os
 import random
@@ -16,33 +17,18 @@ import numpy as np
 import pytest
 import torch
 from conftest import testdata, testdata_rows, writable_copy
+from test_limits import write_gif
+from tiny_networks import PAUSING
 from torchvision import models, transforms
+from torchvision.transforms import v2
 
 import reelbank
-from reelbank.data.clips import sigma
-from reelbank.data.sampling import Sampling
-from reelbank.data.store import Store
-
-TINY = """
-import os, time
-from torch import nn
-
-class Tiny(nn.Module):
-    mean = std = (0.5, 0.5, 0.5)
-    input_size = (3, 32, 32)
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 16, 5, 4)
-
-    def forward(self, x):
-        if x.mean() > -9:  # which torch.fx cannot follow, so that the pause stays
-            time.sleep(float(os.environ.get("PAUSE_SECONDS", "0")))
-        return self.conv(x).relu().mean((2, 3))
-
-def build():
-    return Tiny()
-"""
+from reelbank.data.store.reader import Store
+from reelbank.data.store.records import Failure, StoredVideo
+from reelbank.data.video.clips import sigma
+from reelbank.data.video.sampling import Sampling
+from reelbank.extract.again import UserFiles, options_again
+from reelbank.extract.pipeline.resize import resize_exactly
 
 
 def encode(path: Path, frames: int, seed: int) -> None:
@@ -61,11 +47,19 @@ def encode(path: Path, frames: int, seed: int) -> None:
 
 @pytest.fixture
 def ours(tmp_path, monkeypatch):
-    """A folder of 24 small videos in two classes, a tiny network, and an empty bank as the working folder."""
+    """A folder of 24 small videos in two classes, a tiny network, and an empty bank as the working
+    folder."""
     monkeypatch.chdir(tmp_path)
     for number in range(24):
-        encode(tmp_path / "videos" / ("left", "right")[number % 2] / f"clip_g{number // 2:02d}_c01.avi", 6 + number % 5, number)
-    (tmp_path / "tiny.py").write_text(TINY)
+        encode(
+            tmp_path
+            / "videos"
+            / ("left", "right")[number % 2]
+            / f"clip_g{number // 2:02d}_c01.avi",
+            6 + number % 5,
+            number,
+        )
+    (tmp_path / "tiny.py").write_text(PAUSING)
     return tmp_path
 
 
@@ -73,7 +67,15 @@ def run(*words: str) -> int:
     return reelbank.main(list(words))
 
 
-BASIC = ("extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=tiny.py:build", "CROPS=10", "T=3", "BATCH=20")
+BASIC = (
+    "extract",
+    "DATASET=folder",
+    "ROOT=videos",
+    "EXTRACTOR=tiny.py:build",
+    "CROPS=10",
+    "T=3",
+    "BATCH=20",
+)
 
 
 def only_store(bank: Path = Path("bank")) -> Path:
@@ -81,15 +83,57 @@ def only_store(bank: Path = Path("bank")) -> Path:
     return path
 
 
+def test_pictures_are_stretched_to_a_height_and_a_width(ours):
+    """RESIZE=44x36 of 48 x 64 pixels: the whole picture, as torchvision stretches it on the CPU
+    and as `resize_exactly` does on a GPU."""
+    assert run(*BASIC[:3], "EXTRACTOR=pixels", "CROPS=1", "T=2", "RESIZE=44x36") == 0
+    with Store.open(only_store()) as store:
+        assert store.row_shape == (3, 44, 36)
+        assert store.recipe["preprocessing"]["resize_px"] == [44, 36]
+        again = options_again(store.recipe, UserFiles(), "bank", "folder", "cpu")
+        assert again.resize == "44x36"
+        rows = torch.from_numpy(store.features("left/clip_g00_c01")[0])
+    with av.open("videos/left/clip_g00_c01.avi") as clip:
+        frames = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+    for row, number in zip(rows, sigma(len(frames), 2), strict=True):
+        frame = torch.from_numpy(frames[number]).permute(2, 0, 1)
+        assert torch.equal(row, v2.functional.resize(frame, [44, 36]))
+        assert torch.equal(row, resize_exactly(frame, (44, 36), "bilinear", True))
+
+
+@pytest.mark.parametrize("text", ["44x", "x36", "44x36x3", "44 x 36", "0x36", "44x99999", "-4"])
+def test_a_size_that_is_neither_a_side_nor_a_pair_is_refused(ours, capsys, text):
+    assert run(*BASIC, f"RESIZE={text}") == 2
+    assert f"RESIZE={text}: " in capsys.readouterr().err
+
+
+def test_a_crop_fits_into_the_height_and_the_width(ours, capsys):
+    assert run(*BASIC, "RESIZE=44x36", "SIZE=40") == 2
+    assert (
+        "SIZE=40: must be at most the size of the resized picture, 44 x 36"
+        in capsys.readouterr().err
+    )
+
+
 def test_real_clips_equal_a_straightforward_script(tmp_path, monkeypatch):
-    """PyAV, torchvision transforms on PIL pictures, batch 1, fp32, T by sigma(t): ten real clips, to 1e-4; store to fp16."""
+    """PyAV, torchvision transforms on PIL pictures, batch 1, fp32, T by sigma(t): ten real clips,
+    to 1e-4; store to fp16."""
     monkeypatch.chdir(tmp_path)
-    clips = [row for row in testdata_rows("clips.csv") if row["file"].startswith("clips/ucf101")][::21][:10]
+    clips = [row for row in testdata_rows("clips.csv") if row["file"].startswith("clips/ucf101")][
+        ::21
+    ][:10]
     for row in clips:
         target = tmp_path / "ucf" / row["class"] / Path(row["file"]).name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.symlink_to(testdata(row["file"]))
-    words = ("extract", "DATASET=ucf101", "ROOT=ucf", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "SEED=4")
+    words = (
+        "extract",
+        "DATASET=ucf101",
+        "ROOT=ucf",
+        "EXTRACTOR=torchvision:resnet18",
+        "WEIGHTS=random",
+        "SEED=4",
+    )
     assert run(*words, "CROPS=1", "T=3") == 0
 
     torch.manual_seed(4)
@@ -106,31 +150,52 @@ def test_real_clips_equal_a_straightforward_script(tmp_path, monkeypatch):
     with Store.open(only_store()) as store, torch.inference_mode():
         assert len(store.video_ids) == 10
         for row in clips:
-            frames = [frame.to_image() for frame in av.open(str(testdata(row["file"]))).decode(video=0)]
-            expected = np.stack([model(prepare(frames[t])[None])[0].numpy() for t in sigma(len(frames), 3)])
+            frames = [
+                frame.to_image() for frame in av.open(str(testdata(row["file"]))).decode(video=0)
+            ]
+            expected = np.stack(
+                [model(prepare(frames[t])[None])[0].numpy() for t in sigma(len(frames), 3)]
+            )
             video = f"{row['class']}/{Path(row['file']).stem}"
             values, times_seconds = store.features(video)
-            assert np.abs(values - expected).max() <= 1e-4 * np.abs(expected).max() + 2**-11 * np.abs(expected).max()
-            assert np.linalg.norm(values - expected) <= 3e-4 * np.linalg.norm(expected)  # rounding to fp16 alone gives 2e-4
-            assert times_seconds == pytest.approx(sigma(len(frames), 3) / float(row["fps"]), abs=0.05)
-            assert len(frames) == int(row["frames"]) == store.sources[store.video_ids.index(video)]["frames"]
+            assert (
+                np.abs(values - expected).max()
+                <= 1e-4 * np.abs(expected).max() + 2**-11 * np.abs(expected).max()
+            )
+            assert np.linalg.norm(values - expected) <= 3e-4 * np.linalg.norm(
+                expected
+            )  # rounding to fp16 alone gives 2e-4
+            assert times_seconds == pytest.approx(
+                sigma(len(frames), 3) / float(row["fps"]), abs=0.05
+            )
+            assert (
+                len(frames)
+                == int(row["frames"])
+                == store.sources[store.video_ids.index(video)]["frames"]
+            )
 
 
 def test_features_before_rounding_equal_the_script_to_1e_4():
     """The same, on the float32 features of the loop itself: one clip, ten crops."""
-    from reelbank.data.workers import DecodePool
-    from reelbank.extract import networks
-    from reelbank.extract.batches import ClipBatches
-    from reelbank.extract.loop import Extraction, Stream, Task
+    from reelbank.data.video.pool import DecodePool
+    from reelbank.extract.networks import build as networks
+    from reelbank.extract.pipeline.batches import ClipBatches
+    from reelbank.extract.pipeline.loop import Extraction
+    from reelbank.extract.pipeline.streams import StreamPipeline, Task
+    from reelbank.extract.streams.loading import load_stream
 
     path = testdata("clips", "ucf101", "Basketball", "v_Basketball_g01_c04.avi")
     network = networks.build("torchvision:resnet18", weights="random", seed=4)
-    batches = ClipBatches(network.module, network, 10, False, 20, torch.device("cpu"))
-    stream = Stream("rgb", network, batches, None, network.preprocessing.resize_px, network.preprocessing.interpolation)
+    batches = ClipBatches(
+        network.module, network, crops=10, keep_crops=False, batch=20, device=torch.device("cpu")
+    )
+    pipeline = StreamPipeline(
+        "a", load_stream("rgb"), network, batches, None, network.preprocessing.resize
+    )
     with torch.inference_mode(), DecodePool(1) as pool:
-        extraction = Extraction([stream], None, torch.device("cpu"), np.float32)
-        ((_, results, _, _),) = extraction.run([Task("a", path, {0: Sampling(steps=3)})], pool)
-    (values,) = results[0].values
+        extraction = Extraction([pipeline], None, torch.device("cpu"), np.float32)
+        (extracted,) = extraction.run([Task("video", path, {"a": Sampling(steps=3)})], pool)
+    (values,) = extracted.results["a"].values
     torch.manual_seed(4)
     model = models.resnet18(weights=None).eval()
     model.fc = torch.nn.Identity()
@@ -139,7 +204,13 @@ def test_features_before_rounding_equal_the_script_to_1e_4():
     with torch.inference_mode():
         for t, value in zip(sigma(len(frames), 3), values, strict=True):
             crops = transforms.TenCrop(224)(transforms.Resize(256)(frames[t]))
-            expected = torch.stack([model(normalise(transforms.ToTensor()(crop))[None])[0] for crop in crops]).mean(0).numpy()
+            expected = (
+                torch.stack(
+                    [model(normalise(transforms.ToTensor()(crop))[None])[0] for crop in crops]
+                )
+                .mean(0)
+                .numpy()
+            )
             assert np.abs(value - expected).max() <= 1e-4 * np.abs(expected).max()
 
 
@@ -148,12 +219,14 @@ def test_twice_is_once_and_another_option_is_another_store(ours, capsys):
     path = only_store()
     before = path.stat()
     assert run(*BASIC) == 0
-    assert "24 there already, 0 to extract" in capsys.readouterr().out
+    assert "24 already extracted, 0 to extract" in capsys.readouterr().out
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     assert run(*BASIC[:-2], "T=4") == 0
     assert len(list(Path("bank/stores").glob("*.h5"))) == 2
     with Store.open(path) as store:
-        assert store.recipe["crops"] == 10 and store.recipe["steps"] == 3 and store.row_shape == (16,)
+        assert (
+            store.recipe["crops"] == 10 and store.recipe["steps"] == 3 and store.row_shape == (16,)
+        )
         assert store.rows.tolist() == [3] * 24 and sorted(set(store.labels)) == ["left", "right"]
 
 
@@ -165,7 +238,7 @@ def test_videos_that_arrive_later_join_and_changed_files_are_taken_again(ours, c
         old = {video: store.features(video)[0] for video in store.video_ids}
     capsys.readouterr()
     assert run(*BASIC) == 0
-    assert "25 videos, 23 there already, 2 to extract" in capsys.readouterr().out
+    assert "25 videos, 23 already extracted, 2 to extract" in capsys.readouterr().out
     with Store.open(only_store()) as store:
         assert len(store.video_ids) == 25 and store.finished
         same = [np.array_equal(store.features(video)[0], values) for video, values in old.items()]
@@ -181,7 +254,14 @@ def test_features_do_not_depend_on_the_batch(ours):
 
 
 def test_several_nodes_and_kept_maps(ours):
-    words = ["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "CLASSES=left"]
+    words = [
+        "extract",
+        "DATASET=folder",
+        "ROOT=videos",
+        "EXTRACTOR=torchvision:resnet18",
+        "WEIGHTS=random",
+        "CLASSES=left",
+    ]
     assert run(*words, "NODE=layer1 layer2", "CROPS=1", "T=2", "RESIZE=64", "SIZE=56") == 0
     shapes = {}
     for path in Path("bank/stores").glob("*.h5"):
@@ -192,7 +272,15 @@ def test_several_nodes_and_kept_maps(ours):
 
 
 def test_video_network_takes_clips(ours):
-    words = ["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=torchvision:r3d_18", "WEIGHTS=random", "CROPS=1", "T=0"]
+    words = [
+        "extract",
+        "DATASET=folder",
+        "ROOT=videos",
+        "EXTRACTOR=torchvision:r3d_18",
+        "WEIGHTS=random",
+        "CROPS=1",
+        "T=0",
+    ]
     assert run(*words, "CLIP=4", "STRIDE=2", "CLASSES=left", "BATCH=4") == 0
     with Store.open(only_store()) as store:
         frames = [source["frames"] for source in store.sources]
@@ -210,40 +298,68 @@ def committed_parts() -> set[Path]:
     return set(Path("bank").rglob("part+*.h5"))
 
 
-def test_killed_at_twenty_moments_it_goes_on_and_ends_equal(ours):
-    """kill -9 at random moments of one extraction: what was committed is not extracted again, and the end is the same."""
+# Runs one command as often as lines come, each in a process of its own. They are forked after the
+# imports, which would take most of the time of each.
+FORKS = """
+import os, sys
+import reelbank
+import reelbank.extract.run
+for pause_seconds in sys.stdin:
+    pid = os.fork()
+    if not pid:
+        print("pid", os.getpid(), flush=True)
+        os.environ["PAUSE_SECONDS"] = pause_seconds.strip()
+        sys.exit(reelbank.main(sys.argv[1:]))
+    print("ended", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(20, marks=pytest.mark.long)])
+def test_killed_at_many_moments_it_goes_on_and_ends_equal(ours, kills):
+    """kill -9 at random moments of one extraction: committed videos are not extracted again, and
+    the finished store is the same as without kills."""
     words = (*BASIC, "PART_SECONDS=0.1")
     assert run(*words, "BANK=undisturbed") == 0
-    slowly = {**os.environ, "PAUSE_SECONDS": "0.4"}  # 36 batches: it cannot end between 20 kills
     rng = random.Random(0)
     committed: set[str] = set()
     counts = []
-    for kill in range(21):
-        process = subprocess.Popen(command(*words), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=slowly)
-        said = next((line for line in process.stdout if "to extract" in line), "")
-        assert f"24 videos, {len(committed)} there already" in said
-        if kill < 20:
-            before = committed_parts()
-            while kill % 4 == 3 and committed_parts() == before:  # every fourth falls after a part was committed
-                assert process.poll() is None
-                time.sleep(0.01)
-            time.sleep(rng.uniform(0.0, 0.3 if kill % 4 == 3 else 1.2))
-            process.kill()
-        process.stdout.read()
-        process.stdout.close()
-        assert process.wait() == (-signal.SIGKILL if kill < 20 else 0)
-        try:
-            with Store.open(next(Path("bank/stores").glob("*"))) as store:
-                now = set(store.video_ids)
-        except reelbank.InputError as error:
-            assert "nothing committed yet" in str(error)
-            now = set()
-        assert now >= committed, "something committed is gone"
-        committed = now
-        counts.append(len(committed))
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-c", FORKS, *words], text=True, **pipes) as forks:
+
+        def line_with(text: str) -> str:
+            return next((line for line in forks.stdout if text in line), "")
+
+        for kill in range(kills + 1):
+            # 36 batches of 0.4 s: the extraction cannot end before the last kill.
+            print(0.4 if kill < kills else 0, file=forks.stdin, flush=True)
+            pid = int(line_with("pid ").split()[1])
+            assert f"24 videos, {len(committed)} already extracted" in line_with("to extract")
+            if kill < kills:
+                after_commit = kill % 4 == 3
+                before = committed_parts()
+                while after_commit and committed_parts() == before:
+                    assert Path(f"/proc/{pid}").exists()
+                    time.sleep(0.01)
+                time.sleep(rng.uniform(0.0, 0.3 if after_commit else 1.2))
+                os.kill(pid, signal.SIGKILL)
+            assert line_with("ended") == f"ended {-signal.SIGKILL if kill < kills else 0}\n"
+            try:
+                with Store.open(next(Path("bank/stores").glob("*"))) as store:
+                    now = set(store.video_ids)
+            except reelbank.InputError as error:
+                assert "contains no videos yet" in str(error)
+                now = set()
+            assert now >= committed, "something committed is gone"
+            committed = now
+            counts.append(len(committed))
+        forks.stdin.close()
     assert len(set(counts)) > 3, f"the kills hit few states: {counts}"
     with Store.open(only_store()) as store, Store.open(only_store(Path("undisturbed"))) as other:
-        assert store.finished and set(store.video_ids) == set(other.video_ids) and len(other.video_ids) == 24
+        assert (
+            store.finished
+            and set(store.video_ids) == set(other.video_ids)
+            and len(other.video_ids) == 24
+        )
         for video in store.video_ids:
             for mine, theirs in zip(store.features(video), other.features(video), strict=True):
                 np.testing.assert_array_equal(mine, theirs)
@@ -262,7 +378,11 @@ def test_ctrl_c_keeps_what_is_done(ours):
         assert read, said
     process.send_signal(signal.SIGINT)
     said += process.communicate()[1]
-    assert process.returncode == 130 and "the same command goes on" in said and "Traceback" not in said
+    assert (
+        process.returncode == 130
+        and "the same command continues" in said
+        and "Traceback" not in said
+    )
     with Store.open(next(Path("bank/stores").glob("*"))) as store:
         assert store.video_ids and not store.finished
     assert run(*BASIC) == 0
@@ -279,12 +399,17 @@ def test_bad_videos_are_recorded_and_harm_nothing(ours, capsys):
     said = capsys.readouterr()
     with Store.open(only_store()) as store:
         assert store.finished and len(store.video_ids) == 24
-        assert set(store.failures) == {"left/cut_g90_c01", "left/empty_g91_c01", "left/text_g92_c01", "left/sound_g93_c01"}
-        assert "empty" in store.failures["left/empty_g91_c01"]["reason"]
-        assert all(len(failure["reason"].splitlines()) == 1 for failure in store.failures.values())
+        assert set(store.failures) == {
+            "left/cut_g90_c01",
+            "left/empty_g91_c01",
+            "left/text_g92_c01",
+            "left/sound_g93_c01",
+        }
+        assert "empty" in str(store.failures["left/empty_g91_c01"])
+        assert all(len(str(failure).splitlines()) == 1 for failure in store.failures.values())
     assert "4 failed" in said.out and "left/text_g92_c01" in said.out
     assert run(*BASIC) == 1  # still so, nothing is tried again
-    assert "28 there already, 0 to extract" in capsys.readouterr().out
+    assert "28 already extracted, 0 to extract" in capsys.readouterr().out
     shutil.copy(left / "clip_g02_c01.avi", left / "text_g92_c01.avi")  # mended by the user
     assert run(*BASIC) == 1
     assert "1 to extract" in capsys.readouterr().out
@@ -297,17 +422,17 @@ def test_bad_videos_are_recorded_and_harm_nothing(ours, capsys):
         (["extract", "DATASET=ufc101", "ROOT=videos"], "ucf101"),
         ([*BASIC[:3], "CROPES=10"], "did you mean CROPS?"),
         ([*BASIC[:3], "CROPS=7"], "CROPS=7: choose from 1, 5, 10"),
-        ([*BASIC[:3], "T=some"], "not a number"),
-        ([*BASIC[:3], "CLASSES=up"], "is no class of"),
-        ([*BASIC[:4], "WEIGHTS=gone.pt"], "gone.pt: there is no such file"),
-        ([*BASIC[:4], "DEVICE=cuda:99"], "no such GPU"),
+        ([*BASIC[:3], "T=some"], "T=some: must be a whole number"),
+        ([*BASIC[:3], "CLASSES=up"], "has no class"),
+        ([*BASIC[:4], "WEIGHTS=gone.pt"], "gone.pt: the file does not exist"),
+        ([*BASIC[:4], "DEVICE=cuda:99"], "does not find this GPU"),
         ([*BASIC[:4], "DECODER=vlc"], "choose from auto"),
-        ([*BASIC[:4], "SIZE=-1"], "SIZE=-1: must be above 0"),
-        ([*BASIC[:4], "WEIGHTS=random"], "makes its own weights"),
+        ([*BASIC[:4], "SIZE=-1"], "SIZE=-1: must be at least 1"),
+        ([*BASIC[:4], "WEIGHTS=random"], "sets its own weights"),
         ([*BASIC[:4], "SHARD=5/4"], "SHARD=5/4"),
-        ([*BASIC[:4], "CLIP=16"], "single frames"),
+        ([*BASIC[:4], "CLIP=16"], "takes single pictures as input"),
         ([*BASIC[:4], "RESIZE=30"], "smaller SIZE"),
-        (["extarct"], "no command 'extarct'"),
+        (["extarct"], "unknown command 'extarct'; did you mean extract?"),
     ],
 )
 def test_bad_input_gets_one_clear_line(ours, capsys, words, says):
@@ -321,19 +446,19 @@ def test_bad_input_gets_one_clear_line(ours, capsys, words, says):
 def test_plan_writes_nothing(ours, capsys):
     assert run(*BASIC, "PLAN=1") == 0
     said = capsys.readouterr().out
-    assert "24 videos, 0 there already, 24 to extract" in said
-    assert "72 rows" in said and "16 numbers a row" in said and "MiB on disk" in said
+    assert "24 videos, 0 already extracted, 24 to extract" in said
+    assert "72 rows" in said and "16 numbers per row" in said and "MiB on disk" in said
     assert not Path("bank").exists()
     assert run(*BASIC) == 0
     (ours / "videos" / "left" / "bad_g90_c01.avi").write_text("no film")
     capsys.readouterr()
     assert run(*BASIC[:5], "T=0", "PLAN=1") == 0 and run(*BASIC, "PLAN=1") == 0
-    assert "25 videos, 24 there already, 1 to extract" in capsys.readouterr().out
+    assert "25 videos, 24 already extracted, 1 to extract" in capsys.readouterr().out
 
 
 def test_shards_fill_one_store(ours, capsys):
     assert run(*BASIC, "SHARD=1/2") == 0
-    assert "12 of 24 videos, not finished: other shards are to come" in capsys.readouterr().out
+    assert "12 of 24 videos, not finished; other shards are missing" in capsys.readouterr().out
     with Store.open(next(Path("bank/stores").glob("*"))) as store:
         assert len(store.video_ids) == 12 and not store.finished
     assert run(*BASIC, "SHARD=2/2") == 0
@@ -354,16 +479,33 @@ def test_unlabelled_folder(ours):
 def test_works_from_a_folder_with_packages_of_the_same_names(ours):
     for name in ("data", "extract", "heads", "fusion"):
         (ours / name).mkdir()
-        (ours / name / "__init__.py").write_text("raise ImportError('the user\\'s own package was imported')")
-    for words in (["-c", "import reelbank; reelbank.load_dataset; reelbank.fuse; print('fine')"], ["-m", "reelbank", *BASIC]):
-        done = subprocess.run([sys.executable, *words], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": ""})
+        (ours / name / "__init__.py").write_text(
+            "raise ImportError('the user\\'s own package was imported')"
+        )
+    for words in (
+        ["-c", "import reelbank; reelbank.load_dataset; reelbank.fuse; print('fine')"],
+        ["-m", "reelbank", *BASIC],
+    ):
+        done = subprocess.run(
+            [sys.executable, *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": ""},
+        )
         assert done.returncode == 0, done.stderr
     script = Path(sys.executable).with_name("reelbank")
     assert subprocess.run([script, "stores"], capture_output=True, text=True).returncode == 0
 
 
 def test_nodes_are_stored_under_their_own_names_in_any_order(ours):
-    words = ["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "CLASSES=left"]
+    words = [
+        "extract",
+        "DATASET=folder",
+        "ROOT=videos",
+        "EXTRACTOR=torchvision:resnet18",
+        "WEIGHTS=random",
+        "CLASSES=left",
+    ]
     assert run(*words, "NODE=layer2 layer1", "CROPS=1", "T=1", "RESIZE=64", "SIZE=56") == 0
     for path in Path("bank/stores").glob("*.h5"):
         with Store.open(path) as store:
@@ -383,7 +525,11 @@ def test_a_users_file_that_fails_is_named_with_its_line(ours, capsys):
     Path("tiny.py").write_text("def build():\n    return open('weights that are not there')\n")
     assert run(*BASIC) == 2
     said = capsys.readouterr().err
-    assert "weights that are not there" in said and "tiny.py, line 2" in said and len(said.splitlines()) == 1
+    assert (
+        "weights that are not there" in said
+        and "tiny.py, line 2" in said
+        and len(said.splitlines()) == 1
+    )
 
 
 def test_a_file_that_breaks_after_it_was_stored_is_reported(ours, capsys):
@@ -401,4 +547,199 @@ def test_features_beyond_float16_fail_by_name(ours, capsys):
     text = Path("tiny.py").read_text()
     Path("tiny.py").write_text(text.replace("return self.conv(x)", "return 1e9 * self.conv(x)"))
     assert run(*BASIC) == 1
-    assert "beyond float16" in capsys.readouterr().out
+    assert "beyond the range of float16" in capsys.readouterr().out
+
+
+UNREADABLE = (
+    "/proc/self/mem"  # a regular file whose first byte gives EIO, a real error of the system
+)
+
+
+def failures(path: Path) -> dict[str, Failure]:
+    with Store.open(path) as store:
+        return dict(store.failures)
+
+
+def any_store() -> Path:
+    (path,) = {name.with_suffix(".h5") for name in Path("bank/stores").glob("*")}
+    return path
+
+
+def test_a_file_that_cannot_be_read_is_tried_again_unasked(ours, capsys):
+    """Links to memory that no one may read: a real input/output error."""
+    left = ours / "videos" / "left"
+    (left / "torn_g91_c01.avi").symlink_to(UNREADABLE)
+    (left / "gone_g90_c01.avi").symlink_to(UNREADABLE)
+    (left / "text_g92_c01.avi").write_text("this is not a film\n")
+    assert run(*BASIC) == 3
+    said = capsys.readouterr().out
+    assert "24 of 27 videos, not finished; 2 could not be read because of this machine" in said
+    assert "  left/gone_g90_c01: cannot be read: Input/output error" in said
+    assert "  left/torn_g91_c01: cannot be read: Input/output error" in said
+    assert "1 failed" in said and "  left/text_g92_c01: not a video file" in said
+    kinds = {name: failure.kind for name, failure in failures(any_store()).items()}
+    assert kinds == {
+        "left/gone_g90_c01": "machine",
+        "left/torn_g91_c01": "machine",
+        "left/text_g92_c01": "",
+    }
+    assert run("stores") == 0 and "unfinished, not read: 2" in capsys.readouterr().out
+    assert (
+        run("inspect") == 0
+        and "2 videos could not be read because of this machine" in capsys.readouterr().out
+    )
+    assert (
+        run(*BASIC) == 3
+        and "27 videos, 25 already extracted, 2 to extract" in capsys.readouterr().out
+    )
+    for name in ("gone_g90_c01", "torn_g91_c01"):
+        (left / f"{name}.avi").unlink()
+        encode(left / f"{name}.avi", 6, 50)
+    assert run(*BASIC) == 1  # the text file is not a video
+    assert "27 videos, 25 already extracted, 2 to extract" in capsys.readouterr().out
+    with Store.open(only_store()) as store:
+        assert (
+            store.finished
+            and len(store.video_ids) == 26
+            and set(store.failures) == {"left/text_g92_c01"}
+        )
+
+
+def test_features_stay_when_their_file_cannot_be_read_any_more(ours, capsys):
+    assert run(*BASIC) == 0
+    clip = ours / "videos" / "left" / "clip_g00_c01.avi"
+    clip.unlink()
+    clip.symlink_to(UNREADABLE)
+    assert run(*BASIC) == 3
+    assert "left/clip_g00_c01: cannot be read" in capsys.readouterr().out
+    with Store.open(only_store()) as store:
+        assert store.finished and len(store.video_ids) == 24 and not store.failures
+
+
+def test_a_root_that_disappears_stops_the_run(ours):
+    slowly = {**os.environ, "PAUSE_SECONDS": "0.2"}
+    process = subprocess.Popen(
+        command(*BASIC, "PART_SECONDS=0.1"), stderr=subprocess.PIPE, text=True, env=slowly
+    )
+    deadline = time.monotonic() + 300
+    while not committed_parts() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    (ours / "videos").rename(ours / "away")
+    (ours / "videos").mkdir()  # as the empty folder below a mount
+    said = process.communicate()[1]
+    assert process.returncode == 2, said
+    assert (
+        "/videos is not the same folder as at the start, because it was moved or unmounted" in said
+        and "Traceback" not in said
+    )
+    with Store.open(any_store()) as store:
+        assert not store.finished and 0 < len(store.video_ids) < 24
+        assert all(failure.kind == "machine" for failure in store.failures.values())
+    (ours / "videos").rmdir()
+    (ours / "away").rename(ours / "videos")
+    assert run(*BASIC) == 0
+    with Store.open(only_store()) as store:
+        assert store.finished and len(store.video_ids) == 24 and not store.failures
+
+
+def test_when_nothing_can_be_read_any_more_the_run_stops(ours, capsys):
+    for clip in sorted((ours / "videos" / "left").iterdir())[3:]:
+        clip.unlink()
+        clip.symlink_to(UNREADABLE)
+    assert run(*BASIC, "WORKERS=1") == 2
+    said = capsys.readouterr().err
+    assert (
+        "8 videos in a row could not be read, most recently " in said
+        and "Input/output error" in said
+    )
+    with Store.open(any_store()) as store:
+        assert len(store.failures) == 8 and {
+            failure.kind for failure in store.failures.values()
+        } == {"machine"}
+
+
+def test_faults_that_stores_of_before_took_for_failures_are_tried_again(ours, capsys):
+    """Failures as they were stored until they had a kind."""
+    from reelbank.data.store.writer import StoreWriter
+
+    old = {
+        "left/clip_g00_c01": "cannot be read: Stale file handle",
+        "left/clip_g01_c01": "decoder process died (SIGKILL: out of memory?)",
+        "left/clip_g02_c01": "decoder process died (SIGSEGV)",
+        "left/clip_g03_c01": "no frame of its video track can be decoded",
+    }
+    assert run(*BASIC, "CLASSES=right") == 0
+    with Store.open(only_store()) as store:
+        recipe, dataset = store.recipe, store.dataset
+    with StoreWriter(only_store(), recipe, dataset) as writer:
+        for name, reason in old.items():
+            size = (ours / "videos" / f"{name}.avi").stat().st_size
+            writer.fail(StoredVideo(name, source={"bytes": size}), reason)
+    capsys.readouterr()
+    assert run(*BASIC) == 1
+    assert "24 videos, 14 already extracted, 10 to extract" in capsys.readouterr().out
+    assert set(failures(only_store())) == {"left/clip_g02_c01", "left/clip_g03_c01"}
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(word)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for word in (task / "children").read_text().split()
+    ]
+
+
+def test_a_killed_worker_costs_no_video(ours):
+    """As by the kernel when memory is full."""
+    slowly = {**os.environ, "PAUSE_SECONDS": "0.2"}
+    words = command(*BASIC, "PART_SECONDS=0.1", "WORKERS=2")
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=slowly
+    )
+    deadline = time.monotonic() + 300
+    while not committed_parts() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for worker in children(process.pid):
+        os.kill(worker, signal.SIGKILL)
+    said = process.communicate()[0]
+    with Store.open(any_store()) as store:
+        lost = set(store.failures)
+        assert all(failure.kind == "machine" for failure in store.failures.values())
+        assert len(store.video_ids) == 24 - len(lost) and store.finished == (not lost)
+    assert len(lost) <= 2 and process.returncode == (3 if lost else 0), said
+    assert run(*BASIC) == 0
+    with Store.open(only_store()) as store:
+        assert store.finished and len(store.video_ids) == 24 and not store.failures
+
+
+def test_limits_of_a_video_are_options_and_make_no_other_store(tmp_path, monkeypatch, capsys):
+    """A picture of 64 x 48, and a GIF of 300 bytes whose pictures are 9000 x 9000."""
+    monkeypatch.chdir(tmp_path)
+    encode(tmp_path / "videos" / "a" / "good.avi", 6, 0)  # 64 x 48
+    write_gif(tmp_path / "videos" / "a" / "large.gif", 9000, 9000, 2)
+    (tmp_path / "tiny.py").write_text(PAUSING)
+    basic = (
+        "extract",
+        "DATASET=folder",
+        "ROOT=videos",
+        "EXTRACTOR=tiny.py:build",
+        "CROPS=1",
+        "T=2",
+        "DEVICE=cpu",
+    )
+    assert run(*basic, "PICTURE_MPX=0.003") == 1
+    failures = Store.open(only_store()).failures
+    assert (
+        str(failures["a/good"])
+        == "its pictures of 64 x 48 have more than PICTURE_MPX=0.003 million pixels"
+    )
+    assert (
+        str(failures["a/large"]) == "its pictures have more than PICTURE_MPX=0.003 million pixels"
+    )
+    assert run(*basic, "RETRY=1", "IN_FLIGHT_MPX=10", "SLOWNESS=1000") == 1
+    store = Store.open(only_store())
+    assert store.video_ids == ["a/good"] and list(store.failures) == ["a/large"]
+    assert (
+        run(*basic, "SLOWNESS=nan") == 2
+        and "SLOWNESS=nan: must be above 0" in capsys.readouterr().err
+    )

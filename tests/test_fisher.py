@@ -1,4 +1,5 @@
-"""The head that is fitted: Fisher vectors against gradients of the likelihood, SVMs against scikit-learn's, runs of it."""
+"""The head that is fitted in closed form: Fisher vectors compared with gradients of the likelihood,
+SVMs with scikit-learn's, and runs of it."""
 
 import csv
 from pathlib import Path
@@ -12,15 +13,17 @@ from sklearn.svm import SVC
 from test_train import make_store
 
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import parse
-from reelbank.data.scores import load
-from reelbank.data.store import Store, StoreWriter
-from reelbank.heads.fisher import Fisher, _Block
-from reelbank.heads.options import TrainOptions
+from reelbank.data.options import parse
+from reelbank.data.scores.table import load
+from reelbank.data.store.reader import Store
+from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.writer import StoreWriter
+from reelbank.heads.models.fisher import Fisher, _Block
+from reelbank.heads.models.linear_svm import one_against_rest
 from reelbank.heads.predict import predicted
-from reelbank.heads.runs import Run, all_runs, load_run
-from reelbank.heads.svm import one_against_rest
-from reelbank.heads.train import train
+from reelbank.heads.runs.folder import Run, all_runs, load_run
+from reelbank.heads.training.options import TrainOptions
+from reelbank.heads.training.train import train
 
 torch.set_num_threads(1)  # the tensors are tiny
 
@@ -37,7 +40,8 @@ def small_block(seed: int = 0) -> _Block:
 
 
 def test_a_fisher_vector_is_the_gradient_of_the_log_likelihood_in_units_of_its_deviation() -> None:
-    """dL/dmu = sqrt(w) / sigma * G_mu and dL/dsigma = sqrt(2 w) / sigma * G_sigma, of the mean log-likelihood (autograd)."""
+    """dL/dmu = sqrt(w) / sigma * G_mu and dL/dsigma = sqrt(2 w) / sigma * G_sigma, of the mean
+    log-likelihood (autograd)."""
     block, rows = small_block(), torch.randn(7, 4, dtype=torch.float64)
     found = block(rows)
     means = block.means.double().requires_grad_()
@@ -52,18 +56,23 @@ def test_a_fisher_vector_is_the_gradient_of_the_log_likelihood_in_units_of_its_d
     root = block.shares.double().sqrt()[:, None]
     by_mean = means.grad * deviations.detach() / root
     by_deviation = deviations.grad * deviations.detach() / (2**0.5 * root)
-    torch.testing.assert_close(found, torch.cat([by_mean.flatten(), by_deviation.flatten()]), atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(
+        found, torch.cat([by_mean.flatten(), by_deviation.flatten()]), atol=1e-6, rtol=1e-6
+    )
 
 
 def test_a_fisher_vector_is_the_papers_loop() -> None:
-    """Perronnin et al. 2010, row by row and Gaussian by Gaussian; then root and length, block by block."""
+    """Perronnin et al. 2010, row by row and Gaussian by Gaussian; then root and length, block by
+    block."""
     head = Fisher(8, 2, components=3, blocks=[4, 4])
     head.parts[0], head.parts[1] = small_block(1), small_block(2)
     rows = torch.randn(5, 8)
     whole = []
     for number, block in enumerate(head._blocks()):
         x = ((rows[:, 4 * number : 4 * number + 4] - block.mean) @ block.axes).double().numpy()
-        shares, means, deviations = (one.double().numpy() for one in (block.shares, block.means, block.deviations))
+        shares, means, deviations = (
+            one.double().numpy() for one in (block.shares, block.means, block.deviations)
+        )
         by_mean, by_deviation = np.zeros((3, 2)), np.zeros((3, 2))
         for row in x:
             density = [
@@ -108,9 +117,13 @@ def test_a_mixture_is_found_again_and_pca_keeps_what_varies() -> None:
 
 def test_svms_by_products_are_scikit_learns_own() -> None:
     rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(40, 5000)).astype(np.float32)  # more columns than are multiplied at once
+    vectors = rng.normal(size=(40, 5000)).astype(
+        np.float32
+    )  # more columns than are multiplied at once
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    positive = np.stack([np.arange(40) % 3 == 0, np.arange(40) % 3 == 1, np.zeros(40, bool), np.ones(40, bool)], 1)
+    positive = np.stack(
+        [np.arange(40) % 3 == 0, np.arange(40) % 3 == 1, np.zeros(40, bool), np.ones(40, bool)], 1
+    )
     weight, bias = one_against_rest(vectors, positive, 100.0)
     for number in (0, 1):
         theirs = SVC(C=100.0, kernel="linear").fit(vectors.astype(np.float64), positive[:, number])
@@ -142,16 +155,23 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_a_run_of_it_is_a_run_like_any_other(tmp_path: Path) -> None:
     runs = trained(tmp_path, "SPLIT=all", "SEED=0 1")
-    assert {(run.recipe["split"], run.recipe["seed"]) for run in runs} == {(s, n) for s in ("1", "2") for n in (0, 1)}
+    assert {(run.recipe["split"], run.recipe["seed"]) for run in runs} == {
+        (s, n) for s in ("1", "2") for n in (0, 1)
+    }
     run = runs[0]
     assert run.recipe["head_options"] == {"components": 2, "blocks": [16]}
-    assert run.recipe["classifier"] == {"kind": "svm", "c": 100.0} and not run.recipe["normalise"]["znorm"]
+    assert (
+        run.recipe["classifier"] == {"kind": "svm", "c": 100.0}
+        and not run.recipe["normalise"]["znorm"]
+    )
     with (run.path / "history.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["epoch"] == "1" and float(row["train_accuracy"]) > 0.9
-    assert run.metrics["test"]["top1"] > 0.5 and run.metrics["best_epoch"] == 1
+    assert run.metrics.test.top1 > 0.5 and run.metrics.best_epoch == 1
     model, _ = load_run(run.path)
-    assert all(torch.equal(value, checkpoint(run)[name]) for name, value in model.state_dict().items())
+    assert all(
+        torch.equal(value, checkpoint(run)[name]) for name, value in model.state_dict().items()
+    )
     scores = load(run.path / "scores-test.npz")
     store = next((tmp_path / "stores").glob("*.h5"))
     again = predicted(run.path, store)
@@ -171,10 +191,12 @@ def test_trained_twice_it_is_the_same_and_a_seed_makes_another(tmp_path: Path) -
     assert same(checkpoint(one), checkpoint(streamed))
 
 
-def test_it_is_fitted_on_the_training_part_alone(tmp_path: Path) -> None:
+def test_it_is_fitted_only_on_the_training_part(tmp_path: Path) -> None:
     (one,) = trained(tmp_path / "a")
     (tmp_path / "b").mkdir()
-    tested = tuple(f"{label}/g0_c{clip}" for label in ("jump", "run", "sit", "wave") for clip in (0, 1))
+    tested = tuple(
+        f"{label}/g0_c{clip}" for label in ("jump", "run", "sit", "wave") for clip in (0, 1)
+    )
     make_store(tmp_path / "b", changed=tested)
     (other,) = trained(tmp_path / "b")
     assert same(checkpoint(one), checkpoint(other)) and one.path.name != other.path.name
@@ -186,17 +208,29 @@ def test_it_is_fitted_on_the_training_part_alone(tmp_path: Path) -> None:
 def idt_store(bank: Path) -> None:
     """Three classes of 8 groups, 30 rows of 426 each, whose stream is idt."""
     rng = np.random.default_rng(0)
-    dataset = {"name": "made", "classes": ["a", "b", "c"], "splits": ["1"], "coarse": {}}
+    dataset = DatasetDescription(name="made", classes=["a", "b", "c"], splits=["1"], coarse={})
     centres = rng.normal(size=(3, 426))
     videos: list[dict[str, Any]] = []
-    with StoreWriter(bank / "stores" / "made-idt.h5", {"stream": "idt", "extractor": "trajectories"}, dataset) as writer:
+    with StoreWriter(
+        bank / "stores" / "made-idt.h5", {"stream": "idt", "extractor": "trajectories"}, dataset
+    ) as writer:
         for number in range(24):
             label = "abc"[number % 3]
             part = "test" if number < 6 else "train"
             videos.append(
-                {"id": f"{label}/{number}", "label": label, "group": f"g{number // 3}", "parts": [part], "source": {}}
+                StoredVideo(
+                    id=f"{label}/{number}",
+                    label=label,
+                    group=f"g{number // 3}",
+                    parts=[part],
+                    source={},
+                )
             )
-            writer.add(videos[-1], 0.1 * (centres[number % 3] + rng.normal(size=(30, 426))), np.arange(30.0))
+            writer.add(
+                videos[-1],
+                0.1 * (centres[number % 3] + rng.normal(size=(30, 426))),
+                np.arange(30.0),
+            )
         assert writer.finish(videos)
 
 
@@ -204,7 +238,7 @@ def test_rows_of_trajectories_are_cut_into_their_five_descriptors(tmp_path: Path
     idt_store(tmp_path)
     (run,) = trained(tmp_path, "REFIT=0")
     assert run.recipe["head_options"]["blocks"] == [30, 96, 108, 192]
-    assert run.metrics["test"]["top1"] == 1.0
+    assert run.metrics.test.top1 == 1.0
     with Store.open(run.path / "embeddings.h5") as embeddings:
         assert embeddings.row_shape == (2 * 2 * (15 + 48 + 54 + 48 + 48),)
     (reduced,) = trained(tmp_path, "REFIT=0", "PCA=20")
@@ -214,16 +248,16 @@ def test_rows_of_trajectories_are_cut_into_their_five_descriptors(tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["EPOCHS=5"], "EPOCHS=5: fisher is fitted"),
-        (["LR=0.1"], "LR=0.1: fisher is fitted"),
-        (["OPTIMISER=adam"], "OPTIMISER=adam: fisher is fitted"),
-        (["CLASSIFIER=svm"], "CLASSIFIER=svm: fisher is fitted"),
-        (["VIEWS=one"], "VIEWS=one: fisher is fitted"),
+        (["EPOCHS=5"], "EPOCHS=5: Fisher vectors are fitted"),
+        (["LR=0.1"], "LR=0.1: Fisher vectors are fitted"),
+        (["OPTIMISER=adam"], "OPTIMISER=adam: Fisher vectors are fitted"),
+        (["CLASSIFIER=svm"], "CLASSIFIER=svm: Fisher vectors are fitted"),
+        (["VIEWS=one"], "VIEWS=one: Fisher vectors are fitted"),
         (["LAYERS=3"], "LAYERS=3: the head fisher has no such option"),
-        (["COMPONENTS=0"], "COMPONENTS=0: must be above 0"),
+        (["COMPONENTS=0"], "COMPONENTS=0: must be at least 1"),
         (["COMPONENTS=5000"], "COMPONENTS=5000: the training part has only"),
         (["HEAD=gru", "COMPONENTS=4"], "COMPONENTS=4: the head gru has no such option"),
-        (["CLASSES=jump"], "needs two classes"),
+        (["CLASSES=jump"], "needs at least two classes"),
     ],
 )
 def test_what_it_cannot_be_asked_is_refused(tmp_path: Path, words: list[str], said: str) -> None:

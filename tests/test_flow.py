@@ -1,4 +1,4 @@
-"""Flow methods by name, and flow as features read it."""
+"""Flow methods by name, and flow as input of features."""
 
 import json
 
@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torchvision.models.optical_flow import raft_small
 
 from reelbank.data.errors import InputError
-from reelbank.extract.flow import METHODS, build_flow, magnitude, mirrored, to_uint8
+from reelbank.extract.flow.methods import METHODS, build_flow, magnitude, mirrored, to_uint8
 
 
 def moving(
@@ -20,11 +20,21 @@ def moving(
     random, margin = np.random.default_rng(0), 8
     firsts, seconds = [], []
     for _ in range(n):
-        smooth = cv2.GaussianBlur(random.random((size[0] + 2 * margin, size[1] + 2 * margin, 3)).astype(np.float32), (0, 0), 2)
-        whole = (255 * (smooth - smooth.min()) / (smooth.max() - smooth.min())).astype(np.uint8).transpose(2, 0, 1)
+        smooth = cv2.GaussianBlur(
+            random.random((size[0] + 2 * margin, size[1] + 2 * margin, 3)).astype(np.float32),
+            (0, 0),
+            2,
+        )
+        whole = (
+            (255 * (smooth - smooth.min()) / (smooth.max() - smooth.min()))
+            .astype(np.uint8)
+            .transpose(2, 0, 1)
+        )
         x, y = shift
         firsts.append(whole[:, margin : margin + size[0], margin : margin + size[1]])
-        seconds.append(whole[:, margin - y : margin - y + size[0], margin - x : margin - x + size[1]])
+        seconds.append(
+            whole[:, margin - y : margin - y + size[0], margin - x : margin - x + size[1]]
+        )
     return torch.from_numpy(np.stack(firsts)), torch.from_numpy(np.stack(seconds))
 
 
@@ -58,7 +68,8 @@ def test_small_pictures_work(method, size):
 
 
 def test_bytes_are_clipped_and_scaled():
-    # (-30, -20, -10, 0, 0.1, 10, 20, 21) px: (f + 20) * 255 / 40 = 0, 0, 63.75, 127.5, 128.14, 191.25, 255, 255
+    # (-30, -20, -10, 0, 0.1, 10, 20, 21) px: (f + 20) * 255 / 40 = 0, 0, 63.75, 127.5, 128.14,
+    # 191.25, 255, 255
     row = torch.tensor([-30, -20, -10, 0, 0.1, 10, 20, 21])
     fields = row.repeat(2, 2, 1, 1).transpose(1, 2)  # (2, 1, 2, 8)
     fields = fields.transpose(1, 2)  # (2, 2, 1, 8)
@@ -82,10 +93,15 @@ def test_mirroring_flips_and_turns_x():
 def test_flow_of_mirrored_pictures_is_the_mirrored_flow(method):
     flow = build_flow(method, "cpu")
     first, second = moving()
-    straight, turned = to_uint8(flow(first, second)), to_uint8(flow(first.flip(-1), second.flip(-1)))
+    straight, turned = (
+        to_uint8(flow(first, second)),
+        to_uint8(flow(first.flip(-1), second.flip(-1))),
+    )
     off = (mirrored(straight).int() - turned.int()).abs()[..., 16:-16, 16:-16].float()
     assert off.mean() < 1  # of 255, i.e. 0.16 px
-    assert (straight.flip(-1).int() - turned.int()).abs()[:, 0].float().mean() > 20  # without turning x
+    assert (straight.flip(-1).int() - turned.int()).abs()[
+        :, 0
+    ].float().mean() > 20  # without turning x
 
 
 def test_magnitude_is_the_mean_length():
@@ -104,7 +120,10 @@ def test_raft_is_torchvisions_on_padded_pictures(tmp_path):
     first, second = moving(size=(130, 140))
     # 130 -> 136: 3 and 3; 140 -> 144: 2 and 2; (x / 255 - 0.5) / 0.5
     a, b = (
-        torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (3, 3), (2, 2)), mode="edge")).float() / 255 * 2 - 1
+        torch.from_numpy(np.pad(x.numpy(), ((0, 0), (0, 0), (3, 3), (2, 2)), mode="edge")).float()
+        / 255
+        * 2
+        - 1
         for x in (first, second)
     )
     with torch.inference_mode():
@@ -113,11 +132,17 @@ def test_raft_is_torchvisions_on_padded_pictures(tmp_path):
     assert wanted.abs().max() > 0.5
     assert (found - wanted).abs().max() < 1e-3
     assert flow.recipe["weights"]["source"] == "file raft.safetensors"
-    assert flow.recipe["weights"]["sha256"] != build_flow("raft_small", "cpu", "random").recipe["weights"]["sha256"]
+    assert (
+        flow.recipe["weights"]["sha256"]
+        != build_flow("raft_small", "cpu", "random").recipe["weights"]["sha256"]
+    )
 
 
 def test_random_raft_is_the_same_for_the_same_seed():
-    hashes = [build_flow("raft_small", "cpu", "random", seed).recipe["weights"]["sha256"] for seed in (1, 1, 2)]
+    hashes = [
+        build_flow("raft_small", "cpu", "random", seed).recipe["weights"]["sha256"]
+        for seed in (1, 1, 2)
+    ]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -133,12 +158,14 @@ def test_hostile_or_wrong_raft_weights_are_refused(tmp_path):
     ran = tmp_path / "ran"
     torch.save({"state_dict": Hostile(ran)}, tmp_path / "hostile.pth")
     torch.save({"fnet.weight": torch.zeros(1)}, tmp_path / "wrong.pth")
-    with pytest.raises(InputError, match=r"^FLOW_WEIGHTS=.*hostile\.pth: not a readable state dict"):
+    with pytest.raises(
+        InputError, match=r"^FLOW_WEIGHTS=.*hostile\.pth: cannot be read as a state dict"
+    ):
         build_flow("raft_small", "cpu", str(tmp_path / "hostile.pth"))
     assert not ran.exists()
     with pytest.raises(InputError, match=r"^FLOW_WEIGHTS=.*does not fit raft_small"):
         build_flow("raft_small", "cpu", str(tmp_path / "wrong.pth"))
-    with pytest.raises(InputError, match=r"^FLOW_WEIGHTS=.*: there is no such file$"):
+    with pytest.raises(InputError, match=r"^FLOW_WEIGHTS=.*: the file does not exist$"):
         build_flow("raft_small", "cpu", str(tmp_path / "none.pth"))
 
 
@@ -147,7 +174,9 @@ def test_pretrained_without_network_says_what_to_do(tmp_path, monkeypatch):
     for name in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
         monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
-    with pytest.raises(InputError, match=r"^FLOW_WEIGHTS=.*raft_small.*put the file at .*or FLOW_WEIGHTS=random$"):
+    with pytest.raises(
+        InputError, match=r"^FLOW_WEIGHTS=.*raft_small.*put the file at .*or FLOW_WEIGHTS=random$"
+    ):
         build_flow("raft_small", "cpu")
 
 
@@ -155,5 +184,5 @@ def test_unknown_methods_and_pictures_that_do_not_match_are_refused():
     with pytest.raises(InputError, match="FLOW=tlv1.*tvl1"):
         build_flow("tlv1", "cpu")
     first, second = moving(size=(32, 32))
-    with pytest.raises(ValueError, match="pictures of"):
+    with pytest.raises(ValueError, match=r"pictures must be \(n, 3, H, W\)"):
         build_flow("dis", "cpu")(first, second[..., 1:])

@@ -1,4 +1,5 @@
-"""Heads against loops written from the equations and against torch.nn; padding, gradients, normalisation."""
+"""Heads compared with loops written from the equations and with torch.nn; padding, gradients,
+normalisation."""
 
 import math
 from pathlib import Path
@@ -10,17 +11,23 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from reelbank.data.clips import sigma
 from reelbank.data.errors import InputError
-from reelbank.heads import HEADS
-from reelbank.heads.batches import Reading, loaded
-from reelbank.heads.normalise import MidFusion, Normalise
-from reelbank.heads.sequences import Rule, Table, tables
+from reelbank.data.video.clips import sigma
+from reelbank.heads.models.normalise import MidFusion, Normalise
+from reelbank.heads.models.registry import HEADS, head_spec
+from reelbank.heads.recipe import Rule
+from reelbank.heads.training.batches import RowReading, loaded
+from reelbank.heads.training.sequences import Table, tables
 
 torch.set_num_threads(1)  # the tensors are tiny
 
 N, T, D, C = 5, 7, 12, 4
-OPTIONS = {name: {} if name in ("meanpool", "tsn", "rrn", "rlstm", "fisher") else {"layers": 2, "hidden": 9} for name in HEADS}
+OPTIONS = {
+    name: {}
+    if name in ("meanpool", "tsn", "rrn", "rlstm", "fisher")
+    else {"layers": 2, "hidden": 9}
+    for name in HEADS
+}
 # every way in which a head may be built that changes what is computed
 WAYS = {
     **{name: (name, options) for name, options in OPTIONS.items()},
@@ -39,9 +46,15 @@ WAYS = {
 def made(way: str, **more: Any) -> nn.Module:
     name, options = WAYS[way]
     if takes_maps(way):
-        layers = [nn.Conv2d(D, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+        layers = [
+            nn.Conv2d(D, 6, 3, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        ]
         more |= {"trunk": nn.Sequential(*layers), "trunk_dim": 6}
-    return HEADS[name](D, C, **options | more)
+    return head_spec(name).build(D, C, **options | more)
 
 
 def takes_maps(way: str) -> bool:
@@ -70,7 +83,9 @@ def padded(lengths: list[int], filler: float = 0.0) -> tuple[torch.Tensor, torch
 
 def cell_of(layer: nn.LSTM) -> nn.LSTMCell:
     cell = nn.LSTMCell(layer.input_size, layer.hidden_size)
-    cell.load_state_dict({name.removesuffix("_l0"): value for name, value in layer.state_dict().items()})
+    cell.load_state_dict(
+        {name.removesuffix("_l0"): value for name, value in layer.state_dict().items()}
+    )
     return cell
 
 
@@ -78,7 +93,7 @@ def cell_of(layer: nn.LSTM) -> nn.LSTMCell:
 @pytest.mark.parametrize("hidden", [0, 8])
 @torch.no_grad()
 def test_reslstm_is_the_loop_of_equation_1(layers: int, hidden: int) -> None:
-    head = HEADS["reslstm"](D, C, layers=layers, hidden=hidden)
+    head = head_spec("reslstm").build(D, C, layers=layers, hidden=hidden)
     x, lengths = padded([7, 3, 1, 5, 6])
     logits, embedding = head(x, lengths)
     cells = [cell_of(layer) for layer in head.layers]
@@ -91,12 +106,17 @@ def test_reslstm_is_the_loop_of_equation_1(layers: int, hidden: int) -> None:
                 m[level], c[level] = cell(below, (m[level], c[level]))
                 below = m[level] + below  # x_t^l = m_t^l + x_t^{l-1}
         torch.testing.assert_close(embedding[n], m[-1][0], atol=1e-5, rtol=0)
-        torch.testing.assert_close(logits[n], (m[-1] @ head.classifier.weight.T + head.classifier.bias)[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            logits[n],
+            (m[-1] @ head.classifier.weight.T + head.classifier.bias)[0],
+            atol=1e-5,
+            rtol=0,
+        )
 
 
 @torch.no_grad()
 def test_reslstm_without_residual_is_stacked_lstm() -> None:
-    head = HEADS["reslstm"](D, C, layers=3, residual=False)
+    head = head_spec("reslstm").build(D, C, layers=3, residual=False)
     stack = nn.LSTM(D, D, num_layers=3)
     names = {
         f"{kind}_l{level}": f"layers.{level}.{kind}_l0"
@@ -108,7 +128,7 @@ def test_reslstm_without_residual_is_stacked_lstm() -> None:
     outputs, _ = stack(x.transpose(0, 1))
     logits, embedding = head(x, torch.full((N,), T))
     torch.testing.assert_close(embedding, outputs[-1], atol=1e-5, rtol=0)
-    with_residual = HEADS["reslstm"](D, C, layers=3)
+    with_residual = head_spec("reslstm").build(D, C, layers=3)
     with_residual.load_state_dict(head.state_dict())
     assert (with_residual(x, torch.full((N,), T))[0] - logits).abs().max() > 1e-3
 
@@ -116,7 +136,7 @@ def test_reslstm_without_residual_is_stacked_lstm() -> None:
 @pytest.mark.parametrize(("name", "kind"), [("lstm", nn.LSTM), ("gru", nn.GRU)])
 @torch.no_grad()
 def test_rnn_is_torchs_own_on_packed_sequences(name: str, kind: type[nn.RNNBase]) -> None:
-    head = HEADS[name](D, C, layers=2, hidden=9)
+    head = head_spec(name).build(D, C, layers=2, hidden=9)
     reference = kind(D, 9, num_layers=2, batch_first=True)
     reference.load_state_dict(head.rnn.state_dict())
     x, lengths = padded([7, 3, 1, 5, 6])
@@ -130,7 +150,7 @@ def test_rnn_is_torchs_own_on_packed_sequences(name: str, kind: type[nn.RNNBase]
 
 @torch.no_grad()
 def test_meanpool_is_the_mean_of_valid_steps() -> None:
-    head = HEADS["meanpool"](D, C)
+    head = head_spec("meanpool").build(D, C)
     x, lengths = padded([7, 3, 1, 5, 6], filler=float("inf"))
     logits, embedding = head(x, lengths)
     for n, length in enumerate(lengths.tolist()):
@@ -176,7 +196,9 @@ def test_overfits_eight_videos(way: str) -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 @torch.no_grad()
-def test_saved_and_rebuilt_it_gives_the_same_and_a_seed_makes_the_same_head(way: str, tmp_path: Path) -> None:
+def test_saved_and_rebuilt_it_gives_the_same_and_a_seed_makes_the_same_head(
+    way: str, tmp_path: Path
+) -> None:
     torch.manual_seed(5)
     head = made(way)
     x, lengths = given(way, [7, 3, 1, 5, 6])
@@ -195,7 +217,7 @@ def test_saved_and_rebuilt_it_gives_the_same_and_a_seed_makes_the_same_head(way:
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "fisher"])  # is not trained
-def test_dropout_acts_in_training_alone(way: str) -> None:
+def test_dropout_acts_only_in_training(way: str) -> None:
     head = made(way, dropout=0.5)
     x, lengths = given(way, [7, 3, 1, 5, 6])
     assert (head(x, lengths)[0] - head(x, lengths)[0]).abs().max() > 1e-3
@@ -222,21 +244,25 @@ def test_znorm_and_pca_by_hand() -> None:
     expected = (expected - expected.mean(0)) / deviation
     normalise = Normalise(D)
     normalise.fit(lambda: [given])
-    np.testing.assert_allclose(normalise(torch.from_numpy(given).float()[None])[0], expected, atol=1e-4)
+    np.testing.assert_allclose(
+        normalise(torch.from_numpy(given).float()[None])[0], expected, atol=1e-4
+    )
 
     both = Normalise(D, pca=3)
     both.fit(lambda: [given])
     reduced = both(torch.from_numpy(given).float()[None])[0].numpy()
     values, vectors = np.linalg.eigh(np.cov(expected.T))
     np.testing.assert_allclose(np.cov(reduced.T), np.diag(values[::-1][:3]), atol=1e-3)
-    np.testing.assert_allclose(np.abs(reduced), np.abs(expected @ vectors[:, ::-1][:, :3]), atol=1e-3)
+    np.testing.assert_allclose(
+        np.abs(reduced), np.abs(expected @ vectors[:, ::-1][:, :3]), atol=1e-3
+    )
 
     neither = Normalise(D, znorm=False)
     neither.fit(lambda: [given])
     assert not neither.state_dict() and torch.equal(neither(torch.ones(2, D)), torch.ones(2, D))
 
 
-def test_pca_alone_centres_and_keeps_scale() -> None:
+def test_pca_without_whitening_centres_and_keeps_the_scale() -> None:
     rows = np.random.default_rng(1).normal(5, 1, (40, D)).astype(np.float32)
     normalise = Normalise(D, znorm=False, pca=D)
     normalise.fit(lambda: [rows])
@@ -254,7 +280,9 @@ def test_pca_needs_rows_and_dimensions() -> None:
 
 
 def test_maps_are_normalised_channel_by_channel() -> None:
-    maps = (np.random.default_rng(3).normal(2, 3, (20, D, 2, 3)) * np.arange(1, D + 1)[:, None, None]).astype(np.float32)
+    maps = (
+        np.random.default_rng(3).normal(2, 3, (20, D, 2, 3)) * np.arange(1, D + 1)[:, None, None]
+    ).astype(np.float32)
     normalise = Normalise(D)
     normalise.fit(lambda: [maps[:7], maps[7:]])
     out = normalise(torch.from_numpy(maps).reshape(4, 5, D, 2, 3))
@@ -266,29 +294,45 @@ def test_maps_are_normalised_channel_by_channel() -> None:
 @pytest.mark.parametrize("how", ["sum", "product", "concat"])
 def test_mid_fusion_normalises_each_stream_and_joins_them(how: str) -> None:
     rng = np.random.default_rng(4)
-    rgb, flow = rng.normal(5, 2, (40, 6)).astype(np.float32), rng.normal(-1, 9, (40, 6)).astype(np.float32)
+    rgb, flow = (
+        rng.normal(5, 2, (40, 6)).astype(np.float32),
+        rng.normal(-1, 9, (40, 6)).astype(np.float32),
+    )
     joined = MidFusion((6, 6), how)
     joined.fit(lambda: [np.concatenate([rgb, flow], 1)])
     one, other = ((x - x.mean(0)) / x.std(0) for x in (rgb, flow))
-    expected = {"sum": one + other, "product": one * other, "concat": np.concatenate([one, other], 1)}[how]
+    expected = {
+        "sum": one + other,
+        "product": one * other,
+        "concat": np.concatenate([one, other], 1),
+    }[how]
     out = joined(torch.from_numpy(np.concatenate([rgb, flow], 1))[None])[0]
     np.testing.assert_allclose(out, expected, atol=1e-4)
     assert joined.output_dim == expected.shape[1]
 
 
 def test_mid_fusion_of_unequal_sizes_needs_pca_or_concat() -> None:
-    with pytest.raises(InputError, match="6 and 4 dimensions; give PCA=d"):
+    with pytest.raises(InputError, match=r"\(got 6 and 4\); give PCA=d"):
         MidFusion((6, 4), "sum")
-    assert MidFusion((6, 4), "sum", pca=3).output_dim == 3 and MidFusion((6, 4), "concat").output_dim == 10
+    assert (
+        MidFusion((6, 4), "sum", pca=3).output_dim == 3
+        and MidFusion((6, 4), "concat").output_dim == 10
+    )
 
 
-def arrays(counts: list[int], shape: tuple[int, ...] = (D,)) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+def arrays(
+    counts: list[int], shape: tuple[int, ...] = (D,)
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     values = np.random.default_rng(2).normal(size=(sum(counts), *shape)).astype(np.float16)
     return tuple(f"v{i}" for i in range(len(counts))), values, np.cumsum([0, *counts])
 
 
 def table_of(counts: list[int], **rule: Any) -> Table:
-    return tables([np.zeros(count, np.uint8) for count in counts], Rule(**rule), [f"v{n}" for n in range(len(counts))])[1]
+    return tables(
+        [np.zeros(count, np.uint8) for count in counts],
+        Rule(**rule),
+        [f"v{n}" for n in range(len(counts))],
+    )[1]
 
 
 def test_batches_pad_to_the_longest_of_the_batch() -> None:
@@ -299,12 +343,16 @@ def test_batches_pad_to_the_longest_of_the_batch() -> None:
     np.testing.assert_array_equal(x[0, :2], values[10:12].astype(np.float32))
     np.testing.assert_array_equal(x[1], values[0:3].astype(np.float32))
     assert not x[0, 2:].any()
-    np.testing.assert_array_equal(np.concatenate(list(data.row_chunks(table, torch.tensor([1, 3])))), values[[3, 10, 11]])
+    np.testing.assert_array_equal(
+        np.concatenate(list(data.row_chunks(table, torch.tensor([1, 3])))), values[[3, 10, 11]]
+    )
 
 
 def test_steps_take_rows_by_sigma() -> None:
     ids, values, offsets = arrays([30, 2, 5])
-    ((x, lengths),) = loaded(ids, values, offsets).batches(table_of([30, 2, 5], steps=5), [torch.arange(3)])
+    ((x, lengths),) = loaded(ids, values, offsets).batches(
+        table_of([30, 2, 5], steps=5), [torch.arange(3)]
+    )
     assert lengths.tolist() == [5, 5, 5]
     for video, (start, count) in enumerate(((0, 30), (30, 2), (32, 5))):
         np.testing.assert_array_equal(x[video], values[start + sigma(count, 5)].astype(np.float32))
@@ -312,7 +360,7 @@ def test_steps_take_rows_by_sigma() -> None:
 
 
 def test_kept_crops_are_averaged_or_taken_one_by_one() -> None:
-    averaged = Reading(average_crops=True)
+    averaged = RowReading(average_crops=True)
     for shape in ((10, D), (2, 4, 3, 3)):  # vectors, maps
         _, values, _ = arrays([2, 3], shape)
         np.testing.assert_allclose(averaged(values), values.astype(np.float32).mean(1), atol=1e-3)
@@ -323,15 +371,19 @@ def test_kept_crops_are_averaged_or_taken_one_by_one() -> None:
     data, table = loaded(ids, values, offsets, crops=True), table_of([2, 3], crops=10)
     ((x, _),) = data.batches(table, [torch.tensor([13])])  # the second video's fourth crop
     np.testing.assert_array_equal(x[0], values[2:, 3].astype(np.float32))
-    np.testing.assert_array_equal(np.concatenate(list(data.row_chunks(table, torch.tensor([4])))), values[:2, 4])
+    np.testing.assert_array_equal(
+        np.concatenate(list(data.row_chunks(table, torch.tensor([4])))), values[:2, 4]
+    )
     assert data.row_shape == (D,)
 
 
 def test_maps_are_averaged_over_space_for_heads_that_take_vectors() -> None:
     _, values, _ = arrays([2, 3], (2, 4, 3, 3))
     exact = values.astype(np.float32)
-    np.testing.assert_allclose(Reading(pool=True)(values[:, 0]), exact[:, 0].mean((2, 3)), atol=1e-3)
-    np.testing.assert_allclose(Reading(True, True)(values), exact.mean((1, 3, 4)), atol=1e-3)
+    np.testing.assert_allclose(
+        RowReading(pool=True)(values[:, 0]), exact[:, 0].mean((2, 3)), atol=1e-3
+    )
+    np.testing.assert_allclose(RowReading(True, True)(values), exact.mean((1, 3, 4)), atol=1e-3)
 
 
 def test_features_that_are_not_finite_are_named() -> None:

@@ -1,4 +1,5 @@
-"""Improved dense trajectories: a known displacement is found, the camera's is taken away, and histograms are what they say."""
+"""Improved dense trajectories: a known displacement is measured, camera motion is removed, and
+histograms have the documented meaning."""
 
 import math
 from concurrent.futures import ThreadPoolExecutor
@@ -11,18 +12,21 @@ import pytest
 import torch
 from conftest import testdata, writable_copy
 
-from reelbank.data.datasets import load_dataset
-from reelbank.data.decode import decode
+from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.errors import InputError
-from reelbank.data.recipe import parse
-from reelbank.data.store import Store
-from reelbank.extract import idt
-from reelbank.extract.again import Given, options_again
-from reelbank.extract.crops import resize
-from reelbank.extract.loop import NO_TRAJECTORY
+from reelbank.data.options import parse
+from reelbank.data.store.reader import Store
+from reelbank.data.video.frames import decode
+from reelbank.data.video.messages import Frames
+from reelbank.extract.again import UserFiles, options_again
+from reelbank.extract.networks.preprocessing import Resize
 from reelbank.extract.options import ExtractOptions
-from reelbank.extract.run import extract, planned_stores
-from reelbank.extract.trajectory_rows import Reservoir, VideoTrajectories
+from reelbank.extract.pipeline.crops import resize
+from reelbank.extract.planned import planned_stores
+from reelbank.extract.run import extract
+from reelbank.extract.streams.idt import NO_TRAJECTORY
+from reelbank.extract.trajectories import idt
+from reelbank.extract.trajectories.rows import Reservoir, VideoTrajectories
 
 
 def texture(height: int, width: int, seed: int) -> np.ndarray:
@@ -36,9 +40,12 @@ GROUND = texture(320, 400, 0)
 
 
 def moved_by(picture: np.ndarray, x: float, y: float, size: tuple[int, int]) -> np.ndarray:
-    """The picture's part from (40, 40) on, moved by (x, y) pixels: uint8 of `size` (width, height)."""
+    """The picture's part from (40, 40) on, moved by (x, y) pixels: uint8 of `size` (width,
+    height)."""
     matrix = np.array([[1, 0, x - 40], [0, 1, y - 40]], np.float64)
-    return cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+    return (
+        cv2.warpAffine(picture, matrix, size, flags=cv2.INTER_CUBIC).clip(0, 255).astype(np.uint8)
+    )
 
 
 def followed(frames: list[np.ndarray]) -> list[idt.Paths]:
@@ -50,30 +57,41 @@ def followed(frames: list[np.ndarray]) -> list[idt.Paths]:
 def test_a_known_displacement_is_found_to_a_fifth_of_a_pixel(
     step: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idt, "camera_motion", lambda *_: np.eye(3))  # else the whole picture's motion is the camera's
+    monkeypatch.setattr(
+        idt, "camera_motion", lambda *_: np.eye(3)
+    )  # else the whole picture's motion is the camera's
     frames = [moved_by(GROUND, step[0] * k, step[1] * k, (160, 120)) for k in range(17)]
     found = followed(frames)
     steps = np.concatenate([np.diff(paths.points, axis=1) for paths in found])  # (n, 15, 2)
     assert len(steps) > 300
     assert np.abs(steps.mean(axis=(0, 1)) - step).max() < 0.05
     assert np.quantile(np.abs(steps.mean(axis=1) - step).max(axis=1), 0.95) < 0.2
-    assert found[0].middle == 7 and {paths.middle for paths in found} <= {7, 8}  # begun in frames 0 and 1
+    assert found[0].middle == 7 and {paths.middle for paths in found} <= {
+        7,
+        8,
+    }  # begun in frames 0 and 1
 
 
-def test_what_moves_with_the_camera_is_dropped_and_an_object_keeps_its_own_motion(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_moves_with_the_camera_is_dropped_and_an_object_keeps_its_own_motion(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The ground goes 3 px to the left and turns a little; a square goes 2 px down over it."""
     frames = []
     thing = texture(60, 60, 1)
     for k in range(17):
         turn = cv2.getRotationMatrix2D((120, 90), 0.1 * k, 1.0)
         turn[:, 2] += (-3.0 * k - 20, -20)
-        ground = cv2.warpAffine(GROUND, turn, (240, 180), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+        ground = cv2.warpAffine(
+            GROUND, turn, (240, 180), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        )
         ground[40 + 2 * k : 100 + 2 * k, 90:150] = thing
         frames.append(ground.clip(0, 255).astype(np.uint8))
     found = followed(frames)
     middles = np.concatenate([paths.points[:, 7] for paths in found])  # (n, 2)
     own = np.concatenate([paths.moved.mean(axis=1) for paths in found])
-    far = (np.abs(middles[:, 0] - 120) >= 60) | (np.abs(middles[:, 1] - 85) >= 70)  # from the thing and the edges it uncovers
+    far = (np.abs(middles[:, 0] - 120) >= 60) | (
+        np.abs(middles[:, 1] - 85) >= 70
+    )  # from the thing and the edges it uncovers
     monkeypatch.setattr(idt, "camera_motion", lambda *_: np.eye(3))
     before = np.concatenate([paths.points[:, 7] for paths in followed(frames)])
     far_before = (np.abs(before[:, 0] - 120) >= 60) | (np.abs(before[:, 1] - 85) >= 70)
@@ -81,7 +99,9 @@ def test_what_moves_with_the_camera_is_dropped_and_an_object_keeps_its_own_motio
     inner = (np.abs(middles[:, 0] - 120) < 18) & (np.abs(middles[:, 1] - 85) < 18)
     assert inner.sum() > 20
     camera = np.array([-3.0, 0.0])
-    assert np.abs(np.median(own[inner], axis=0) - (np.array([0.0, 2.0]) - camera)).max() < 0.35  # it turns, too
+    assert (
+        np.abs(np.median(own[inner], axis=0) - (np.array([0.0, 2.0]) - camera)).max() < 0.35
+    )  # it turns, too
 
 
 def test_the_camera_is_known_exactly_where_flow_is() -> None:
@@ -107,9 +127,13 @@ def test_descriptors_have_the_papers_sizes_and_are_the_same_again() -> None:
     descriptors = np.concatenate([paths.descriptors for paths in one])
     assert len(descriptors) and descriptors.shape[1] == 426 and descriptors.dtype == np.float32
     assert np.isfinite(descriptors.astype(np.float16)).all()
-    assert all(np.array_equal(a.descriptors, b.descriptors) for a, b in zip(one, again, strict=True))
+    assert all(
+        np.array_equal(a.descriptors, b.descriptors) for a, b in zip(one, again, strict=True)
+    )
     shape = descriptors[:, :30].reshape(-1, 15, 2)
-    np.testing.assert_allclose(np.linalg.norm(shape, axis=2).sum(axis=1), 1, atol=1e-4)  # over the path's length
+    np.testing.assert_allclose(
+        np.linalg.norm(shape, axis=2).sum(axis=1), 1, atol=1e-4
+    )  # over the path's length
 
 
 def test_a_patch_is_counted_as_by_hand() -> None:
@@ -130,7 +154,9 @@ def test_a_patch_is_counted_as_by_hand() -> None:
     expected = np.sqrt(counted / counted.sum()).ravel()
     np.testing.assert_allclose(found[:32], expected, atol=2e-3)
     hof = found[32:68].reshape(4, 9)
-    np.testing.assert_allclose(hof[:, 8], 0.5, atol=1e-6)  # nothing moves: all of it in the bin of the still
+    np.testing.assert_allclose(
+        hof[:, 8], 0.5, atol=1e-6
+    )  # nothing moves: all of it in the bin of the still
     assert hof[:, :8].max() == 0 and found[68:].max() == 0
 
 
@@ -157,7 +183,10 @@ def test_a_reservoir_keeps_all_rows_or_some_each_as_likely() -> None:
     rows = np.arange(1000, dtype=np.float32)[:, None]
     pieces = np.split(rows, [3, 40, 500, 501])
     all_rows, numbers = reservoir(pieces, 1000)
-    assert np.array_equal(all_rows, rows) and numbers.tolist() == np.repeat(range(5), [3, 37, 460, 1, 499]).tolist()
+    assert (
+        np.array_equal(all_rows, rows)
+        and numbers.tolist() == np.repeat(range(5), [3, 37, 460, 1, 499]).tolist()
+    )
     some, numbers = reservoir(pieces, 50)
     assert len(some) == 50 and (np.diff(some[:, 0]) > 0).all() and (np.diff(numbers) >= 0).all()
     again, _ = reservoir([rows], 50)
@@ -171,7 +200,9 @@ def test_a_reservoir_keeps_all_rows_or_some_each_as_likely() -> None:
 
 
 def test_rows_are_the_trajectories_and_all_pictures_have_the_first_ones_size() -> None:
-    frames = [cv2.cvtColor(moved_by(GROUND, 0, 0, (120, 100)), cv2.COLOR_GRAY2RGB) for _ in range(18)]
+    frames = [
+        cv2.cvtColor(moved_by(GROUND, 0, 0, (120, 100)), cv2.COLOR_GRAY2RGB) for _ in range(18)
+    ]
     for k, frame in enumerate(frames):
         frame[30:70, 20 + 2 * k : 60 + 2 * k] = texture(40, 40, 1)[..., None]
     expected = followed([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
@@ -180,11 +211,20 @@ def test_rows_are_the_trajectories_and_all_pictures_have_the_first_ones_size() -
         video.see(np.stack(frames[:5]))
         video.see(np.stack(frames[5:]))
         descriptors, middles = video.rows()
-        np.testing.assert_array_equal(descriptors, np.concatenate([paths.descriptors for paths in expected]))
+        np.testing.assert_array_equal(
+            descriptors, np.concatenate([paths.descriptors for paths in expected])
+        )
         assert middles.tolist() == [paths.middle for paths in expected for _ in paths.points]
         changing = VideoTrajectories(10_000, 0, threads)
         changing.see(np.stack(frames[:9]))
-        changing.see(np.stack([cv2.resize(frame, (240, 200), interpolation=cv2.INTER_NEAREST) for frame in frames[9:]]))
+        changing.see(
+            np.stack(
+                [
+                    cv2.resize(frame, (240, 200), interpolation=cv2.INTER_NEAREST)
+                    for frame in frames[9:]
+                ]
+            )
+        )
         assert len(changing.rows()[0])
 
 
@@ -205,25 +245,37 @@ def clips(root: Path) -> Path:
 
 
 def asked(root: Path, bank: Path, *words: str) -> ExtractOptions:
-    given = [f"ROOT={root}", f"BANK={bank}", "DATASET=ucf101", "STREAM=idt", "RESIZE=64", "DEVICE=cpu", *words]
+    given = [
+        f"ROOT={root}",
+        f"BANK={bank}",
+        "DATASET=ucf101",
+        "STREAM=idt",
+        "RESIZE=64",
+        "DEVICE=cpu",
+        *words,
+    ]
     return parse(ExtractOptions, given, "extract")
 
 
-def test_the_store_of_real_clips_alone_beside_another_stream_and_again(
+def test_real_clips_give_equal_stores_with_or_without_another_stream_and_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root = clips(tmp_path / "ucf101")
     options = asked(root, tmp_path / "one", "TRAJECTORIES=300")
     dataset = load_dataset("ucf101", str(root))
     (planned,) = planned_stores(options, dataset)
-    assert (planned.stream, planned.there) == ("idt", 0)
+    assert (planned.stream, planned.finished_videos) == ("idt", 0)
     assert extract(asked(root, tmp_path / "one", "TRAJECTORIES=300", "PLAN=1")) == 0
     told = capsys.readouterr().out
-    assert "at most 900 rows" in told and "426 numbers a row" in told and "of following points" in told
+    assert (
+        "at most 900 rows" in told
+        and "426 numbers per row" in told
+        and "for tracking points" in told
+    )
     assert extract(options) == 1  # the still one
     with Store.open(planned.path) as store:
         assert store.row_shape == (426,) and store.rows.tolist() == [300, 300] and store.finished
-        assert {failure["reason"] for failure in store.failures.values()} == {NO_TRAJECTORY}
+        assert {str(failure) for failure in store.failures.values()} == {NO_TRAJECTORY}
         first = store.load(store.video_ids)[0]
         times = store.times_seconds("HorseRiding/v_HorseRiding_g02_c04")
         source = store.sources[store.video_ids.index("HorseRiding/v_HorseRiding_g02_c04")]
@@ -234,20 +286,29 @@ def test_the_store_of_real_clips_alone_beside_another_stream_and_again(
         and times[-1] < (source["frames"] - 7) / source["fps"]
     )
     capsys.readouterr()
-    assert planned_stores(options, dataset)[0].there == 3
-    assert extract(options) == 1 and "3 there already, 0 to extract" in capsys.readouterr().out
+    assert planned_stores(options, dataset)[0].finished_videos == 3
+    assert extract(options) == 1 and "3 already extracted, 0 to extract" in capsys.readouterr().out
 
-    words = ["TRAJECTORIES=300", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random", "SIZE=64", "T=2", "CROPS=1"]
+    words = [
+        "TRAJECTORIES=300",
+        "EXTRACTOR=torchvision:resnet18",
+        "WEIGHTS=random",
+        "SIZE=64",
+        "T=2",
+        "CROPS=1",
+    ]
     assert extract(asked(root, tmp_path / "two", "STREAM=rgb idt", *words)) == 1
     with Store.open(next((tmp_path / "two" / "stores").glob("*-idt-*.h5"))) as store:
         assert store.path.name == planned.path.name and store.recipe == recipe
-        assert np.array_equal(store.load(ids)[0], first)  # beside another stream, in whatever order
+        assert np.array_equal(store.load(ids)[0], first)  # with another stream, in any order
     with Store.open(next((tmp_path / "two" / "stores").glob("*-rgb-*.h5"))) as store:
         assert store.rows.tolist() == [2, 2, 2]
 
-    made = options_again(recipe, Given(), str(tmp_path), "ucf101")
+    made = options_again(recipe, UserFiles(), str(tmp_path), "ucf101")
     assert (made.trajectories, made.resize, made.stream) == (300, "64", ("idt",))
-    (root / "HorseRiding" / "v_HorseRiding_g01_c03.avi").rename(root / "HorseRiding" / "v_HorseRiding_g25_c07.avi")
+    (root / "HorseRiding" / "v_HorseRiding_g01_c03.avi").rename(
+        root / "HorseRiding" / "v_HorseRiding_g25_c07.avi"
+    )
     assert extract(asked(root, tmp_path / "three", "TRAJECTORIES=300")) == 1
     with Store.open(next((tmp_path / "three" / "stores").glob("*.h5"))) as store:
         renamed = store.features("HorseRiding/v_HorseRiding_g25_c07")[0]
@@ -255,17 +316,22 @@ def test_the_store_of_real_clips_alone_beside_another_stream_and_again(
 
 
 def test_descriptors_of_a_store_are_those_of_the_clip(tmp_path: Path) -> None:
-    """Every trajectory is kept where there are no more than asked for."""
+    """All trajectories are kept if a clip has at most as many as requested."""
     root = clips(tmp_path / "ucf101")
     path = root / "HorseRiding" / "v_HorseRiding_g02_c04.avi"
     for other in root.rglob("*.avi"):
         other.unlink() if other != path else None
     assert extract(asked(root, tmp_path / "bank", "TRAJECTORIES=1000000", "SEED=3")) == 0
     greys = []
-    for kind, *rest in decode(path, np.arange):
-        if kind == "frames":
-            pictures = resize(torch.from_numpy(rest[2]).permute(0, 3, 1, 2), 64, "bilinear").permute(0, 2, 3, 1)
-            greys += [cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY) for picture in pictures.numpy()]
+    for message in decode(path, np.arange):
+        if isinstance(message, Frames):
+            pictures = resize(
+                torch.from_numpy(message.pixels).permute(0, 3, 1, 2), Resize(64)
+            ).permute(0, 2, 3, 1)
+            greys += [
+                cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
+                for picture in pictures.numpy()
+            ]
     expected = np.concatenate([paths.descriptors for paths in followed(greys)])
     with Store.open(next((tmp_path / "bank" / "stores").glob("*.h5"))) as store:
         np.testing.assert_array_equal(store.load(store.video_ids)[0], expected.astype(np.float16))
@@ -274,30 +340,30 @@ def test_descriptors_of_a_store_are_those_of_the_clip(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["EXTRACTOR=torchvision:resnet18"], "STREAM=idt is made without a network"),
-        (["WEIGHTS=random"], "STREAM=idt is made without a network"),
-        (["NODE=layer1"], "STREAM=idt is made without a network"),
-        (["T=25"], "T=25: STREAM=idt has no use for it"),
-        (["T=0"], "T=0: STREAM=idt has no use for it"),
-        (["CROPS=10"], "CROPS=10: STREAM=idt has no use for it"),
-        (["VIEWS=2"], "VIEWS=2: STREAM=idt has no use for it"),
-        (["GRID=11"], "GRID=11: STREAM=idt has no use for it"),
-        (["STRIDE=2"], "STRIDE=2: STREAM=idt has no use for it"),
-        (["WINDOWS=3", "WINDOW=20"], "WINDOWS=3: STREAM=idt has no use for it"),
-        (["CLIP=4"], "CLIP=4: STREAM=idt has no use for it"),
-        (["SIZE=64"], "SIZE=64: STREAM=idt has no use for it"),
-        (["FLOW=dis"], "FLOW=dis: STREAM=idt has no use for it"),
-        (["POOL=0"], "POOL=0: STREAM=idt has no use for it"),
-        (["SAMPLING=adaptive"], "SAMPLING=adaptive: STREAM=idt has no use for it"),
-        (["STREAM=rgb idt", "SAMPLING=adaptive"], "extract idt by itself"),
-        (["RESIZE=20"], "RESIZE=20: a trajectory's patches have 32 pixels"),
-        (["TRAJECTORIES=0"], "TRAJECTORIES=0: must be above 0"),
-        (["STREAM=rgb", "TRAJECTORIES=5"], "TRAJECTORIES=5: is of STREAM=idt"),
+        (["EXTRACTOR=torchvision:resnet18"], "EXTRACTOR=torchvision:resnet18: STREAM=idt does not"),
+        (["WEIGHTS=random"], "WEIGHTS=random: STREAM=idt does not use this option"),
+        (["NODE=layer1"], "NODE=layer1: STREAM=idt does not use this option"),
+        (["T=25"], "T=25: STREAM=idt does not use this option"),
+        (["T=0"], "T=0: STREAM=idt does not use this option"),
+        (["CROPS=10"], "CROPS=10: STREAM=idt does not use this option"),
+        (["VIEWS=2"], "VIEWS=2: STREAM=idt does not use this option"),
+        (["GRID=11"], "GRID=11: STREAM=idt does not use this option"),
+        (["STRIDE=2"], "STRIDE=2: STREAM=idt does not use this option"),
+        (["WINDOWS=3", "WINDOW=20"], "WINDOWS=3: STREAM=idt does not use this option"),
+        (["CLIP=4"], "CLIP=4: STREAM=idt does not use this option"),
+        (["SIZE=64"], "SIZE=64: STREAM=idt does not use this option"),
+        (["FLOW=dis"], "FLOW=dis: STREAM=idt does not use this option"),
+        (["POOL=0"], "POOL=0: STREAM=idt does not use this option"),
+        (["SAMPLING=adaptive"], "SAMPLING=adaptive: STREAM=idt does not use this option"),
+        (["STREAM=rgb idt", "SAMPLING=adaptive"], "extract idt in a separate command"),
+        (["RESIZE=20"], "RESIZE=20: must be at least 32"),
+        (["TRAJECTORIES=0"], "TRAJECTORIES=0: must be at least 1"),
+        (["STREAM=rgb", "TRAJECTORIES=5"], "TRAJECTORIES=5: STREAM=rgb does not use this option"),
         (
             ["STREAM=rgb idt", "EXTRACTOR=rgb=torchvision:resnet18 idt=i3d", "WEIGHTS=random"],
-            "STREAM=idt is made without a network",
+            "EXTRACTOR=i3d: STREAM=idt does not use this option",
         ),
-        (["STREAM=magnitude idt"], "STREAM=magnitude is made alone"),
+        (["STREAM=magnitude idt"], "magnitude cannot be extracted together with other streams"),
     ],
 )
 def test_what_it_has_no_use_for_is_refused(tmp_path: Path, words: list[str], said: str) -> None:
@@ -307,6 +373,8 @@ def test_what_it_has_no_use_for_is_refused(tmp_path: Path, words: list[str], sai
     with pytest.raises(InputError, match=said):
         extract(
             parse(
-                ExtractOptions, [f"ROOT={root.parent}", f"BANK={tmp_path}", "DATASET=ucf101", "STREAM=idt", *words], "extract"
+                ExtractOptions,
+                [f"ROOT={root.parent}", f"BANK={tmp_path}", "DATASET=ucf101", "STREAM=idt", *words],
+                "extract",
             )
         )

@@ -1,4 +1,5 @@
-"""Log-mel against VGGish's own front end, on a real recording and on a pure tone."""
+"""Log-mel spectrograms compared with VGGish's own front end, on a real recording and on a pure
+tone."""
 
 import wave
 
@@ -7,8 +8,8 @@ import pytest
 import torch
 from conftest import testdata
 
-from reelbank.data.sound import EXAMPLE_SAMPLES, HOP_SAMPLES
-from reelbank.extract.logmel import logmel
+from reelbank.data.video.sound import EXAMPLE_SAMPLES, HOP_SAMPLES
+from reelbank.extract.pipeline.logmel import logmel
 
 
 def signal(name: str) -> torch.Tensor:
@@ -29,7 +30,8 @@ def test_logmel_is_vggishs(name):
     found = logmel(samples[None])  # of the tone, float32 samples alone cost 7e-5
     assert found.dtype == torch.float32 and found.shape == (1, *whole.shape)
     assert np.abs(found[0].numpy() - whole).max() < 1e-4
-    # Examples cut from the samples, in one batch, are the frames that the reference cuts from the whole spectrogram.
+    # Examples cut from the samples, in one batch, are the frames that the reference cuts from the
+    # whole spectrogram.
     cut = samples.unfold(0, EXAMPLE_SAMPLES, HOP_SAMPLES)
     assert (EXAMPLE_SAMPLES, HOP_SAMPLES) == (15600, 15360)
     assert cut.shape[0] == len(examples)
@@ -38,4 +40,6 @@ def test_logmel_is_vggishs(name):
 
 def test_silence_is_the_offset():
     assert (logmel(torch.zeros(2, 560)) == torch.tensor(0.01).log()).all()
-    assert logmel(torch.zeros(2, 560)).shape == (2, 2, 64) and logmel(torch.zeros(1, 559)).shape == (1, 1, 64)
+    assert logmel(torch.zeros(2, 560)).shape == (2, 2, 64) and logmel(
+        torch.zeros(1, 559)
+    ).shape == (1, 1, 64)

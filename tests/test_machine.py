@@ -1,11 +1,12 @@
-"""Cores and memory that a process may use, found in written copies of /proc and /sys (tests/test_control_groups.py: live)."""
+"""The cores and the memory that a process may use, read from copies of /proc and /sys
+(tests/test_control_groups.py uses the live ones)."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-from reelbank.data.machine import Limit, available_memory, cores, groups
+from reelbank.data.system.machine import Limit, available_memory, cores, groups
 
 GIB = 1 << 30
 MEMINFO = f"MemTotal: {64 << 20} kB\nMemFree: {8 << 20} kB\nMemAvailable: {32 << 20} kB\n"
@@ -27,10 +28,15 @@ def of_64_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
 
 
-def written(root: Path, cgroup: str, mounts: str, files: dict[str, str], meminfo: str = MEMINFO) -> Path:
+def written(
+    root: Path, cgroup: str, mounts: str, files: dict[str, str], meminfo: str = MEMINFO
+) -> Path:
     """A copy of /proc and /sys below `root`; files: path below /sys/fs/cgroup -> text."""
     texts = {"proc/self/cgroup": cgroup, "proc/self/mountinfo": mounts, "proc/meminfo": meminfo}
-    for name, text in {**texts, **{f"sys/fs/cgroup/{name}": text for name, text in files.items()}}.items():
+    for name, text in {
+        **texts,
+        **{f"sys/fs/cgroup/{name}": text for name, text in files.items()},
+    }.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -46,8 +52,12 @@ def names_of(limit: Limit) -> tuple[int, str]:
 # ---- cores
 
 
-def test_without_control_groups_the_affinity_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cores(tmp_path) == Limit(16, "scheduling affinity, of 64 cores of this machine")
+def test_without_control_groups_the_affinity_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cores(tmp_path) == Limit(
+        16, "limited by the scheduling affinity, of 64 cores of this machine"
+    )
     monkeypatch.delattr(os, "sched_getaffinity")  # macOS
     assert cores(tmp_path) == Limit(64, "cores of this machine")
     assert groups("cpu", tmp_path) == []
@@ -78,17 +88,35 @@ def test_quota_of_v2(tmp_path: Path, quota: str, wanted: int) -> None:
 
 @pytest.mark.parametrize(
     ("quota_us", "period_us", "wanted"),
-    [("200000\n", "100000\n", 2), ("-1\n", "100000\n", 16), ("50000\n", "100000\n", 1), ("250000\n", "", 3), ("", "", 16)],
+    [
+        ("200000\n", "100000\n", 2),
+        ("-1\n", "100000\n", 16),
+        ("50000\n", "100000\n", 1),
+        ("250000\n", "", 3),
+        ("", "", 16),
+    ],
 )
-def test_quota_of_v1_with_combined_controllers(tmp_path: Path, quota_us: str, period_us: str, wanted: int) -> None:
-    files = {"cpu,cpuacct/job/cpu.cfs_quota_us": quota_us, "cpu,cpuacct/job/cpu.cfs_period_us": period_us}
-    root = written(tmp_path, "5:cpu,cpuacct:/job\n1:name=systemd:/other\n", MOUNTS["systemd"] + MOUNTS["cpu"], files)
+def test_quota_of_v1_with_combined_controllers(
+    tmp_path: Path, quota_us: str, period_us: str, wanted: int
+) -> None:
+    files = {
+        "cpu,cpuacct/job/cpu.cfs_quota_us": quota_us,
+        "cpu,cpuacct/job/cpu.cfs_period_us": period_us,
+    }
+    root = written(
+        tmp_path,
+        "5:cpu,cpuacct:/job\n1:name=systemd:/other\n",
+        MOUNTS["systemd"] + MOUNTS["cpu"],
+        files,
+    )
     assert names_of(cores(root)) == (wanted, "/job, cgroup v1" if wanted < 16 else "")
 
 
 @pytest.mark.parametrize("at", ["a/b/c", "a/b", "a", "."])
 def test_the_least_of_all_parents_counts(tmp_path: Path, at: str) -> None:
-    files = {f"{name}/cpu.max": "max 100000" for name in ("a/b/c", "a/b", "a")} | {"a/b/c/cpu.max": "800000 100000"}
+    files = {f"{name}/cpu.max": "max 100000" for name in ("a/b/c", "a/b", "a")} | {
+        "a/b/c/cpu.max": "800000 100000"
+    }
     files[f"{at}/cpu.max"] = "300000 100000"
     files["a/b/other/cpu.max"] = "100000 100000"  # of a sibling
     root = written(tmp_path, "0::/a/b/c\n", MOUNTS["v2"], files)
@@ -98,7 +126,10 @@ def test_the_least_of_all_parents_counts(tmp_path: Path, at: str) -> None:
 def test_hybrid_hierarchies_are_both_looked_at(tmp_path: Path) -> None:
     cgroup = "4:memory:/m\n2:cpu,cpuacct:/c\n1:name=systemd:/s\n0::/u\n"
     mounts = MOUNTS["cpu"] + MOUNTS["memory"] + MOUNTS["hybrid"]
-    files = {"cpu,cpuacct/c/cpu.cfs_quota_us": "400000", "cpu,cpuacct/c/cpu.cfs_period_us": "100000"}
+    files = {
+        "cpu,cpuacct/c/cpu.cfs_quota_us": "400000",
+        "cpu,cpuacct/c/cpu.cfs_period_us": "100000",
+    }
     root = written(tmp_path, cgroup, mounts, files)
     assert names_of(cores(root)) == (4, "/c, cgroup v1")
     assert [str(group.folder.relative_to(root)) for group in groups("memory", root)] == [
@@ -115,14 +146,20 @@ def test_hybrid_hierarchies_are_both_looked_at(tmp_path: Path) -> None:
 
 
 def test_docker_with_a_namespace_of_its_own(tmp_path: Path) -> None:
-    root = written(tmp_path, "0::/\n", MOUNTS["v2"], {"cpu.max": "200000 100000", "memory.max": f"{2 * GIB}"})
+    root = written(
+        tmp_path, "0::/\n", MOUNTS["v2"], {"cpu.max": "200000 100000", "memory.max": f"{2 * GIB}"}
+    )
     assert names_of(cores(root)) == (2, "/, cgroup v2")
     assert names_of(available_memory(root)) == (2 * GIB, "/, cgroup v2")
 
 
 @pytest.mark.parametrize("path", ["/docker/ab12", "/docker/ab12/inner/most"])
-def test_docker_that_shows_the_hosts_path_and_mounts_its_own_group(tmp_path: Path, path: str) -> None:
-    mounts = "".join(MOUNTS[name].replace(" / /sys", " /docker/ab12 /sys") for name in ("cpu", "memory"))
+def test_docker_that_shows_the_hosts_path_and_mounts_its_own_group(
+    tmp_path: Path, path: str
+) -> None:
+    mounts = "".join(
+        MOUNTS[name].replace(" / /sys", " /docker/ab12 /sys") for name in ("cpu", "memory")
+    )
     files = {
         "cpu,cpuacct/cpu.cfs_quota_us": "200000",
         "cpu,cpuacct/cpu.cfs_period_us": "100000",
@@ -131,15 +168,26 @@ def test_docker_that_shows_the_hosts_path_and_mounts_its_own_group(tmp_path: Pat
     }
     root = written(tmp_path, f"4:memory:{path}\n2:cpu,cpuacct:{path}\n", mounts, files)
     assert names_of(cores(root)) == (2, "/docker/ab12, cgroup v1")
-    wanted = (3 * GIB, "/docker/ab12/inner, cgroup v1") if "inner" in path else (4 * GIB, "/docker/ab12, cgroup v1")
+    wanted = (
+        (3 * GIB, "/docker/ab12/inner, cgroup v1")
+        if "inner" in path
+        else (4 * GIB, "/docker/ab12, cgroup v1")
+    )
     assert names_of(available_memory(root)) == wanted
 
 
 @pytest.mark.parametrize(
     ("path", "top"),
-    [("/", "/../.."), ("/../other", "/"), ("/docker/ab12", "/docker/ab1"), ("/system.slice/ssh", "/docker/ab12")],
+    [
+        ("/", "/../.."),
+        ("/../other", "/"),
+        ("/docker/ab12", "/docker/ab1"),
+        ("/system.slice/ssh", "/docker/ab12"),
+    ],
 )
-def test_a_path_that_is_not_below_the_mount_gives_the_mounted_group(tmp_path: Path, path: str, top: str) -> None:
+def test_a_path_that_is_not_below_the_mount_gives_the_mounted_group(
+    tmp_path: Path, path: str, top: str
+) -> None:
     files = {"cpu.max": "500000 100000", "other/cpu.max": "100000 100000"}
     (tmp_path / "sys/fs/other").mkdir(parents=True)
     (tmp_path / "sys/fs/other/cpu.max").write_text("100000 100000")
@@ -149,7 +197,9 @@ def test_a_path_that_is_not_below_the_mount_gives_the_mounted_group(tmp_path: Pa
 
 def test_a_mount_point_may_hold_spaces(tmp_path: Path) -> None:
     mounts = MOUNTS["v2"].replace("/sys/fs/cgroup", r"/sys/fs/cgroup/my\040own\134mount")
-    root = written(tmp_path, "0::/my job\n", mounts, {r"my own\mount/my job/cpu.max": "200000 100000"})
+    root = written(
+        tmp_path, "0::/my job\n", mounts, {r"my own\mount/my job/cpu.max": "200000 100000"}
+    )
     assert names_of(cores(root)) == (2, "/my job, cgroup v2")
 
 
@@ -163,14 +213,18 @@ def test_a_mount_point_may_hold_spaces(tmp_path: Path) -> None:
     ],
 )
 def test_rubbish_limits_nothing(tmp_path: Path, cgroup: str, mounts: str) -> None:
-    root = written(tmp_path, cgroup, mounts, {"job/cpu.max": "100000 100000", "job/memory.max": "1000"})
+    root = written(
+        tmp_path, cgroup, mounts, {"job/cpu.max": "100000 100000", "job/memory.max": "1000"}
+    )
     assert cores(root).value == 16
     assert available_memory(root) == Limit(32 * GIB, "available memory of this machine")
 
 
 def test_files_that_cannot_be_read_limit_nothing(tmp_path: Path) -> None:
     for name in ("cpu.max", "memory.max", "memory.current", "memory.stat"):
-        (tmp_path / "sys/fs/cgroup/job" / name).mkdir(parents=True)  # reading a folder fails, for root too
+        (tmp_path / "sys/fs/cgroup/job" / name).mkdir(
+            parents=True
+        )  # reading a folder fails, for root too
     root = written(tmp_path, "0::/job/gone\n", MOUNTS["v2"], {"memory.max": f"{GIB}"})
     assert cores(root).value == 16
     assert names_of(available_memory(root)) == (GIB, "/, cgroup v2")
@@ -183,10 +237,14 @@ def test_files_that_cannot_be_read_limit_nothing(tmp_path: Path) -> None:
 
 
 def test_without_control_groups_memory_is_the_machines(tmp_path: Path) -> None:
-    assert available_memory(written(tmp_path, "", "", {})) == Limit(32 * GIB, "available memory of this machine")
+    assert available_memory(written(tmp_path, "", "", {})) == Limit(
+        32 * GIB, "available memory of this machine"
+    )
 
 
-@pytest.mark.parametrize("meminfo", ["", "MemTotal: 1000 kB\n", "MemAvailable: a lot\n", "MemAvailable:\n"])
+@pytest.mark.parametrize(
+    "meminfo", ["", "MemTotal: 1000 kB\n", "MemAvailable: a lot\n", "MemAvailable:\n"]
+)
 def test_without_mem_available_the_system_is_asked(tmp_path: Path, meminfo: str) -> None:
     found = available_memory(written(tmp_path, "", "", {}, meminfo))
     assert found.source == "memory of this machine"
@@ -201,21 +259,60 @@ STAT = "anon 1000\nfile 700\nshmem 300\ninactive_anon 900\nactive_anon 400\ninac
     [
         ({"memory.max": f"{2 * GIB}"}, 2 * GIB),  # nothing else is known
         ({"memory.max": f"{2 * GIB}", "memory.current": f"{GIB}"}, GIB),
-        ({"memory.max": f"{2 * GIB}", "memory.current": f"{GIB}", "memory.stat": STAT.format(5000, 200)}, GIB + 5200),
-        ({"memory.max": f"{2 * GIB}", "memory.current": f"{GIB}", "memory.stat": STAT.format("x", "")}, GIB),
-        ({"memory.max": f"{2 * GIB}", "memory.current": f"{GIB}", "memory.stat": "slab_reclaimable 7\nslab 9\n"}, GIB + 7),
+        (
+            {
+                "memory.max": f"{2 * GIB}",
+                "memory.current": f"{GIB}",
+                "memory.stat": STAT.format(5000, 200),
+            },
+            GIB + 5200,
+        ),
+        (
+            {
+                "memory.max": f"{2 * GIB}",
+                "memory.current": f"{GIB}",
+                "memory.stat": STAT.format("x", ""),
+            },
+            GIB,
+        ),
+        (
+            {
+                "memory.max": f"{2 * GIB}",
+                "memory.current": f"{GIB}",
+                "memory.stat": "slab_reclaimable 7\nslab 9\n",
+            },
+            GIB + 7,
+        ),
         ({"memory.max": f"{2 * GIB}", "memory.current": f"{3 * GIB}"}, 0),
-        ({"memory.max": f"{2 * GIB}", "memory.current": "9000", "memory.stat": STAT.format(20000, 0)}, 2 * GIB),
+        (
+            {
+                "memory.max": f"{2 * GIB}",
+                "memory.current": "9000",
+                "memory.stat": STAT.format(20000, 0),
+            },
+            2 * GIB,
+        ),
         ({"memory.max": f"{3 * GIB}", "memory.high": f"{2 * GIB}", "memory.current": "0"}, 2 * GIB),
         ({"memory.max": "max", "memory.high": f"{2 * GIB}", "memory.swap.max": f"{GIB}"}, 2 * GIB),
         ({"memory.max": "max", "memory.high": "max", "memory.current": f"{GIB}"}, 32 * GIB),
-        ({"memory.max": f"{2 * GIB}", "memory.swap.max": "max", "memory.swap.current": "5"}, 2 * GIB),
-        ({"memory.max": f"{60 * GIB}", "memory.current": f"{GIB}"}, 32 * GIB),  # the machine has less
+        (
+            {"memory.max": f"{2 * GIB}", "memory.swap.max": "max", "memory.swap.current": "5"},
+            2 * GIB,
+        ),
+        (
+            {"memory.max": f"{60 * GIB}", "memory.current": f"{GIB}"},
+            32 * GIB,
+        ),  # the machine has less
     ],
 )
 def test_memory_of_v2(tmp_path: Path, files: dict[str, str], wanted: int) -> None:
-    root = written(tmp_path, "0::/job\n", MOUNTS["v2"], {f"job/{name}": text for name, text in files.items()})
-    assert names_of(available_memory(root)) == (wanted, "/job, cgroup v2" if wanted < 32 * GIB else "")
+    root = written(
+        tmp_path, "0::/job\n", MOUNTS["v2"], {f"job/{name}": text for name, text in files.items()}
+    )
+    assert names_of(available_memory(root)) == (
+        wanted,
+        "/job, cgroup v2" if wanted < 32 * GIB else "",
+    )
 
 
 def test_memory_of_v1_counts_the_groups_below(tmp_path: Path) -> None:
@@ -234,14 +331,23 @@ def test_memory_of_v1_counts_the_groups_below(tmp_path: Path) -> None:
 
 
 def test_the_parent_that_leaves_least_counts(tmp_path: Path) -> None:
-    files = {"a/b/memory.max": f"{4 * GIB}", "a/memory.max": f"{8 * GIB}", "a/memory.current": f"{7 * GIB}"}
+    files = {
+        "a/b/memory.max": f"{4 * GIB}",
+        "a/memory.max": f"{8 * GIB}",
+        "a/memory.current": f"{7 * GIB}",
+    }
     root = written(tmp_path, "0::/a/b\n", MOUNTS["v2"], files)
     assert names_of(available_memory(root)) == (GIB, "/a, cgroup v2")
 
 
 def test_v1_without_any_limit_is_the_machine(tmp_path: Path) -> None:
-    files = {"memory/memory.limit_in_bytes": V1_NO_LIMIT, "memory/memory.usage_in_bytes": f"{5 * GIB}"}
+    files = {
+        "memory/memory.limit_in_bytes": V1_NO_LIMIT,
+        "memory/memory.usage_in_bytes": f"{5 * GIB}",
+    }
     files |= {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"}
-    root = written(tmp_path, "4:memory:/\n2:cpu,cpuacct:/\n", MOUNTS["memory"] + MOUNTS["cpu"], files)
+    root = written(
+        tmp_path, "4:memory:/\n2:cpu,cpuacct:/\n", MOUNTS["memory"] + MOUNTS["cpu"], files
+    )
     assert available_memory(root).source == "available memory of this machine"
     assert cores(root).value == 16

@@ -1,6 +1,6 @@
-"""With which versions features were made: recorded for each video, kept when parts are merged, told when they are mixed."""
+"""Package versions that features were made with: recorded for each video, kept when parts are
+merged, and reported when mixed."""
 
-import copy
 import dataclasses
 import importlib.metadata
 from pathlib import Path
@@ -9,12 +9,15 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from made_stores import DATASET, RECIPE, check_holds, fill, made_meta, made_times, made_values
+from made_stores import DATASET, RECIPE, check_holds, fill, made_times, made_values, made_video
 from test_extract import BASIC, encode, only_store, ours, run  # noqa: F401
 
-from reelbank.data import feature_file, shelf
-from reelbank.data.made import NOT_RECORDED, Made, Versions, current_versions, that_count
-from reelbank.data.store import Store, StoreWriter, identity
+from reelbank.data.store import commands as shelf
+from reelbank.data.store.file import format as feature_file
+from reelbank.data.store.reader import Store
+from reelbank.data.store.records import identity
+from reelbank.data.store.versions import NOT_RECORDED, Made, Versions, current_versions, that_count
+from reelbank.data.store.writer import StoreWriter
 
 OLD = Versions((("av", "18.1.0"), ("numpy", "2.4.6"), ("torch", "2.14.1")))
 NEW = Versions((("av", "19.0.2"), ("numpy", "2.4.6"), ("torch", "2.15.0")))
@@ -26,16 +29,16 @@ def versions_by_id(path: Path) -> dict[str, Versions]:
 
 
 def ids(*numbers: int) -> list[str]:
-    return [made_meta(number)["id"] for number in numbers]
+    return [made_video(number).id for number in numbers]
 
 
 def rewritten(path: Path, made: Any) -> None:
     """Write a finished store again with something else, or None for nothing, as what made it."""
     file = feature_file.FeatureFile(path)
-    about = copy.deepcopy(file.index.about)
-    about["written"].pop("made")
+    written = {key: value for key, value in file.index.about.written.items() if key != "made"}
     if made is not None:
-        about["written"]["made"] = made
+        written["made"] = made
+    about = dataclasses.replace(file.index.about, written=written)
     with Store.open(path) as store:
         values = [store.features(video_id)[0] for video_id in store.video_ids]
     path.unlink()
@@ -52,7 +55,11 @@ def test_a_store_says_with_what_it_was_made(tmp_path, capsys):
     fill(tmp_path / "a.h5", range(3))
     (versions,) = set(versions_by_id(tmp_path / "a.h5").values())
     installed = dict(versions.packages)
-    expected = {"av": av.__version__, "numpy": np.__version__, "torch": importlib.metadata.version("torch")}
+    expected = {
+        "av": av.__version__,
+        "numpy": np.__version__,
+        "torch": importlib.metadata.version("torch"),
+    }
     expected["ffmpeg"] = av.ffmpeg_version_info
     assert {name: installed[name] for name in expected} == expected
     assert installed["opencv"] and "h5py" not in installed
@@ -70,11 +77,13 @@ def test_versions_are_each_videos_own_in_parts_and_when_merged(tmp_path, capsys)
     assert versions_by_id(path) == expected
     lines = inspected(path, capsys)
     with StoreWriter(path, RECIPE, DATASET) as writer:  # by a third: merging makes no features
-        assert writer.finish([made_meta(number) for number in (3, 4, 0, 5, 2, 1)])
+        assert writer.finish([made_video(number) for number in (3, 4, 0, 5, 2, 1)])
     assert versions_by_id(path) == expected
     check_holds(path, range(6))
     for shown in (lines, inspected(path, capsys)):
-        at = shown.index("MIXED: made with 2 sets of versions; docs/store.md says what stays equal across them")
+        at = shown.index(
+            "MIXED: made with 2 different sets of versions; docs/store.md explains which results stay the same"
+        )
         told = sorted(shown[at + 1 : at + 3])
         assert [line.partition(" videos ")[0] for line in told] == ["2", "4"]
         assert told[0].startswith("2 videos av 19.0.2, torch 2.15.0 ") and told[1].startswith(
@@ -84,12 +93,14 @@ def test_versions_are_each_videos_own_in_parts_and_when_merged(tmp_path, capsys)
     assert not [line for line in lines[lines.index("recipe") :] if "numpy" in line]  # equal in both
 
 
-def test_what_is_made_again_is_no_longer_mixed(tmp_path, capsys):
+def test_extracting_again_with_one_version_removes_the_mixture(tmp_path, capsys):
     path = tmp_path / "a.h5"
     fill(path, range(2), made=Made(versions=OLD))
     with StoreWriter(path, RECIPE, DATASET, made=Made(versions=NEW)) as writer:
         assert writer.versions() == {OLD: 2}
-        metas = [made_meta(number) | {"source": {"bytes": 9}} for number in range(2)]
+        metas = [
+            dataclasses.replace(made_video(number), source={"bytes": 9}) for number in range(2)
+        ]
         for number, meta in enumerate(metas):
             writer.add(meta, made_values(number), made_times(number))
             writer.flush()
@@ -99,11 +110,11 @@ def test_what_is_made_again_is_no_longer_mixed(tmp_path, capsys):
     assert "made with av 19.0.2, numpy 2.4.6, torch 2.15.0" in inspected(path, capsys)
 
 
-def test_versions_are_no_part_of_a_stores_identity(tmp_path):
+def test_versions_do_not_change_a_stores_identity(tmp_path):
     for name, versions in (("a.h5", OLD), ("b.h5", NEW), ("c.h5", NOT_RECORDED)):
         fill(tmp_path / name, range(2), made=Made(versions=versions))
         with Store.open(tmp_path / name) as store:
-            assert store.identity == identity(RECIPE, DATASET["name"])
+            assert store.identity == identity(RECIPE, DATASET.name)
 
 
 def test_an_older_store_does_not_say_and_goes_on(tmp_path, capsys):
@@ -115,11 +126,15 @@ def test_an_older_store_does_not_say_and_goes_on(tmp_path, capsys):
     assert "made with versions that are not recorded" in inspected(path, capsys)
     fill(path, range(3, 5), finish=False, made=Made(versions=NEW))
     with StoreWriter(path, RECIPE, DATASET) as writer:
-        assert writer.finish([made_meta(number) for number in range(5)])
-    assert versions_by_id(path) == dict.fromkeys(ids(0, 1, 2), NOT_RECORDED) | dict.fromkeys(ids(3, 4), NEW)
+        assert writer.finish([made_video(number) for number in range(5)])
+    assert versions_by_id(path) == dict.fromkeys(ids(0, 1, 2), NOT_RECORDED) | dict.fromkeys(
+        ids(3, 4), NEW
+    )
     lines = inspected(path, capsys)
     assert [line for line in lines if line.startswith("3 videos versions that are not recorded ")]
-    assert [line for line in lines if line.startswith("2 videos av 19.0.2, numpy 2.4.6, torch 2.15.0 ")]
+    assert [
+        line for line in lines if line.startswith("2 videos av 19.0.2, numpy 2.4.6, torch 2.15.0 ")
+    ]
 
 
 ONE = {"av": "1"}
@@ -151,10 +166,12 @@ def test_what_no_writer_of_ours_writes_is_not_recorded(tmp_path, made):
     check_holds(tmp_path / "a.h5", range(2))
 
 
-def test_versions_of_a_stranger_are_printable(tmp_path, capsys):
+def test_versions_from_untrusted_files_are_printable(tmp_path, capsys):
     fill(tmp_path / "a.h5", range(2))
     for of in ([0, 0], [0, 1]):
-        rewritten(tmp_path / "a.h5", {"versions": [{"av\x1b[2J": "1\n\x07"}, {"av": "\u202e2"}], "of": of})
+        rewritten(
+            tmp_path / "a.h5", {"versions": [{"av\x1b[2J": "1\n\x07"}, {"av": "\u202e2"}], "of": of}
+        )
         capsys.readouterr()
         shelf.inspect(shelf.InspectOptions(store=str(tmp_path / "a.h5")))
         shown = capsys.readouterr().out
@@ -167,7 +184,9 @@ def upgraded(monkeypatch):
     real = importlib.metadata.version
 
     def upgrade(package: str, version: str) -> None:
-        monkeypatch.setattr(importlib.metadata, "version", lambda name: version if name == package else real(name))
+        monkeypatch.setattr(
+            importlib.metadata, "version", lambda name: version if name == package else real(name)
+        )
         current_versions.cache_clear()
 
     yield upgrade
@@ -192,7 +211,7 @@ def test_extract_says_when_it_mixes_versions_and_only_then(ours, capsys, upgrade
     assert run(*basic) == 0
     (note,) = notes()
     assert note.startswith(
-        f"note: 13 videos of {path.name} were made with torch {now}; what is added is made with torch 9.9?. "
+        f"note: 13 videos of {path.name} were made with torch {now}; new videos are made with torch 9.9?. "
     )
     assert "docs/store.md" in note
     assert list(versions_by_id(path)) and len(set(versions_by_id(path).values())) == 2
@@ -202,18 +221,51 @@ def test_extract_says_when_it_mixes_versions_and_only_then(ours, capsys, upgrade
     encode(ours / "videos" / "left" / "clip_g92_c01.avi", 9, 92)
     assert run(*basic) == 0
     (note,) = notes()
-    assert note.startswith(f"note: 14 videos of {path.name} were made with versions that are not recorded; ")
+    assert note.startswith(
+        f"note: 14 videos of {path.name} were made with versions that are not recorded; "
+    )
 
 
 @pytest.mark.parametrize(
     ("recipe", "counting"),
     [
         ({"stream": "rgb", "extractor": "torchvision:resnet18", "decoder": "auto"}, {"av"}),
-        ({"stream": "rgb", "extractor": "timm:resnet18", "decoder": "opencv"}, {"av", "timm", "opencv"}),
-        ({"stream": "flow", "extractor": "motion_cnn", "decoder": "auto", "flow": {"method": "dis"}}, {"av", "opencv"}),
-        ({"stream": "flow", "extractor": "motion_cnn", "decoder": "auto", "flow": {"method": "tvl1"}}, {"av"}),
-        ({"stream": "idt", "extractor": "trajectories", "decoder": "auto"}, {"av", "opencv"}),
-        ({"stream": "rgb", "extractor": "mine.build", "decoder": "auto"}, {"av", "timm", "opencv"}),  # imports what it likes
+        (
+            {"stream": "rgb", "extractor": "timm:resnet18", "decoder": "opencv"},
+            {"av", "timm", "opencv"},
+        ),
+        (
+            {
+                "stream": "flow",
+                "extractor": "motion_cnn",
+                "decoder": "auto",
+                "flow": {"method": "dis"},
+                "bound_px": 20,
+            },
+            {"av", "opencv"},
+        ),
+        (
+            {
+                "stream": "flow",
+                "extractor": "motion_cnn",
+                "decoder": "auto",
+                "flow": {"method": "tvl1"},
+            },
+            {"av"},
+        ),
+        (
+            {
+                "stream": "idt",
+                "extractor": "trajectories",
+                "decoder": "auto",
+                "descriptor": {"grid_px": 5},
+            },
+            {"av", "opencv"},
+        ),
+        (
+            {"stream": "rgb", "extractor": "mine.build", "decoder": "auto"},
+            {"av", "timm", "opencv"},
+        ),  # imports what it likes
     ],
 )
 def test_only_what_a_recipe_depends_on_counts(recipe, counting):

@@ -1,4 +1,4 @@
-"""Metrics against hand-computed values, scikit-learn and scipy."""
+"""Metrics compared with values by hand, scikit-learn and scipy."""
 
 import math
 
@@ -10,7 +10,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
 from reelbank.data.errors import InputError
-from reelbank.data.scores import Scores
+from reelbank.data.scores.table import Scores
 from reelbank.fusion.metrics import (
     accuracy,
     category_accuracies,
@@ -43,19 +43,26 @@ def test_a_class_without_videos_has_no_accuracy() -> None:
 
 
 def test_categories_need_the_fine_class_right() -> None:
-    """u (a) right, v (b as a) wrong although a is of the same category, w (a) wrong, z (b) right; y has no label."""
-    found = category_accuracies(TABLE, {"ab": ["a", "b"], "c and unseen": ["c", "d"], "none": ["e"]})
-    assert {name: (right.value, right.videos) for name, right in found.items()} == {"ab": (0.5, 4), "c and unseen": (1.0, 1)}
+    """u (a) right, v (b as a) wrong although a is of the same category, w (a) wrong, z (b) right; y
+    has no label."""
+    found = category_accuracies(
+        TABLE, {"ab": ["a", "b"], "c and unseen": ["c", "d"], "none": ["e"]}
+    )
+    assert {name: (right.value, right.videos) for name, right in found.items()} == {
+        "ab": (0.5, 4),
+        "c and unseen": (1.0, 1),
+    }
 
 
-def test_ties_are_no_hits() -> None:
-    """A model that gives every class the same score is at chance, not at 100 %: the first class wins, as in argmax."""
+def test_ties_do_not_count_as_hits() -> None:
+    """A model that gives every class the same score is at chance, not at 100 %: the first class
+    wins, as in argmax."""
     table = Scores(tuple("abcd"), [0, 1, 2, 3], tuple("wxyz"), np.zeros((4, 4)))
     assert [accuracy(table, k).value for k in (1, 2, 3)] == [0.25, 0.5, 0.75]
 
 
 def test_no_label_at_all_is_refused() -> None:
-    with pytest.raises(InputError, match="none of 1 videos has a label"):
+    with pytest.raises(InputError, match="the scores of 1 video have no label"):
         accuracy(Scores(("a",), [-1], ("x", "y"), [[0, 1]]))
 
 
@@ -63,15 +70,22 @@ def test_no_label_at_all_is_refused() -> None:
 @given(st.integers(0, 2**32 - 1), st.integers(3, 12))
 def test_against_scikit_learn(seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)
-    labels, logits = rng.integers(classes, size=50), rng.normal(size=(50, classes)).astype(np.float32)
+    labels, logits = (
+        rng.integers(classes, size=50),
+        rng.normal(size=(50, classes)).astype(np.float32),
+    )
     table = Scores(tuple(map(str, range(50))), labels, tuple(map(str, range(classes))), logits)
     for k in (1, 2):
-        assert accuracy(table, k).value == pytest.approx(top_k_accuracy_score(labels, logits, k=k, labels=range(classes)))
+        assert accuracy(table, k).value == pytest.approx(
+            top_k_accuracy_score(labels, logits, k=k, labels=range(classes))
+        )
     balanced = balanced_accuracy_score(labels, logits.argmax(1))
     assert np.nanmean(class_accuracies(confusion(table))) == pytest.approx(balanced)
 
 
-@pytest.mark.parametrize(("right", "videos"), [(0, 1), (1, 1), (0, 70), (70, 70), (55, 70), (3541, 3734)])
+@pytest.mark.parametrize(
+    ("right", "videos"), [(0, 1), (1, 1), (0, 70), (70, 70), (55, 70), (3541, 3734)]
+)
 def test_intervals_are_wilsons(right: int, videos: int) -> None:
     expected = binomtest(right, videos).proportion_ci(0.95, method="wilson")
     found = share(right / videos, videos)

@@ -1,4 +1,5 @@
-"""Several labels a video: average precision against scikit-learn's, score tables, and stage three on them."""
+"""Multi-label data: average precision compared with scikit-learn's, score tables, and stage three
+on them."""
 
 import csv
 import json
@@ -15,18 +16,20 @@ from sklearn.metrics import average_precision_score
 from test_report import Page
 from test_scores import members, npy, write
 
-from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
-from reelbank.data.precision import Ranking, mean_average_precision
-from reelbank.data.scores import Scores
+from reelbank.data.scores import joining as score_joining
+from reelbank.data.scores import table as score_tables
+from reelbank.data.scores.average_precision import Ranking, mean_average_precision
+from reelbank.data.scores.table import Scores
 from reelbank.fusion import metrics
-from reelbank.fusion.evaluate import EvaluateOptions, evaluate
+from reelbank.fusion.evaluation.evaluate import EvaluateOptions, evaluate
 from reelbank.fusion.fuse import FuseOptions, fuse_runs
 from reelbank.fusion.late import fuse
 from reelbank.fusion.metrics import figure
-from reelbank.fusion.report import ReportOptions, report
-from reelbank.heads.results import accuracies, print_results, print_run
-from reelbank.heads.runs import RunsOptions, find_runs, runs
+from reelbank.fusion.report.page import ReportOptions, report
+from reelbank.heads.runs.commands import RunsOptions, runs
+from reelbank.heads.runs.folder import find_runs
+from reelbank.heads.training.results import part_metrics, print_results, print_run
 
 CLASSES = ("cook", "dress", "eat")
 
@@ -42,9 +45,13 @@ def table(videos: int = 40, seed: int = 0, values: int = 0, about: dict | None =
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(0, 10_000), st.integers(0, 2), st.booleans())
-def test_average_precision_is_scikit_learns(videos: int, seed: int, values: int, weighted: bool) -> None:
+def test_average_precision_is_scikit_learns(
+    videos: int, seed: int, values: int, weighted: bool
+) -> None:
     made = table(videos, seed, values)
-    weights = np.random.default_rng(seed).multinomial(videos, [1 / videos] * videos) if weighted else None
+    weights = (
+        np.random.default_rng(seed).multinomial(videos, [1 / videos] * videos) if weighted else None
+    )
     found = Ranking(made.labels, made.logits).average_precisions(weights)
     for number in range(3):
         positive = made.labels[:, number].astype(bool)
@@ -57,10 +64,15 @@ def test_average_precision_is_scikit_learns(videos: int, seed: int, values: int,
 
 def test_classes_without_positives_are_left_out_and_counted_and_no_action_is_negative() -> None:
     labels = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 0]])
-    logits = np.array([[2.0, 0.0, 3.0], [1.0, 0.0, 1.0], [3.0, 9.0, 2.0]])  # the last has no action and ranks first in class 0
+    logits = np.array(
+        [[2.0, 0.0, 3.0], [1.0, 0.0, 1.0], [3.0, 9.0, 2.0]]
+    )  # the last has no action and ranks first in class 0
     found = mean_average_precision(labels, logits)
     # class 0: its one positive is second, 1/2; class 2: first and third, (1 + 2/3) / 2
-    assert found.value == pytest.approx((1 / 2 + (1 + 2 / 3) / 2) / 2) and (found.counted, found.without) == (2, 1)
+    assert found.value == pytest.approx((1 / 2 + (1 + 2 / 3) / 2) / 2) and (
+        found.counted,
+        found.without,
+    ) == (2, 1)
     nothing = mean_average_precision(np.zeros((3, 3)), logits)
     assert np.isnan(nothing.value) and (nothing.counted, nothing.without) == (0, 3)
     assert mean_average_precision(np.ones((3, 3)), logits).value == 1
@@ -79,19 +91,21 @@ def test_a_table_is_saved_and_joined_by_name(tmp_path: Path) -> None:
         tuple(CLASSES[c] for c in columns),
         made.logits[rows][:, columns],
     )
-    joined = score_tables.join([made, other])[1]
+    joined = score_joining.join([made, other])[1]
     np.testing.assert_array_equal(joined.labels, made.labels)
     np.testing.assert_array_equal(joined.logits, made.logits)
     wrong = made.labels.copy()
     wrong[3] = 1 - wrong[3]
-    with pytest.raises(InputError, match="give 1 videos different labels: v3"):
-        score_tables.join([made, Scores(made.video_ids, wrong, CLASSES, made.logits)])
-    with pytest.raises(InputError, match="one has a single label a video, the other several"):
-        score_tables.join([made, Scores(made.video_ids, np.zeros(40, int), CLASSES, made.logits)])
+    with pytest.raises(InputError, match="have different labels for 1 videos: v3"):
+        score_joining.join([made, Scores(made.video_ids, wrong, CLASSES, made.logits)])
+    with pytest.raises(InputError, match="only one of them is multi-label"):
+        score_joining.join([made, Scores(made.video_ids, np.zeros(40, int), CLASSES, made.logits)])
 
 
 def test_an_empty_table_stays_one_of_several_labels(tmp_path: Path) -> None:
-    score_tables.save(Scores((), np.zeros((0, 3), np.uint8), CLASSES, np.zeros((0, 3))), tmp_path / "a.npz")
+    score_tables.save(
+        Scores((), np.zeros((0, 3), np.uint8), CLASSES, np.zeros((0, 3))), tmp_path / "a.npz"
+    )
     read = score_tables.load(tmp_path / "a.npz")
     assert read.multilabel and read.labels.shape == (0, 3)
 
@@ -99,9 +113,9 @@ def test_an_empty_table_stays_one_of_several_labels(tmp_path: Path) -> None:
 def test_labels_that_are_none_are_refused() -> None:
     made = table()
     for labels, line in (
-        (made.labels + 1, "labels 1 to 2 of several a video must be 0 or 1"),
-        (made.labels.astype(int) - 1, "labels -1 to 0 of several a video must be 0 or 1"),
-        (made.labels[:, :2], r"need labels \(40,\) or \(40, 3\)"),
+        (made.labels + 1, r"labels must be 0 or 1 \(got 1 to 2\)"),
+        (made.labels.astype(int) - 1, r"labels must be 0 or 1 \(got -1 to 0\)"),
+        (made.labels[:, :2], r"labels must have shape \(40,\) or \(40, 3\)"),
         (made.labels * 0.5, "whole numbers"),
     ):
         with pytest.raises(InputError, match=line):
@@ -115,23 +129,27 @@ def test_hostile_labels_in_a_file_are_refused(tmp_path: Path) -> None:
     declared = good["labels.npy"].replace(b"(40, 3), }" + b" " * 8, b"(40000000, 3000), }")
     assert declared != good["labels.npy"]
     for labels, line in (
-        (npy(made.labels.astype(np.float32)), "float32 of 2 axes"),
-        (npy(made.labels.astype(np.int64)), "int64 of 2 axes"),
-        (npy(made.labels[:, 0]), "uint8 of 1 axes"),
-        (npy(made.labels[None]), "uint8 of 3 axes"),
-        (npy(made.labels[:5]), "need labels"),
+        (npy(made.labels.astype(np.float32)), "float32 with 2 axes"),
+        (npy(made.labels.astype(np.int64)), "int64 with 2 axes"),
+        (npy(made.labels[:, 0]), "uint8 with 1 axes"),
+        (npy(made.labels[None]), "uint8 with 3 axes"),
+        (npy(made.labels[:5]), "labels must have shape"),
         (npy(made.labels + 1), "must be 0 or 1"),
-        (npy(made.labels.astype(object), allow_pickle=True), "object of 2 axes"),
-        (good["labels.npy"][:-1], "declares another size"),
-        (declared, "declares another size"),
+        (npy(made.labels.astype(object), allow_pickle=True), "object with 2 axes"),
+        (good["labels.npy"][:-1], "declares .* bytes, but stores"),
+        (declared, "declares .* bytes, but stores"),
     ):
-        with pytest.raises(InputError, match=rf"^[^\n]*b\.npz: not a readable scores file \(.*{line}"):
+        with pytest.raises(
+            InputError, match=rf"^[^\n]*b\.npz: cannot be read as a score file \(.*{line}"
+        ):
             score_tables.load(write(tmp_path / "b.npz", good | {"labels.npy": labels}))
 
 
 def test_probabilities_are_sigmoids() -> None:
     made = table()
-    np.testing.assert_allclose(score_tables.probabilities(made), 1 / (1 + np.exp(-made.logits.astype(float))), atol=1e-12)
+    np.testing.assert_allclose(
+        score_tables.probabilities(made), 1 / (1 + np.exp(-made.logits.astype(float))), atol=1e-12
+    )
 
 
 def test_fusion_of_several_labels_by_hand() -> None:
@@ -147,7 +165,8 @@ def test_fusion_of_several_labels_by_hand() -> None:
 
 
 def test_a_sum_ranks_where_probabilities_round_to_one() -> None:
-    """Logits of 40 and 60 are both 1 as probabilities, yet the videos differ; and nothing overflows."""
+    """Logits of 40 and 60 are both 1 as probabilities, yet the videos differ; and nothing
+    overflows."""
     logits = np.array([[40.0], [60.0], [-200.0], [-300.0], [3e38], [-3e38]])
     sure = Scores(tuple("uvwxyz"), np.array([[0], [1], [1], [0], [1], [0]]), ("c",), logits)
     np.testing.assert_allclose(fuse([sure, sure], "sum", [1, 3]).logits, sure.logits, rtol=1e-6)
@@ -155,7 +174,9 @@ def test_a_sum_ranks_where_probabilities_round_to_one() -> None:
 
 def test_fusion_of_several_labels_is_by_name() -> None:
     one, other = table(), table(seed=0, about={"name": "b"})
-    turned = Scores(one.video_ids[::-1], one.labels[::-1, ::-1], CLASSES[::-1], -0.3 * one.logits[::-1, ::-1])
+    turned = Scores(
+        one.video_ids[::-1], one.labels[::-1, ::-1], CLASSES[::-1], -0.3 * one.logits[::-1, ::-1]
+    )
     straight = Scores(one.video_ids, one.labels, CLASSES, -0.3 * other.logits)
     for how in ("sum", "product", "logits"):
         found = fuse([one, turned], how)
@@ -164,7 +185,8 @@ def test_fusion_of_several_labels_is_by_name() -> None:
 
 
 def charades_average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
-    """Of one class as Charades_v1_classify.m has it: the precision at each positive, in the order of falling scores."""
+    """Of one class as Charades_v1_classify.m has it: the precision at each positive, in the order
+    of falling scores."""
     positive = labels[np.argsort(-scores, kind="stable")] == 1
     return float((np.cumsum(positive) / np.arange(1, len(positive) + 1))[positive].mean())
 
@@ -175,8 +197,12 @@ def test_without_videos_of_no_action_it_is_the_official_figure_of_charades() -> 
     acts = made.labels.any(axis=1)
     assert not acts.all()
     last = np.where(acts[:, None], made.logits, -np.inf)
-    official = np.mean([charades_average_precision(made.labels[:, c], last[:, c]) for c in range(3)])
-    assert mean_average_precision(made.labels[acts], made.logits[acts]).value == pytest.approx(official, abs=1e-12)
+    official = np.mean(
+        [charades_average_precision(made.labels[:, c], last[:, c]) for c in range(3)]
+    )
+    assert mean_average_precision(made.labels[acts], made.logits[acts]).value == pytest.approx(
+        official, abs=1e-12
+    )
     assert mean_average_precision(made.labels, made.logits).value < official
 
 
@@ -184,51 +210,80 @@ def test_interval_of_mean_average_precision() -> None:
     made = table(200)
     found = figure(made)
     assert found.value == mean_average_precision(made.labels, made.logits).value
-    assert found.low < found.value < found.high and found.videos == 200 and figure(made) == found  # seeded
+    assert (
+        found.low < found.value < found.high and found.videos == 200 and figure(made) == found
+    )  # seeded
     wide = figure(table(30))
     assert wide.high - wide.low > found.high - found.low
 
 
-def test_the_interval_is_that_of_sets_drawn_anew() -> None:
-    """With few positives a class, as in Charades, its half width is 1.96 deviations over sets of videos drawn anew. (The
-    resamples' percentiles would lie above the value itself.)"""
+def test_the_interval_covers_independently_drawn_sets() -> None:
+    """With few positives per class, as in Charades, the half width is 1.96 standard deviations over
+    independently drawn sets of videos. (Percentiles of the resamples would lie above the value.)"""
 
     def drawn(seed: int) -> Scores:
         rng = np.random.default_rng(seed)
         labels = (rng.random((400, 40)) < 0.03).astype(np.uint8)
-        return Scores(tuple(map(str, range(400))), labels, tuple(map(str, range(40))), rng.normal(size=(400, 40)) + labels)
+        return Scores(
+            tuple(map(str, range(400))),
+            labels,
+            tuple(map(str, range(40))),
+            rng.normal(size=(400, 40)) + labels,
+        )
 
-    spread = np.std([mean_average_precision(each.labels, each.logits).value for each in map(drawn, range(100, 300))], ddof=1)
+    spread = np.std(
+        [
+            mean_average_precision(each.labels, each.logits).value
+            for each in map(drawn, range(100, 300))
+        ],
+        ddof=1,
+    )
     found = [figure(drawn(seed)) for seed in range(4)]
-    assert np.mean([each.high - each.low for each in found]) / 2 == pytest.approx(1.96 * spread, rel=0.2)
+    assert np.mean([each.high - each.low for each in found]) / 2 == pytest.approx(
+        1.96 * spread, rel=0.2
+    )
     assert all(each.low < each.value < each.high for each in found)
 
 
 def test_no_positive_at_all_is_refused() -> None:
     nothing = Scores(("a", "b"), np.zeros((2, 3), np.uint8), CLASSES, np.zeros((2, 3)))
-    with pytest.raises(InputError, match="none of 2 videos has a label, so there is no average precision"):
+    with pytest.raises(
+        InputError, match="the scores of 2 videos have no label, so average precision"
+    ):
         figure(nothing)
     assert np.isnan(metrics.average_precisions(nothing)).all()
-    assert accuracies(nothing) == {"videos": 2, "map": None, "classes_counted": 0, "classes_without": 3}
+    assert part_metrics(nothing).to_json() == {
+        "videos": 2,
+        "map": None,
+        "classes_counted": 0,
+        "classes_without": 3,
+    }
 
 
 def several(bank: Path) -> list[Path]:
-    """Two runs of several labels; in the bank is one of a single label too, of the same data set and classes."""
+    """Two runs of several labels; in the bank is one of a single label too, of the same data set
+    and classes."""
     made = [made_run(bank, seed=seed, head="rlstm", videos=60, several=True) for seed in (0, 1)]
     made_run(bank, head="gru")
     return made
 
 
-def test_evaluate_tells_mean_average_precision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_tells_mean_average_precision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = several(tmp_path)
     assert evaluate(EvaluateOptions(bank=str(tmp_path), per_class=True)) == 0
     printed = capsys.readouterr().out
     of_several = next(part for part in printed.split("\n\n") if "mean average precision" in part)
     tables = [score_tables.load(folder / "scores-test.npz") for folder in folders]
     found = [mean_average_precision(each.labels, each.logits).value for each in tables]
-    head, line = (row.split() for row in of_several.splitlines() if row.startswith(("model", "rlstm")))
+    head, line = (
+        row.split() for row in of_several.splitlines() if row.startswith(("model", "rlstm"))
+    )
     assert head == ["model", "runs", "splits", "seeds", "videos", "mAP", "95", "%", "classes"]
-    assert line[3:8] == ["2", "1", "0", "1", "60"] and line[-1] == "6"  # runs, split, seeds, videos ... classes
+    assert (
+        line[3:8] == ["2", "1", "0", "1", "60"] and line[-1] == "6"
+    )  # runs, split, seeds, videos ... classes
     assert f"{100 * np.mean(found):.2f} ± {100 * np.std(found, ddof=1):.2f}" in of_several
     low, high = float(line[-4]), float(line[-2])
     assert low < 100 * np.mean(found) < high
@@ -245,17 +300,29 @@ def test_evaluate_tells_mean_average_precision(tmp_path: Path, capsys: pytest.Ca
         for number, name in enumerate(scores.classes):
             expected = average_precision_score(scores.labels[:, number], scores.logits[:, number])
             assert float(each[name]["value"]) == pytest.approx(expected, abs=1e-9)
-            assert int(each[name]["videos"]) == scores.labels[:, number].sum() and each[name]["low"] == ""
+            assert (
+                int(each[name]["videos"]) == scores.labels[:, number].sum()
+                and each[name]["low"] == ""
+            )
 
 
-def test_a_class_without_positives_is_counted_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_class_without_positives_is_counted_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels = np.array([[1, 0, 1], [0, 0, 1], [0, 0, 0]])
     logits = np.array([[2.0, 0.0, 3.0], [1.0, 0.0, 1.0], [3.0, 9.0, 2.0]])
     score_tables.save(Scores(tuple("abc"), labels, CLASSES, logits), tmp_path / "mine.npz")
-    assert evaluate(EvaluateOptions(bank=str(tmp_path), runs=(str(tmp_path / "mine.npz"),), per_class=True)) == 0
+    assert (
+        evaluate(
+            EvaluateOptions(bank=str(tmp_path), runs=(str(tmp_path / "mine.npz"),), per_class=True)
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if line.startswith("mine"))
-    assert line.split()[5] == f"{100 * (1 / 2 + (1 + 2 / 3) / 2) / 2:.2f}" and line.split()[-1] == "2"
+    assert (
+        line.split()[5] == f"{100 * (1 / 2 + (1 + 2 / 3) / 2) / 2:.2f}" and line.split()[-1] == "2"
+    )
     assert [row.split() for row in printed.splitlines() if row.startswith(CLASSES)] == [
         ["cook", "50.00"],
         ["dress", "-"],
@@ -266,7 +333,9 @@ def test_a_class_without_positives_is_counted_out(tmp_path: Path, capsys: pytest
     assert "66.7" in page.text and "nan" not in " ".join(page.text).lower()
 
 
-def test_the_command_fuses_several_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_fuses_several_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folders = [made_run(tmp_path, "rlstm", stream, several=True) for stream in ("flow", "rgb")]
     assert fuse_runs(FuseOptions(bank=str(tmp_path), how="sum", weights=(1.0, 1.5))) == 0
     printed = capsys.readouterr().out
@@ -275,14 +344,24 @@ def test_the_command_fuses_several_labels(tmp_path: Path, capsys: pytest.Capture
     expected = fuse(tables, "sum", (1, 1.5))
     np.testing.assert_allclose(run.scores("test").logits, expected.logits, rtol=1e-6)
     np.testing.assert_array_equal(run.scores("test").labels, expected.labels)
-    values = [mean_average_precision(each.labels, each.logits).value for each in (*tables, expected)]
-    test = run.metrics["test"]
-    assert test["map"] == pytest.approx(values[2]) and test["low"] < values[2] < test["high"]
-    assert (test["videos"], test["classes_counted"], test["classes_without"]) == (60, 6, 0) and "top5" not in test
-    assert [member["map"] for member in run.metrics["members"]] == pytest.approx(values[:2])
-    assert "mAP" in printed and "top-1" not in printed and all(f" {100 * value:.2f} " in printed for value in values)
+    values = [
+        mean_average_precision(each.labels, each.logits).value for each in (*tables, expected)
+    ]
+    test = run.metrics.test
+    assert test.map == pytest.approx(values[2]) and test.low < values[2] < test.high
+    assert (test.videos, test.classes_counted, test.classes_without) == (
+        60,
+        6,
+        0,
+    ) and test.top5 is None
+    assert [member.map for member in run.metrics.members] == pytest.approx(values[:2])
+    assert (
+        "mAP" in printed
+        and "top-1" not in printed
+        and all(f" {100 * value:.2f} " in printed for value in values)
+    )
     made_run(tmp_path, "gru")
-    with pytest.raises(InputError, match="one has a single label a video, the other several"):
+    with pytest.raises(InputError, match="only one of them is multi-label"):
         fuse_runs(FuseOptions(bank=str(tmp_path)))
 
 
@@ -296,10 +375,15 @@ def test_the_report_shows_mean_average_precision(tmp_path: Path) -> None:
     values = [each.value for each in shares]
     assert f"{100 * np.mean(values):.1f} ± {100 * np.std(values, ddof=1):.1f}" in text
     for each in shares:
-        assert f"{100 * each.value:.1f}" in page.text and f"{100 * each.low:.1f}–{100 * each.high:.1f}" in page.text
+        assert (
+            f"{100 * each.value:.1f}" in page.text
+            and f"{100 * each.low:.1f}–{100 * each.high:.1f}" in page.text
+        )
     assert {"mAP %", "Classes", "Test mAP %", "Validation mAP %"} <= set(page.text)
     bars = [float(cell["data-v"] or "") for cell in page.of("td") if cell.get("class") == "bar"]
-    assert len(bars) == 6 and math.isclose(np.mean(bars), np.mean(values), rel_tol=1e-5)  # every class has a positive
+    assert len(bars) == 6 and math.isclose(
+        np.mean(bars), np.mean(values), rel_tol=1e-5
+    )  # every class has a positive
     assert len(page.of("polyline")) == 2 * 2 * 2  # loss and figure of both parts, of two runs
 
 
@@ -307,27 +391,40 @@ def test_both_kinds_stand_apart_in_one_report(tmp_path: Path) -> None:
     several(tmp_path)
     assert report(ReportOptions(bank=str(tmp_path), name="both")) == 0
     text = " ".join(Page((tmp_path / "reports" / "both.html").read_text()).text)
-    assert "made, 6 classes, any number a video" in text
+    assert "made, 6 classes, multi-label" in text
     assert text.count("Results") == 2 and text.count("Confusion") == text.count("Top-5 %") == 1
 
 
-def test_what_is_printed_of_runs_says_the_measure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_printed_of_runs_says_the_measure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = table()
-    found = accuracies(made)
+    found = part_metrics(made).to_json()
     value = mean_average_precision(made.labels, made.logits).value
     assert found == {"videos": 40, "map": value, "classes_counted": 3, "classes_without": 0}
     folders = several(tmp_path)
     for folder in folders:
         metrics = json.loads((folder / "metrics.json").read_text())
-        (folder / "metrics.json").write_text(json.dumps(metrics | {"train": found, "validation": None, "test": found}))
+        (folder / "metrics.json").write_text(
+            json.dumps(metrics | {"train": found, "validation": None, "test": found})
+        )
     shown = find_runs(tmp_path, head="rlstm")
     print_run(shown[0])
     print_results(shown)
     printed = capsys.readouterr().out
     assert f"validation - %, test {100 * value:.2f} % (mAP)" in printed
-    assert "train mAP %" in printed and f"test mAP %: mean {100 * value:.2f}, deviation 0.00 over 2 runs" in printed
+    assert (
+        "train mAP %" in printed
+        and f"test mAP %: mean {100 * value:.2f}, deviation 0.00 over 2 runs" in printed
+    )
     assert "top-1" not in printed
     shutil.rmtree(folders[1])
     runs(RunsOptions(bank=str(tmp_path)))
-    of_run = {line.split()[0].split("-")[0]: line.split()[-4:] for line in capsys.readouterr().out.splitlines()[1:]}
-    assert of_run == {"rlstm": ["mAP", "-", f"{100 * value:.2f}", "yes"], "gru": ["top-1", "-", "50.00", "yes"]}
+    of_run = {
+        line.split()[0].split("-")[0]: line.split()[-4:]
+        for line in capsys.readouterr().out.splitlines()[1:]
+    }
+    assert of_run == {
+        "rlstm": ["mAP", "-", f"{100 * value:.2f}", "yes"],
+        "gru": ["top-1", "-", "50.00", "yes"],
+    }

@@ -1,4 +1,5 @@
-"""Networks by name: what comes out, whose weights, what is refused and how; features of crops against the plain loop."""
+"""Networks by name: their outputs, the origin of their weights, refused input and its messages;
+features of crops compared with a plain loop."""
 
 import hashlib
 import http.server
@@ -13,10 +14,10 @@ from torch import nn
 from torchvision import models
 
 from reelbank.data.errors import InputError
-from reelbank.extract import networks
-from reelbank.extract.batches import ClipBatches
-from reelbank.extract.crops import take_crops
-from reelbank.extract.tracks import Track
+from reelbank.extract.networks import build as networks
+from reelbank.extract.pipeline.batches import ClipBatches
+from reelbank.extract.pipeline.crops import take_crops
+from reelbank.extract.pipeline.tracks import Track
 
 OWN = """
 import torch
@@ -61,11 +62,17 @@ def test_features_are_what_the_classifier_reads():
     read = []
     reference.fc.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
     with torch.inference_mode():
-        mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+        mean, std = (
+            torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
+            torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
+        )
         reference((x / 255 - mean) / std)
         (found,) = network.module(x)
     assert (found - read[0]).norm() < 1e-5 * read[0].norm()
-    assert network.weights == {"source": "random, seed 3", "sha256": networks.state_hash(without_fc(reference))}
+    assert network.weights.to_json() == {
+        "source": "random, seed 3",
+        "sha256": networks.state_hash(without_fc(reference)),
+    }
 
 
 def without_fc(model: nn.Module) -> nn.Module:
@@ -74,12 +81,16 @@ def without_fc(model: nn.Module) -> nn.Module:
 
 
 def test_several_nodes_come_from_one_pass():
-    network = networks.build("torchvision:resnet18", ("layer2", "layer3", "layer4"), "random", seed=1)
+    network = networks.build(
+        "torchvision:resnet18", ("layer2", "layer3", "layer4"), "random", seed=1
+    )
     torch.manual_seed(1)
     reference = models.resnet18(weights=None).eval()
     maps = {}
     for name in network.nodes:
-        getattr(reference, name).register_forward_hook(lambda m, i, out, name=name: maps.update({name: out}))
+        getattr(reference, name).register_forward_hook(
+            lambda m, i, out, name=name: maps.update({name: out})
+        )
     x = pixels(1, 3, 64, 64)
     with torch.inference_mode():
         found = network.module(x)
@@ -95,7 +106,10 @@ def test_several_nodes_come_from_one_pass():
 
 
 def network_input(x: torch.Tensor) -> torch.Tensor:
-    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    mean, std = (
+        torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1),
+        torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1),
+    )
     return (x / 255 - mean) / std
 
 
@@ -158,31 +172,45 @@ def test_batch_norm_is_folded_and_features_stay(own):
 
 def started(grid: np.ndarray) -> Track:
     track = Track(np.dtype(np.float32))
-    track.start(grid, np.zeros(len(grid), np.uint8), False)
+    track.start(grid, np.zeros(len(grid), np.uint8), fields=False)
     return track
 
 
 @pytest.mark.parametrize("crops", [1, 5, 10])
 def test_mean_over_crops_on_the_device_is_the_plain_loop(own, crops):
-    """x_t = 1/10 sum_k A(k, t, :) (Res-LSTM paper, eq. 5), one crop at a time; clips of two videos share batches."""
+    """x_t = 1/10 sum_k A(k, t, :) (Res-LSTM paper, eq. 5), one crop at a time; clips of two videos
+    share batches."""
     network = networks.build(own)
     frames = pixels(5, 3, 40, 50)
-    batches = ClipBatches(network.module, network, crops, False, 2 * crops, torch.device("cpu"))
+    batches = ClipBatches(
+        network.module,
+        network,
+        crops=crops,
+        keep_crops=False,
+        batch=2 * crops,
+        device=torch.device("cpu"),
+    )
     videos = [started(np.arange(n)[:, None]) for n in (2, 3)]
     with torch.inference_mode():
-        for video, row, frame in zip([videos[0]] * 2 + [videos[1]] * 3, [0, 1, 0, 1, 2], frames, strict=True):
+        for video, row, frame in zip(
+            [videos[0]] * 2 + [videos[1]] * 3, [0, 1, 0, 1, 2], frames, strict=True
+        ):
             batches.add(video, np.array([row]), take_crops(frame[None], 32, crops)[0])
         batches.finish()
         found = np.concatenate([video.values[0] for video in videos])
         for frame, feature in zip(frames, found, strict=True):
-            one_by_one = [network.module(crop[None])[0][0] for crop in take_crops(frame[None], 32, crops)[0]]
+            one_by_one = [
+                network.module(crop[None])[0][0] for crop in take_crops(frame[None], 32, crops)[0]
+            ]
             assert np.abs(torch.stack(one_by_one).mean(0).numpy() - feature).max() < 1e-5
     assert videos[0].missing == videos[1].missing == 0
 
 
 def test_kept_crops_are_the_single_ones(own):
     network = networks.build(own)
-    batches = ClipBatches(network.module, network, 10, True, 30, torch.device("cpu"))
+    batches = ClipBatches(
+        network.module, network, crops=10, keep_crops=True, batch=30, device=torch.device("cpu")
+    )
     video = started(np.zeros((4, 1), np.int64))  # one frame, four rows: K < T repeats it
     crops = take_crops(pixels(1, 3, 40, 50), 32, 10)[0]
     with torch.inference_mode():
@@ -194,7 +222,10 @@ def test_kept_crops_are_the_single_ones(own):
 
 
 def test_random_weights_follow_the_seed():
-    hashes = [networks.build("torchvision:resnet18", weights="random", seed=seed).weights["sha256"] for seed in (0, 0, 1)]
+    hashes = [
+        networks.build("torchvision:resnet18", weights="random", seed=seed).weights.sha256
+        for seed in (0, 0, 1)
+    ]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -208,7 +239,10 @@ def test_weights_from_a_path(tmp_path, ending):
     else:
         save_file(model.state_dict(), path)
     network = networks.build("torchvision:resnet18", weights=str(path))
-    assert network.weights == {"source": f"file mine{ending}", "sha256": networks.state_hash(without_fc(model))}
+    assert network.weights.to_json() == {
+        "source": f"file mine{ending}",
+        "sha256": networks.state_hash(without_fc(model)),
+    }
 
 
 class Payload:
@@ -228,28 +262,33 @@ def test_hostile_and_wrong_weights_are_refused(tmp_path, own):
     for name, reason in [
         ("empty.pth", r"the file is empty \(0 bytes\)"),
         ("empty.safetensors", r"the file is empty \(0 bytes\)"),
-        ("text.safetensors", "not a readable state dict: Error while deserializing header"),
-        ("hostile.pt", "not a readable state dict"),
-        ("hostile2.pt", "not a readable state dict"),
-        ("text.pt", "not a readable state dict: neither safetensors nor a torch file that loads without running code$"),
-        ("absent.pt", "no such file"),
+        ("text.safetensors", "cannot be read as a state dict: Error while deserializing header"),
+        ("hostile.pt", "cannot be read as a state dict"),
+        ("hostile2.pt", "cannot be read as a state dict"),
+        (
+            "text.pt",
+            "it is neither a safetensors file nor a torch file that loads without running code$",
+        ),
+        ("absent.pt", "does not exist"),
         ("other.pt", "does not fit"),
     ]:
         with pytest.raises(InputError, match=reason) as caught:
             networks.build(own, weights=str(tmp_path / name))
         said = str(caught.value)
         assert f"WEIGHTS={tmp_path / name}: " in said and "\n" not in said
-        assert "weights_only" not in said and "e-running" not in said  # torch's advice is to run the file's code
+        assert (
+            "weights_only" not in said and "e-running" not in said
+        )  # torch's advice is to run the file's code
 
 
 @pytest.mark.parametrize(
     ("name", "nodes", "weights", "says"),
     [
         ("torchvision:resnet5", (), "random", "did you mean resnet50"),
-        ("timm:resnet5x", (), "random", "timm has no such model"),
+        ("timm:resnet5x", (), "random", "timm does not have this model"),
         ("resnet50", (), "random", "torchvision:<model>"),
-        ("nowhere.py:build", (), "own", "no file nowhere.py"),
-        ("torchvision:resnet18", ("layer9",), "random", "no such node; the outermost are"),
+        ("nowhere.py:build", (), "own", "the file nowhere.py does not exist"),
+        ("torchvision:resnet18", ("layer9",), "random", "no such node; its top-level nodes are"),
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(name, nodes, weights, says):
@@ -258,23 +297,30 @@ def test_unknown_names_are_refused_with_the_nearest(name, nodes, weights, says):
 
 
 def test_own_file_mistakes(own):
-    with pytest.raises(InputError, match="no function nothing"):
+    with pytest.raises(InputError, match="own.py does not define 'nothing'"):
         networks.build(own.replace(":build", ":nothing"))
-    with pytest.raises(InputError, match="returned int"):
+    with pytest.raises(InputError, match="must return a torch.nn.Module .got int."):
         networks.build(own.replace(":build", ":wrong"))
 
 
 @pytest.fixture
 def served(tmp_path, monkeypatch):
-    """A loopback server with a checkpoint under torchvision's file name, and an empty weights cache."""
+    """A loopback server with a checkpoint under torchvision's file name, and an empty weights
+    cache."""
     torch.manual_seed(5)
     model = models.resnet18(weights=None)
     torch.save(model.state_dict(), tmp_path / "resnet18-feedbeef.pth")
-    handler = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *words: None})
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: handler(*a, directory=str(tmp_path)))
+    handler = type(
+        "Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *words: None}
+    )
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), lambda *a: handler(*a, directory=str(tmp_path))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("urllib.request._opener", None)  # it keeps the proxies that another test had set when it was made
+    monkeypatch.setattr(
+        "urllib.request._opener", None
+    )  # it keeps the proxies that another test had set when it was made
     yield model, tmp_path, f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
 
@@ -291,8 +337,8 @@ def test_pretrained_weights_come_through_torchvisions_loader(served, monkeypatch
     choice = models.ResNet18_Weights.DEFAULT
     point_at(choice, f"{address}/resnet18-{start}.pth", monkeypatch)
     network = networks.build("torchvision:resnet18", weights="pretrained")
-    assert network.weights["sha256"] == networks.state_hash(without_fc(model))
-    assert network.weights["source"].startswith("pretrained ResNet18_Weights")
+    assert network.weights.sha256 == networks.state_hash(without_fc(model))
+    assert network.weights.source.startswith("pretrained ResNet18_Weights")
     assert (folder / "cache" / "hub" / "checkpoints" / f"resnet18-{start}.pth").is_file()
     # with the server's file gone, the filled cache serves
     (folder / f"resnet18-{start}.pth").unlink()
@@ -302,7 +348,10 @@ def test_pretrained_weights_come_through_torchvisions_loader(served, monkeypatch
 def test_pretrained_weights_that_cannot_be_fetched_say_what_to_do(served, monkeypatch):
     _, folder, address = served
     choice = models.ResNet18_Weights.DEFAULT
-    for url in (f"{address}/absent-00000000.pth", f"{address}/resnet18-feedbeef.pth"):  # not there; not the hash in its name
+    for url in (
+        f"{address}/absent-00000000.pth",
+        f"{address}/resnet18-feedbeef.pth",
+    ):  # not there; not the hash in its name
         point_at(choice, url, monkeypatch)
         with pytest.raises(InputError, match="WEIGHTS=random") as caught:
             networks.build("torchvision:resnet18")
@@ -319,3 +368,11 @@ def test_a_hostile_file_in_the_weights_cache_does_not_run(served, monkeypatch):
     with pytest.raises(InputError, match="could not be loaded") as caught:
         networks.build("torchvision:resnet18")
     assert "without running code" in str(caught.value) and "weights_only" not in str(caught.value)
+
+
+def test_an_edited_file_is_read_again(tmp_path):
+    """Also within the second and the size that Python's own cache takes for no change."""
+    path = tmp_path / "mine.py"
+    for channels in (4, 5, 6):
+        path.write_text(f"from torch import nn\ndef build(): return nn.Conv2d(3, {channels}, 1)\n")
+        assert networks.trunk(f"{path}:build").model.out_channels == channels

@@ -1,11 +1,12 @@
-"""What only some heads can tell: which of two events came first, and whether two places of a picture hold the same thing."""
+"""Tasks that only some heads can solve: which of two events came first, and whether two places of a
+frame show the same thing."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from reelbank.heads import HEADS
+from reelbank.heads.models.registry import head_spec
 
 torch.set_num_threads(1)  # the tensors are tiny
 D, T = 6, 10
@@ -13,7 +14,8 @@ RECURRENT = ("lstm", "gru", "bilstm", "bigru", "sru", "reslstm")
 
 
 def events(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Event A at one step and event B at another, in noise; the label says which is first. Equal when averaged over time."""
+    """Event A at one step and event B at another, in noise; the label says which is first. Equal
+    when averaged over time."""
     rng = np.random.default_rng(seed)
     x, labels = rng.normal(0, 0.3, (count, T, D)), rng.integers(0, 2, count)
     for row, label in zip(x, labels, strict=True):
@@ -24,8 +26,8 @@ def events(count: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def pairs(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Maps (N, 2, D, 3, 3), noise but at two places, which hold the same of two things, or different ones: how much of each
-    there is does not tell, summed over a pair of frames."""
+    """Maps (N, 2, D, 3, 3), noise but at two places, which hold the same of two things, or
+    different ones: how much of each there is does not tell, summed over a pair of frames."""
     rng = np.random.default_rng(seed)
     x, labels = rng.normal(0, 0.3, (count, 2, D, 9)), rng.integers(0, 2, count)
     for row, label in zip(x, labels, strict=True):
@@ -36,12 +38,16 @@ def pairs(count: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x).float().unflatten(3, (3, 3)), torch.from_numpy(labels)
 
 
-def learned(head: nn.Module, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], steps: int) -> float:
+def learned(
+    head: nn.Module, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor], steps: int
+) -> float:
     """Accuracy on `test` after so many steps of Adam."""
     optimiser = torch.optim.Adam(head.parameters(), lr=0.01)
     for numbers in torch.randint(len(train[0]), (steps, 64)):
         x = train[0][numbers]
-        loss = nn.functional.cross_entropy(head(x, torch.full((len(x),), x.shape[1]))[0], train[1][numbers])
+        loss = nn.functional.cross_entropy(
+            head(x, torch.full((len(x),), x.shape[1]))[0], train[1][numbers]
+        )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -55,7 +61,7 @@ def learned(head: nn.Module, train: tuple[Tensor, Tensor], test: tuple[Tensor, T
 def test_recurrent_heads_tell_the_order_of_events_and_means_do_not(name: str) -> None:
     torch.manual_seed(0)
     options = {"layers": 2, "hidden": 24} if name in RECURRENT else {}
-    accuracy = learned(HEADS[name](D, 2, **options), events(400, 0), events(400, 1), 150)
+    accuracy = learned(head_spec(name).build(D, 2, **options), events(400, 0), events(400, 1), 150)
     assert accuracy >= 0.9 if name in RECURRENT else 0.4 < accuracy < 0.6
 
 
@@ -63,7 +69,7 @@ def test_relational_lstm_tells_pairs_alike_or_different_and_the_mean_does_not() 
     torch.manual_seed(0)
     train, test = pairs(600, 0), pairs(400, 1)
     pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    head = HEADS["rlstm"](D, 2, trunk=pool, trunk_dim=D, branches="nonlocal")
+    head = head_spec("rlstm").build(D, 2, trunk=pool, trunk_dim=D, branches="nonlocal")
     assert learned(head, train, test, 400) >= 0.85
     means = [(x.mean((3, 4)), labels) for x, labels in (train, test)]
-    assert 0.4 < learned(HEADS["meanpool"](D, 2), means[0], means[1], 400) < 0.6
+    assert 0.4 < learned(head_spec("meanpool").build(D, 2), means[0], means[1], 400) < 0.6

@@ -1,4 +1,5 @@
-"""The report: complete, self-contained, safe with any name, its numbers those of the scores, and alive in a browser."""
+"""The report: complete, self-contained, safe with any name, with the numbers of the scores, and
+interactive in a browser."""
 
 import csv
 import json
@@ -15,17 +16,21 @@ import pytest
 from made_runs import CLASSES, COARSE, made_run
 from PIL import Image
 
-from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
-from reelbank.data.made import Made
-from reelbank.data.store import StoreWriter, identity
-from reelbank.fusion import figures
-from reelbank.fusion.anomaly import METHODS
-from reelbank.fusion.curves import read_history
+from reelbank.data.scores import table as score_tables
+from reelbank.data.store.records import DatasetDescription, StoredVideo, identity
+from reelbank.data.store.versions import Made
+from reelbank.data.store.writer import StoreWriter
+from reelbank.fusion.detectors.methods import METHODS
 from reelbank.fusion.fuse import FuseOptions, fuse_runs
 from reelbank.fusion.metrics import accuracy, confusion
-from reelbank.fusion.plots import Plot, characters_without_font, png
-from reelbank.fusion.report import ReportOptions, report
+from reelbank.fusion.report import page
+from reelbank.fusion.report.curves import read_history
+from reelbank.fusion.report.drawings import matrices
+from reelbank.fusion.report.drawings.svg import ticks
+from reelbank.fusion.report.export import Plot, characters_without_font, png
+from reelbank.fusion.report.page import ReportOptions, report
+from reelbank.fusion.report.view import Drawing
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -96,8 +101,13 @@ def test_every_run_and_its_figures_are_there(tmp_path: Path, capsys: pytest.Capt
     assert recipe["environment"]["commit"] in text
     assert '"layers": 2' in text
     assert all(name in text for name in (*CLASSES, *COARSE))
-    assert len([polyline for polyline in page.of("polyline") if polyline["class"] == "validation"]) == 2 * 8
-    assert len([svg for svg in page.of("svg") if svg["class"] == "matrix"]) == 3  # and their difference
+    assert (
+        len([polyline for polyline in page.of("polyline") if polyline["class"] == "validation"])
+        == 2 * 8
+    )
+    assert (
+        len([svg for svg in page.of("svg") if svg["class"] == "matrix"]) == 3
+    )  # and their difference
     assert len([svg for svg in page.of("svg") if svg["class"] == "curves reliability"]) == 2
 
 
@@ -105,7 +115,11 @@ def test_it_needs_no_other_file_and_no_network(tmp_path: Path) -> None:
     two_models(tmp_path)
     text, page = written(tmp_path)
     assert not re.search(r"https?:|//[a-z]|@import|url\(|fetch\(", text.replace("// A click", ""))
-    assert not [tag for tag, _ in page.elements if tag in ("link", "img", "iframe", "object", "embed", "base")]
+    assert not [
+        tag
+        for tag, _ in page.elements
+        if tag in ("link", "img", "iframe", "object", "embed", "base")
+    ]
     assert not [attributes for _, attributes in page.elements if "src" in attributes]
     assert all((a["href"] or "").startswith("#") for a in page.of("a"))
     anchors = {attributes.get("id") for _, attributes in page.elements}
@@ -114,27 +128,59 @@ def test_it_needs_no_other_file_and_no_network(tmp_path: Path) -> None:
 
 
 def test_names_are_text_never_markup(tmp_path: Path) -> None:
-    evil = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</style></svg>", "a'b", "e\u0301 視", "&lt;")
-    made_run(tmp_path, "<b>gru", "<i>rgb", "1", classes=evil, dataset="</title><script>x</script>", note="<pre></pre>")
+    evil = (
+        "<script>alert(1)</script>",
+        '"><img src=x onerror=alert(2)>',
+        "</style></svg>",
+        "a'b",
+        "e\u0301 視",
+        "&lt;",
+    )
+    made_run(
+        tmp_path,
+        "<b>gru",
+        "<i>rgb",
+        "1",
+        classes=evil,
+        dataset="</title><script>x</script>",
+        note="<pre></pre>",
+    )
     text, page = written(tmp_path, name="evil")
     assert len(page.of("script")) == 1
     assert not page.of("img")
     assert not [tag for tag, _ in page.elements if tag in ("b", "i")]
-    assert not [key for _, attributes in page.elements for key in attributes if key.startswith("on")]
+    assert not [
+        key for _, attributes in page.elements for key in attributes if key.startswith("on")
+    ]
     for name in evil:
         assert name in " ".join(page.text)
     assert "alert(1)" in unescape(text)
 
 
+def test_templates_escape_everything_but_our_own_style_and_script() -> None:
+    templates = Path(page.__file__).with_name("templates")
+    unescaped = {
+        expression
+        for path in templates.glob("*.html")
+        for expression in re.findall(
+            r"{{[^}]*safe[^}]*}}|{%[^%]*autoescape[^%]*%}", path.read_text()
+        )
+    }
+    assert unescaped == {"{{ style | safe }}", "{{ script | safe }}"}
+
+
 def test_what_stores_and_models_cost_and_what_is_abnormal(tmp_path: Path) -> None:
-    """A store of the bank that a model read, with what it took; one that none read is not there; detectors of the data set."""
-    dataset = {"name": "made", "classes": list(CLASSES), "splits": ["1"], "coarse": {}}
+    """A store of the bank that a model read, with what it took; one that none read is not there;
+    detectors of the data set."""
+    dataset = DatasetDescription(name="made", classes=list(CLASSES), splits=["1"], coarse={})
     identities = []
     for stream in ("rgb", "flow"):
         recipe = {"stream": stream, "extractor": "torchvision:resnet18"}
         path = tmp_path / "stores" / f"{stream}.h5"
-        meta = {"id": "a", "label": CLASSES[0], "group": "", "parts": ["train"], "source": {"bytes": 1}}
-        with StoreWriter(path, recipe, dataset, made=Made(f"device of {stream}", "rgb flow")) as writer:
+        meta = StoredVideo(id="a", label=CLASSES[0], group="", parts=["train"], source={"bytes": 1})
+        with StoreWriter(
+            path, recipe, dataset, made=Made(f"device of {stream}", "rgb flow")
+        ) as writer:
             writer.add(meta, np.ones((5, 4)), np.arange(5.0))
             assert writer.finish([meta])
         identities.append(identity(recipe, "made"))
@@ -142,10 +188,31 @@ def test_what_stores_and_models_cost_and_what_is_abnormal(tmp_path: Path) -> Non
     for seed, auc in ((0, 0.9), (1, 0.7)):
         folder = tmp_path / "anomalies" / f"made-{seed}"
         folder.mkdir(parents=True)
-        recipe = {"abnormal": ["<b>"], "dataset": "made", "stream": "rgb", "store": identities[0], "split": "1", "seed": seed}
+        recipe = {
+            "abnormal": ["<b>"],
+            "dataset": "made",
+            "stream": "rgb",
+            "store": identities[0],
+            "split": "1",
+            "seed": seed,
+            "bottleneck": 16,
+            "hidden": 128,
+            "epochs": 300,
+            "lr": 0.001,
+            "validation": 0.2,
+            "false_alarms": [0.05],
+            "coverage": "c",
+        }
         (folder / "recipe.json").write_text(json.dumps({"recipe": recipe}))
-        metrics = {"auc": dict.fromkeys(METHODS, auc), "interval": [0.5, 0.95], "normal_videos": 4, "abnormal_videos": 2}
-        metrics["thresholds"] = [{"asked": 0.05, "threshold": 1.0, "false_alarms": 0.125, "detected": 0.625}]
+        metrics = {
+            "auc": dict.fromkeys(METHODS, auc),
+            "interval": [0.5, 0.95],
+            "normal_videos": 4,
+            "abnormal_videos": 2,
+        }
+        metrics["thresholds"] = [
+            {"asked": 0.05, "threshold": 1.0, "false_alarms": 0.125, "detected": 0.625}
+        ]
         (folder / "metrics.json").write_text(json.dumps(metrics))
     text, page = written(tmp_path)
     cost = text[text.index("<h2>Cost</h2>") : text.index("<h2>Where the numbers")]
@@ -154,11 +221,13 @@ def test_what_stores_and_models_cost_and_what_is_abnormal(tmp_path: Path) -> Non
     seconds = json.loads((run / "metrics.json").read_text())["seconds"]
     assert f">{seconds:.1f}</td>" in cost
     found = text[text.index("<h2>Anomalies</h2>") :]
-    assert "0.800 ± 0.141" in found and "0.500–0.950" in found and "12.5" in found and "62.5" in found
+    assert (
+        "0.800 ± 0.141" in found and "0.500–0.950" in found and "12.5" in found and "62.5" in found
+    )
     assert "<b>" in page.text
 
 
-def test_a_fused_run_and_a_score_file_stand_beside_the_others(tmp_path: Path) -> None:
+def test_fused_runs_and_score_files_are_listed_with_the_other_models(tmp_path: Path) -> None:
     rgb, flow = made_run(tmp_path, "gru", "rgb"), made_run(tmp_path, "gru", "flow")
     fuse_runs(FuseOptions(bank=str(tmp_path), how="sum"))
     (fused,) = (tmp_path / "runs").glob("fused-*")
@@ -168,7 +237,9 @@ def test_a_fused_run_and_a_score_file_stand_beside_the_others(tmp_path: Path) ->
     assert "sum of 2" in text
     assert fused.name in text
     assert "idt.npz" in text
-    assert len([one for one in page.of("polyline") if one["class"] != "reached"]) == 4  # only the trained run has curves
+    assert (
+        len([one for one in page.of("polyline") if one["class"] != "reached"]) == 4
+    )  # only the trained run has curves
 
 
 def test_data_sets_are_never_compared_with_each_other(tmp_path: Path) -> None:
@@ -185,10 +256,20 @@ def test_data_sets_are_never_compared_with_each_other(tmp_path: Path) -> None:
 def test_a_history_without_validation_and_a_damaged_one(tmp_path: Path) -> None:
     folder = made_run(tmp_path)
     with (folder / "history.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["epoch", "train_loss", "validation_loss"], [1, 0.5, ""], [2, 0.25, ""]])
-    assert read_history(folder) == [{"epoch": 1, "train_loss": 0.5}, {"epoch": 2, "train_loss": 0.25}]
+        csv.writer(file).writerows(
+            [["epoch", "train_loss", "validation_loss"], [1, 0.5, ""], [2, 0.25, ""]]
+        )
+    assert read_history(folder) == [
+        {"epoch": 1, "train_loss": 0.5},
+        {"epoch": 2, "train_loss": 0.25},
+    ]
     written(tmp_path)
-    for text in ("epoch,train_loss\n1,good\n", "epoch,train_loss\n,1\n", "epoch,train_loss\n1,nan\n", "epoch\n1,2\n"):
+    for text in (
+        "epoch,train_loss\n1,good\n",
+        "epoch,train_loss\n,1\n",
+        "epoch,train_loss\n1,nan\n",
+        "epoch\n1,2\n",
+    ):
         (folder / "history.csv").write_text(text)
         with pytest.raises(InputError, match=r"history\.csv cannot be read"):
             read_history(folder)
@@ -197,7 +278,7 @@ def test_a_history_without_validation_and_a_damaged_one(tmp_path: Path) -> None:
 def test_the_matrix_groups_classes_and_shows_every_count(tmp_path: Path) -> None:
     table = score_tables.load(made_run(tmp_path) / "scores-test.npz")
     counts = confusion(table)
-    page = Page(figures.matrix(counts, table.classes, COARSE))
+    page = Page(matrices.matrix(counts, table.classes, COARSE).svg)
     cells = [a for a in page.of("rect") if a["class"] in ("hit", "miss")]
     assert len(cells) == np.count_nonzero(counts)
     titles = [text for text in page.text if "\N{RIGHTWARDS ARROW}" in text]
@@ -205,45 +286,73 @@ def test_the_matrix_groups_classes_and_shows_every_count(tmp_path: Path) -> None
         share = 100 * counts[true, said] / counts[true].sum()
         name = f"{table.classes[true]} \N{RIGHTWARDS ARROW} {table.classes[said]}"
         assert f"{name}: {counts[true, said]} of {counts[true].sum()} ({share:.1f} %)" in titles
-    assert figures.grouped_order(table.classes, COARSE) == ([0, 1, 4, 2, 3, 5], {"with object": (0, 3), "body": (3, 6)})
-    assert figures.grouped_order(("a", "b", "c"), {"x": ["c"]}) == ([2, 0, 1], {"x": (0, 1), "other": (1, 3)})
-    assert figures.grouped_order(("a", "b"), {}) == ([0, 1], {})
+    assert matrices.grouped_order(table.classes, COARSE) == (
+        [0, 1, 4, 2, 3, 5],
+        {"with object": (0, 3), "body": (3, 6)},
+    )
+    assert matrices.grouped_order(("a", "b", "c"), {"x": ["c"]}) == (
+        [2, 0, 1],
+        {"x": (0, 1), "other": (1, 3)},
+    )
+    assert matrices.grouped_order(("a", "b"), {}) == ([0, 1], {})
 
 
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
-    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (1, 2, [1, 1.2, 1.4, 1.6, 1.8, 2]), (0, 0.037, [0, 0.01, 0.02, 0.03])],
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        (1, 2, [1, 1.2, 1.4, 1.6, 1.8, 2]),
+        (0, 0.037, [0, 0.01, 0.02, 0.03]),
+    ],
 )
 def test_ticks_are_round(low: float, high: float, expected: list[float]) -> None:
-    assert figures.ticks(low, high) == expected
+    assert ticks(low, high) == expected
 
 
 CHECK = """<script>
 const errors = [];
 window.addEventListener("error", (event) => errors.push(event.message));
 window.addEventListener("load", () => {
+  const room = document.documentElement.clientWidth;
+  const under = (table, heading) => {
+    const n = [...document.querySelectorAll(`${table} thead th`)].findIndex((th) => th.textContent.startsWith(heading));
+    return [...document.querySelectorAll(`${table} tbody tr`)].map((row) => row.children[n]);
+  };
+  const inView = (cell) => cell.getBoundingClientRect().left >= 0 && cell.getBoundingClientRect().right <= room;
   const of = (table) => [...document.querySelectorAll(`${table} tbody tr`)].map((row) => row.children[0].textContent);
   const order = () => of(".classes:not(.gains)");
   const click = (n) => document.querySelectorAll(".classes:not(.gains) th button")[n].click();
   const found = {first: order()};
-  click(3); found.up = order();
+  found.figures = [
+    ...under("section:nth-of-type(1) table", "Top-1"),
+    ...under(".classes:not(.gains)", "A "),
+    ...under(".gains", "B %"),
+  ].map(inView);
+  click(1); found.up = order();
   click(0); found.names = order();
   click(0); found.back = order();
   found.gains = [...document.querySelectorAll(".gains td.gain")].map((cell) => Number(cell.dataset.v));
-  document.querySelectorAll(".gains th button")[4].click();
+  document.querySelectorAll(".gains th button")[3].click();
   found.losses = [...document.querySelectorAll(".gains td.gain")].map((cell) => Number(cell.dataset.v));
   found.hidden = [...document.querySelectorAll("svg")].filter((svg) => svg.checkVisibility() && !svg.getBBox().width).length;
   found.wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
   found.errors = errors;
-  const said = document.createElement("pre");
-  said.id = "said";
-  said.textContent = JSON.stringify(found);
-  document.body.append(said);
+  parent.postMessage(JSON.stringify(found), "*");
 });
 </script></head>"""
 
+# The page in a frame, because a browser's window is never as narrow as a phone.
+FRAME = """<body style="margin: 0"><script>
+window.addEventListener("message", (event) => {
+  const found = document.createElement("pre");
+  found.id = "found";
+  found.textContent = event.data;
+  document.body.append(found);
+});
+</script><iframe src="checked.html" style="width: WIDTHpx; height: 2000px; border: 0"></iframe>"""
 
-@pytest.mark.parametrize("width", [1280, 500])
+
+@pytest.mark.parametrize("width", [1280, 390])
 def test_in_a_browser_it_sorts_and_fits(tmp_path: Path, width: int) -> None:
     browser = shutil.which("chromium")
     if browser is None:
@@ -251,44 +360,65 @@ def test_in_a_browser_it_sorts_and_fits(tmp_path: Path, width: int) -> None:
     two_models(tmp_path)
     text, _ = written(tmp_path)
     (tmp_path / "checked.html").write_text(text.replace("</head>", CHECK), encoding="utf-8")
+    (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)))
     words = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]
     words += [
         "--disable-background-networking",
         "--disable-component-update",
         "--disable-sync",
         f"--user-data-dir={tmp_path}/profile",
+        "--virtual-time-budget=10000",
         "--dump-dom",
     ]
-    words += [f"--window-size={width},2000", (tmp_path / "checked.html").as_uri()]
+    words += ["--window-size=1280,2000", (tmp_path / "frame.html").as_uri()]
     environment = {**os.environ, "HOME": str(tmp_path)}
-    run = subprocess.run([browser, *words], capture_output=True, text=True, timeout=120, check=True, env=environment)
-    found = json.loads(unescape(re.search(r'<pre id="said">(.*?)</pre>', run.stdout, re.DOTALL)[1]))
+    run = subprocess.run(
+        [browser, *words], capture_output=True, text=True, timeout=120, check=True, env=environment
+    )
+    found = json.loads(
+        unescape(re.search(r'<pre id="found">(.*?)</pre>', run.stdout, re.DOTALL)[1])
+    )
     assert found["errors"] == []
     assert found["up"] == found["first"][::-1] != found["first"]
     assert found["names"] == sorted(CLASSES)
     assert found["back"] == sorted(CLASSES)[::-1]
-    assert found["gains"] == sorted(found["gains"], reverse=True) and found["losses"] == sorted(found["gains"])
+    assert found["gains"] == sorted(found["gains"], reverse=True) and found["losses"] == sorted(
+        found["gains"]
+    )
     assert found["gains"][0] > found["gains"][-1]
     assert found["hidden"] == 0
     assert found["wide"] == 0
+    assert found["figures"] == [True] * (2 + 2 * len(CLASSES))  # without scrolling sideways
 
 
 def test_the_report_shows_sweeps_of_its_data_set_with_the_chosen_row_marked(tmp_path: Path) -> None:
     made_run(tmp_path)
     (tmp_path / "sweeps").mkdir()
     heads = "chosen,dataset,head,hidden,runs,validation,validation_deviation,test,test_deviation,seconds,names"
-    rows = ["yes,made,gru<b>,256,3,91.5,0.5,90.25,,12.5,a b c", ",made,lstm,512,3,80.0,,88.0,,9.0,d"]
+    rows = [
+        "yes,made,gru<b>,256,3,91.5,0.5,90.25,,12.5,a b c",
+        ",made,lstm,512,3,80.0,,88.0,,9.0,d",
+    ]
     (tmp_path / "sweeps" / "one.csv").write_text("\n".join([heads, *rows]))
-    (tmp_path / "sweeps" / "other.csv").write_text("\n".join([heads, rows[1].replace("made", "elsewhere")]))
+    (tmp_path / "sweeps" / "other.csv").write_text(
+        "\n".join([heads, rows[1].replace("made", "elsewhere")])
+    )
     (tmp_path / "sweeps" / "broken.csv").write_text("no,table\n1,2\n")
     assert report(ReportOptions(bank=str(tmp_path))) == 0
     page = (tmp_path / "reports" / "made.html").read_text()
     section = page.split("<h2>Sweeps</h2>")[1].split("</section>")[0]
-    assert "gru&lt;b&gt;" in section and "91.5 ± 0.5" in section and "other.csv" not in page and "broken.csv" not in page
-    assert section.count('class="n best"') == 1 and "chosen, on validation alone" in section
+    assert (
+        "gru&lt;b&gt;" in section
+        and "91.5 ± 0.5" in section
+        and "other.csv" not in page
+        and "broken.csv" not in page
+    )
+    assert section.count('class="n best"') == 1 and "chosen on validation data only" in section
 
 
-def test_drawings_of_several_data_sets_stay_in_the_folder_whatever_they_are_called(tmp_path: Path) -> None:
+def test_drawings_of_several_data_sets_stay_in_the_folder_whatever_they_are_called(
+    tmp_path: Path,
+) -> None:
     bank = tmp_path / "bank"
     for dataset in ("../../out", "a/b", "a b"):
         made_run(bank, "gru", dataset=dataset, videos=12, classes=("x", "y"))
@@ -304,43 +434,83 @@ def test_every_drawing_is_a_png_with_its_numbers_as_csv(tmp_path: Path) -> None:
     _, page = written(tmp_path)
     folder = tmp_path / "reports" / "made-figures"
     names = sorted(path.stem for path in folder.glob("*.png"))
-    expected = [f"{what}-{mark}" for what in ("accuracy", "calibration", "classes", "confusion", "loss") for mark in "AB"]
+    expected = [
+        f"{what}-{mark}"
+        for what in ("accuracy", "calibration", "classes", "confusion", "loss")
+        for mark in "AB"
+    ]
     assert names == sorted([*expected, "difference-A-B", "gains-A-B", "results"])
     assert names == sorted(path.stem for path in folder.glob("*.csv"))
-    assert len(page.of("svg")) == len([name for name in names if not name.startswith(("classes", "gains", "results"))]) + 2
+    assert (
+        len(page.of("svg"))
+        == len([name for name in names if not name.startswith(("classes", "gains", "results"))]) + 2
+    )
     for name in names:
         pixels = np.asarray(Image.open(folder / f"{name}.png").convert("RGB"))
         assert min(pixels.shape[:2]) >= 150 or name in ("results", "gains-A-B")
-        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20  # lines, words and colours, no empty sheet
+        assert (
+            len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20
+        )  # lines, words and colours, no empty sheet
         assert (pixels[0, 0] == 255).all()
-    assert 0x2A in np.asarray(Image.open(folder / "confusion-A.png").convert("RGB"))[..., 0]  # the accent colour was found
+    assert (
+        0x2A in np.asarray(Image.open(folder / "confusion-A.png").convert("RGB"))[..., 0]
+    )  # the accent colour was found
     with (folder / "confusion-A.csv").open(newline="") as file:
         heads, *rows = list(csv.reader(file))
-    tables = [score_tables.load(one / "scores-test.npz") for one in folders if one.name.startswith("reslstm")]
-    np.testing.assert_array_equal(np.array([row[1:] for row in rows], int), np.sum([confusion(one) for one in tables], axis=0))
+    tables = [
+        score_tables.load(one / "scores-test.npz")
+        for one in folders
+        if one.name.startswith("reslstm")
+    ]
+    np.testing.assert_array_equal(
+        np.array([row[1:] for row in rows], int), np.sum([confusion(one) for one in tables], axis=0)
+    )
     assert heads[1:] == list(CLASSES)
     with (folder / "results.csv").open(newline="") as file:
         wilson = list(csv.DictReader(file))
     written(tmp_path, interval="videos")
     with (folder / "results.csv").open(newline="") as file:
-        assert [row["low"] for row in csv.DictReader(file)] != [row["low"] for row in wilson]  # as the page says
+        assert [row["low"] for row in csv.DictReader(file)] != [
+            row["low"] for row in wilson
+        ]  # as the page says
     with (folder / "loss-A.csv").open(newline="") as file:
         assert len(list(csv.reader(file))) == 1 + 4 * 2 * 8
 
 
-def test_names_are_drawn_in_our_font_and_characters_that_no_font_has_are_named(tmp_path: Path, capsys) -> None:
+def test_names_are_drawn_in_our_font_and_characters_that_no_font_has_are_named(
+    tmp_path: Path, capsys
+) -> None:
     nowhere = "\U000b0000"  # of no script yet
     unseen = "\u00a0\u2009\u3000\u00ad\u200b\ufe0f"  # spaces and the like
-    drawn = [Plot("one", f"<svg><title>\U000b0001</title><text>Aé &lt;Ж&gt; {nowhere}{unseen}</text></svg>", [])]
+    drawn = [
+        Plot(
+            "one",
+            Drawing(
+                f"<svg><title>\U000b0001</title><text>Aé &lt;Ж&gt; {nowhere}{unseen}</text></svg>"
+            ),
+            [],
+        )
+    ]
     assert characters_without_font(drawn) == nowhere
-    pictures = {png(f'<svg width="40" height="40"><text x="8" y="28" font-size="20">{one}</text></svg>') for one in "AéЖω↑–…×"}
+    pictures = {
+        png(
+            Drawing(
+                '<svg width="40" height="40">'
+                f'<text x="8" y="28" font-size="20">{character}</text></svg>'
+            )
+        )
+        for character in "AéЖω↑–…×"
+    }
     assert len(pictures) == 8  # all differ, also on a machine without fonts
     made_run(tmp_path, "gru", classes=("x", "y"), videos=12)
     written(tmp_path)
-    assert "no font of this machine" not in capsys.readouterr().out
+    assert "no font on this machine" not in capsys.readouterr().out
     made_run(tmp_path, "lstm", classes=("x", f"y{nowhere}"), videos=12)
     written(tmp_path)
-    assert "note: the PNGs lack ?: no font of this machine has these characters" in capsys.readouterr().out
+    assert (
+        "note: the PNG files do not show ? because no font on this machine has these characters"
+        in capsys.readouterr().out
+    )
 
 
 def test_two_models_are_set_against_each_other_as_asked(tmp_path: Path) -> None:
@@ -352,13 +522,16 @@ def test_two_models_are_set_against_each_other_as_asked(tmp_path: Path) -> None:
     tables = [score_tables.load(folder / "scores-test.npz") for folder in (first, third)]
     apart = 100 * (accuracy(tables[0]).value - accuracy(tables[1]).value)
     assert f"A − C: <strong>{apart:+.1f} points</strong>" in text
-    for pair, said in ((("A", "Z"), "there is no model Z; there are A, B, C"), (("A",), "give the letters of two models")):
+    for pair, said in (
+        (("A", "Z"), "the report has no model Z; choose from A, B, C"),
+        (("A",), "give the letters of two models"),
+    ):
         with pytest.raises(InputError, match=said):
             report(ReportOptions(bank=str(tmp_path), pair=pair))
     made_run(tmp_path, "tsn", split="2", skill=9.0)  # the highest, of other videos
     text, _ = written(tmp_path)
-    assert "They cannot be compared video by video" in text
-    with pytest.raises(InputError, match="every member needs one run of the same split and seed"):
+    assert "The two models cannot be compared video by video" in text
+    with pytest.raises(InputError, match="every member needs exactly one run per split and seed"):
         report(ReportOptions(bank=str(tmp_path), pair=("A", "B")))
 
 
@@ -373,11 +546,15 @@ def test_any_number_of_classes(tmp_path: Path, classes: int) -> None:
     assert all(name in text for name in names)
 
 
-def test_heads_of_the_table_of_classes_are_letters_where_there_are_many_models(tmp_path: Path) -> None:
+def test_heads_of_the_table_of_classes_are_letters_where_there_are_many_models(
+    tmp_path: Path,
+) -> None:
     for number in range(7):
         made_run(tmp_path, "gru", seed=0, videos=12, extractor=f"net{number}")
         if number >= 5:
             text, _ = written(tmp_path, figures=False)
             section = text.split("<h2>Classes</h2>")[1].split("</section>")[0]
             few = number == 5
-            assert ("A gru rgb" in section) == few and ("letters are those of the table of results" in section) != few
+            assert ("A gru rgb" in section) == few and (
+                "letters are those of the table of results" in section
+            ) != few

@@ -1,9 +1,11 @@
-"""Run folders: found by hash or recipe, listed, removed; what was changed or damaged is refused."""
+"""Run folders are found by hash or recipe, listed and removed; changed or damaged ones are
+refused."""
 
 import dataclasses
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,19 +14,26 @@ from made_runs import made_run
 from safetensors.torch import load_file, save_file
 from test_train import QUICK, make_store, trained
 
-from reelbank.data import scores as score_tables
 from reelbank.data.errors import InputError
-from reelbank.data.store import Store, StoreWriter
-from reelbank.fusion.predict import PredictOptions
+from reelbank.data.scores import table as score_tables
+from reelbank.data.store.reader import Store
+from reelbank.data.store.records import StoredVideo
+from reelbank.data.store.writer import StoreWriter
+from reelbank.fusion.options import PredictOptions
 from reelbank.fusion.predict import predict_videos as predict
-from reelbank.heads.runs import Run, RunsOptions, find_runs, load_run, runs
+from reelbank.heads.runs.commands import RunsOptions, runs
+from reelbank.heads.runs.folder import Run, all_runs, find_runs, load_run
+from reelbank.heads.runs.metrics import RunMetrics
 
 
 @pytest.fixture
 def three(tmp_path: Path) -> list[Run]:
     """meanpool on splits 1 and 2, gru on split 1."""
     options = dataclasses.replace(QUICK, epochs=1)
-    return [*trained(tmp_path, options, split=("1", "2")), *trained(tmp_path, options, head="gru", layers=1, hidden=4)]
+    return [
+        *trained(tmp_path, options, split=("1", "2")),
+        *trained(tmp_path, options, head="gru", layers=1, hidden=4),
+    ]
 
 
 def bank_of(made: list[Run]) -> Path:
@@ -38,16 +47,18 @@ def test_runs_are_found_by_recipe_hash_and_name(three: list[Run]) -> None:
     assert [run.recipe["split"] for run in find_runs(bank, head="meanpool", split="2")] == ["2"]
     wanted = [three[2].signature[:8], three[0].path.name]
     assert [run.path for run in find_runs(bank, wanted)] == [three[2].path, three[0].path]
-    with pytest.raises(InputError, match="fits 2 finished runs"):
+    with pytest.raises(InputError, match="matches 2 finished runs"):
         find_runs(bank, ["meanpool"])
-    with pytest.raises(InputError, match="fits no finished run"):
+    with pytest.raises(InputError, match="matches no finished run"):
         find_runs(bank, ["nothing"])
     (three[2].path / "metrics.json").unlink()
     assert not find_runs(bank, head="gru")
     assert find_runs(bank / "empty") == []
 
 
-def test_the_table_lists_unfinished_ones_too(three: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_lists_unfinished_ones_too(
+    three: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
     (three[2].path / "metrics.json").unlink()
     capsys.readouterr()
     assert runs(RunsOptions(bank=str(bank_of(three)))) == 0
@@ -55,14 +66,17 @@ def test_the_table_lists_unfinished_ones_too(three: list[Run], capsys: pytest.Ca
     assert len(lines) == 4
     of_run = {line.split()[0]: line.split() for line in lines[1:]}
     assert of_run[three[2].path.name][-2:] == ["-", "no"]
-    assert of_run[three[0].path.name][-2:] == [f"{100 * three[0].metrics['test']['top1']:.2f}", "yes"]
+    assert of_run[three[0].path.name][-2:] == [
+        f"{100 * three[0].metrics.test.top1:.2f}",
+        "yes",
+    ]
     assert runs(RunsOptions(bank=str(bank_of(three)), head="gru")) == 0
     assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def test_removing_takes_exactly_the_named(three: list[Run]) -> None:
     bank = str(bank_of(three))
-    with pytest.raises(InputError, match="fits 2 runs"):
+    with pytest.raises(InputError, match=r"must match exactly one run \(matches 2\)"):
         runs(RunsOptions(bank=bank, remove=("gru", "meanpool")))
     assert all(run.path.exists() for run in three)  # nothing went before all were known
     assert runs(RunsOptions(bank=bank, remove=(three[1].signature[:6],))) == 0
@@ -94,7 +108,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused(three: list[Run]) -> None:
         load_run(three[0].path)
 
 
-def test_predict_gives_the_runs_own_scores(three: list[Run], capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_gives_the_runs_own_scores(
+    three: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
     bank, run = bank_of(three), three[2]
     capsys.readouterr()
     target = bank / "all.npz"
@@ -105,7 +121,11 @@ def test_predict_gives_the_runs_own_scores(three: list[Run], capsys: pytest.Capt
     rows = [row_of[name] for name in own.video_ids]
     np.testing.assert_allclose(table.logits[rows], own.logits, atol=1e-5)
     np.testing.assert_array_equal(table.labels[rows], own.labels)
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(own.video_ids[0] + ":"))
+    line = next(
+        line
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(own.video_ids[0] + ":")
+    )
     assert line.split()[1] == own.classes[int(own.logits[0].argmax())] and line.count("%") == 2
 
 
@@ -114,17 +134,19 @@ def test_predict_refuses_a_store_made_in_another_way(three: list[Run]) -> None:
     with Store.open(bank / "stores" / "made-rgb-16.h5") as store:
         values, times_seconds = store.features("run/g0_c0")
         other, dataset = {**store.recipe, "extractor": "other:16"}, store.dataset
-    meta = {"id": "new", "label": "", "group": "", "parts": ["", ""], "source": {}}
+    meta = StoredVideo(id="new", label="", group="", parts=["", ""], source={})
     with StoreWriter(bank / "stores" / "other.h5", other, dataset) as writer:
         writer.add(meta, values, times_seconds)
         assert writer.finish([meta])
     with pytest.raises(InputError, match="extractor: other:16, not made:16"):
         predict(PredictOptions(bank=str(bank), run=three[0].path.name, store="other.h5"))
-    with pytest.raises(InputError, match="RUN= is not given"):
+    with pytest.raises(InputError, match="RUN= is required"):
         predict(PredictOptions(bank=str(bank)))
 
 
-def test_damaged_folders_are_noted_and_stop_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_folders_are_noted_and_stop_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     good, cut, renamed, bare, number = (made_run(tmp_path, seed=seed) for seed in range(5))
     (cut / "recipe.json").write_text("{")
     copy = shutil.copytree(good, good.with_name(good.name + "-copy"))
@@ -135,7 +157,7 @@ def test_damaged_folders_are_noted_and_stop_nothing(tmp_path: Path, capsys: pyte
     said = capsys.readouterr()
     assert [line.split()[0] for line in said.out.splitlines()] == ["run", good.name]
     lines = said.err.splitlines()
-    assert len(lines) == 5 and all(line.startswith("note: left out: ") for line in lines)
+    assert len(lines) == 5 and all(line.startswith("note: a run is left out: ") for line in lines)
     assert all(any(str(path) in line for line in lines) for path in (cut, copy, bare, number))
     assert "\x1b" not in said.err and "mine?[2J" in said.err
     assert [run.path for run in find_runs(tmp_path, [good.name])] == [good]
@@ -151,7 +173,9 @@ def test_a_runs_whole_name_is_it_and_no_copys(tmp_path: Path) -> None:
     assert copy.exists() and not good.exists()
 
 
-def test_a_strangers_recipe_reaches_no_terminal_raw(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_untrusted_recipe_is_escaped_for_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made_run(tmp_path, extractor="net\x1b[2J")
     assert runs(RunsOptions(bank=str(tmp_path))) == 0
     out = capsys.readouterr().out
@@ -175,6 +199,68 @@ def test_a_fused_run_has_no_model(tmp_path: Path) -> None:
 
 
 def test_predict_says_where_it_cannot_write(three: list[Run]) -> None:
-    options = PredictOptions(bank=str(bank_of(three)), run=three[0].path.name, to=str(bank_of(three) / "no" / "x.npz"))
-    with pytest.raises(InputError, match=r"TO=.*no/x.npz: cannot be written \(No such file or directory\)"):
+    options = PredictOptions(
+        bank=str(bank_of(three)), run=three[0].path.name, to=str(bank_of(three) / "no" / "x.npz")
+    )
+    with pytest.raises(
+        InputError, match=r"TO=.*no/x.npz: cannot be written \(No such file or directory\)"
+    ):
         predict(options)
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"test": {"top1": "high"}},
+        {"test": {"map": True}},
+        {"test": [1]},
+        {"seconds": "long"},
+        {"notes": 3},
+        {"sequences": [1, 2]},
+        {"members": [{"weight": 1.0}]},
+    ],
+)
+def test_metrics_that_cannot_be_read_are_noted(
+    tmp_path: Path, metrics: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = made_run(tmp_path)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    assert all_runs(tmp_path) == []
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: a run is left out: {folder}/metrics.json cannot be read: ")
+
+
+TRAINED = {
+    "train": {"videos": 6, "top1": 0.5, "top5": 1.0},
+    "validation": None,
+    "test": {"videos": 3, "map": None, "classes_counted": 0, "classes_without": 4},
+    "best_epoch": 2,
+    "epochs": 3,
+    "training_seconds": 0.5,
+    "notes": ["a note"],
+    "leaks": ["split 1: a video is a copy"],
+    "sequences": {"train": 6, "validation": 0, "test": 3},
+    "seconds": 1.25,
+}
+SVM = {
+    "test": {"videos": 3, "top1": 0.5, "top5": 1.0, "low": 0.25, "high": 0.75},
+    "c": 2,
+    "cross_validation": {},
+    "members": [{"run": "gru-1", "top1": 0.5}],
+}
+FUSED = {
+    "test": {
+        "videos": 3,
+        "map": 0.5,
+        "classes_counted": 4,
+        "classes_without": 0,
+        "low": 0.25,
+        "high": 0.75,
+    },
+    "members": [{"run": "gru-1", "weight": 1.0, "map": 0.5}],
+}
+
+
+@pytest.mark.parametrize("metrics", [TRAINED, SVM, FUSED])
+def test_metrics_are_written_as_they_were_read(metrics: dict[str, Any]) -> None:
+    assert json.dumps(RunMetrics.from_json(metrics).to_json()) == json.dumps(metrics)

@@ -1,4 +1,5 @@
-"""A span of a video is the frames whose times lie in it, whatever the file's packets promise."""
+"""A span of a video contains the frames whose times lie in it, whatever the file's packets
+announce."""
 
 import numpy as np
 import pytest
@@ -6,17 +7,24 @@ from conftest import testdata as real
 from conftest import testdata_rows as real_rows
 from test_decode import burned
 
-from reelbank.data.decode import DecodeError, decode
+from reelbank.data.video.frames import DecodeError, decode
+from reelbank.data.video.messages import Frames, Start
 
 
 def last_reading(path, select=np.arange, **options):
     """(info, numbers, times, pictures) of the reading that counts."""
     messages = list(decode(path, select, **options))
-    begin = max(i for i, message in enumerate(messages) if message[0] == "start")
-    frames = [message for message in messages[begin:] if message[0] == "frames"]
-    assert messages[begin][1] == messages[-1][1].frames
-    numbers, times = (np.concatenate([message[k] for message in frames]) for k in (1, 2))
-    return messages[-1][1], numbers, times, [picture for message in frames for picture in message[3]]
+    begin = max(i for i, message in enumerate(messages) if isinstance(message, Start))
+    frames = [message for message in messages[begin:] if isinstance(message, Frames)]
+    assert messages[begin].frames == messages[-1].info.frames
+    numbers = np.concatenate([message.numbers for message in frames])
+    times = np.concatenate([message.seconds for message in frames])
+    return (
+        messages[-1].info,
+        numbers,
+        times,
+        [picture for message in frames for picture in message.pixels],
+    )
 
 
 def check_span(path, first, end):
@@ -46,7 +54,9 @@ def test_burned_numbers_of_a_span():
     assert (info.frames, info.duration_seconds) == (25, pytest.approx(1.0))
     np.testing.assert_allclose(times, np.arange(25, 50) / 25)
     assert [burned(picture) for picture in got] == list(range(25, 50))
-    _, numbers, _, got = last_reading(real("odd", "bframes.mp4"), lambda n: np.array([0, n - 1]), span_seconds=(3.2, 99.0))
+    _, numbers, _, got = last_reading(
+        real("odd", "bframes.mp4"), lambda n: np.array([0, n - 1]), span_seconds=(3.2, 99.0)
+    )
     assert (numbers.tolist(), [burned(picture) for picture in got]) == ([0, 39], [80, 119])
 
 
@@ -66,7 +76,9 @@ def test_what_comes_behind_a_span_is_not_decoded():
         list(decode(path, lambda frames: np.zeros(0), alive=lambda: counted.append(1), **options))
         return len(counted)
 
-    assert calls() - calls(span_seconds=(0.0, 1.0)) > 0.9 * calls() / 2  # half the calls are of the scan
+    assert (
+        calls() - calls(span_seconds=(0.0, 1.0)) > 0.9 * calls() / 2
+    )  # half the calls are of the scan
 
 
 @pytest.mark.parametrize("span", [(3.201, 3.239), (500.0, 600.0), (-5.0, 0.0), (2.0, 1.0)])

@@ -1,25 +1,37 @@
-"""Damaged files are found before they are used, and files made by strangers reach nothing outside themselves."""
+"""Damage to files is detected before they are used, and untrusted files cannot refer to anything
+outside themselves."""
 
+import dataclasses
 import hashlib
 import json
 import random
 import re
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
-from made_stores import DATASET, RECIPE, check_holds, fill, made_meta, made_times, made_values
+from made_stores import DATASET, RECIPE, check_holds, fill, made_times, made_values, made_video
 
-from reelbank.data import feature_file
 from reelbank.data.errors import InputError
-from reelbank.data.index import arrays
-from reelbank.data.store import Store, StoreWriter
+from reelbank.data.store import commands as shelf
+from reelbank.data.store.file import format as feature_file
+from reelbank.data.store.file.header import DamagedFile, read_range
+from reelbank.data.store.file.index import arrays
+from reelbank.data.store.reader import Store
+from reelbank.data.store.writer import StoreWriter
 
 
 def damages(content, features, chance):
-    """Endless damaged copies: flips all over (header, index and features alike), cuts, joins, blocks zeroed or moved."""
+    """Endless damaged copies: flips all over (header, index and features alike), cuts, joins,
+    blocks zeroed or moved."""
     size = len(content)
-    areas = [(0, 512), (512, features[0] or size), features if features[1] else (0, size), (features[1], size)]
+    areas = [
+        (0, 512),
+        (512, features[0] or size),
+        features if features[1] else (0, size),
+        (features[1], size),
+    ]
     while True:
         copy = bytearray(content)
         first, last = chance.choice([area for area in areas if area[0] < area[1]])
@@ -57,10 +69,16 @@ def test_no_damage_is_ever_read_as_features(tmp_path, compression):
             with Store.open(broken) as store:
                 with pytest.raises(InputError, match=r"the features of (dig|fly)/v\d+ are damaged"):
                     store.load()
-                assert all(re.search(r"v\d+ are damaged", line) for line in store.verify()) and store.verify(), (kind, place)
+                assert (
+                    all(re.search(r"v\d+ are damaged", line) for line in store.verify())
+                    and store.verify()
+                ), (kind, place)
             found_at["load"] += 1
         except InputError as error:
-            assert str(broken) in str(error) and "put a good copy in its place" in str(error), (kind, place)
+            assert str(broken) in str(error) and "replace it with a good copy" in str(error), (
+                kind,
+                place,
+            )
             found_at["open"] += 1
     assert found_at["open"] > 100 and (found_at["load"] > 50 or compression)
 
@@ -74,11 +92,14 @@ def test_a_damaged_video_is_named_and_the_others_are_read(tmp_path):
     path.write_bytes(content)
     with Store.open(path) as store:
         for number in (0, 2, 3, 4, 5, 6, 7):
-            store.features(made_meta(number)["id"])
+            store.features(made_video(number).id)
         with pytest.raises(InputError, match=r"the features of fly/v001 are damaged"):
             store.features("fly/v001")
         (line,) = store.verify()
-        assert line == f"{path}: the features of fly/v001 are damaged; restore the file or extract again"
+        assert (
+            line
+            == f"{path}: the features of fly/v001 are damaged; restore the file, or extract again"
+        )
 
 
 def test_a_damaged_part_is_named_left_out_and_extracted_again(tmp_path, caplog):
@@ -89,12 +110,15 @@ def test_a_damaged_part_is_named_left_out_and_extracted_again(tmp_path, caplog):
     content[feature_file.FeatureFile(part).header.features_start] ^= 1
     part.write_bytes(content)
     with StoreWriter(path, RECIPE, DATASET) as writer:
-        assert sorted(writer.done) == sorted(made_meta(number)["id"] for number in (0, 1, 4, 5))
-        assert f"{part}: its bytes do not match its SHA-256; it is left out" in caplog.text
-        assert not writer.finish([made_meta(number) for number in range(6)])
+        assert sorted(writer.done) == sorted(made_video(number).id for number in (0, 1, 4, 5))
+        assert (
+            f"{part}: its bytes do not match its SHA-256; this part of the store is left out"
+            in caplog.text
+        )
+        assert not writer.finish([made_video(number) for number in range(6)])
         for number in (2, 3):
-            writer.add(made_meta(number), made_values(number), made_times(number))
-        assert writer.finish([made_meta(number) for number in range(6)])
+            writer.add(made_video(number), made_values(number), made_times(number))
+        assert writer.finish([made_video(number) for number in range(6)])
     check_holds(path, range(6))
     assert [name.name for name in tmp_path.iterdir()] == ["made.h5"]
 
@@ -106,10 +130,12 @@ def test_a_part_with_a_damaged_index_is_reported_by_the_reader(tmp_path):
     part.write_bytes(part.read_bytes()[:-1])
     with Store.open(path) as store:
         assert not store.finished and len(store.video_ids) == 2
-        assert "so it was cut or joined" in store.damaged[str(part)] and store.verify() == list(store.damaged.values())
+        assert "it was shortened or extended" in store.damaged[
+            str(part)
+        ] and store.verify() == list(store.damaged.values())
     for other in (tmp_path / "made.parts").iterdir():
         other.write_bytes(b"REELBANK")
-    with pytest.raises(InputError, match="no store is there but damaged parts"):
+    with pytest.raises(InputError, match="all its parts are damaged"):
         Store.open(path)
 
 
@@ -123,7 +149,7 @@ def test_damage_is_never_merged(tmp_path):
         fill(path, [3, 4])
     assert path.read_bytes() == content
     with Store.open(path) as store:  # what was new is safe
-        assert store.features(made_meta(4)["id"])[0].shape == (1, 5)
+        assert store.features(made_video(4).id)[0].shape == (1, 5)
 
 
 def test_a_newer_format_is_refused_not_thrown_away(tmp_path):
@@ -131,9 +157,12 @@ def test_a_newer_format_is_refused_not_thrown_away(tmp_path):
     fill(path, range(2), finish=False)
     part = next((tmp_path / "made.parts").iterdir())
     header = feature_file.FeatureFile(part).header
-    part.write_bytes(header._replace(version=2).packed() + part.read_bytes()[512:])
+    part.write_bytes(header._replace(version=3).packed() + part.read_bytes()[512:])
     for attempt in (lambda: Store.open(path), lambda: StoreWriter(path, RECIPE, DATASET)):
-        with pytest.raises(InputError, match="format version 2, this reelbank reads 1; upgrade"):
+        with pytest.raises(
+            InputError,
+            match="format version 3, but this version of reelbank reads only 1 to 2; upgrade",
+        ):
             attempt()
     assert part.exists()
 
@@ -150,21 +179,30 @@ def seal(path):
     """Write the header, with digests that are right, before whatever HDF5 file lies at `path`."""
     with h5py.File(path) as file:
         place = (0, 0)
-        if isinstance(file.get("features", getlink=True), h5py.HardLink) and isinstance(file.get("features"), h5py.Dataset):
+        if isinstance(file.get("features", getlink=True), h5py.HardLink) and isinstance(
+            file.get("features"), h5py.Dataset
+        ):
             dataset = file["features"].id
-            if dataset.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS and dataset.get_storage_size():
+            if (
+                dataset.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
+                and dataset.get_storage_size()
+            ):
                 place = (dataset.get_offset() or 0, dataset.get_storage_size())
     content = path.read_bytes()
     if not 512 < place[0] < sum(place) <= len(content):
         place = (0, 0)
     start, end = place[0] or len(content), sum(place) or len(content)
-    index, whole = (hashlib.sha256(data).digest() for data in (content[512:start] + content[end:], content[512:]))
-    header = feature_file.Header(b"REELBANK", 1, 512, len(content), *place, index, whole)
+    index, whole = (
+        hashlib.sha256(data).digest()
+        for data in (content[512:start] + content[end:], content[512:])
+    )
+    header = feature_file.Header(b"REELBANK", 2, 512, len(content), *place, index, whole)
     path.write_bytes(header.packed() + content[512:])
 
 
 def build(path, datasets, features):
-    """A feature file made with h5py alone, where `datasets` may hold functions (file, name) instead of arrays."""
+    """A feature file made with h5py alone, where `datasets` may hold functions (file, name) instead
+    of arrays."""
     with h5py.File(path, "w", userblock_size=512) as file:
         for name, values in {**datasets, "features": features}.items():
             if callable(values):
@@ -174,7 +212,7 @@ def build(path, datasets, features):
     seal(path)
 
 
-def test_a_file_made_with_h5py_alone_is_a_store(tmp_path):
+def test_a_file_written_with_only_h5py_is_a_store(tmp_path):
     datasets, features = plain_index(tmp_path / "good.h5")
     build(tmp_path / "made.h5", datasets, features)
     check_holds(tmp_path / "made.h5", range(4))
@@ -211,7 +249,9 @@ def compound(file, name):
 
 
 def oversized(file, name):
-    file.create_dataset(name, (1 << 40, 5), "u1" if name == "views" else "<f2")  # nothing of it is allocated
+    file.create_dataset(
+        name, (1 << 40, 5), "u1" if name == "views" else "<f2"
+    )  # nothing of it is allocated
 
 
 def oversized_chunks(file, name):
@@ -229,8 +269,12 @@ def scale_offset(file, name):
 def foreign_filter(file, name):
     created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     created.set_chunk((10, 5))
-    created.set_filter(32001, h5py.h5z.FLAG_OPTIONAL, (1,))  # blosc: HDF5 would look for a plugin to load
-    h5py.h5d.create(file.id, name.encode(), h5py.h5t.IEEE_F16LE, h5py.h5s.create_simple((10, 5)), created)
+    created.set_filter(
+        32001, h5py.h5z.FLAG_OPTIONAL, (1,)
+    )  # blosc: HDF5 would look for a plugin to load
+    h5py.h5d.create(
+        file.id, name.encode(), h5py.h5t.IEEE_F16LE, h5py.h5s.create_simple((10, 5)), created
+    )
 
 
 def group(file, name):
@@ -242,54 +286,74 @@ def named_type(file, name):
 
 
 LINES = {
-    external_link: "link to elsewhere",
-    soft_link: "link to elsewhere",
-    group: "holds about, checksums",
-    named_type: "neither a dataset",
+    external_link: "is a link, which is not allowed",
+    soft_link: "is a link, which is not allowed",
+    group: "(got about, checksums",
+    named_type: "must be a dataset or a group",
 }
 
 
 @pytest.mark.parametrize(
     ("name", "hostile", "told"),
     [
-        *((name, hostile, told) for name in ("features", "labels") for hostile, told in LINES.items()),
-        ("features", external_storage, "keeps its data in another file"),
-        ("features", virtual, "keeps its data in another file"),
-        ("video_ids", vlen, "neither plain numbers nor fixed-length strings"),
-        ("groups", references, "neither plain numbers nor fixed-length strings"),
-        ("groups", compound, "neither plain numbers nor fixed-length strings"),
-        ("features", oversized, "declares 10995116277760 bytes and stores 0"),
-        ("features", oversized_chunks, "declares 1024 chunks and stores 1"),
-        ("features", bomb, "declares 10 chunks and stores 0"),
-        ("features", foreign_filter, "foreign filter"),
-        ("features", scale_offset, "foreign filter"),
-        ("features", np.zeros((10, 5), "<f4"), "not float16 or uint8"),
-        ("features", np.zeros(10, "<f2"), "not float16 or uint8 with two axes"),
-        ("features", np.zeros((9, 5), "<f2"), "/offsets do not fit"),
-        ("features", np.zeros((10, 0), "<f2"), "rows of no size"),
-        ("offsets", np.array([0, 5, 3, 7, 10]), "/offsets do not rise"),
-        ("offsets", np.array([0, 1, 3, 6, 1 << 60]), "/offsets do not fit"),
-        ("offsets", np.array([-4, 1, 3, 6, 10]), "/offsets do not fit"),
-        ("times_seconds", np.full(10, np.nan), "/times_seconds do not fit"),
-        ("times_seconds", np.zeros(3), "/times_seconds do not fit"),
-        ("views", None, "where the datasets about, checksums"),  # as before there were views
-        ("views", np.zeros(10, "<i8"), "/views is not |u1 with 1 axes"),
-        ("views", np.zeros(9, np.uint8), "/views do not fit"),
-        ("views", np.array([0, 1, 1, 0, 0, 0, 0, 0, 0, 0], np.uint8), "/views do not fit"),  # video 1 has no clean row
-        ("views", np.array([0, 0, 2, 0, 0, 0, 0, 0, 0, 0], np.uint8), "/views do not fit"),  # the first view is missing
-        ("views", np.array([0, 0, 1, 0, 1, 0, 0, 0, 0, 0], np.uint8), "/views do not fit"),  # clean after a view
-        ("views", np.array([128, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.uint8), "/views do not fit"),
+        *(
+            (name, hostile, told)
+            for name in ("features", "labels")
+            for hostile, told in LINES.items()
+        ),
+        ("features", external_storage, "stores its data in another file"),
+        ("features", virtual, "stores its data in another file"),
+        ("video_ids", vlen, "must contain plain numbers or fixed-length strings"),
+        ("groups", references, "must contain plain numbers or fixed-length strings"),
+        ("groups", compound, "must contain plain numbers or fixed-length strings"),
+        ("features", oversized, "declares 10995116277760 bytes, but stores 0"),
+        ("features", oversized_chunks, "declares 1024 chunks, but stores 1"),
+        ("features", bomb, "declares 10 chunks, but stores 0"),
+        ("features", foreign_filter, "must be compressed with gzip, lzf or not at all"),
+        ("features", scale_offset, "must be compressed with gzip, lzf or not at all"),
+        ("features", np.zeros((10, 5), "<f4"), "must be float16 or uint8"),
+        ("features", np.zeros(10, "<f2"), "must be float16 or uint8, with at least two axes"),
+        ("features", np.zeros((9, 5), "<f2"), "/offsets does not fit"),
+        ("features", np.zeros((10, 0), "<f2"), "empty rows"),
+        ("offsets", np.array([0, 5, 3, 7, 10]), "/offsets must increase"),
+        ("offsets", np.array([0, 1, 3, 6, 1 << 60]), "/offsets does not fit"),
+        ("offsets", np.array([-4, 1, 3, 6, 10]), "/offsets does not fit"),
+        ("times_seconds", np.full(10, np.nan), "/times_seconds must have one finite time per row"),
+        ("times_seconds", np.zeros(3), "/times_seconds must have one finite time per row"),
+        ("views", None, "must contain the datasets about, checksums"),  # as before there were views
+        ("views", np.zeros(10, "<i8"), "/views must be |u1 with 1 axes"),
+        ("views", np.zeros(9, np.uint8), "/views does not fit"),
+        (
+            "views",
+            np.array([0, 1, 1, 0, 0, 0, 0, 0, 0, 0], np.uint8),
+            "/views does not fit",
+        ),  # video 1 has no clean row
+        (
+            "views",
+            np.array([0, 0, 2, 0, 0, 0, 0, 0, 0, 0], np.uint8),
+            "/views does not fit",
+        ),  # the first view is missing
+        (
+            "views",
+            np.array([0, 0, 1, 0, 1, 0, 0, 0, 0, 0], np.uint8),
+            "/views does not fit",
+        ),  # clean after a view
+        ("views", np.array([128, 0, 0, 0, 0, 0, 0, 0, 0, 0], np.uint8), "/views does not fit"),
         ("views", oversized, "/views declares"),
-        ("video_ids", np.array([b"a", b"b", b"a", b"c"]), "not unique"),
+        ("video_ids", np.array([b"a", b"b", b"a", b"c"]), "must be unique"),
         ("video_ids", np.array([b"a", b"b", b"../../x", b"c"]), "must be a relative path"),
         ("video_ids", np.array([b"a", b"b", b"/etc/x", b"c"]), "must be a relative path"),
-        ("video_ids", np.array([b"a", b"b", b"\xff", b"c"]), "not UTF-8"),
-        ("labels", np.array([b"dig", b"fly", b"dig", b"swim"]), "names a class that is not listed"),
+        ("video_ids", np.array([b"a", b"b", b"\xff", b"c"]), "must be UTF-8 text"),
+        (
+            "labels",
+            np.array([b"dig", b"fly", b"dig", b"swim"]),
+            "contains a class that is not listed",
+        ),
         ("parts", np.full((4, 2), 3, np.uint8), "unknown code"),
         ("parts", np.zeros((4, 3), np.uint8), "does not fit the splits"),
-        ("checksums", np.zeros(3, np.uint64), "not equally long"),
-        ("checksums", None, "where the datasets about, checksums"),
-        ("extra", np.zeros(3), "where the datasets about, checksums"),
+        ("checksums", np.zeros(3, np.uint64), "must have the same length"),
+        ("checksums", None, "must contain the datasets about, checksums"),
+        ("extra", np.zeros(3), "must contain the datasets about, checksums"),
     ],
 )
 def test_hostile_files_with_right_digests_are_refused_in_one_line(tmp_path, name, hostile, told):
@@ -316,22 +380,26 @@ def changed(about, keys, value):
 @pytest.mark.parametrize(
     ("keys", "value", "told"),
     [
-        (None, b"\xff\xfe", "not JSON"),
-        (None, b"[" * 100_000, "not JSON"),
-        (None, b"[]", "does not hold what it should"),
-        (["more"], 1, "does not hold what it should"),
-        (["format"], "reelbank features 9", "is not 'reelbank features 1'"),
-        (["identity"], "0" * 64, "the identity is not that of the recipe"),
-        (["recipe", "extractor"], "another", "the identity is not that of the recipe"),
-        (["recipe", "extractor"], float("nan"), "not JSON"),
-        (["dataset", "classes"], [1, 2], "names are not text"),
-        (["dataset", "coarse"], {"all": "dig"}, "names are not text"),
-        (["dataset", "splits"], "12", "dataset is not one"),
-        (["dataset", "multilabel"], 1, "dataset is not one"),
-        (["dataset"], {**DATASET, "multilabel": True, "classes": ["dig", "fly", "a;b"]}, "give the class another name"),
-        (["sources"], [], "sources do not fit"),
-        (["sources", 0], {"bytes": "1"}, "a source is not one"),
-        (["failures"], {"dig/x": "broken"}, "a failure is not one"),
+        (None, b"\xff\xfe", "not valid JSON"),
+        (None, b"[" * 100_000, "not valid JSON"),
+        (None, b"[]", "does not have the expected keys"),
+        (["more"], 1, "does not have the expected keys"),
+        (["format"], "reelbank features 9", "format must be 'reelbank features 1'"),
+        (["identity"], "0" * 64, "the identity does not match the recipe"),
+        (["recipe", "extractor"], "another", "the identity does not match the recipe"),
+        (["recipe", "extractor"], float("nan"), "not valid JSON"),
+        (["dataset", "classes"], [1, 2], "class and split names must be text"),
+        (["dataset", "coarse"], {"all": "dig"}, "class and split names must be text"),
+        (["dataset", "splits"], "12", "dataset does not have the expected keys"),
+        (["dataset", "multilabel"], 1, "dataset does not have the expected keys"),
+        (
+            ["dataset"],
+            replace(DATASET, multilabel=True, classes=["dig", "fly", "a;b"]).to_json(),
+            "rename the class",
+        ),
+        (["sources"], [], "must have one source per video"),
+        (["sources", 0], {"bytes": "1"}, "of a source has the wrong type"),
+        (["failures"], {"dig/x": "broken"}, "a failure does not have the expected form"),
         (["failures"], {"../x": {"reason": "r", "bytes": 1}}, "must be a relative path"),
     ],
 )
@@ -342,3 +410,39 @@ def test_hostile_json_with_right_digests_is_refused_in_one_line(tmp_path, keys, 
     with pytest.raises(InputError, match=re.escape(told)) as refused:
         Store.open(tmp_path / "made.h5")
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("compression", ["", "gzip"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_verify_names_videos_whose_features_are_not_finite(tmp_path, capsys, value, compression):
+    """As a stranger's file may hold them, with right digests: no writer of ours stores such
+    features."""
+    path = tmp_path / "stores" / "made.h5"
+    fill(path, range(4))
+    with Store.open(path) as store:
+        values = [store.features(video_id)[0].copy() for video_id in store.video_ids]
+    values[2][1, 3] = value
+    index = feature_file.FeatureFile(path).index
+    index = dataclasses.replace(
+        index, checksums=np.array([feature_file.checksum(rows) for rows in values], np.uint64)
+    )
+    path.unlink()
+    feature_file.write(path, index, values, compression)
+    assert shelf.verify(shelf.VerifyOptions(str(tmp_path))) == 1
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{path}: the features of {made_video(2).id} contain NaN or infinity")
+
+
+def test_verify_of_pictures_has_no_numbers_to_doubt(tmp_path, capsys):
+    with StoreWriter(tmp_path / "stores" / "made.h5", RECIPE, DATASET) as writer:
+        writer.add(made_video(0), np.full((2, 3, 3), 255, np.uint8), np.zeros(2))
+        assert writer.finish([made_video(0)])
+    assert shelf.verify(shelf.VerifyOptions(str(tmp_path))) == 0
+
+
+def test_a_file_that_ends_early_is_named_with_both_lengths(tmp_path):
+    (tmp_path / "short").write_bytes(b"abc")
+    with (tmp_path / "short").open("rb", buffering=0) as file:
+        assert read_range(file, 1, 3) == b"bc"
+        with pytest.raises(DamagedFile, match=r"short: has only 3 bytes \(expected 10\); .*check"):
+            read_range(file, 0, 10)

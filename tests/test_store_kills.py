@@ -1,4 +1,5 @@
-"""Kills at random moments and at every call that makes, removes or syncs a name, and full disks: what is committed stays."""
+"""Kills at random moments and at every call that creates, removes or syncs a name, and full disks:
+committed data stays."""
 
 import random
 import re
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_stores import check_holds, fill, made_meta
+from made_stores import check_holds, fill, made_video
 
-from reelbank.data import parts
-from reelbank.data.store import Store
+from reelbank.data.store.catalog import scan
+from reelbank.data.store.reader import Store
 
 TESTS = str(Path(__file__).resolve().parent)
 
@@ -24,13 +25,13 @@ sys.path.insert(0, {tests!r})
 from made_stores import *
 from reelbank.data.store import StoreWriter
 path, count, log = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]).open("a")
-metas = [made_meta(number) for number in range(count)]
+metas = [made_video(number) for number in range(count)]
 with StoreWriter(path, RECIPE, DATASET, part_videos=3) as writer:
     committed = set(writer.done)
     print("ready", flush=True)
     for number, meta in enumerate(metas):
-        if meta["id"] not in committed:
-            log.write(meta["id"] + "\\n")
+        if meta.id not in committed:
+            log.write(meta.id + "\\n")
             log.flush()
             writer.add(meta, made_values(number, (40,)), made_times(number))
             time.sleep(0.004)
@@ -52,8 +53,10 @@ def test_killed_twenty_times_it_goes_on_and_loses_at_most_the_open_part(tmp_path
             process.send_signal(signal.SIGKILL)
         process.communicate(timeout=60)
         assert process.returncode == (-signal.SIGKILL if kill < 20 else 0)
-        assert not committed & set(log.read_text().split())  # nothing that was committed is added again
-        catalog = parts.scan(path)
+        assert not committed & set(
+            log.read_text().split()
+        )  # nothing that was committed is added again
+        catalog = scan(path)
         assert not catalog.damaged and catalog.where.keys() >= committed
         committed |= catalog.where.keys()
         catalog.close()
@@ -73,7 +76,7 @@ from made_stores import *
 from reelbank.data.errors import InputError
 from reelbank.data.store import StoreWriter
 path, limit, compression = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-metas = [made_meta(number) for number in range(30)]
+metas = [made_video(number) for number in range(30)]
 with StoreWriter(path, RECIPE, DATASET, part_videos=4, compression=compression) as writer:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
@@ -90,13 +93,23 @@ with StoreWriter(path, RECIPE, DATASET, part_videos=4, compression=compression) 
 def test_a_write_that_fails_leaves_what_was_stored_and_says_so(tmp_path, limit, compression):
     path = tmp_path / "made.h5"
     fill(path, range(12), (3000,), finish=False, part_videos=4, compression=compression)
-    command = [sys.executable, "-c", FULL_DISK.format(tests=TESTS), str(path), str(limit), compression]
+    command = [
+        sys.executable,
+        "-c",
+        FULL_DISK.format(tests=TESTS),
+        str(path),
+        str(limit),
+        compression,
+    ]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert re.search(r"told: .*cannot be written \(File too large\).*is safe: free space and run again", ended.stdout)
+    assert re.search(
+        r"told: .*cannot be written \(File too large\).*are safe. Free disk space and run",
+        ended.stdout,
+    )
     with Store.open(path) as store:
         assert not store.damaged and store.verify() == []
-        assert {made_meta(number)["id"] for number in range(12)} <= set(store.video_ids)
+        assert {made_video(number).id for number in range(12)} <= set(store.video_ids)
     assert not list((tmp_path / "made.parts").glob("tmp+*"))
     assert fill(path, range(30), (3000,), compression=compression)
     check_holds(path, range(30), (3000,))
@@ -107,7 +120,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from made_stores import *
-from reelbank.data import parts
+from reelbank.data.store.catalog import scan
 
 def kill_at(wanted):
     calls = 0
@@ -137,14 +150,14 @@ while True:
         fill(path, range(5), part_videos=2)
         os._exit(0)
     status = os.waitpid(child, 0)[1]
-    catalog = parts.scan(path)
+    catalog = scan(path)
     assert not catalog.damaged and len(catalog.where) >= 2, wanted
     committed_at.add((len(catalog.where), catalog.finished))
     catalog.close()
     if status == 0:
         break
     assert os.WTERMSIG(status) == signal.SIGKILL
-    before = parts.scan(path).where.keys()
+    before = scan(path).where.keys()
     with StoreWriter(path, RECIPE, DATASET) as writer:
         assert writer.done.keys() == before, wanted
     fill(path, range(5), part_videos=2)

@@ -1,20 +1,23 @@
-"""Stores of uint8, augmented views beside clean rows, and videos of several classes."""
+"""Stores of uint8, augmented views in addition to clean rows, and videos with several classes."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_stores import DATASET, RECIPE, check_holds, fill, made_meta, made_times, made_values
+from made_stores import DATASET, RECIPE, check_holds, fill, made_times, made_values, made_video
 
-from reelbank.data import feature_file
 from reelbank.data.errors import InputError
-from reelbank.data.index import arrays, is_absence, label_names
-from reelbank.data.store import Store, StoreWriter
+from reelbank.data.store.file import format as feature_file
+from reelbank.data.store.file.index import arrays
+from reelbank.data.store.reader import Store
+from reelbank.data.store.records import Failure
+from reelbank.data.store.writer import StoreWriter
 
-MANY = {**DATASET, "multilabel": True}
+MANY = replace(DATASET, multilabel=True)
 
 
 def made_views(number):
@@ -27,14 +30,21 @@ def made_pictures(number, row_shape):
 
 
 def fill_pictures(path, numbers, row_shape, **options):
-    metas = [made_meta(number) for number in numbers]
+    metas = [made_video(number) for number in numbers]
     with StoreWriter(path, RECIPE, DATASET, **options) as writer:
         for number, meta in zip(numbers, metas, strict=True):
-            writer.add(meta, made_pictures(number, row_shape), np.arange(3 + number) + number / 8, made_views(number))
+            writer.add(
+                meta,
+                made_pictures(number, row_shape),
+                np.arange(3 + number) + number / 8,
+                made_views(number),
+            )
         return writer.finish(metas)
 
 
-@pytest.mark.parametrize("row_shape", [(5,), (2, 7, 7), (500, 401)])  # the last: 0.2 MB a row, several reads
+@pytest.mark.parametrize(
+    "row_shape", [(5,), (2, 7, 7), (500, 401)]
+)  # the last: 0.2 MB a row, several reads
 @pytest.mark.parametrize("compression", ["", "gzip", "lzf"])
 def test_pictures_and_views_come_back_from_merged_parts(tmp_path, row_shape, compression):
     path, numbers = tmp_path / "made.h5", range(6)
@@ -46,23 +56,39 @@ def test_pictures_and_views_come_back_from_merged_parts(tmp_path, row_shape, com
     with Store.open(path) as store:
         assert store.finished and store.verify() == [] and store.has_views
         assert (store.dtype, store.row_shape) == (np.uint8, row_shape)
-        assert store.rows.tolist() == [3, 2, 2, 6, 4, 3] and store.all_rows.tolist() == [3, 4, 5, 6, 7, 8]
-        found = store.load_views([made_meta(n)["id"] for n in order])
-        for got, wanted in zip(found, (rows, [0, 7, 15, 18, 22, 27, 33, 39], times_seconds, views), strict=True):
+        assert store.rows.tolist() == [3, 2, 2, 6, 4, 3] and store.all_rows.tolist() == [
+            3,
+            4,
+            5,
+            6,
+            7,
+            8,
+        ]
+        found = store.load_views([made_video(n).id for n in order])
+        for got, wanted in zip(
+            found, (rows, [0, 7, 15, 18, 22, 27, 33, 39], times_seconds, views), strict=True
+        ):
             np.testing.assert_array_equal(got, wanted)
         assert found[0].dtype == found[3].dtype == np.uint8
-        clean = store.load([made_meta(n)["id"] for n in order])
+        clean = store.load([made_video(n).id for n in order])
         for got, wanted in zip(
-            clean, (rows[views == 0], [0, 4, 7, 10, 12, 14, 20, 26], times_seconds[views == 0]), strict=True
+            clean,
+            (rows[views == 0], [0, 4, 7, 10, 12, 14, 20, 26], times_seconds[views == 0]),
+            strict=True,
         ):
             np.testing.assert_array_equal(got, wanted)
         for n in numbers:
             np.testing.assert_array_equal(
-                store.features(made_meta(n)["id"])[0], made_pictures(n, row_shape)[made_views(n) == 0]
+                store.features(made_video(n).id)[0],
+                made_pictures(n, row_shape)[made_views(n) == 0],
             )
-            np.testing.assert_array_equal(store.times_seconds(made_meta(n)["id"]), store.features(made_meta(n)["id"])[1])
+            np.testing.assert_array_equal(
+                store.times_seconds(made_video(n).id), store.features(made_video(n).id)[1]
+            )
     inode = path.stat().st_ino
-    assert fill_pictures(path, range(0), row_shape) and path.stat().st_ino == inode  # nothing new, nothing written
+    assert (
+        fill_pictures(path, range(0), row_shape) and path.stat().st_ino == inode
+    )  # nothing new, nothing written
     with h5py.File(path) as file:
         assert file["features"].dtype == np.uint8
         assert file["checksums"][0] == feature_file.checksum(made_pictures(0, row_shape))
@@ -78,8 +104,11 @@ def test_any_views_of_any_videos_in_any_order(tmp_path_factory, counts, part_vid
     """`counts`: for each video, how many rows are clean, of view 1, of view 2 ..."""
     path = tmp_path_factory.mktemp("views") / "made.h5"
     views = [np.repeat(np.arange(len(one)), one) for one in counts]
-    values = [np.random.default_rng(n).normal(size=(len(one), 3)).astype(np.float16) for n, one in enumerate(views)]
-    metas = [made_meta(number) for number in range(len(counts))]
+    values = [
+        np.random.default_rng(n).normal(size=(len(one), 3)).astype(np.float16)
+        for n, one in enumerate(views)
+    ]
+    metas = [made_video(number) for number in range(len(counts))]
     with StoreWriter(path, RECIPE, DATASET, part_videos=part_videos) as writer:
         for meta, rows, one in zip(metas, values, views, strict=True):
             writer.add(meta, rows, np.arange(len(rows)), one)
@@ -87,10 +116,16 @@ def test_any_views_of_any_videos_in_any_order(tmp_path_factory, counts, part_vid
             assert writer.finish(metas)
     order = data.draw(st.lists(st.integers(0, len(counts) - 1), min_size=1, max_size=8))
     with Store.open(path) as store:
-        ids = [metas[n]["id"] for n in order]
-        np.testing.assert_array_equal(store.load(ids)[0], np.concatenate([values[n][views[n] == 0] for n in order]))
-        np.testing.assert_array_equal(store.load_views(ids)[0], np.concatenate([values[n] for n in order]))
-        np.testing.assert_array_equal(store.load_views(ids)[3], np.concatenate([views[n] for n in order]))
+        ids = [metas[n].id for n in order]
+        np.testing.assert_array_equal(
+            store.load(ids)[0], np.concatenate([values[n][views[n] == 0] for n in order])
+        )
+        np.testing.assert_array_equal(
+            store.load_views(ids)[0], np.concatenate([values[n] for n in order])
+        )
+        np.testing.assert_array_equal(
+            store.load_views(ids)[3], np.concatenate([views[n] for n in order])
+        )
         assert store.has_views == any(len(one) > 1 for one in counts)
 
 
@@ -105,27 +140,47 @@ def test_a_store_without_views_has_only_clean_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "views", [[0, 0], [1, 1, 2], [0, 1, 0], [0, 2, 2], [0, 0, -1], [0, 0, 256], [0.0, 0.0, 1.0], [[0], [0], [1]], []]
+    "views",
+    [
+        [0, 0],
+        [1, 1, 2],
+        [0, 1, 0],
+        [0, 2, 2],
+        [0, 0, -1],
+        [0, 0, 256],
+        [0.0, 0.0, 1.0],
+        [[0], [0], [1]],
+        [],
+    ],
 )
 def test_views_that_make_no_sense_are_refused(tmp_path, views):
     with StoreWriter(tmp_path / "made.h5", RECIPE, DATASET) as writer:
-        with pytest.raises(InputError, match=r"dig/v000: views .* of 3 rows: clean rows \(0\) first, then 1, 2"):
-            writer.add(made_meta(0), np.ones((3, 2)), np.zeros(3), views)
-        assert not writer.finish([made_meta(0)])
+        with pytest.raises(InputError, match=r"dig/v000: views must begin with 0 .* for 3 rows"):
+            writer.add(made_video(0), np.ones((3, 2)), np.zeros(3), views)
+        assert not writer.finish([made_video(0)])
 
 
 def test_a_store_keeps_one_type(tmp_path):
     path, pictures = tmp_path / "made.h5", np.ones((2, 5), np.uint8)
-    with StoreWriter(path, RECIPE, DATASET) as writer, StoreWriter(path, RECIPE, DATASET, shard="2") as other:
-        writer.add(made_meta(0), pictures, np.zeros(2))
-        with pytest.raises(InputError, match=r"fly/v001: rows of shape \(5,\) float16 in a store of rows \(5,\) uint8"):
-            writer.add(made_meta(1), pictures.astype(np.float32), np.zeros(2))
+    with (
+        StoreWriter(path, RECIPE, DATASET) as writer,
+        StoreWriter(path, RECIPE, DATASET, shard="2") as other,
+    ):
+        writer.add(made_video(0), pictures, np.zeros(2))
+        with pytest.raises(
+            InputError,
+            match=r"fly/v001: rows must be \(5,\) uint8 like .* \(got \(5,\) float16\)",
+        ):
+            writer.add(made_video(1), pictures.astype(np.float32), np.zeros(2))
         writer.flush()
-        with pytest.raises(InputError, match="float16 in a store of rows"):
-            writer.add(made_meta(1), pictures.astype(np.int16), np.zeros(2))
-        other.add(made_meta(1), pictures.astype(np.float32), np.zeros(2))  # it cannot know
+        with pytest.raises(InputError, match="like the other rows of the store"):
+            writer.add(made_video(1), pictures.astype(np.int16), np.zeros(2))
+        other.add(made_video(1), pictures.astype(np.float32), np.zeros(2))  # it cannot know
         other.flush()
-        with pytest.raises(InputError, match=r"holds rows of \(5,\) float16, .* of \(5,\) uint8; move one of them away"):
+        with pytest.raises(
+            InputError,
+            match=r"has rows of \(5,\) float16, .* of \(5,\) uint8; move one of them away",
+        ):
             Store.open(path)
 
 
@@ -141,7 +196,7 @@ def test_one_open_file_serves_many_threads(tmp_path, compression, monkeypatch):
             for turn in range(40):
                 number = (5 * turn + 3 * thread) % 8
                 kept = made_pictures(number, row_shape)[made_views(number) == 0]
-                np.testing.assert_array_equal(store.features(made_meta(number)["id"])[0], kept)
+                np.testing.assert_array_equal(store.features(made_video(number).id)[0], kept)
             return thread
 
         with ThreadPoolExecutor(6) as pool:
@@ -175,43 +230,50 @@ def test_damage_of_a_view_is_damage_of_its_video(tmp_path, compression):
 
 def test_a_video_has_several_classes_one_or_none(tmp_path):
     path, labels = tmp_path / "made.h5", ["dig;fly", "", "fly", "dig"]
-    metas = [{**made_meta(number), "label": label} for number, label in enumerate(labels)]
+    metas = [replace(made_video(number), label=label) for number, label in enumerate(labels)]
     with StoreWriter(path, RECIPE, MANY, part_videos=1) as writer:
         for number, meta in enumerate(metas):
             writer.add(meta, made_values(number), made_times(number))
-        with pytest.raises(InputError, match="its class 'swim' is not one"):
-            writer.add({**metas[0], "label": "dig;swim"}, made_values(0), made_times(0))
-        with pytest.raises(InputError, match="its class '' is not one"):
-            writer.add({**metas[0], "label": "dig;"}, made_values(0), made_times(0))
+        with pytest.raises(InputError, match="its class 'swim' must be one"):
+            writer.add(replace(metas[0], label="dig;swim"), made_values(0), made_times(0))
+        with pytest.raises(InputError, match="its class '' must be one"):
+            writer.add(replace(metas[0], label="dig;"), made_values(0), made_times(0))
         assert writer.finish(metas)
     with Store.open(path) as store:
         assert store.labels == labels and store.dataset == MANY and store.verify() == []
-        assert [label_names(label, store.dataset) for label in store.labels] == [["dig", "fly"], [], ["fly"], ["dig"]]
-    wider = {**MANY, "classes": ["cut", "dig", "fly"]}
+        assert [store.dataset.label_names(label) for label in store.labels] == [
+            ["dig", "fly"],
+            [],
+            ["fly"],
+            ["dig"],
+        ]
+    wider = replace(MANY, classes=["cut", "dig", "fly"])
     with StoreWriter(path, RECIPE, wider) as writer:  # what is known stays multi-label
-        assert writer.finish([{**metas[1], "label": "cut;dig"}])
+        assert writer.finish([replace(metas[1], label="cut;dig")])
     with Store.open(path) as store:
         assert store.dataset == wider and store.labels == ["dig;fly", "cut;dig", "fly", "dig"]
-    with pytest.raises(InputError, match=r"one class a video and of several \(multi-label\) cannot be mixed"):
+    with pytest.raises(InputError, match=r"several labels \(multi-label\) cannot be in one store"):
         StoreWriter(path, RECIPE, DATASET)
 
 
 def test_one_class_a_video_may_have_a_semicolon_in_its_name(tmp_path):
-    path, about = tmp_path / "made.h5", {**DATASET, "classes": ["dig", "fly", "a;b"]}
-    with pytest.raises(InputError, match="class 'a;b': ';' joins the classes of a multi-label video"):
-        StoreWriter(path, RECIPE, {**about, "multilabel": True})
+    path, about = tmp_path / "made.h5", replace(DATASET, classes=["dig", "fly", "a;b"])
+    with pytest.raises(
+        InputError, match="class 'a;b': must not contain ';', which separates the classes"
+    ):
+        StoreWriter(path, RECIPE, replace(about, multilabel=True))
     with StoreWriter(path, RECIPE, about) as writer:
-        writer.add({**made_meta(0), "label": "a;b"}, made_values(0), made_times(0))
-        assert writer.finish([{**made_meta(0), "label": "a;b"}])
+        writer.add(replace(made_video(0), label="a;b"), made_values(0), made_times(0))
+        assert writer.finish([replace(made_video(0), label="a;b")])
     with Store.open(path) as store:
-        assert store.labels == ["a;b"] and label_names("a;b", store.dataset) == ["a;b"]
+        assert store.labels == ["a;b"] and store.dataset.label_names("a;b") == ["a;b"]
 
 
 def test_newer_features_without_views_replace_those_with(tmp_path):
     path = tmp_path / "made.h5"
     with StoreWriter(path, RECIPE, DATASET) as writer:
-        writer.add(made_meta(1), np.ones((4, 5)), np.zeros(4), [0, 1, 2, 3])
-        assert writer.finish([made_meta(1)])
+        writer.add(made_video(1), np.ones((4, 5)), np.zeros(4), [0, 1, 2, 3])
+        assert writer.finish([made_video(1)])
     assert fill(path, [1])
     check_holds(path, [1])
     with Store.open(path) as store:
@@ -220,5 +282,7 @@ def test_newer_features_without_views_replace_those_with(tmp_path):
 
 
 def test_only_a_missing_sound_is_an_absence():
-    assert is_absence("no sound: no track") and is_absence("no sound: silent")
-    assert not is_absence("no frame decoded") and not is_absence("sound: no sound: broken") and not is_absence("")
+    assert Failure.of("no sound: no track").is_absence
+    assert Failure.of("no sound: silent").reason == "silent"
+    for text in ("no frame decoded", "sound: no sound: broken", ""):
+        assert not Failure.of(text).is_absence and str(Failure.of(text)) == text

@@ -1,4 +1,5 @@
-"""Training from disk: the same runs as from memory to the bit, a few batches held, damage found; and augmented views."""
+"""Training from disk: bit for bit the same runs as from memory, only a few batches in memory,
+damage is found; and augmented views."""
 
 import contextlib
 import dataclasses
@@ -15,18 +16,30 @@ import torch
 from safetensors.torch import load_file
 
 from reelbank.data.errors import InputError
-from reelbank.data.store import Store, StoreWriter
-from reelbank.heads.batches import CHUNK_BYTES, Reading, in_chunks
-from reelbank.heads.normalise import Normalise
+from reelbank.data.store.reader import Store
+from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.writer import StoreWriter
+from reelbank.heads.models.normalise import Normalise
 from reelbank.heads.predict import predicted
-from reelbank.heads.runs import Run, all_runs
-from reelbank.heads.sequences import Rule, Table, tables
-from reelbank.heads.streaming import Streamed, is_streamed, needed_bytes, open_features, views_of
-from reelbank.heads.train import TrainOptions, train
+from reelbank.heads.recipe import Rule
+from reelbank.heads.runs.folder import Run, all_runs
+from reelbank.heads.training.batches import CHUNK_BYTES, RowReading, in_chunks
+from reelbank.heads.training.options import TrainOptions
+from reelbank.heads.training.sequences import Table, tables
+from reelbank.heads.training.streaming import (
+    Streamed,
+    is_streamed,
+    needed_bytes,
+    open_features,
+    views_of,
+)
+from reelbank.heads.training.train import train
 
 torch.set_num_threads(1)  # the tensors are tiny
 CLASSES = ("jump", "run", "sit")
-QUICK = TrainOptions(head="meanpool", lr=0.01, batch=4, epochs=3, patience=0, refit=False, device="cpu")
+QUICK = TrainOptions(
+    head="meanpool", lr=0.01, batch=4, epochs=3, patience=0, refit=False, device="cpu"
+)
 
 
 def make_store(
@@ -37,20 +50,30 @@ def make_store(
     finish: bool = True,
     **recipe: Any,
 ) -> Path:
-    """3 classes x 5 groups x 2 clips, 2 to 5 clean rows, then `views` views of 1 to 3 rows of every video; the one split
-    tests group 0. `other_views`: videos with other views and the same clean rows."""
-    dataset = {"name": "made", "classes": list(CLASSES), "splits": ["1"], "coarse": {}}
+    """3 classes x 5 groups x 2 clips, 2 to 5 clean rows, then `views` views of 1 to 3 rows of every
+    video; the one split tests group 0. `other_views`: videos with other views and the same clean
+    rows."""
+    dataset = DatasetDescription(name="made", classes=list(CLASSES), splits=["1"], coarse={})
     videos = []
-    with StoreWriter(path, {"stream": "rgb", "extractor": "made:6", **recipe}, dataset, part_videos=7) as writer:
+    with StoreWriter(
+        path, {"stream": "rgb", "extractor": "made:6", **recipe}, dataset, part_videos=7
+    ) as writer:
         for number in range(30):
             label, group, clip = CLASSES[number % 3], number // 6, number % 2
             name = f"{label}/g{group}_c{clip}"
-            marks = np.repeat(np.arange(views + 1), [2 + number % 4, *(1 + (number + view) % 3 for view in range(views))])
-            values = np.random.default_rng(number).normal(size=(len(marks), *row_shape)) + number % 3
+            marks = np.repeat(
+                np.arange(views + 1),
+                [2 + number % 4, *(1 + (number + view) % 3 for view in range(views))],
+            )
+            values = (
+                np.random.default_rng(number).normal(size=(len(marks), *row_shape)) + number % 3
+            )
             if name in other_views:
                 values[marks > 0] += 50
             part = "train" if group else "test"
-            videos.append({"id": name, "label": label, "group": f"g{group}", "parts": [part], "source": {}})
+            videos.append(
+                StoredVideo(id=name, label=label, group=f"g{group}", parts=[part], source={})
+            )
             writer.add(videos[-1], values, np.arange(len(marks)) / 2, marks.astype(np.uint8))
         if finish:
             assert writer.finish(videos)
@@ -79,23 +102,44 @@ def clean_table(store: Store, ids: tuple[str, ...], **rule: Any) -> Table:
     ("store", "options"),
     [
         ({"views": 2}, {"head": "gru", "layers": 1, "hidden": 5, "dropout": 0.2, "refit": True}),
-        ({"views": 1, "row_shape": (2, 6), "crops_kept": True, "finish": False}, {"t": 3, "pca": 4}),
-        ({"views": 2}, {"sampling": "segments", "t": 2, "positions": 2, "views": "one", "dropout": 0.2}),
-        ({"row_shape": (2, 6), "crops_kept": True}, {"sampling": "windows", "t": 2, "stride": 1, "crops": "each"}),
+        (
+            {"views": 1, "row_shape": (2, 6), "crops_kept": True, "finish": False},
+            {"t": 3, "pca": 4},
+        ),
+        (
+            {"views": 2},
+            {"sampling": "segments", "t": 2, "positions": 2, "views": "one", "dropout": 0.2},
+        ),
+        (
+            {"row_shape": (2, 6), "crops_kept": True},
+            {"sampling": "windows", "t": 2, "stride": 1, "crops": "each"},
+        ),
         ({"row_shape": (6, 2, 2)}, {}),
     ],
 )
-def test_from_disk_is_the_same_run_to_the_bit(tmp_path: Path, store: dict[str, Any], options: dict[str, Any]) -> None:
+def test_from_disk_is_the_same_run_to_the_bit(
+    tmp_path: Path, store: dict[str, Any], options: dict[str, Any]
+) -> None:
     for bank in ("memory", "disk"):
         make_store(tmp_path / bank / "stores" / "a.h5", **store)
     (memory,) = trained(tmp_path / "memory", read_from="memory", **options)
     (disk,) = trained(tmp_path / "disk", read_from="disk", **options)
     assert memory.path.name == disk.path.name
-    for name in ("checkpoint.safetensors", "scores-train.npz", "scores-validation.npz", "scores-test.npz"):
+    for name in (
+        "checkpoint.safetensors",
+        "scores-train.npz",
+        "scores-validation.npz",
+        "scores-test.npz",
+    ):
         assert (memory.path / name).read_bytes() == (disk.path / name).read_bytes(), name
-    with Store.open(memory.path / "embeddings.h5") as one, Store.open(disk.path / "embeddings.h5") as other:
+    with (
+        Store.open(memory.path / "embeddings.h5") as one,
+        Store.open(disk.path / "embeddings.h5") as other,
+    ):
         assert one.checksums.tolist() == other.checksums.tolist() and len(one.video_ids) == 30
-        assert [one.times_seconds(name) for name in one.video_ids] == [other.times_seconds(name) for name in one.video_ids]
+        assert [one.times_seconds(name) for name in one.video_ids] == [
+            other.times_seconds(name) for name in one.video_ids
+        ]
 
 
 def test_workers_open_the_store_for_themselves(tmp_path: Path) -> None:
@@ -103,7 +147,7 @@ def test_workers_open_the_store_for_themselves(tmp_path: Path) -> None:
     with Store.open(tmp_path / "stores" / "a.h5") as store:
         ids = tuple(store.video_ids)
         table = clean_table(store, ids, steps=3)
-        sent = pickle.dumps(Streamed([store], ids, [Reading()], views=False, crops=False))
+        sent = pickle.dumps(Streamed([store], ids, [RowReading()], views=False, crops=False))
     assert len(sent) < 2000  # no features
     there = pickle.loads(sent)  # noqa: S301 - our own, as joblib does
     ((x, lengths),) = there.batches(table, [torch.tensor([3, 0])])
@@ -114,10 +158,13 @@ def test_workers_open_the_store_for_themselves(tmp_path: Path) -> None:
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
     """120 videos of 16 rows of 4096 features: 15 MiB."""
     path = tmp_path_factory.mktemp("large") / "a.h5"
-    dataset = {"name": "made", "classes": ["a"], "splits": ["1"], "coarse": {}}
+    dataset = DatasetDescription(name="made", classes=["a"], splits=["1"], coarse={})
     rng = np.random.default_rng(0)
     with StoreWriter(path, {"stream": "rgb"}, dataset) as writer:
-        videos = [{"id": f"v{n:03}", "label": "a", "group": "", "parts": ["train"], "source": {}} for n in range(120)]
+        videos = [
+            StoredVideo(id=f"v{n:03}", label="a", group="", parts=["train"], source={})
+            for n in range(120)
+        ]
         for video in videos:
             writer.add(video, rng.normal(size=(16, 4096)).astype(np.float16), np.arange(16.0))
         assert writer.finish(videos)
@@ -127,7 +174,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 def test_memory_holds_a_few_batches(large: Store) -> None:
     batch_bytes = 4 * 16 * 4096 * 2
-    data = open_features([large], tuple(large.video_ids), [Reading()], read_from="disk")
+    data = open_features([large], tuple(large.video_ids), [RowReading()], read_from="disk")
     table = clean_table(large, data.ids)
     groups = torch.randperm(120).split(4)
     tracemalloc.start()
@@ -141,12 +188,16 @@ def test_memory_holds_a_few_batches(large: Store) -> None:
 
 
 def test_statistics_are_computed_piece_by_piece(large: Store) -> None:
-    data = open_features([large], tuple(large.video_ids), [Reading()], read_from="disk")
+    data = open_features([large], tuple(large.video_ids), [RowReading()], read_from="disk")
     table = clean_table(large, data.ids)
     lengths = torch.tensor([4, 5, 3, 12, 1, 9])
-    pieces = in_chunks(torch.tensor([5, 0, 1, 2, 3, 4]), lengths, (CHUNK_BYTES // 4 // 10,))  # pieces of ten rows
+    pieces = in_chunks(
+        torch.tensor([5, 0, 1, 2, 3, 4]), lengths, (CHUNK_BYTES // 4 // 10,)
+    )  # pieces of ten rows
     assert [piece.tolist() for piece in pieces] == [[5], [0, 1], [2], [3], [4]]
-    train = torch.tensor(sorted(torch.randperm(120)[:90].tolist()) * 2)  # 180 videos: 45 MiB as float32
+    train = torch.tensor(
+        sorted(torch.randperm(120)[:90].tolist()) * 2
+    )  # 180 videos: 45 MiB as float32
     assert [len(rows) for rows in data.row_chunks(table, train)] == [2048, 832]
     normalise = Normalise(4096)
     normalise.fit(lambda: data.row_chunks(table, train))
@@ -160,7 +211,7 @@ def readers() -> int:
 
 
 def test_one_thread_reads_two_batches_ahead_and_ends(large: Store) -> None:
-    data = open_features([large], tuple(large.video_ids), [Reading()], read_from="disk")
+    data = open_features([large], tuple(large.video_ids), [RowReading()], read_from="disk")
     table = clean_table(large, data.ids)
     asked: list[int] = []
 
@@ -180,7 +231,11 @@ def test_one_thread_reads_two_batches_ahead_and_ends(large: Store) -> None:
 def test_damage_is_found_when_a_batch_is_read(tmp_path: Path) -> None:
     path = make_store(tmp_path / "stores" / "a.h5")
     with Store.open(path) as store:
-        name = next(name for name, parts in zip(store.video_ids, store.parts, strict=True) if parts == ["train"])
+        name = next(
+            name
+            for name, parts in zip(store.video_ids, store.parts, strict=True)
+            if parts == ["train"]
+        )
         rows = store.features(name)[0].tobytes()
     content = bytearray(path.read_bytes())
     at = content.find(rows)
@@ -212,12 +267,17 @@ def test_predict_streams_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("read_from", ["memory", "disk"])
 @pytest.mark.parametrize("steps", [None, 2])
-def test_every_view_is_a_sequence_of_its_own(tmp_path: Path, read_from: str, steps: int | None) -> None:
+def test_every_view_is_a_sequence_of_its_own(
+    tmp_path: Path, read_from: str, steps: int | None
+) -> None:
     with Store.open(make_store(tmp_path / "a.h5", views=2)) as store:
         ids = tuple(store.video_ids[4:7])
-        data = open_features([store], ids, [Reading()], views=True, read_from=read_from)
+        data = open_features([store], ids, [RowReading()], views=True, read_from=read_from)
         learn, _ = tables((views_of(store, name, True) for name in ids), Rule(steps=steps), ids)
-        assert learn.video.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2] and learn.view.tolist() == [0, 1, 2] * 3
+        assert (
+            learn.video.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+            and learn.view.tolist() == [0, 1, 2] * 3
+        )
         ((x, lengths),) = data.batches(learn, [torch.arange(9)])
         wanted = []
         for video, view in zip(learn.video.tolist(), learn.view.tolist(), strict=True):
@@ -230,19 +290,25 @@ def test_every_view_is_a_sequence_of_its_own(tmp_path: Path, read_from: str, ste
             assert not got[len(own) :].any()
 
 
-def test_views_of_training_videos_alone_are_trained_on(tmp_path: Path) -> None:
+def test_only_views_of_training_videos_are_trained_on(tmp_path: Path) -> None:
     make_store(tmp_path / "a" / "stores" / "a.h5", views=2)
     (one,) = trained(tmp_path / "a")
     assert one.recipe["views"] == "all"
     parts = {part: one.scores(part).video_ids for part in ("train", "validation", "test")}
-    assert [len(names) for names in parts.values()] == [18, 6, 6]  # a view is no video
-    for part, refit, equal in (("test", False, True), ("validation", False, True), ("train", False, False)):
+    assert [len(names) for names in parts.values()] == [18, 6, 6]  # views are not counted as videos
+    for part, refit, equal in (
+        ("test", False, True),
+        ("validation", False, True),
+        ("train", False, False),
+    ):
         bank = tmp_path / f"{part}-{refit}"
         make_store(bank / "stores" / "a.h5", views=2, other_views=parts[part])
         (other,) = trained(bank, refit=refit)
         assert same(one, other) == equal, part
         for name in ("mean", "deviation"):  # of clean rows
-            assert torch.equal(weights(one)[f"normalise.{name}"], weights(other)[f"normalise.{name}"])
+            assert torch.equal(
+                weights(one)[f"normalise.{name}"], weights(other)[f"normalise.{name}"]
+            )
     (refitted,) = trained(tmp_path / "a", refit=True)
     (other,) = trained(tmp_path / "validation-False", refit=True)
     assert not same(refitted, other)

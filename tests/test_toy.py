@@ -1,4 +1,5 @@
-"""The toy data set: what is fixed about it, what is equal within its pairs, and drawings that are killed or outdated."""
+"""The toy data set: its fixed properties, what is equal within its pairs, and killed or outdated
+drawings."""
 
 import hashlib
 import os
@@ -13,8 +14,8 @@ import av
 import numpy as np
 import pytest
 
-from reelbank.data import toy
-from reelbank.data.datasets import load_dataset
+from reelbank.data.datasets import toy, toy_drawing
+from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.errors import InputError
 
 
@@ -24,7 +25,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toy")
     for video_id in chosen(["g01_c01", "g06_c02"]):
         (folder / video_id).parent.mkdir(exist_ok=True)
-        toy._draw_one(folder, video_id, seed=0)
+        toy._draw_video(folder, video_id, seed=0)
     return folder
 
 
@@ -38,7 +39,10 @@ def digest(path: Path) -> str:
 
 def pair(family: str, group: int = 3, clip: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Clean frames (T, H, W, 3) of a family's two classes, float."""
-    one, two = (toy.render(label, group, clip, noise=False)[0].astype(float) for label in toy.COARSE[family])
+    one, two = (
+        toy_drawing.render(label, group, clip, noise=False)[0].astype(float)
+        for label in toy.COARSE[family]
+    )
     return one, two
 
 
@@ -58,7 +62,9 @@ def test_classes_groups_and_parts_are_fixed(tmp_path: Path) -> None:
         "order_light_dark", "order_dark_light", "relation_alike", "relation_different",
     )  # fmt: skip
     assert list(dataset.coarse) == ["look", "motion", "sound", "order", "relation"]
-    assert all(name.startswith(family + "_") for family, names in dataset.coarse.items() for name in names)
+    assert all(
+        name.startswith(family + "_") for family, names in dataset.coarse.items() for name in names
+    )
     assert (dataset.name, dataset.splits, len(dataset.videos)) == ("toy", ("1", "2", "3"), 360)
     assert [video.id for video in dataset.videos] == sorted(video.id for video in dataset.videos)
     for split in range(3):
@@ -67,7 +73,9 @@ def test_classes_groups_and_parts_are_fixed(tmp_path: Path) -> None:
             by_group[video.group].add(video.parts[split])
         assert all(len(parts) == 1 for parts in by_group.values())
         counts = Counter((video.label, video.parts[split]) for video in dataset.videos)
-        assert all((counts[name, "train"], counts[name, "test"]) == (24, 12) for name in dataset.classes)
+        assert all(
+            (counts[name, "train"], counts[name, "test"]) == (24, 12) for name in dataset.classes
+        )
     assert all(video.parts.count("test") == 1 for video in dataset.videos)
 
 
@@ -79,7 +87,7 @@ def test_same_seed_same_bytes(small: Path, tmp_path: Path) -> None:
     for video_id in chosen(["g06_c02"])[::3]:
         (tmp_path / video_id).parent.mkdir()
         for seed in (0, 1):
-            toy._draw_one(tmp_path, video_id, seed)
+            toy._draw_video(tmp_path, video_id, seed)
             same = digest(tmp_path / f"{video_id}.mp4") == digest(small / f"{video_id}.mp4")
             assert same == (seed == 0), video_id
 
@@ -87,17 +95,31 @@ def test_same_seed_same_bytes(small: Path, tmp_path: Path) -> None:
 def test_files_decode_with_picture_and_sound(small: Path) -> None:
     for path in small.rglob("*.mp4"):
         label, group, clip = toy._parse(path.relative_to(small).with_suffix("").as_posix())
-        frames, sound = toy.render(label, group, clip)
+        frames, sound = toy_drawing.render(label, group, clip)
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
-            assert (stream.width, stream.height, stream.average_rate, stream.frames) == (96, 96, 25, len(frames))
-            decoded = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+            assert (stream.width, stream.height, stream.average_rate, stream.frames) == (
+                96,
+                96,
+                25,
+                len(frames),
+            )
+            decoded = np.stack(
+                [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+            )
         assert decoded.shape == frames.shape
         assert 48 <= len(frames) <= 56
-        assert abs(decoded.astype(float) - frames).mean() < 8  # grey levels; chroma at half size costs most of it
+        assert (
+            abs(decoded.astype(float) - frames).mean() < 8
+        )  # grey levels; chroma at half size costs most of it
         with av.open(str(path)) as container:
-            assert (container.streams.audio[0].rate, container.streams.audio[0].channels) == (22_050, 1)
-            heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])[: len(sound)]
+            assert (container.streams.audio[0].rate, container.streams.audio[0].channels) == (
+                22_050,
+                1,
+            )
+            heard = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)])[
+                : len(sound)
+            ]
         assert len(sound) == round(len(frames) / 25 * 22_050)
         assert np.corrcoef(heard, sound[: len(heard)])[0, 1] > 0.98, path.name
 
@@ -116,14 +138,14 @@ def test_sound_pair_shows_the_same_pictures() -> None:
 
 def test_only_the_sound_family_differs_in_sound() -> None:
     for family, names in toy.COARSE.items():
-        low, high = (toy.render(name, 2, 2, noise=False)[1] for name in names)
+        low, high = (toy_drawing.render(name, 2, 2, noise=False)[1] for name in names)
         if family != "sound":
             np.testing.assert_array_equal(low, high)
             continue
         peaks_hz = []
         for sound in (low, high):
             spectrum = abs(np.fft.rfft(sound * np.hanning(len(sound))))
-            frequencies = np.fft.rfftfreq(len(sound), 1 / toy.RATE_HZ)
+            frequencies = np.fft.rfftfreq(len(sound), 1 / toy_drawing.RATE_HZ)
             peaks_hz.append(frequencies[np.argmax(np.where(frequencies > 200, spectrum, 0))])
         assert 220 <= peaks_hz[0] <= 440
         assert 880 <= peaks_hz[1] <= 1760
@@ -141,24 +163,39 @@ def test_look_pair_differs_in_texture_not_in_brightness() -> None:
     assert min(ratios) < 1 < max(ratios)
 
 
-def test_relation_pair_shows_the_same_objects_otherwise_paired(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relation_pair_shows_the_same_objects_otherwise_paired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     for group in (1, 2, 3, 4):
         shown = {}
         for label in toy.COARSE["relation"]:
             drawn: list[tuple[int, int]] = []  # (first frame, kind)
-            paint = toy._Stage.paint
+            paint = toy_drawing._Stage.paint
 
             def note(stage, distance_px, colour, when=slice(None), drawn=drawn, paint=paint):
-                kinds = [int(np.argmin([abs(colour / colour.sum() - k / k.sum()).sum() for _, k in toy._KINDS]))]
+                kinds = [
+                    int(
+                        np.argmin(
+                            [
+                                abs(colour / colour.sum() - k / k.sum()).sum()
+                                for _, k in toy_drawing._KINDS
+                            ]
+                        )
+                    )
+                ]
                 drawn.append((when.start, kinds[0]))
                 paint(stage, distance_px, colour, when)
 
-            monkeypatch.setattr(toy._Stage, "paint", note)
-            toy.render(label, group, 1)
+            monkeypatch.setattr(toy_drawing._Stage, "paint", note)
+            toy_drawing.render(label, group, 1)
             monkeypatch.undo()
             shown[label] = drawn
         alike, different = shown["relation_alike"], shown["relation_different"]
-        assert Counter(kind for _, kind in alike) == Counter(kind for _, kind in different) == {0: 4, 1: 4, 2: 4}
+        assert (
+            Counter(kind for _, kind in alike)
+            == Counter(kind for _, kind in different)
+            == {0: 4, 1: 4, 2: 4}
+        )
         assert [start for start, _ in alike] == [start for start, _ in different]
         for objects, equal in ((alike, True), (different, False)):
             assert all((objects[i][1] == objects[i + 1][1]) == equal for i in range(0, 12, 2))
@@ -168,15 +205,18 @@ def test_paths_do_not_tell_forwards_from_backwards() -> None:
     """Mean distance from the middle at the beginning and at the end of a drift is the same."""
     ends = []
     for seed in range(4000):
-        y, x = toy._drift(np.random.default_rng(seed), 50, 24)
+        y, x = toy_drawing._drift(np.random.default_rng(seed), 50, 24)
         ends.append([np.hypot(y[0] - 48, x[0] - 48), np.hypot(y[-1] - 48, x[-1] - 48)])
     gap = np.diff(ends, axis=1)
     assert abs(gap.mean()) < 3 * gap.std() / np.sqrt(len(gap))
 
 
 def test_a_killed_drawing_goes_on(tmp_path: Path) -> None:
-    script = "import sys; from pathlib import Path; from reelbank.data import toy; toy.draw(Path(sys.argv[1]), 0, workers=1)"
-    process = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.DEVNULL)
+    script = "import sys; from pathlib import Path; from reelbank.data.datasets import toy; "
+    script += "toy.draw(Path(sys.argv[1]), 0, workers=1)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stderr=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 60
     while len(list(tmp_path.rglob("*/v_*.mp4"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -195,12 +235,14 @@ def test_a_killed_drawing_goes_on(tmp_path: Path) -> None:
     assert toy.draw(tmp_path, 0, workers=1) == 2
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert toy.draw(tmp_path, 0, workers=1) == 0
-    assert all((tmp_path / f"{video_id}.mp4").stat().st_size > 1000 for video_id in toy.video_ids()[-2:])
+    assert all(
+        (tmp_path / f"{video_id}.mp4").stat().st_size > 1000 for video_id in toy.video_ids()[-2:]
+    )
 
 
 def test_another_seed_or_version_is_not_mixed_in(tmp_path: Path) -> None:
     fill(tmp_path / "a")
-    with pytest.raises(InputError, match="not empty and was not drawn"):
+    with pytest.raises(InputError, match="must be new, empty, or made by DATASET=toy"):
         toy._claim(tmp_path / "a", manifest(0))
     assert (tmp_path / "a" / f"{toy.video_ids()[0]}.mp4").exists()
     (tmp_path / "b").mkdir()
@@ -220,5 +262,5 @@ def test_seeds_have_folders_and_names_of_their_own(tmp_path: Path) -> None:
         fill(folder)
         dataset = load_dataset("toy", seed=seed, bank=str(tmp_path))
         assert (dataset.name, dataset.root) == (name, folder)
-    with pytest.raises(InputError, match="cannot be drawn"):
+    with pytest.raises(InputError, match="cannot write the toy data set"):
         load_dataset("toy", str(tmp_path / "toy" / "toy.json"))

@@ -1,4 +1,4 @@
-"""TV-L1 against OpenCV's own flow, and its parts against OpenCV's parts."""
+"""TV-L1 compared with OpenCV's own flow, and its parts with OpenCV's parts."""
 
 from dataclasses import replace
 
@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reelbank.data.errors import InputError
-from reelbank.extract.flow import to_uint8
-from reelbank.extract.median import Median5
-from reelbank.extract.tvl1 import Tvl1, grey, resized, tvl1
+from reelbank.extract.flow.median import Median5
+from reelbank.extract.flow.methods import to_uint8
+from reelbank.extract.flow.tvl1 import Tvl1, grey, resized, tvl1
 
 PAIRS = ("HorseRiding", "HighJump")
 
@@ -33,7 +33,9 @@ def reference():
 
 @pytest.fixture(scope="module")
 def flows(reference):
-    first, second = (torch.from_numpy(np.stack([reference[f"{name}_{x}"] for name in PAIRS])) for x in "ab")
+    first, second = (
+        torch.from_numpy(np.stack([reference[f"{name}_{x}"] for name in PAIRS])) for x in "ab"
+    )
     return tvl1(first, second)  # (2, 2, 240, 320)
 
 
@@ -55,8 +57,8 @@ def test_a_flow_does_not_depend_on_its_neighbours(reference):
     assert both[1].abs().max() < 1e-6 < 1 < both[0].abs().max()
 
 
-def test_items_batched_as_on_a_gpu_are_what_they_are_alone():
-    from reelbank.extract import tvl1 as module
+def test_items_batched_as_on_a_gpu_equal_single_items():
+    from reelbank.extract.flow import tvl1 as module
 
     first = torch.from_numpy(np.stack([texture(40, 50, seed) for seed in range(3)]))
     second = torch.stack([first[0].roll(2, -1), first[1], first[2].roll(1, -2)])
@@ -71,10 +73,16 @@ def test_a_translation_is_recovered(shift):
     x, y = shift
     first = texture(96, 128)
     second = cv2.warpAffine(
-        first, np.float32([[1, 0, x], [0, 1, y]]), (128, 96), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT
+        first,
+        np.float32([[1, 0, x], [0, 1, y]]),
+        (128, 96),
+        flags=cv2.INTER_CUBIC,
+        borderMode=cv2.BORDER_REFLECT,
     )
     flow = tvl1(torch.from_numpy(first)[None], torch.from_numpy(second)[None])[0, :, 16:-16, 16:-16]
-    assert flow[0].mean() == pytest.approx(x, abs=0.05) and flow[1].mean() == pytest.approx(y, abs=0.05)
+    assert flow[0].mean() == pytest.approx(x, abs=0.05) and flow[1].mean() == pytest.approx(
+        y, abs=0.05
+    )
     assert flow.flatten(1).std(1).max() < 0.2
 
 
@@ -88,20 +96,26 @@ def test_small_pictures_work(size):
 
 def test_grey_is_opencvs():
     colours = torch.randint(0, 256, (1, 3, 300, 300), dtype=torch.uint8)
-    wanted = cv2.cvtColor(np.ascontiguousarray(colours[0].permute(1, 2, 0).numpy()), cv2.COLOR_RGB2GRAY)
+    wanted = cv2.cvtColor(
+        np.ascontiguousarray(colours[0].permute(1, 2, 0).numpy()), cv2.COLOR_RGB2GRAY
+    )
     assert np.array_equal(grey(colours)[0].numpy(), wanted)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**31))
 def test_median_is_opencvs(h, w, seed):
-    plane = np.random.default_rng(seed).integers(-9, 9, (2, h, w)).astype(np.float32)  # few values: many are equal
+    plane = (
+        np.random.default_rng(seed).integers(-9, 9, (2, h, w)).astype(np.float32)
+    )  # few values: many are equal
     median = Median5(torch.from_numpy(plane))(torch.from_numpy(plane)).numpy()
     for given_plane, found in zip(plane, median, strict=True):
         assert np.array_equal(cv2.medianBlur(given_plane, 5), found)
 
 
-@pytest.mark.parametrize(("size", "to", "step"), [((120, 161), (96, 129), 1.25), ((98, 131), (123, 164), 0.0)])
+@pytest.mark.parametrize(
+    ("size", "to", "step"), [((120, 161), (96, 129), 1.25), ((98, 131), (123, 164), 0.0)]
+)
 def test_resize_is_opencvs(size, to, step):
     plane = np.random.default_rng(0).normal(0, 50, size).astype(np.float32)
     wanted = (
@@ -109,7 +123,9 @@ def test_resize_is_opencvs(size, to, step):
         if step
         else cv2.resize(plane, to[::-1], interpolation=cv2.INTER_LINEAR)
     )
-    np.testing.assert_allclose(resized(torch.from_numpy(plane), to, step).numpy(), wanted, atol=1e-3)
+    np.testing.assert_allclose(
+        resized(torch.from_numpy(plane), to, step).numpy(), wanted, atol=1e-3
+    )
 
 
 def test_parameters_count():

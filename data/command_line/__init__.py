@@ -1,0 +1,1 @@
+"""The command `reelbank`: its table of commands, help, messages and shell completion."""

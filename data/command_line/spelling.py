@@ -1,0 +1,56 @@
+"""Rewrites messages so that they name options in the form that the user typed.
+
+Messages contain NAME and NAME=value, the form of `make` and recipes. A user who typed `--batch 8`
+reads `--batch=8` in a message, not BATCH=8.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from reelbank.data.options import split_word
+
+# Names of options that are also words: without "=" they mean the format.
+_ALSO_WORDS = frozenset({"CSV", "JSON"})
+_PLACEHOLDER = "\ue000{}\ue001"  # private characters, which no message contains
+
+
+def as_typed(message: str, names: Iterable[str], words: Sequence[str]) -> str:
+    """The message with each option in the form in which it was typed in `words`. An option that was
+    not typed gets the form of the last typed option.
+
+    names: the command's options. Typed values are not changed, even if they look like an option.
+    """
+    typed_with_dashes: dict[str, bool] = {}
+    values: list[str] = []
+    for position, word in enumerate(words):
+        name, text = split_word(word)
+        if name:
+            typed_with_dashes[name] = word.startswith("--")
+            following = words[position + 1 :][:1]
+            values += [text] if text is not None else following
+        else:
+            values.append(word)
+    if not any(typed_with_dashes.values()):
+        return message
+    otherwise = list(typed_with_dashes.values())[-1]
+    with_dashes = {name.upper() for name in names if typed_with_dashes.get(name, otherwise)}
+    if not with_dashes:
+        return message
+    alternatives = "|".join(sorted(with_dashes, key=len, reverse=True))
+    # NAME= or NAME as a whole word, not as part of a path or another word.
+    option = re.compile(rf"(?<![\w/.=-])({alternatives})(?:(=)|(?![\w/=-]|\.\w))")
+    # Typed values are replaced by placeholders while options are rewritten.
+    protected = [value for value in dict.fromkeys(values) if value and option.search(value)]
+    for number, value in enumerate(protected):
+        message = message.replace(value, _PLACEHOLDER.format(number))
+
+    def dashed(match: re.Match[str]) -> str:
+        name, equals = match[1], match[2] or ""
+        if not equals and name in _ALSO_WORDS:
+            return name
+        return f"--{name.lower().replace('_', '-')}{equals}"
+
+    message = option.sub(dashed, message)
+    for number, value in enumerate(protected):
+        message = message.replace(_PLACEHOLDER.format(number), value)
+    return message

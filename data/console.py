@@ -1,0 +1,122 @@
+"""Text for terminals, pages and drawings. It may contain names and reasons from untrusted files, so
+it is cleaned here."""
+
+import difflib
+import html
+import json
+import math
+import re
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any, TextIO
+
+
+def printable(text: str) -> str:
+    """Text from a file as one line for a terminal: characters that are not visible (control and
+    format characters, line ends, surrogates) become '?'."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+def shortened(text: str, longest: int = 1500) -> str:
+    """A message that may contain a value of any length. A text longer than `longest` is reduced to
+    its beginning and its end."""
+    return text if len(text) <= longest else f"{text[: longest - 500]} ... {text[-450:]}"
+
+
+# Characters that XML 1.0 (and therefore SVG) cannot contain and that browsers do not display, and
+# characters that change the direction of the text after them.
+_UNDRAWABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def drawable(document: str) -> str:
+    """A page or drawing in HTML or SVG, with forbidden characters replaced by U+FFFD."""
+    return _UNDRAWABLE.sub("\N{REPLACEMENT CHARACTER}", document)
+
+
+def markdown_text(text: str) -> str:
+    """Text from a file, for one cell or line of Markdown."""
+    return html.escape(printable(text), quote=False).replace("|", "/")
+
+
+def counted(number: int, noun: str) -> str:
+    """'1 video', '2,000 videos'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def print_lines(*lines: str, file: TextIO | None = None, flush: bool = False) -> None:
+    """Print each text as one `printable` line to `file` (default: stdout). Every command prints
+    with this function, so that text from a file can neither contain control codes of a terminal nor
+    imitate a line of the program."""
+    print(*map(printable, lines), sep="\n", file=file or sys.stdout, flush=flush)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one JSON document on stdout, in ASCII."""
+    print_lines(*json.dumps(value, indent=2, allow_nan=False).split("\n"))
+
+
+def warning_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A library's warning as one printable line; replaces `warnings.formatwarning`, because a
+    warning may contain text from a file."""
+    return printable(f"{filename}:{lineno}: {category.__name__}: {message}") + "\n"
+
+
+def table_lines(rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table as lines of text: columns as wide as their longest word, left-aligned; the first row
+    is the heading."""
+    cells = [[printable(word) for word in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def print_table(rows: Iterable[Sequence[str]]) -> None:
+    """Print `table_lines`."""
+    for line in table_lines(rows):
+        print_lines(line)
+
+
+def percent(share: float | None, places: int = 2) -> str:
+    """A share in [0, 1] as per cent; '-' for nan and None."""
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.{places}f}"
+
+
+def some(names: Iterable[str], limit: int = 3) -> str:
+    """'a, b, c and 4 more'."""
+    listed = list(names)
+    more = len(listed) - limit
+    return ", ".join(listed[:limit]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str:
+    """'; did you mean X?', or '' if no candidate is similar."""
+    similar = nearest_word(word, candidates)
+    return f"; did you mean {similar}?" if similar else ""
+
+
+def nearest_word(word: str, candidates: Iterable[str], *, similarity: float = 0.6) -> str:
+    """The most similar candidate, '' if none has this similarity (0 to 1, as difflib measures it).
+    Letter case is ignored."""
+    by_folded = {name.casefold(): name for name in candidates}
+    matches = difflib.get_close_matches(word.casefold(), by_folded, 1, similarity)
+    return by_folded[matches[0]] if matches else ""
+
+
+def class_hint(name: str, class_names: Collection[str]) -> str:
+    """A hint for a class in CLASSES that is not among `class_names`: how to write a name with a
+    comma, '; did you mean X?', or ''."""
+    for class_name in sorted(class_names):
+        pieces = [piece.strip() for piece in class_name.split(",")]
+        if len(pieces) > 1 and name in pieces:
+            return f"; put a name with a comma in quotation marks: CLASSES='\"{class_name}\"'"
+    return nearest(name, class_names)

@@ -1,0 +1,191 @@
+"""The data sets by name. A new data set is a file with a DatasetSpec and a line in DATASETS; users
+give their own data set as `path/to/file.py:name`."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from reelbank.data.console import class_hint, some
+from reelbank.data.datasets.own import load_own
+from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Naming
+from reelbank.data.errors import InputError
+from reelbank.data.plugins import is_user_file, load_plugin, plugin_name
+from reelbank.data.ranges import HIGHEST_SEED, MOST_FPS, Range, check_value
+
+DATASETS = {
+    "ucf101": "data.datasets.ucf101:UCF101",
+    "hmdb51": "data.datasets.hmdb51:HMDB51",
+    "charades": "data.datasets.charades:CHARADES",
+    "folder": "data.datasets.folder:FOLDER",
+    "toy": "data.datasets.toy:TOY",
+}
+
+
+def load_dataset(
+    name: str,
+    root: str = "",
+    *,
+    splits_dir: str = "",
+    csv: str = "",
+    classes: Sequence[str] = (),
+    seed: int = 0,
+    bank: str = "bank",
+    image_fps: float = 0.0,
+) -> Dataset:
+    """Load the data set `name` (a key of DATASETS, or path/to/file.py:name) from the folder `root`.
+
+    splits_dir: folder of official lists (ucf101: optional; hmdb51, charades: required). csv: table
+    of path,label,split (folder). classes: keep only videos of these classes; `Dataset.classes`
+    stays the whole list, so that a label's number never changes. seed: of the drawn split (folder)
+    and of the drawn videos (toy). bank: where the toy videos are drawn if `root` is not given.
+    image_fps: frames per second of folders of images; 0: as in the data set's own release, if that
+    is known. Raises InputError for an unknown name or class, a wrong root, or an input that the
+    data set does not take.
+    """
+    check_value("SEED", seed, int, {"range": Range(0, HIGHEST_SEED)})
+    check_value("IMAGE_FPS", image_fps, float, {"range": Range(0, MOST_FPS)})
+    spec = load_spec(name)
+    recipe_name = plugin_name(name)
+    if splits_dir and not spec.takes_lists:
+        raise InputError(
+            f"LISTS={splits_dir}: DATASET={name} does not use official lists; leave LISTS out"
+        )
+    if csv and not spec.takes_csv:
+        with_csv = " or ".join(key for key in DATASETS if load_spec(key).takes_csv)
+        raise InputError(f"CSV={csv}: DATASET={name} does not use a CSV; use DATASET={with_csv}")
+    options = DatasetOptions(
+        recipe_name, root, splits_dir=splits_dir, csv=csv, seed=seed, bank=bank
+    )
+    dataset = load_own(spec, options, name) if is_user_file(name) else spec.load(options)
+    if is_user_file(name) and not is_of_dataset(dataset.name, name):
+        raise InputError(
+            f"DATASET={name}: the name of the Dataset that it returns must be options.name, "
+            f"'{recipe_name}', or begin with it and '-' (got '{dataset.name}')"
+        )
+    dataset = _with_image_rate(dataset, image_fps)
+    return _keep_classes(dataset, classes) if classes else dataset
+
+
+def load_spec(name: str) -> DatasetSpec:
+    """The specification of DATASET=`name`. Raises InputError if it does not exist."""
+    spec = load_plugin(name, DATASETS, option="DATASET")
+    if not isinstance(spec, DatasetSpec):
+        raise InputError(
+            f"DATASET={name}: must be a reelbank.data.datasets.DatasetSpec (got "
+            f"{type(spec).__name__})"
+        )
+    return spec
+
+
+def is_of_dataset(stored_name: str, option_value: str) -> bool:
+    """Whether DATASET=`option_value` matches the data set of a store or run.
+
+    If each folder is a separate data set, the name matches all of them: `folder` matches
+    `folder-clips-1f2e3d`.
+    """
+    recipe_name = plugin_name(option_value)
+    if stored_name == recipe_name:
+        return True
+    if not stored_name.startswith(f"{recipe_name}-"):
+        return False
+    return (
+        is_user_file(option_value)
+        or recipe_name in DATASETS
+        and load_spec(option_value).names_folders
+    )
+
+
+def kind_of(stored_name: str) -> str:
+    """The registered name of the data set of a store or run, without the suffix for its folder or
+    seed; '' for a data set that is not registered, such as a user's own."""
+    kind = stored_name.partition("-")[0]
+    return kind if kind in DATASETS else ""
+
+
+def has_drawn_split(stored_name: str) -> bool:
+    """Whether the data set of a store is a single folder whose split was drawn."""
+    kind = kind_of(stored_name)
+    return bool(kind) and kind != stored_name and load_spec(kind).names_folders
+
+
+def drawn_folder(stored_name: str, bank: str) -> Path | None:
+    """The folder in the bank that contains the videos of a drawn data set; None if there is
+    none."""
+    if stored_name not in DATASETS or not load_spec(stored_name).drawn_in:
+        return None
+    folder = Path(bank, load_spec(stored_name).drawn_in)
+    return folder if folder.is_dir() else None
+
+
+def loadable_name(stored_name: str, option_value: str = "") -> str:
+    """The name with which `load_dataset` loads the data set of a store or run.
+
+    option_value: the option DATASET. If it names a user's file, only that file can load the data
+    set. Stores, runs and score files are untrusted, so a file that they name is never executed.
+    Raises InputError for a data set that is not registered if the option does not name it.
+    """
+    if option_value and is_of_dataset(stored_name, option_value):
+        return option_value
+    kind = kind_of(stored_name)
+    if kind and load_spec(kind).names_folders:
+        return kind
+    if stored_name not in DATASETS:
+        raise InputError(
+            f"the data set '{stored_name}' is not one of {', '.join(DATASETS)}; give "
+            "DATASET=<file>.py:<name>, where the file defines it"
+        )
+    return stored_name
+
+
+def namings() -> dict[str, Naming]:
+    """The data sets in which a video's name contains its class, group and parts."""
+    specs = {name: load_spec(name) for name in DATASETS}
+    return {name: spec.naming for name, spec in specs.items() if spec.naming}
+
+
+def dataset_choices() -> str:
+    """The values that DATASET accepts, for help texts."""
+    return f"{', '.join(DATASETS)}, or <file>.py:<name>"
+
+
+def _with_image_rate(dataset: Dataset, given_fps: float) -> Dataset:
+    """The data set with the frame rate of its folders of images and a note about it; without such
+    folders, with a rate of 0. Raises InputError if a rate is given but no folder exists."""
+    folders = sum(path.is_dir() for path in {video.path for video in dataset.videos})
+    if not folders and given_fps:
+        raise InputError(
+            f"IMAGE_FPS={given_fps:g}: ROOT={dataset.root} contains no videos that are "
+            "folders of images; leave IMAGE_FPS out"
+        )
+    if not folders:
+        return dataclasses.replace(dataset, image_fps=0.0)
+    image_fps = given_fps or dataset.image_fps
+    rate = f"{image_fps:g}" if image_fps else "an unknown number of"
+    videos = "video is a folder" if folders == 1 else "videos are folders"
+    note = f"{folders:,} {videos} of images, with {rate} frames per second (IMAGE_FPS)"
+    return dataclasses.replace(dataset, image_fps=image_fps, notes=(*dataset.notes, note))
+
+
+def _keep_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
+    for name in classes:
+        if name not in dataset.classes:
+            hint = class_hint(name, dataset.classes)
+            listed = (
+                f"; the classes of {dataset.name} are {some(dataset.classes, 6) or 'no classes'}"
+            )
+            raise InputError(f"CLASSES: {dataset.name} has no class '{name}'{hint or listed}")
+    chosen = set(classes)
+    names = {
+        video: set(video.label.split(";") if dataset.multilabel else [video.label])
+        for video in dataset.videos
+    }
+    videos = tuple(video for video in dataset.videos if names[video] & chosen)
+    empty = sorted(chosen.difference(*(names[video] for video in videos)))
+    if empty:
+        raise InputError(
+            f"CLASSES={','.join(classes)}: ROOT={dataset.root} contains no video of "
+            f"{some(empty)}; leave these classes out"
+        )
+    note = f"CLASSES selects {len(videos):,} of {len(dataset.videos):,} videos: {some(classes, 6)}"
+    files = len({video.path for video in videos}) if dataset.files else 0
+    return dataclasses.replace(dataset, videos=videos, files=files, notes=(*dataset.notes, note))

@@ -1,0 +1,108 @@
+"""Types of data sets: videos, options, and the specification that the registry holds."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video: a file, or a folder of numbered images.
+
+    id: its path below ROOT with '/', without a file's ending. label: its class, '' if unlabelled.
+    group: the source that it was cut from, '' if unknown. parts: 'train', 'test' or '' for each
+    split of the data set. span_seconds: the part of the file that is the video, None for the whole
+    file; with a span, `id` begins with the id of the file.
+    """
+
+    id: str
+    path: Path
+    label: str
+    group: str
+    parts: tuple[str, ...]
+    span_seconds: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A loaded data set; its videos are in order of id.
+
+    classes: the whole class list in its official order, even if only some classes have videos.
+    coarse: category -> classes, {} if there are no categories. notes: lines for the user about
+    videos that are missing or left out. multilabel: a label is any number of classes joined by ';',
+    and '' means that a video shows none of them. files: number of files that the videos are cut
+    from; 0 if each video is a separate file. image_fps: frames per second of the folders of
+    images, 0 if unknown.
+    """
+
+    name: str
+    root: Path
+    videos: tuple[Video, ...]
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+    coarse: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    multilabel: bool = False
+    files: int = 0
+    image_fps: float = 0.0
+
+
+@dataclass(frozen=True)
+class DatasetOptions:
+    """The inputs from which a data set is loaded; see docs/datasets.md. Empty strings mean 'not
+    given'.
+
+    name: the name that recipes use for this data set.
+    """
+
+    name: str
+    root: str = ""
+    splits_dir: str = ""
+    csv: str = ""
+    seed: int = 0
+    bank: str = "bank"
+
+
+@dataclass(frozen=True)
+class NamedVideo:
+    """Facts about a video that follow from its name."""
+
+    id: str
+    label: str
+    group: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Naming:
+    """A data set in which a video's name contains its class, group and parts, so that features of
+    other tools can be imported without the videos.
+
+    title, form: the data set and the form of its names, for messages. read: parses a name, bare or
+    at the end of a path, with or without its ending; None for any other name.
+    """
+
+    title: str
+    form: str
+    read: Callable[[str], NamedVideo | None]
+    classes: tuple[str, ...]
+    splits: tuple[str, ...]
+    coarse: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A registered data set: its loading function and the options that it accepts.
+
+    takes_lists, takes_csv: whether it accepts LISTS= and CSV=. names_folders: each ROOT is a
+    separate data set, whose name begins with '<name>-', and whose split is drawn. drawn_in: the
+    folder in the bank into which its videos are drawn, '' if they are not drawn. naming: parses the
+    names of its videos, None if they contain no facts.
+    """
+
+    load: Callable[[DatasetOptions], Dataset]
+    takes_lists: bool = False
+    takes_csv: bool = False
+    names_folders: bool = False
+    drawn_in: str = ""
+    naming: Naming | None = None

@@ -1,0 +1,50 @@
+"""Identities: a recipe as canonical JSON, its hash, and how two recipes differ."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+
+def extractor_name(extractor: str) -> str:
+    """The name of an extractor in a recipe. An extractor in a user's file is named by the file's
+    stem and the function, without the folder (the recipe contains a hash of its weights)."""
+    file_name, _, function = extractor.rpartition(":")
+    return f"{PurePath(file_name).stem}.{function}" if file_name.endswith(".py") else extractor
+
+
+def canonical(recipe: Mapping[str, Any]) -> str:
+    """The recipe as JSON with sorted keys, so that equal recipes give equal texts."""
+    return json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def in_file_name(text: str) -> str:
+    """A name from an untrusted file as part of a file name: it cannot lead out of a folder."""
+    return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "_"
+
+
+def signature(recipe: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical recipe, 64 hex digits: the identity of a store or a run."""
+    return hashlib.sha256(canonical(recipe).encode()).hexdigest()
+
+
+def brief(value: Any, longest: int = 60) -> str:
+    """A value as text. A text longer than `longest` is replaced by its first 12 characters and its
+    length."""
+    text = str(value)
+    return text if len(text) <= longest else f"{text[:12]}... ({len(text):,} characters)"
+
+
+def differences(first: Mapping[str, Any], second: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A line 'name: a, not b' for every value in which two recipes differ. Nested names are joined
+    with dots, long values are shortened."""
+    lines = []
+    for key in sorted(first.keys() | second.keys()):
+        a, b = first.get(key), second.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            lines.append(f"{prefix}{key}: {brief(a)}, not {brief(b)}")
+    return lines

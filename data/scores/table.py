@@ -1,0 +1,245 @@
+"""Score tables: the scores that a model gave to videos, by video id, so that models can be
+evaluated and fused without the features.
+
+A table is stored as an npz of plain arrays: `video_ids` and `classes` (unicode), `labels` (int64;
+uint8 for multi-label data), `logits` (float32), `about` (JSON text), `groups` and `parts` (unicode,
+if known) and `format`. Pickle is neither written nor read.
+"""
+
+import io
+import json
+import math
+import tokenize
+import zipfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.data.errors import InputError
+from reelbank.data.files import check_regular, replacing, sync_folder
+
+FORMAT = "reelbank scores 1"
+# The parts of a split that a video can be in.
+PARTS = ("train", "validation", "test", "none", "unknown")
+# What zipfile, numpy's header parser and json raise on bytes that make no sense.
+DAMAGE = (
+    zlib.error,
+    *(OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, SyntaxError),
+    *(zipfile.BadZipFile, tokenize.TokenError, InputError),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of V videos over C classes. Raises InputError if the arrays do not fit together.
+
+    video_ids: V unique ids. labels: (V,) int64, index into `classes`, -1 if unknown; for
+    multi-label data (V, C) uint8 of 0 and 1. classes: C unique names. logits: (V, C) float32,
+    finite; softmax(logits) is the model's distribution over classes; for multi-label data,
+    sigmoid(logits) is each class's probability. about: where the scores come from, as JSON:
+    dataset, split, part, seed, head, store, signature, coarse categories ... groups: V names of
+    the sources that the videos were cut from (UCF-101's g01), "" for a video of its own source, ()
+    if unknown. Videos of one group resemble each other, so a confidence interval may resample
+    groups instead of videos. parts: V names of PARTS, the part of the split that each video was in
+    when the model was trained ("none": in no part, so the model has not seen it); () if that is not
+    recorded per video. `about["part"]`, if set, holds for all videos.
+    """
+
+    video_ids: tuple[str, ...]
+    labels: np.ndarray
+    classes: tuple[str, ...]
+    logits: np.ndarray
+    about: dict[str, Any] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        ids, classes = tuple(map(str, self.video_ids)), tuple(map(str, self.classes))
+        groups, parts = tuple(map(str, self.groups)), tuple(map(str, self.parts))
+        groups = groups if any(groups) else ()  # all "" means that none is known
+        labels = np.asarray(self.labels)
+        if labels.size == 0:
+            labels = labels.astype(np.int64)
+        if labels.dtype.kind not in "iu":
+            raise InputError(f"scores: labels must be whole numbers (got {labels.dtype})")
+        with np.errstate(over="ignore"):  # values beyond float32 become inf, rejected below
+            logits = np.asarray(self.logits).astype(np.float32)
+        full_shape = (len(ids), len(classes))
+        fits = labels.shape in ((len(ids),), full_shape) and logits.shape == full_shape
+        if not fits or not classes:
+            raise InputError(
+                f"scores: for {len(ids)} video ids and {len(classes)} classes, labels must have "
+                f"shape ({len(ids)},) or {full_shape}, and logits {full_shape} (got "
+                f"{labels.shape} and {logits.shape})"
+            )
+        _check_length("groups", groups, ids)
+        _check_length("parts", parts, ids)
+        _check_parts(parts)
+        _check_unique("video id", ids)
+        _check_unique("class", classes)
+        _check_labels(labels, len(classes))
+        _check_finite(logits, ids)
+        object.__setattr__(self, "video_ids", ids)
+        label_dtype = np.uint8 if labels.ndim == 2 else np.int64
+        object.__setattr__(self, "labels", labels.astype(label_dtype))
+        object.__setattr__(self, "classes", classes)
+        object.__setattr__(self, "logits", logits)
+        object.__setattr__(self, "groups", groups)
+        object.__setattr__(self, "parts", parts)
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a video can have any number of classes."""
+        return self.labels.ndim == 2
+
+
+def _check_length(kind: str, names: tuple[str, ...], ids: tuple[str, ...]) -> None:
+    if names and len(names) != len(ids):
+        raise InputError(
+            f"scores: {kind} must be empty or have one entry for each of the {len(ids)} "
+            f"video ids (got {len(names)})"
+        )
+
+
+def _check_parts(parts: tuple[str, ...]) -> None:
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise InputError(
+            f"scores: {unknown[0]!r} is not a part of a split; choose from {', '.join(PARTS)}"
+        )
+
+
+def _check_unique(kind: str, names: tuple[str, ...]) -> None:
+    if len(set(names)) == len(names):
+        return
+    repeated = next(name for number, name in enumerate(names) if name in names[:number])
+    raise InputError(f"scores: {kind} {repeated!r} occurs more than once")
+
+
+def _check_labels(labels: np.ndarray, classes: int) -> None:
+    if not labels.size:
+        return
+    lowest, highest = labels.min(), labels.max()
+    if labels.ndim == 2 and not (lowest >= 0 and highest <= 1):
+        raise InputError(f"scores: multi-label labels must be 0 or 1 (got {lowest} to {highest})")
+    if labels.ndim == 1 and not (lowest >= -1 and highest < classes):
+        raise InputError(
+            f"scores: labels must be numbers of the {classes} classes, or -1 if unknown (got "
+            f"{lowest} to {highest})"
+        )
+
+
+def _check_finite(logits: np.ndarray, ids: tuple[str, ...]) -> None:
+    is_finite = np.isfinite(logits).all(axis=1)  # (V,)
+    if not is_finite.all():
+        first = ids[int(is_finite.argmin())]
+        raise InputError(
+            f"scores: must be finite, but {(~is_finite).sum()} videos have a score that is NaN "
+            f"or infinite; the first is {first!r}"
+        )
+
+
+def log_probabilities(scores: Scores) -> np.ndarray:
+    """log softmax(logits), for multi-label data log sigmoid(logits); (V, C) float64, always
+    finite."""
+    logits = scores.logits.astype(np.float64)
+    if scores.multilabel:
+        return -np.logaddexp(0, -logits)
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def probabilities(scores: Scores) -> np.ndarray:
+    """softmax(logits), whose rows sum to 1, for multi-label data sigmoid(logits); (V, C)
+    float64."""
+    return np.exp(log_probabilities(scores))
+
+
+def save(scores: Scores, path: str | Path) -> None:
+    """Write the table to `path` (an npz). A reader finds the old file or the complete new one."""
+    path = Path(path)
+    arrays = {
+        "format": np.array(FORMAT),
+        "video_ids": np.array(scores.video_ids, dtype=np.str_),
+        "labels": scores.labels,
+        "classes": np.array(scores.classes, dtype=np.str_),
+        "logits": scores.logits,
+        "about": np.array(json.dumps(scores.about, allow_nan=False)),
+    }
+    if scores.groups:
+        arrays["groups"] = np.array(scores.groups, dtype=np.str_)
+    if scores.parts:
+        arrays["parts"] = np.array(scores.parts, dtype=np.str_)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+    sync_folder(path.parent)
+
+
+def load(path: str | Path) -> Scores:
+    """Read a table written by `save`. Raises InputError, naming the file, for any other
+    file: missing, damaged, with objects, compressed, or of a declared size that is not its real one
+    (checked before memory is allocated)."""
+    path = Path(path)
+    try:
+        check_regular(path)
+        with zipfile.ZipFile(path) as archive:
+            file_format = _member(archive, "format", path, (0, "U")).item()
+            if file_format != FORMAT:
+                raise ValueError(f"its format must be {FORMAT!r}, not {file_format[:40]!r}")
+            about = json.loads(_member(archive, "about", path, (0, "U")).item())
+            if not isinstance(about, dict):
+                raise ValueError("'about' is not a JSON object")
+            return Scores(
+                video_ids=tuple(_member(archive, "video_ids", path, (1, "U")).tolist()),
+                labels=_member(archive, "labels", path, (1, "i"), (2, "u")),
+                classes=tuple(_member(archive, "classes", path, (1, "U")).tolist()),
+                logits=_member(archive, "logits", path, (2, "f")),
+                about=about,
+                groups=_optional_texts(archive, "groups", path),
+                parts=_optional_texts(archive, "parts", path),
+            )
+    except FileNotFoundError:
+        raise InputError(f"{path}: the score file does not exist") from None
+    except DAMAGE as error:
+        raise InputError(f"{path}: cannot be read as a score file ({error})") from None
+
+
+def _optional_texts(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[str, ...]:
+    """One array of texts; () if the archive does not have it."""
+    if f"{name}.npy" not in archive.namelist():
+        return ()
+    return tuple(_member(archive, name, path, (1, "U")).tolist())
+
+
+def _member(archive: zipfile.ZipFile, name: str, path: Path, *forms: tuple[int, str]) -> np.ndarray:
+    """One array of the archive, in one of the forms (axes, kind of dtype). Its declared size must be
+    its real one, so that a small file cannot make us allocate much memory."""
+    info = archive.getinfo(f"{name}.npy")
+    if (
+        info.compress_type != zipfile.ZIP_STORED
+        or not info.file_size == info.compress_size <= path.stat().st_size
+    ):
+        raise ValueError(f"{name!r} must be stored uncompressed and in full")
+    stream = io.BytesIO(archive.read(info))  # the archive checks its CRC
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise ValueError(f"{name!r} must have npy version (1, 0), not {version}")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    if (len(shape), dtype.kind) not in forms:
+        raise ValueError(f"{name!r} has the unexpected type {dtype} with {len(shape)} axes")
+    declared_bytes, stored_bytes = (
+        math.prod(shape) * dtype.itemsize,
+        info.file_size - stream.tell(),
+    )
+    if declared_bytes != stored_bytes:
+        raise ValueError(f"{name!r} declares {declared_bytes} bytes, but stores {stored_bytes}")
+    stream.seek(0)
+    array = np.load(stream, allow_pickle=False)
+    if dtype.kind == "U" and (
+        not dtype.isnative or (array.size and array.reshape(-1).view(np.uint32).max() > 0x10FFFF)
+    ):
+        raise ValueError(f"{name!r} is not Unicode text")
+    return array

@@ -1,0 +1,208 @@
+"""The stores of a bank: finding one, and the commands stores, inspect, verify and remove."""
+
+import functools
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from reelbank.data.console import print_lines, printable
+from reelbank.data.datasets.registry import is_of_dataset
+from reelbank.data.errors import InputError
+from reelbank.data.feature_recipe import FeatureRecipe
+from reelbank.data.identity import brief, extractor_name
+from reelbank.data.plugins import plugin_name
+from reelbank.data.store.parts import begun, final_path, parts_folder
+from reelbank.data.store.reader import Store
+
+
+def stores_folder(bank: str | Path) -> Path:
+    """Where a bank keeps its stores."""
+    return Path(bank) / "stores"
+
+
+def shelved(bank: str | Path) -> Iterator[tuple[Path, Store | None, str]]:
+    """Every store of a bank by name: (path, the open store, ""), or (path, None, why it cannot be
+    opened)."""
+    folder = stores_folder(bank)
+    for path in sorted(
+        {final_path(name) for name in [*folder.glob("*.h5"), *folder.glob("*.parts")]}
+    ):
+        try:
+            store = Store.open(path)
+        except InputError as error:
+            yield path, None, str(error)
+            continue
+        with store:
+            yield path, store, ""
+
+
+def opened(bank: str | Path) -> Iterator[tuple[Path, Store]]:
+    """Every store of a bank that opens, by name; a note on stderr names each that does not."""
+    for path, store, reason in shelved(bank):
+        if store is None:
+            _note_left_out(path, reason)
+        else:
+            yield path, store
+
+
+def _note_left_out(path: Path, reason: str) -> None:
+    if not begun(path):
+        _print_once(f"note: a store is left out: {reason}")
+
+
+@functools.cache  # a command looks through its bank several times
+def _print_once(line: str) -> None:
+    print_lines(line, file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class _Match:
+    """A store that fits a request; identity "" if it cannot be opened."""
+
+    path: Path
+    identity: str = ""
+    dataset_name: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    def values(self) -> dict[str, str]:
+        """Its data set and the values of its recipe, as text; {} if it cannot be opened."""
+        if not self.identity:
+            return {}
+        return dict(flattened({"dataset": self.dataset_name, **self.recipe}))
+
+
+def find_store(bank: str | Path, requested: str = "", **match: Any) -> Path:
+    """The path of one store.
+
+    requested: its file, or the start of its hash or name. Without it: the only store that matches
+    `match`: `dataset=` is its data set ("folder" matches any folder's), any other name a value of
+    its recipe. Intermediate stores of other commands match only if their extractor or stream is
+    requested.
+
+    Raises InputError if no store matches, with the command to run, or if several match, with the
+    values in which they differ.
+    """
+    if requested.endswith((".h5", ".parts")):
+        path = final_path(requested)
+        for candidate in (path, stores_folder(bank) / path.name):
+            is_there = candidate.exists() or candidate.is_symlink()
+            if is_there or parts_folder(candidate).exists():
+                return candidate
+        raise InputError(
+            f"STORE={requested}: this store does not exist; 'reelbank stores' lists all stores"
+        )
+    if Path(requested).suffix and Path(requested).is_file():
+        raise InputError(
+            f"STORE={requested}: the file of a store must end in .h5; use 'reelbank import "
+            f"FILE={requested}' to import features of other tools"
+        )
+    fits: list[_Match] = []
+    broken: dict[Path, str] = {}
+    for path, store, reason in shelved(bank):
+        if store is None:
+            hash_start = path.stem.rpartition("-")[2]
+            if requested and (
+                path.name.startswith(requested) or hash_start.startswith(requested[:8])
+            ):
+                fits.append(_Match(path))
+            broken[path] = reason
+        elif _fits(path, store, requested, match):
+            fits.append(_Match(path, store.identity, store.dataset.name, store.recipe))
+    if len(fits) == 1:
+        for path, reason in broken.items():
+            if path != fits[0].path:
+                _note_left_out(path, reason)
+        return fits[0].path
+    query = " ".join(f"{key.upper()}={value}" for key, value in match.items())
+    if requested:
+        query = f"STORE={requested}"
+    if fits:
+        raise InputError(
+            f"{query or 'no STORE given'}: {len(fits)} stores match; choose one with "
+            f"STORE=<start of its hash>: {'; '.join(_differences(fits))}"
+        )
+    reasons = [
+        reason if begun(path) else f"cannot be read: {reason}" for path, reason in broken.items()
+    ]
+    damaged = f" ({'; '.join(reasons)})" if reasons else ""
+    folder = stores_folder(bank)
+    if requested:
+        raise InputError(
+            f"{query}: no store in {folder} has a name or hash that begins with this{damaged}; "
+            "'reelbank stores' lists all stores"
+        )
+    command = f"reelbank extract {query}".rstrip()
+    condition = f" with {query}" if query else ""
+    raise InputError(f"no store in {folder}{condition}{damaged}; make one with '{command}'")
+
+
+def is_passed_over(recipe: Mapping[str, Any], stream: str) -> bool:
+    """Whether this is an intermediate store of another command, which matches only if its extractor
+    is requested, or a stream of the same name."""
+    features = FeatureRecipe.from_json(recipe)
+    return features.is_intermediate and features.extractor != stream
+
+
+def _fits(path: Path, store: Store, requested: str, match: dict[str, Any]) -> bool:
+    if requested:
+        return store.identity.startswith(requested) or path.name.startswith(requested)
+    values = {**store.recipe, "dataset": store.dataset.name}
+    if "stream" in match:
+        match = match | {"stream": plugin_name(match["stream"])}
+    if "extractor" not in match and is_passed_over(store.recipe, str(match.get("stream", ""))):
+        return False
+    if "dataset" in match and is_of_dataset(values["dataset"], match["dataset"]):
+        match = match | {"dataset": values["dataset"]}
+    if "extractor" in match:
+        match = match | {"extractor": extractor_name(match["extractor"])}
+    return all(values.get(key) == value for key, value in match.items())
+
+
+# Values that a message names first if stores differ in them: those that a user chooses.
+_NAMED_FIRST = ("dataset", "stream", "extractor", "node", "weights.saw.split")
+_MOST_DIFFERENCES = 6  # values that a message names for each store
+
+
+def _differences(fits: Sequence[_Match]) -> list[str]:
+    """For each of several stores the start of its hash, and values in which they differ, as many as
+    distinguish all of them (at most _MOST_DIFFERENCES)."""
+    all_values = [fit.values() for fit in fits]
+    all_names = dict.fromkeys(_NAMED_FIRST)
+    for values in all_values:
+        all_names |= dict.fromkeys(values)
+    names: list[str] = []
+    for name in all_names:
+        more = [*names, name]
+        is_useful = _distinct(all_values, more) > _distinct(all_values, names)
+        if is_useful and len(names) < _MOST_DIFFERENCES:
+            names.append(name)
+    return [
+        printable(_description(fit, values, names))
+        for fit, values in zip(fits, all_values, strict=True)
+    ]
+
+
+def _distinct(all_values: Sequence[Mapping[str, str]], names: Sequence[str]) -> int:
+    """How many of the stores these values distinguish."""
+    return len({tuple(map(values.get, names)) for values in all_values})
+
+
+def _description(fit: _Match, values: Mapping[str, str], names: Sequence[str]) -> str:
+    if not fit.identity:
+        reason = "contains no videos yet" if begun(fit.path) else "cannot be read"
+        return f"{fit.path.name} ({reason})"
+    texts = [
+        f"{name} {brief(values[name])}" if name in values else f"without {name}" for name in names
+    ]
+    return f"{fit.identity[:8]} ({', '.join(texts)})"
+
+
+def flattened(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Each value of nested dicts as text, with its names joined by dots."""
+    for key, value in recipe.items():
+        if isinstance(value, dict) and value:
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", "-" if value is None or value == "" else str(value)

@@ -1,0 +1,167 @@
+"""Copies among videos: files with the same bytes, and videos whose mean features are nearly the
+same.
+
+Features are compared by the cosine of their z-normalised means. How similar different videos are
+depends on the network and the data, so the threshold is set on training videos of different groups
+(`copy_threshold`).
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from reelbank.data.video.sources import SourceFile
+
+LEAST_VIDEOS = 20  # for a threshold
+MOST_VIDEOS = 2000  # that a threshold is set on, evenly spaced
+LEAST_COSINE = 0.9  # of what is called nearly the same
+DEVIATIONS = 5.0  # between the median of different videos and the threshold
+HIGHEST_COSINE = 1 - 1e-7  # of float32 vectors that are equal up to rounding
+_BLOCK_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A video and another one that it is a copy of. cosine: of their features; 1 for files with
+    the same bytes."""
+
+    video: str
+    original: str
+    cosine: float = 1.0
+
+
+def same_files(
+    sources: Mapping[str, Mapping[str, Any]], videos: Sequence[str], among: Sequence[str]
+) -> list[Copy]:
+    """The `videos` whose files have the same bytes as one of `among`, by size and stored digest.
+
+    sources: id -> facts about the file, as stores keep them. Files without a digest are left out,
+    and different spans of one file are no copies.
+    """
+    first: dict[tuple[Any, ...], str] = {}
+    for name in among:
+        if content := _content(sources[name]):
+            first.setdefault(content, name)
+    copies = []
+    for name in videos:
+        original = first.get(_content(sources[name]))
+        if original is not None:
+            copies.append(Copy(name, original))
+    return copies
+
+
+def _content(source: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What equal files have in common; () if it is not known."""
+    file = SourceFile.of(source)
+    span_seconds = source.get("span_seconds")
+    if not file.digest:
+        return ()
+    return (file.bytes, file.digest, str(span_seconds) if span_seconds else "")
+
+
+@dataclass(frozen=True)
+class NearCopies:
+    """Copies found by their features, and the threshold of the cosine; nan where too few training
+    videos are of different groups to set one."""
+
+    threshold: float
+    copies: list[Copy]
+
+
+def near_copies(
+    ids: Sequence[str],
+    means: np.ndarray,
+    groups: Sequence[str],
+    *,
+    train: Sequence[int],
+    test: Sequence[int],
+) -> NearCopies:
+    """The test videos whose mean features are nearly those of a training video.
+
+    ids, groups: (V,), a video of group "" is its own group; means: (V, D) float32; train, test:
+    numbers of videos.
+    """
+    if len(train) < LEAST_VIDEOS or not len(test):
+        return NearCopies(float("nan"), [])
+    vectors = unit_vectors(means, train)
+    numbers = _group_numbers(groups)
+    step = -(-len(train) // MOST_VIDEOS)
+    of_others = nearest(vectors, train[::step], train, numbers)
+    threshold = copy_threshold(of_others.cosines)
+    found = nearest(vectors, test, train)
+    copies = [
+        Copy(ids[video], ids[other], float(cosine))
+        for video, other, cosine in zip(test, found.numbers, found.cosines, strict=True)
+        if cosine > threshold
+    ]
+    return NearCopies(threshold, sorted(copies, key=lambda copy: -copy.cosine))
+
+
+def unit_vectors(means: np.ndarray, fitted: Sequence[int]) -> np.ndarray:
+    """(V, D) float32 -> the same shape, z-normalised with mean and deviation of the rows `fitted`,
+    then of length 1 (0 for a row that is the mean)."""
+    deviation = means[fitted].std(0)
+    deviation[deviation == 0] = np.inf  # such a feature distinguishes no videos
+    vectors = (means - means[fitted].mean(0)) / deviation
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest video of each of N others. numbers: (N,) int64; cosines: (N,) float32, -1 where
+    there is none."""
+
+    numbers: np.ndarray
+    cosines: np.ndarray
+
+
+def nearest(
+    vectors: np.ndarray,
+    videos: Sequence[int],
+    among: Sequence[int],
+    groups: np.ndarray | None = None,
+) -> Nearest:
+    """Of each of `videos` the nearest of `among`. vectors: (V, D), of length 1; groups: (V,)
+    numbers; with them, only videos of another group are compared."""
+    others = np.asarray(among)
+    candidates = np.ascontiguousarray(vectors[others].T)
+    numbers = np.zeros(len(videos), np.int64)
+    cosines = np.full(len(videos), -1.0, np.float32)
+    for first in range(0, len(videos), _BLOCK_ROWS):
+        block = np.asarray(videos[first : first + _BLOCK_ROWS])
+        similarities = vectors[block] @ candidates  # (n, N)
+        if groups is not None:
+            similarities[groups[block][:, None] == groups[others]] = -1
+        best = similarities.argmax(1)
+        last = first + len(block)
+        numbers[first:last] = others[best]
+        cosines[first:last] = similarities[np.arange(len(block)), best]
+    return Nearest(numbers, cosines)
+
+
+def copy_threshold(cosines: np.ndarray) -> float:
+    """The cosine above which two videos are taken for copies, from the cosines of videos with
+    their nearest one of another group.
+
+    Fisher's z of these cosines is about normal; the threshold lies DEVIATIONS deviations above
+    their median. The deviation comes from the median absolute deviation, so that a few copies
+    among these videos do not change it. At least LEAST_COSINE; nan for fewer than LEAST_VIDEOS.
+    """
+    known = cosines[cosines > -1]
+    if len(known) < LEAST_VIDEOS:
+        return float("nan")
+    z = np.arctanh(np.minimum(known.astype(np.float64), HIGHEST_COSINE))
+    median = np.median(z)
+    deviation = 1.4826 * np.median(np.abs(z - median))  # the normal distribution's
+    return max(LEAST_COSINE, float(np.tanh(median + DEVIATIONS * deviation)))
+
+
+def _group_numbers(groups: Sequence[str]) -> np.ndarray:
+    """(V,) int64, equal for videos of the same group; a video of group "" has its own."""
+    number_of: dict[str, int] = defaultdict(lambda: len(number_of))
+    keys = [f"group {group}" if group else f"video {n}" for n, group in enumerate(groups)]
+    return np.array([number_of[key] for key in keys], np.int64)

@@ -1,0 +1,93 @@
+"""The command `export`: the features of a store as files for other tools."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from reelbank.data.console import print_lines
+from reelbank.data.errors import InputError
+from reelbank.data.files import temporary_folder
+from reelbank.data.options import check_ending
+from reelbank.data.store.bank import find_store
+from reelbank.data.store.options import ExportOptions
+from reelbank.data.store.reader import Store
+from reelbank.data.text_files import csv_file
+
+_HDF5_ENDINGS = (".h5", ".hdf5")
+
+
+def export(options: ExportOptions) -> int:
+    """Write a store's clean rows as one array per video, and `<to>.csv` (path,label,group,split)
+    with which `import` reads them back.
+
+    Both get their names when they are complete. Raises InputError for an existing target, one that
+    cannot be written, or damaged features; then nothing is left behind.
+    """
+    if not options.to:
+        raise InputError("give TO=<new folder>, or TO=<new file that ends in .h5>")
+    if not options.to.endswith("/"):
+        check_ending(
+            "TO",
+            options.to,
+            _HDF5_ENDINGS,
+            ", or a new folder for .npy files, followed by '/' if its name contains a dot",
+        )
+    target = Path(options.to).expanduser().absolute()
+    table = target.parent / f"{target.name}.csv"
+    if target.exists() or table.exists():
+        raise InputError(
+            f"TO={options.to}: {target if target.exists() else table} exists already; give a new "
+            "folder, or a new file that ends in .h5"
+        )
+    with Store.open(find_store(options.bank, options.store)) as store:
+        splits = store.dataset.splits
+        if options.split and options.split not in splits:
+            raise InputError(
+                f"SPLIT={options.split}: must be one of the splits of {store.path}, "
+                f"{', '.join(splits) or '(none)'}"
+            )
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with temporary_folder(target.name, target.parent) as partial:
+                _export_arrays(store, partial / target.name)
+                split_number = splits.index(options.split) if options.split else 0
+                _export_table(store, partial / table.name, split_number)
+                (partial / target.name).rename(target)
+                (partial / table.name).rename(table)
+        except OSError as error:
+            why = error.strerror or " ".join(str(error).split())
+            raise InputError(f"TO={target}: cannot be written ({why})") from None
+        print_lines(f"wrote {len(store.video_ids)} videos to {target} and their labels to {table}")
+        weights = store.recipe.get("weights")
+        if isinstance(weights, dict) and "saw" in weights:
+            print_lines(
+                "note: reelbank trained the network of these features, but the export does not "
+                "record on which videos; evaluate only on the split that the network was trained "
+                "on"
+            )
+    return 0
+
+
+def _export_arrays(store: Store, target: Path) -> None:
+    if target.suffix.lower() in _HDF5_ENDINGS:
+        with h5py.File(target, "w-") as file:
+            for video_id in store.video_ids:
+                file[video_id] = store.features(video_id)[0]
+        return
+    target.mkdir(parents=True)
+    for video_id in store.video_ids:
+        path = target / f"{video_id}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, store.features(video_id)[0], allow_pickle=False)
+
+
+def _export_table(store: Store, table: Path, split_number: int) -> None:
+    with csv_file(table) as writer:
+        has_splits = bool(store.dataset.splits)
+        label_column = "labels" if store.dataset.multilabel else "label"
+        writer.writerow(["path", label_column, "group", *(["split"] if has_splits else [])])
+        for video_id, label, group, video_parts in zip(
+            store.video_ids, store.labels, store.groups, store.parts, strict=True
+        ):
+            writer.writerow([video_id, label, group, *video_parts[split_number : split_number + 1]])

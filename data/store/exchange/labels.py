@@ -1,0 +1,137 @@
+"""The data set and the labels of imported features: from a CSV, or from the names of the videos."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.data.datasets import folder
+from reelbank.data.datasets.registry import namings
+from reelbank.data.datasets.types import NamedVideo, Naming
+from reelbank.data.errors import InputError
+from reelbank.data.store.exchange.sources import Source
+from reelbank.data.store.options import ImportOptions
+from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.text_files import readings
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An imported data set, and its videos in the order of the source."""
+
+    dataset: DatasetDescription
+    videos: list[StoredVideo]
+
+
+def labelled(source: Source, options: ImportOptions) -> Labelled:
+    """The data set of the videos, from their names if these tell class and split, otherwise from
+    CSV=. Raises InputError if a video has no entry, or if names and file contradict each other."""
+    dataset_name = _dataset_of_names(source, options)
+    if dataset_name:
+        return _from_names(source, dataset_name, namings()[dataset_name])
+    if not options.csv:
+        titles = " or ".join(naming.title for naming in namings().values())
+        raise InputError(
+            f"FILE={options.file}: names such as {source.names[0][0]} do not contain the class "
+            f"and the split, as those of {titles} do; give CSV=<file with the columns "
+            "path,label,split>"
+        )
+    return _from_table(source, options)
+
+
+def _from_table(source: Source, options: ImportOptions) -> Labelled:
+    rows, columns = folder.read_csv(Path(options.csv).expanduser())
+    row_of = _by_name([row for _, row in rows])
+    ids = [next((name for name in names if name in row_of), "") for names in source.names]
+    missing = [names[0] for names, name in zip(source.names, ids, strict=True) if not name]
+    if missing:
+        raise InputError(
+            f"CSV={options.csv}: must list all videos of FILE, but {len(missing)} of "
+            f"{len(source.names)} are missing, such as {missing[0]}"
+        )
+    label_column = "labels" if "labels" in columns else "label"
+    labels = {name: row_of[name].get(label_column, "") for name in ids}
+    groups = folder.guess_groups(labels)
+    if "group" in columns:
+        groups = {name: row_of[name]["group"] for name in ids}
+    splits = ("1",) if "split" in columns else ()
+    dataset = DatasetDescription(
+        options.dataset or folder.NAME, splits=splits, multilabel=label_column == "labels"
+    )
+    classes: set[str] = set()
+    for label in labels.values():
+        classes.update(dataset.label_names(label))
+    videos = [
+        StoredVideo(
+            id=name,
+            label=labels[name],
+            group=groups[name],
+            parts=tuple(row_of[name]["split"] for _ in splits),
+            source={"bytes": 0},
+        )
+        for name in ids
+    ]
+    return Labelled(replace(dataset, classes=tuple(sorted(classes))), videos)
+
+
+def _by_name(rows: Sequence[dict[str, str]]) -> dict[str, dict[str, str]]:
+    """The rows of a table by the names that their paths can mean. If two rows can mean the same
+    name, the row for which it is the likelier meaning has it."""
+    row_of: dict[str, dict[str, str]] = {}
+    meanings = [readings(row["path"]) for row in rows]
+    for rank in range(max(map(len, meanings))):
+        for row, names in zip(rows, meanings, strict=True):
+            if rank < len(names):
+                row_of.setdefault(names[rank], row)
+    return row_of
+
+
+def _dataset_of_names(source: Source, options: ImportOptions) -> str:
+    """The data set that DATASET= names, or whose naming fits all videos; "" if the labels have to
+    be read from a table."""
+    if options.dataset in namings():
+        return options.dataset
+    if options.dataset or options.csv:
+        return ""
+    for dataset_name, naming in namings().items():
+        if all(any(map(naming.read, names)) for names in source.names):
+            return dataset_name
+    return ""
+
+
+def _from_names(source: Source, dataset_name: str, naming: Naming) -> Labelled:
+    """The data set, with each video's class, group and parts as in its name."""
+    videos = []
+    for number, names in enumerate(source.names):
+        video = next(filter(None, map(naming.read, names)), None)
+        if video is None:
+            raise InputError(
+                f"DATASET={dataset_name}: names must have the form of {naming.title}, "
+                f"{naming.form} (got {names[0]})"
+            )
+        facts = {key: table[number] for key, table in source.facts.items()}
+        _check_facts(names[0], facts, video, naming)
+        parts = tuple(video.parts)
+        videos.append(StoredVideo(video.id, video.label, video.group, parts, {"bytes": 0}))
+    dataset = DatasetDescription(dataset_name, naming.classes, naming.splits, naming.coarse)
+    return Labelled(dataset, videos)
+
+
+def _check_facts(name: str, facts: Mapping[str, Any], video: NamedVideo, naming: Naming) -> None:
+    """Raises InputError if class or parts in the file contradict the video's name."""
+    class_number = naming.classes.index(video.label) + 1  # official class lists count from 1
+    class_in_file = facts.get("label_classInd", class_number)
+    if class_in_file != class_number:
+        raise InputError(
+            f"{name}: the class number in the file, {class_in_file}, contradicts the class in "
+            f"the name, {video.label} ({class_number})"
+        )
+    tests = [part == "test" for part in video.parts]
+    in_file = np.asarray(facts.get("is_test_split123", tests))
+    if np.any(in_file != np.array(tests)):
+        raise InputError(
+            f"{name}: the splits in the file differ from the official splits of this video; "
+            f"is_test_split123 must be {np.array(tests, int).tolist()} (got {in_file.tolist()})"
+        )

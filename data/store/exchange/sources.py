@@ -1,0 +1,184 @@
+"""Files with features of other tools: finding their videos and reading their rows.
+
+Layouts: an HDF5 file with `features` (V, T, ...) and `name` (V,); an HDF5 file with one dataset (T,
+...) per video id; a folder with one .npy (T, ...) per video; the output folder of video_features.
+"""
+
+import contextlib
+import hashlib
+import math
+import tokenize
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from reelbank.data.errors import InputError
+from reelbank.data.files import check_regular
+from reelbank.data.store.exchange.video_features import VideoFiles, arranged
+from reelbank.data.store.file.hdf5_checks import ERRORS, UnsafeFile, strings, walk
+
+_PACKED = {"features", "name"}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A video's features (T, ...), the times (T,) of its rows in seconds, None if unknown, and its
+    frames per second, 0.0 if unknown."""
+
+    values: np.ndarray
+    times_seconds: np.ndarray | None = None
+    fps: float = 0.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Features of V videos in files of another tool.
+
+    names: for each video the names that it may have, the likeliest first. read: the rows of the
+    video with this number. facts: further tables (V,) or (V, S) of a packed HDF5 file. timed:
+    whether the rows come with times.
+    """
+
+    layout: str
+    names: list[tuple[str, ...]]
+    read: Callable[[int], Rows]
+    facts: dict[str, np.ndarray] = field(default_factory=dict)
+    timed: bool = False
+
+
+@contextlib.contextmanager
+def open_source(path: Path, stream: str) -> Iterator[Source]:
+    """The features in a file or folder. Raises InputError for an unsafe or unreadable file."""
+    if path.is_dir():
+        yield _folder_source(path, stream)
+        return
+    check_regular(path)
+    try:
+        with h5py.File(path, "r") as file:
+            yield _hdf5_source(file, path.stat().st_size)
+    except UnsafeFile as error:
+        raise InputError(f"FILE={path}: {error}") from None
+    except OSError as error:
+        raise InputError(
+            f"FILE={path}: cannot be read as HDF5 ({' '.join(str(error).split())})"
+        ) from None
+
+
+def _folder_source(path: Path, stream: str) -> Source:
+    files = sorted(path.rglob("*.npy"))
+    names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
+    videos = arranged(names, stream)
+    if not any(video.fps is not None or video.timestamps is not None for video in videos):
+        # A tool's key at the end of every name may also be a part of the name.
+        possible_names = [
+            tuple(dict.fromkeys((name, video.name)))
+            for name, video in zip(names, videos, strict=True)
+        ]
+        return Source(
+            "npy per video", possible_names, lambda number: Rows(_read_npy(files[number]))
+        )
+    possible_names = [(video.name, f"{video.name}_{video.key}") for video in videos]
+    timed = any(video.timestamps is not None for video in videos)
+    return Source(
+        "video_features",
+        possible_names,
+        lambda number: _read_video_files(files, videos[number], timed),
+        timed=timed,
+    )
+
+
+def _read_video_files(files: Sequence[Path], video: VideoFiles, timed: bool) -> Rows:
+    """Raises InputError for files that are missing or do not fit together."""
+    if video.features is None:
+        raise InputError(f"its features ({video.key}) are missing; only its other files exist")
+    if timed and video.timestamps is None:
+        raise InputError("its _timestamps_ms.npy is missing")
+    values, times_seconds, fps = _read_npy(files[video.features]), None, 0.0
+    if video.timestamps is not None:
+        times_seconds = _numbers(files[video.timestamps]).reshape(-1) / 1000
+        # Flow is between frames, so there is one row fewer than frames.
+        if len(times_seconds) == len(values) + 1:
+            times_seconds = times_seconds[:-1]
+        if len(times_seconds) != len(values):
+            raise InputError(
+                f"its _timestamps_ms.npy must have one time for each of the {len(values)} "
+                f"rows of features (got {len(times_seconds)})"
+            )
+    if video.fps is not None:
+        rates = _numbers(files[video.fps])
+        fps = float(rates.reshape(-1)[0]) if rates.size == 1 else math.nan
+        if not 0 <= fps < math.inf:
+            raise InputError("its _fps.npy must contain one number, the frames per second")
+    return Rows(values, times_seconds, fps)
+
+
+def _numbers(file: Path) -> np.ndarray:
+    values = _read_npy(file)
+    if values.dtype.kind not in "fiu":
+        raise InputError(f"FILE={file}: must contain numbers (got {values.dtype})")
+    return values.astype(np.float64)
+
+
+def _read_npy(file: Path) -> np.ndarray:
+    # Mapped, so that a declared size larger than the file is rejected instead of allocated.
+    # Objects cannot be mapped.
+    try:
+        return np.lib.format.open_memmap(file, mode="r")
+    except (*ERRORS, SyntaxError, tokenize.TokenError) as error:
+        raise InputError(
+            f"FILE={file}: cannot be read as .npy ({' '.join(str(error).split())})"
+        ) from None
+
+
+def _hdf5_source(file: h5py.File, file_bytes: int) -> Source:
+    datasets = dict(walk(file, file_bytes))
+    is_packed = datasets.keys() >= _PACKED
+    for name in _PACKED if is_packed else datasets:
+        if datasets[name].ndim == 0:
+            raise UnsafeFile(f"/{name} must be an array of features (got a single value)")
+    if not is_packed:
+        videos = list(datasets.values())
+        return Source(
+            "HDF5 dataset per video",
+            [(name,) for name in datasets],
+            lambda number: Rows(videos[number][()]),
+        )
+    names, features = strings(datasets["name"]), datasets["features"]
+    if len(names) != len(features):
+        raise UnsafeFile(
+            f"/name and /features must have equally many entries (got {len(names)} and "
+            f"{len(features)})"
+        )
+    facts = {
+        key: table[()]
+        for key, table in datasets.items()
+        if key not in _PACKED and (table.shape or ())[:1] == (len(names),)
+    }
+    return Source(
+        "packed HDF5", [(name,) for name in names], lambda number: Rows(features[number]), facts
+    )
+
+
+def source_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes; of a folder: of the names and digests of its .npy files. Raises
+    InputError if one cannot be read."""
+    if not path.is_dir():
+        return _file_sha256(path)
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*.npy")):
+        line = f"{file.relative_to(path).as_posix()} {_file_sha256(file)}\n"
+        digest.update(line.encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _file_sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(
+            f"FILE={path}: cannot be read ({error.strerror}); repair it, or move it away"
+        ) from None

@@ -1,0 +1,98 @@
+"""Options of the commands stores, inspect, verify, remove, import and export."""
+
+from dataclasses import dataclass
+
+from reelbank.data.feature_recipe import DEFAULT_STREAM
+from reelbank.data.options import bank_option, json_option, option
+from reelbank.data.ranges import Checked
+
+
+@dataclass(frozen=True)
+class StoresOptions(Checked):
+    """Options of the command `stores`."""
+
+    bank: str = bank_option()
+    json: bool = json_option()
+
+
+@dataclass(frozen=True)
+class InspectOptions(Checked):
+    """Options of the command `inspect`."""
+
+    bank: str = bank_option()
+    store: str = option(
+        "",
+        "feature store, given as the start of its hash or as its file",
+        positional=True,
+        unset="the only store of the bank",
+    )
+    json: bool = json_option()
+
+
+@dataclass(frozen=True)
+class VerifyOptions(Checked):
+    """Options of the command `verify`."""
+
+    bank: str = bank_option()
+    store: str = option(
+        "",
+        "feature store, given as the start of its hash or as its file",
+        positional=True,
+        unset="all stores of the bank",
+    )
+
+
+@dataclass(frozen=True)
+class RemoveOptions(Checked):
+    """Options of the command `remove`."""
+
+    bank: str = bank_option()
+    store: str = option(
+        "",
+        "feature store to delete, given as the start of its hash or as its file",
+        positional=True,
+    )
+    yes: bool = option(False, "delete without asking for confirmation")
+
+
+@dataclass(frozen=True)
+class ImportOptions(Checked):
+    """Options of the command `import`."""
+
+    file: str = option("", "HDF5 file, or folder of .npy files, to import", positional=True)
+    dataset: str = option(
+        "",
+        "name of the data set; for ucf101, labels and splits are read from the names of the videos",
+        unset="ucf101, if all names have its form",
+    )
+    csv: str = option(
+        "",
+        "CSV table with the columns path,label[,group][,split]; the paths are the video names in "
+        "FILE. A column 'labels' instead of 'label' holds several labels separated by ';'",
+    )
+    stream: str = option(DEFAULT_STREAM, "stream of the features")
+    extractor: str = option(
+        "", "network or method that computed the features", unset="the name of the file"
+    )
+    bank: str = bank_option()
+
+
+@dataclass(frozen=True)
+class ExportOptions(Checked):
+    """Options of the command `export`."""
+
+    store: str = option(
+        "",
+        "feature store, given as the start of its hash or as its file",
+        positional=True,
+        unset="the only store of the bank",
+    )
+    to: str = option(
+        "", "new folder (one .npy file per video), or new .h5 file (one dataset per video)"
+    )
+    split: str = option(
+        "",
+        "split whose parts (train, test) are written to the CSV file next to the features",
+        unset="the first split",
+    )
+    bank: str = bank_option()

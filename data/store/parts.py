@@ -1,0 +1,154 @@
+"""The folder of parts of an unfinished store: the names of its files, and their locks."""
+
+import contextlib
+import fcntl
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from reelbank.data.errors import InputError
+
+
+def final_path(path: Path | str) -> Path:
+    """The finished file's path, given that or the folder of parts. Raises InputError for any other
+    name."""
+    path = Path(path)
+    if path.suffix not in (".h5", ".parts"):
+        raise InputError(
+            f"{path}: the name of a store must end in .h5 (or .parts while it is unfinished)"
+        )
+    return path.with_suffix(".h5")
+
+
+def parts_folder(path: Path) -> Path:
+    """The folder of parts of the store whose finished file is `path`."""
+    return path.with_suffix(".parts")
+
+
+def temporary_name(folder: Path, shard: str) -> Path:
+    """A new name for a file that is being written; `remove_leftovers` removes it if its writer
+    dies."""
+    return folder / f"tmp+{shard}+{uuid.uuid4().hex}.h5"
+
+
+def part_files(folder: Path) -> list[Path]:
+    """The committed parts in a folder, oldest first; none if the folder is missing. Raises
+    InputError if it cannot be read."""
+    names = sorted(filter(_is_part, _names_in(folder)), key=lambda name: (_number(name), name))
+    return [folder / name for name in names]
+
+
+def new_part(folder: Path, shard: str) -> Path:
+    """A unique name for the next part, so that a rename never replaces one. Its number is one more
+    than the highest in the folder, whatever the clock says. Two shards may take the same number at
+    the same time, because their videos are different ones."""
+    number = 1 + max(map(_number, filter(_is_part, _names_in(folder))), default=0)
+    return folder / f"part+{number:020d}+{shard}+{uuid.uuid4().hex}.h5"
+
+
+def _is_part(name: str) -> bool:
+    # The first commits of this project wrote "part-".
+    return name.startswith(("part+", "part-")) and name.endswith(".h5")
+
+
+def _number(name: str) -> int:
+    """The number that a part's name begins with, 0 without one. Earlier versions wrote the time in
+    ns there."""
+    match = re.match(r"part[+-](\d{1,40})[+-]", name, re.ASCII)
+    return int(match[1]) if match else 0
+
+
+def _names_in(folder: Path) -> list[str]:
+    """Names of the entries of a folder, none if it is missing. Raises InputError if it cannot be
+    read."""
+    try:
+        return [path.name for path in folder.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(
+            f"{folder}: cannot be read as a store's folder of parts ({error.strerror}); move it away"
+        ) from None
+
+
+def shard_lock(folder: Path, shard: str) -> Path:
+    """The file that a shard's only writer keeps locked."""
+    return folder / f"shard+{shard}.lock"
+
+
+def check_shard(shard: str) -> None:
+    """Raises InputError unless the name of a shard can be part of a file name."""
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{0,40}", shard):
+        raise InputError(
+            f"shard {shard!r}: must consist of at most 40 letters, digits, '_', '-' and '.'"
+        )
+
+
+def lock(path: Path, *, wait: bool) -> int | None:
+    """Take an exclusive lock on a file, which is created with its folder if it is missing.
+
+    Returns its descriptor, or None if another process has the lock and `wait` is False. The system
+    releases the lock when this process ends in any way.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # another writer removed the emptied folder meanwhile
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # The process that had the lock may have removed the file. Then our descriptor is of a
+            # file without a name, and its lock keeps nobody out.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(fd), path.stat()):
+                    return fd
+        except BlockingIOError:
+            os.close(fd)
+            return None
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def merging(folder: Path) -> Iterator[None]:
+    """Only one process at a time merges; the others wait."""
+    fd = lock(folder / "merge.lock", wait=True)
+    assert fd is not None
+    try:
+        yield
+    finally:
+        (folder / "merge.lock").unlink()
+        os.close(fd)
+
+
+def remove_leftovers(folder: Path, own_shard: str) -> None:
+    """Remove temporary files and locks of killed writers: those of the caller's shard, and of every
+    other shard without a writer."""
+    for path in {*folder.glob("tmp+*+*.h5"), *folder.glob("shard+*.lock")}:
+        shard = path.stem.split("+")[1]
+        if shard == own_shard:
+            if path.suffix == ".h5":
+                path.unlink(missing_ok=True)
+            continue
+        fd = lock(shard_lock(folder, shard), wait=False)
+        if fd is not None:
+            for leftover in folder.glob(f"tmp+{shard}+*.h5"):
+                leftover.unlink(missing_ok=True)
+            shard_lock(folder, shard).unlink()
+            os.close(fd)
+
+
+def begun(path: Path) -> bool:
+    """Whether a store has a folder of parts that is still empty: extraction just began, or ended
+    before its first part."""
+    folder = parts_folder(path)
+    try:
+        is_missing = not path.exists() and not path.is_symlink()
+        return folder.is_dir() and is_missing and not part_files(folder)
+    except (InputError, OSError):  # cannot be read: `catalog.scan` says why
+        return False

@@ -1,0 +1,217 @@
+"""What a store says about its data set, about each video, and about videos without features.
+
+In memory these are dataclasses; `to_json` and `from_json` are the form that a store's file keeps.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from reelbank.data.datasets.types import Dataset
+from reelbank.data.errors import InputError
+from reelbank.data.identity import signature
+from reelbank.data.system.faults import MACHINE, is_machine_fault
+from reelbank.data.video.sources import SourceFile
+
+NO_SOUND, REFUSED = "no sound", "refused as damaged"
+KINDS = ("", NO_SOUND, REFUSED, MACHINE)
+_UNKNOWN_FILE = SourceFile(0)
+_SEPARATOR = ": "  # between a failure's kind and its reason, in the text that a file keeps
+
+
+def identity(recipe: Mapping[str, Any], dataset_name: str) -> str:
+    """The identity of a store: SHA-256 of its recipe and its data set's name, 64 hex digits."""
+    return signature({"dataset": dataset_name, "recipe": recipe})
+
+
+@dataclass(frozen=True)
+class DatasetDescription:
+    """A data set as a store describes it.
+
+    classes: all of them in their official order. coarse: category -> classes. multilabel: a video
+    shows any number of classes, and its label joins their names with ';'.
+    """
+
+    name: str
+    classes: Sequence[str] = ()
+    splits: Sequence[str] = ()
+    coarse: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    multilabel: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(self.classes))
+        object.__setattr__(self, "splits", tuple(self.splits))
+        coarse = {category: tuple(classes) for category, classes in self.coarse.items()}
+        object.__setattr__(self, "coarse", coarse)
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """The description of a data set that was loaded."""
+        return cls(
+            dataset.name,
+            dataset.classes,
+            dataset.splits,
+            dataset.coarse,
+            multilabel=dataset.multilabel,
+        )
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The description that a file keeps."""
+        return cls(
+            document["name"],
+            document["classes"],
+            document["splits"],
+            document["coarse"],
+            multilabel=document.get("multilabel", False),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """`multilabel` is left out when it is False, as in files from before it existed."""
+        document: dict[str, object] = {
+            "name": self.name,
+            "classes": list(self.classes),
+            "splits": list(self.splits),
+            "coarse": {category: list(classes) for category, classes in self.coarse.items()},
+        }
+        return document | ({"multilabel": True} if self.multilabel else {})
+
+    def label_names(self, label: str) -> list[str]:
+        """The classes that a video's label names: at most one, or any number if `multilabel`."""
+        if not label:
+            return []
+        return label.split(";") if self.multilabel else [label]
+
+    def check_classes(self) -> None:
+        """Raises InputError for a class of a multi-label data set whose name has a ';'."""
+        for name in self.classes if self.multilabel else ():
+            if ";" in name or not name:
+                raise InputError(
+                    f"class {name!r}: must not contain ';', which separates the classes of a "
+                    "multi-label video; rename the class"
+                )
+
+    def combined(self, newer: "DatasetDescription") -> "DatasetDescription":
+        """Classes, splits and categories of both. The order is that of the description that has all
+        of them; if neither has, the newer one's come first."""
+        if self == newer:
+            return newer
+        return DatasetDescription(
+            newer.name,
+            _combined(self.classes, newer.classes),
+            _combined(self.splits, newer.splits),
+            {**self.coarse, **newer.coarse},
+            multilabel=newer.multilabel,
+        )
+
+
+def _combined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
+    old_has_all = set(new) < set(old)
+    return tuple(old) if old_has_all else tuple(dict.fromkeys([*new, *old]))
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """What a store keeps of a video besides its features.
+
+    label: class name, "" if unlabelled; names joined by ';' in a multi-label data set. group: the
+    source that the video was cut from, "" if unknown. parts: "train", "test" or "" for each split.
+    source: facts about the file, such as its size in `bytes`, frame count and decoder; JSON.
+    """
+
+    id: str
+    label: str = ""
+    group: str = ""
+    parts: Sequence[str] = ()
+    source: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parts", tuple(self.parts))
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a store has no features of a video.
+
+    kind: NO_SOUND (a fact about the video, not an error), REFUSED (damaged, and damaged files were
+    to be rejected), MACHINE (the machine could not read the file, which is tried again), "" any
+    other. source: the file as it was.
+    """
+
+    reason: str
+    source: SourceFile = _UNKNOWN_FILE
+    kind: str = ""
+
+    @classmethod
+    def of(cls, text: str, source: SourceFile = _UNKNOWN_FILE, *, by_machine: bool = False) -> Self:
+        """From the text that a file keeps, which begins with the kind NO_SOUND or REFUSED."""
+        if by_machine:
+            return cls(text, source, MACHINE)
+        for kind in (NO_SOUND, REFUSED):
+            if text.startswith(kind + _SEPARATOR):
+                return cls(text.removeprefix(kind + _SEPARATOR), source, kind)
+        return cls(text, source)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """The failure that a file keeps."""
+        return cls.of(
+            document["reason"], SourceFile.of(document), by_machine=is_machine_fault(document)
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """The form in a file: NO_SOUND and REFUSED are a part of the reason's text."""
+        document = {"reason": str(self), **self.source.facts()}
+        return document | ({"kind": MACHINE} if self.by_machine else {})
+
+    def __str__(self) -> str:
+        """The reason; for NO_SOUND and REFUSED the kind comes first."""
+        is_prefixed = self.kind in (NO_SOUND, REFUSED)
+        return f"{self.kind}{_SEPARATOR}{self.reason}" if is_prefixed else self.reason
+
+    @property
+    def by_machine(self) -> bool:
+        """Whether the machine could not read the file; the video is tried again."""
+        return self.kind == MACHINE
+
+    @property
+    def is_absence(self) -> bool:
+        """Whether the video has no sound to extract from, which is a fact and not an error."""
+        return self.kind == NO_SOUND
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a store has cost: wall time of all passes that wrote it, None if a file does not say;
+    the devices, and the streams that shared the passes, each as a list joined by ', '."""
+
+    seconds: float | None
+    device: str = ""
+    streams: str = ""
+
+    @classmethod
+    def from_json(cls, document: object) -> Self:
+        """The cost that a file keeps; seconds None if the file does not say or makes no sense."""
+        facts = document if isinstance(document, Mapping) else {}
+        seconds: Any = facts.get("seconds")
+        is_time = type(seconds) in (int, float) and 0 <= seconds < float("inf")
+        return cls(
+            float(seconds) if is_time else None,
+            str(facts.get("device", "")),
+            str(facts.get("streams", "")),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Texts that are empty are left out."""
+        texts = {"device": self.device, "streams": self.streams}
+        return {"seconds": self.seconds, **{key: text for key, text in texts.items() if text}}
+
+    @classmethod
+    def total(cls, costs: Sequence["Cost"]) -> Self:
+        """The sum; seconds None if one of the costs has none."""
+        times = [cost.seconds for cost in costs if cost.seconds is not None]
+        return cls(
+            round(sum(times), 3) if len(times) == len(costs) else None,
+            ", ".join(dict.fromkeys(cost.device for cost in costs if cost.device)),
+            ", ".join(dict.fromkeys(cost.streams for cost in costs if cost.streams)),
+        )

@@ -1,0 +1,338 @@
+"""Writing a feature store: parts while it grows, one file when every video is there
+(docs/store.md)."""
+
+import contextlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from reelbank.data.errors import InputError
+from reelbank.data.files import sync_folder
+from reelbank.data.identity import canonical
+from reelbank.data.store.catalog import check_labelling, lasting, scan
+from reelbank.data.store.file.about import About, check_ids, recipe_differences, written_now
+from reelbank.data.store.file.format import COMPRESSIONS, FeatureFile, write
+from reelbank.data.store.file.index import PART_NAMES, Index
+from reelbank.data.store.merge import is_same, merged_index, read_all
+from reelbank.data.store.parts import (
+    check_shard,
+    final_path,
+    lock,
+    merging,
+    new_part,
+    parts_folder,
+    remove_leftovers,
+    shard_lock,
+    temporary_name,
+)
+from reelbank.data.store.records import Cost, DatasetDescription, Failure, StoredVideo, identity
+from reelbank.data.store.rows import VideoRows, as_stored, check_views, part_index
+from reelbank.data.store.versions import Made, Versions
+from reelbank.data.video.sources import SourceFile
+
+_PART_BYTES = 1 << 28  # a part is kept in memory: feature maps close it before their number does
+
+
+class StoreWriter:
+    """Writes a store; not for use from two threads at once.
+
+    done: id -> source bytes, sources: id -> SourceFile, and failed: id -> Failure say what is
+    committed. Any number of writers may work on one store under different `shard` names. A part is
+    closed after `part_videos` videos or `part_seconds` seconds, which is checked when a video is
+    added. compression: "gzip" or "lzf" saves disk and costs time. made: on what device, for which
+    streams and with which versions the features are computed, for people; with the seconds that the
+    writer was open it makes up the store's cost. Raises InputError if another writer has this shard,
+    the store has another recipe, or the folder cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        recipe: Mapping[str, Any],
+        dataset: DatasetDescription,
+        *,
+        part_videos: int = 64,
+        part_seconds: float = 30.0,
+        shard: str = "",
+        compression: str = "",
+        made: Made | None = None,
+    ) -> None:
+        check_shard(shard)
+        if compression not in COMPRESSIONS:
+            raise InputError(f"compression {compression!r}: choose from gzip, lzf, or none")
+        dataset.check_classes()
+        self.path = final_path(path)
+        self.recipe: dict[str, Any] = json.loads(canonical(recipe))
+        self.dataset = dataset
+        self.identity = identity(self.recipe, dataset.name)
+        self._folder = parts_folder(self.path)
+        self._shard, self._compression = shard, compression
+        self._part_videos, self._part_seconds = part_videos, part_seconds
+        self._open: dict[str, VideoRows] = {}
+        self._open_failures: dict[str, Failure] = {}
+        self._open_bytes, self._open_since = 0, 0.0
+        self._made, self._paid_until = made or Made(), time.monotonic()
+        self._lock: int | None = self._take_lock()
+        try:
+            remove_leftovers(self._folder, shard)
+            self._catalog = scan(self.path, whole=True)
+            self._check_recipe()
+        except BaseException:
+            self._release()
+            raise
+        self._refresh()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _take_lock(self) -> int:
+        try:
+            fd = lock(shard_lock(self._folder, self._shard), wait=False)
+        except OSError as error:
+            raise InputError(
+                f"{self._folder}: cannot be written ({error.strerror}); choose another BANK"
+            ) from None
+        if fd is None:
+            raise InputError(
+                f"{self.path}: another extraction into this store is running; wait for it, "
+                "or stop it"
+            )
+        return fd
+
+    def _check_recipe(self) -> None:
+        for file in self._catalog.files[:1]:
+            about = file.index.about
+            if about.identity != self.identity:
+                lines = recipe_differences(self.recipe, self.dataset.name, about)
+                raise InputError(
+                    f"{self.path}: contains a store with another recipe ({'; '.join(lines)}); "
+                    "choose another name"
+                )
+            check_labelling(self.path, about.dataset, self.dataset)
+
+    def _refresh(self) -> None:
+        self.sources = {
+            video_id: self._catalog.source(video_id) for video_id in self._catalog.where
+        }
+        self.done = {video_id: source.bytes for video_id, source in self.sources.items()}
+        self.failed: Mapping[str, Failure] = self._catalog.failures
+
+    def facts(self) -> dict[str, Mapping[str, Any]]:
+        """All facts about the files of the committed videos, by id."""
+        return {
+            video_id: place.file.index.about.sources[place.number]
+            for video_id, place in self._catalog.where.items()
+        }
+
+    def versions(self) -> Counter[Versions]:
+        """What the committed videos were made with, and how many with each."""
+        return Counter(
+            place.file.index.versions[place.number] for place in self._catalog.where.values()
+        )
+
+    def cost(self) -> Cost:
+        """What the committed videos have cost."""
+        return self._catalog.cost()
+
+    def add(
+        self,
+        video: StoredVideo,
+        values: np.ndarray,
+        times_seconds: np.ndarray,
+        views: np.ndarray | None = None,
+    ) -> None:
+        """Add a video's rows (K, ...) with their times (K,) in seconds; the arrays are copied. Rows
+        are stored as uint8 if they are uint8, otherwise as float16. views: (K,), 0 for a clean row,
+        n for a row of the n-th augmented view; clean rows first, then view by view (default: all
+        rows are clean).
+
+        Raises InputError naming the video if a value is not finite in float16, shapes do not fit, or
+        the other rows of the store have another shape or type.
+        """
+        self._check_video(video)
+        stored = as_stored(video.id, values)  # (K, ...)
+        times = np.array(times_seconds, "<f8")  # (K,)
+        if times.shape != stored.shape[:1]:
+            raise InputError(
+                f"{video.id}: must have one time for each of its {len(stored)} rows "
+                f"(got times of shape {times.shape})"
+            )
+        is_finite = np.isfinite(times)  # (K,)
+        if not is_finite.all():
+            raise InputError(
+                f"{video.id}: times must be finite, but {(~is_finite).sum()} of {len(times)} are "
+                "NaN or infinite"
+            )
+        of_view = np.zeros(len(stored), np.uint8) if views is None else np.array(views)  # (K,)
+        check_views(video.id, of_view, rows=len(stored))
+        row_kind, own_kind = self._row_kind(), (stored.shape[1:], stored.dtype)
+        if row_kind and own_kind != row_kind:
+            raise InputError(
+                f"{video.id}: rows must be {row_kind[0]} {row_kind[1]} like the other rows of "
+                f"the store (got {own_kind[0]} {own_kind[1]})"
+            )
+        self._begin()
+        self._open_failures.pop(video.id, None)
+        as_json = replace(video, source=json.loads(canonical(video.source)))
+        self._open[video.id] = VideoRows(as_json, stored, times, of_view.astype(np.uint8))
+        self._open_bytes += stored.nbytes
+        self._flush_if_due()
+
+    def fail(self, video: StoredVideo, reason: str, *, by_machine: bool = False) -> None:
+        """Record why a video has no features. by_machine: a fault of the machine; the store is not
+        finished before the video was read."""
+        check_ids([video.id])
+        self._begin()
+        if video.id not in self._open:
+            source = SourceFile.of({"bytes": 0, **video.source})
+            text = " ".join(reason.split())
+            self._open_failures[video.id] = Failure.of(text, source, by_machine=by_machine)
+        self._flush_if_due()
+
+    def _check_video(self, video: StoredVideo) -> None:
+        check_ids([video.id])
+        for name in self.dataset.label_names(video.label):
+            if name not in self.dataset.classes:
+                raise InputError(
+                    f"{video.id}: its class {name!r} must be one of the data set's classes"
+                )
+        known_parts = set(video.parts) <= set(PART_NAMES)
+        if len(video.parts) != len(self.dataset.splits) or not known_parts:
+            raise InputError(
+                f"{video.id}: must have one part for each split, train, test or '' (got "
+                f"{list(video.parts)})"
+            )
+
+    def _row_kind(self) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
+        """Shape and type of the store's rows, None while it has no videos."""
+        for rows in self._open.values():
+            return rows.values.shape[1:], rows.values.dtype
+        for file in self._catalog.files:
+            if file.index.video_ids:
+                return file.index.row_shape, file.index.dtype
+        return None
+
+    def _begin(self) -> None:
+        if not self._open and not self._open_failures:
+            self._open_since = time.monotonic()
+
+    def _flush_if_due(self) -> None:
+        waited_seconds = time.monotonic() - self._open_since
+        is_full = len(self._open) + len(self._open_failures) >= self._part_videos
+        if is_full or waited_seconds >= self._part_seconds or self._open_bytes >= _PART_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Commit the open part: once this returns, its videos survive kills and power cuts. Raises
+        InputError if it cannot be written; then only the open part is lost."""
+        rows, failures, rows_bytes = self._open, self._open_failures, self._open_bytes
+        self._open, self._open_failures, self._open_bytes = {}, {}, 0
+        try:
+            self._write_part(list(rows.values()), failures)
+        except KeyboardInterrupt:  # not lost: `close` commits it
+            self._open, self._open_failures, self._open_bytes = rows, failures, rows_bytes
+            raise
+
+    def _write_part(self, part: Sequence[VideoRows], failures: Mapping[str, Failure]) -> None:
+        if not part and not failures:
+            return
+        now = time.monotonic()
+        cost = Cost(round(now - self._paid_until, 3), self._made.device, self._made.streams)
+        self._paid_until = now
+        videos = [rows.video for rows in part]
+        about = About(
+            recipe=self.recipe,
+            dataset=self.dataset,
+            sources=[video.source for video in videos],
+            failures=failures,
+            written=written_now(cost, [self._made.versions] * len(videos)),
+        )
+        index = part_index(part, about)
+        path = new_part(self._folder, self._shard)
+        self._commit(index, (rows.values for rows in part), path)
+        self._catalog.append(FeatureFile(path))
+        self._refresh()
+
+    def _commit(self, index: Index, values: Iterable[np.ndarray], path: Path) -> None:
+        temporary = temporary_name(self._folder, self._shard)
+        try:
+            write(temporary, index, values, self._compression)
+            temporary.replace(path)
+            sync_folder(path.parent)
+            sync_folder(self._folder)
+        except OSError as error:
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); earlier commits are safe. Free "
+                "disk space and run the command again"
+            ) from None
+
+    def finish(self, videos: Sequence[StoredVideo]) -> bool:
+        """Commit; once every video of the list is there or failed, merge everything into the one
+        finished file and remove the parts.
+
+        Labels, groups and parts of the list replace older ones; videos that are not listed stay.
+        Returns whether the store is finished now. Raises InputError for a full disk, a damaged
+        video, or a group of a drawn split that would be in both parts; nothing is lost then.
+        """
+        self.flush()
+        for video in videos:
+            self._check_video(video)
+        with merging(self._folder):
+            self._rescan()
+            settled = self._catalog.where.keys() | lasting(self._catalog.failures).keys()
+            if not settled.issuperset(video.id for video in videos):
+                return False
+            dataset = self.dataset
+            if self._catalog.files:
+                dataset = self._catalog.dataset().combined(self.dataset)
+            about = About(self.recipe, dataset, sources=[], failures={}, written={})
+            index, places = merged_index(self.path, self._catalog, about, self.dataset, videos)
+            final = self._catalog.final
+            if final is None or not is_same(index, final.index):
+                self._commit(index, read_all(places), self.path)
+            for path in [*(file.path for file in self._catalog.parts), *self._catalog.damaged]:
+                path.unlink(missing_ok=True)
+            sync_folder(self._folder)
+            self._rescan()
+        return True
+
+    def _rescan(self) -> None:
+        self._catalog.close()
+        self._catalog = scan(self.path, whole=True)
+        self._check_recipe()
+        self._refresh()
+
+    def close(self) -> None:
+        """Commit the open part and release the store."""
+        if self._lock is None:
+            return
+        try:
+            self.flush()
+        finally:
+            self._catalog.close()
+            self._release()
+
+    def _release(self) -> None:
+        assert self._lock is not None
+        remove_leftovers(self._folder, self._shard)
+        shard_lock(self._folder, self._shard).unlink(missing_ok=True)
+        os.close(self._lock)
+        self._lock = None
+        with contextlib.suppress(OSError):  # not empty: parts, or another writer's lock
+            self._folder.rmdir()

@@ -1,0 +1,48 @@
+"""Signals that stop a command: Ctrl-C, SIGTERM of a scheduler, SIGHUP of a closed terminal."""
+
+import os
+import signal
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+_AT_ONCE = b"\nreelbank: stopped at once; committed work is kept, and the same command continues from there\n"
+
+
+def heed_signals() -> list[int]:
+    """Install handlers: the first signal raises KeyboardInterrupt in the main thread, so that
+    finished work is kept. A second Ctrl-C or SIGTERM ends the process at once. A signal that is
+    already ignored (by nohup, or a shell's &) stays ignored. Returns a list that will contain the
+    first signal."""
+    heard: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        return heard
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        if not heard:
+            heard.append(number)
+            raise KeyboardInterrupt
+        if (
+            number != signal.SIGHUP
+        ):  # closing a window may send two: one from the shell and one from the terminal
+            with suppress(OSError):
+                os.write(2, _AT_ONCE)
+            os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, heed)
+    return heard
+
+
+def silence_closed_terminal() -> None:
+    """Discard the text in the buffers after a write to the terminal has failed, so that the flush
+    at exit does not fail again."""
+    with Path(os.devnull).open("w") as nowhere:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(
+                OSError, ValueError
+            ):  # in a notebook or a test the stream may have no file
+                os.dup2(nowhere.fileno(), stream.fileno())

@@ -1,0 +1,122 @@
+"""Reads text files of users, and reads and writes CSV files.
+
+Some editors and spreadsheets write a byte order mark before UTF-8, and some write UTF-16. A
+spreadsheet executes a cell that begins with =, +, - or @ as a formula, so such a text is written
+with a leading apostrophe, which is removed when the file is read.
+"""
+
+import codecs
+import contextlib
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reelbank.data.errors import InputError
+from reelbank.data.files import replacing
+
+MOST_BYTES = 1 << 30  # a list of millions of videos is smaller; larger files would fill the memory
+_OTHER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16, whose marks begin like these
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+_FORMULA = re.compile(r"'*[=+\-@\t\r\n].", re.DOTALL)  # a single character is not a formula
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, without its byte order mark. Raises OSError if it cannot be read,
+    InputError for another encoding and for more than MOST_BYTES."""
+    with Path(path).open("rb") as file:
+        return decoded(file.read(MOST_BYTES + 1), path)
+
+
+def decoded(data: bytes, path: str | Path) -> str:
+    """The text of a UTF-8 file from its bytes. Raises InputError as `read_text` does; `path` is for
+    the message."""
+    if len(data) > MOST_BYTES:
+        raise InputError(
+            f"{path}: must be at most {MOST_BYTES >> 30} GiB, the limit for lists and tables "
+            "of videos"
+        )
+    for mark, encoding in _OTHER_MARKS.items():
+        if data.startswith(mark):
+            raise InputError(f"{path}: must be UTF-8 text (got {encoding}); save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        place = f"byte 0x{data[error.start]:02x} in line {line}"
+        raise InputError(f"{path}: must be UTF-8 text (got {place}); save it as UTF-8") from None
+
+
+def csv_cell(value: Any) -> Any:
+    """A cell that a spreadsheet does not execute: a text that begins like a formula gets a leading
+    apostrophe. Numbers are unchanged."""
+    is_formula = isinstance(value, str) and _FORMULA.match(value) and not _is_number(value)
+    return f"'{value}" if is_formula else value
+
+
+def csv_text(cell: str) -> str:
+    """The text of a cell that `csv_cell` made."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
+def readings(cell: str) -> tuple[str, ...]:
+    """The names that a cell of a user's CSV may mean, the most likely one first: without and with
+    the apostrophe of `csv_cell`, and with and without surrounding spaces, which may belong to the
+    name."""
+    return tuple(dict.fromkeys((csv_text(cell), cell, csv_text(cell.strip()), cell.strip())))
+
+
+class SafeWriter:
+    """Writes rows of a CSV; every cell passes through `csv_cell`."""
+
+    def __init__(self, file: Any) -> None:
+        self._writer = csv.writer(file)
+
+    def writerow(self, row: Iterable[Any]) -> None:
+        """Write one row."""
+        self._writer.writerow(map(csv_cell, row))
+
+    def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
+        """Write several rows."""
+        for row in rows:
+            self.writerow(row)
+
+    def write_records(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Write the keys of the first record as header, and a row for each record; missing values
+        are empty."""
+        if not records:
+            return
+        self.writerow(records[0])
+        self.writerows([record.get(key, "") for key in records[0]] for record in records)
+
+
+@contextlib.contextmanager
+def csv_file(path: Path, errors: str = "replace") -> Iterator[SafeWriter]:
+    """Opens a CSV file in UTF-8 for writing. It replaces `path` when the block ends without an
+    error. errors: as for `open` ("replace": text that cannot be encoded becomes a question
+    mark)."""
+    with (
+        replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors=errors) as file,
+    ):
+        yield SafeWriter(file)
+
+
+def csv_rows(text: str, *, strict: bool = False) -> Iterator[list[str]]:
+    """The rows of a CSV's text; every cell passes through `csv_text`. Raises csv.Error."""
+    for row in csv.reader(io.StringIO(text, newline=""), strict=strict):
+        yield [csv_text(cell) for cell in row]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text == text.strip()

@@ -1,0 +1,1 @@
+"""Reads the headers of video containers (MP4, AVI, ...) without a decoder."""

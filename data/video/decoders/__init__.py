@@ -1,0 +1,1 @@
+"""Decoders of video files: the scan of packets, PyAV, OpenCV, decord, and damage."""

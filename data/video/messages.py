@@ -1,0 +1,128 @@
+"""The messages of a decoder about one video.
+
+If the sound is read, the first messages are any number of Sound, then SoundDone or SoundFailed. The
+pictures follow: Start, any number of Frames, possibly Restart and another Start, and finally Done
+or Failed.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """Facts about a video's pictures. Stores keep it as JSON (dataclasses.asdict).
+
+    frames: the true count, found by decoding all frames (from `probe`: the count in the file's
+    header). fps: average frame rate, 0.0 if unknown. width, height: pixels of the first frame as
+    displayed. decoder: the decoder that read the video. audio: whether there is a sound track.
+    damaged_frames: frames that the decoder had to mend. promised_frames: `frames` plus the lost
+    frames, as far as the file tells (from `probe` 0: unknown). damage: description of the damage in
+    one line, "" if none was noticed. remark: which values of the header cannot be true and what was
+    assumed instead, "" if there are none.
+    """
+
+    frames: int
+    fps: float
+    width: int
+    height: int
+    decoder: str
+    duration_seconds: float
+    audio: bool
+    damaged_frames: int = 0
+    promised_frames: int = 0
+    damage: str = ""
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class SoundInfo:
+    """Facts about a file's sound. Stores keep it as JSON (dataclasses.asdict).
+
+    state: "none" without a sound track, "silent" if no sample of the track reaches 1e-4, "short" if
+    there are fewer samples than one example has, "heard" otherwise; a track without samples is
+    short. seconds: length of the sound, within the span if there is one. peak: the largest absolute
+    sample, full scale 1.0. examples: number of examples. damage: description of the damage in one
+    line, "" if none was noticed.
+    """
+
+    state: str
+    seconds: float
+    peak: float
+    examples: int
+    damage: str = ""
+
+
+@dataclass(frozen=True)
+class Start:
+    """The pictures begin. Frames are selected with this number of frames."""
+
+    frames: int
+
+
+@dataclass(frozen=True)
+class Restart:
+    """The number of frames was wrong: discard the frames received so far; another Start follows."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Selected frames of one size, ascending, each once.
+
+    numbers: (n,) int64, counted from 0. seconds: (n,) float64. pixels: (n, H, W, 3) uint8 RGB.
+    """
+
+    numbers: np.ndarray
+    seconds: np.ndarray
+    pixels: np.ndarray
+
+
+@dataclass(frozen=True)
+class Done:
+    """The video was read to its end."""
+
+    info: VideoInfo
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The video cannot be decoded. by_machine: the cause is the machine, so a later try may
+    succeed."""
+
+    reason: str
+    by_machine: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """Selected examples of sound, ascending, each once.
+
+    numbers: (n,) int64, counted from 0; example i is the samples [15360 i, 15360 i + 15600).
+    seconds: (n,) float64, the centres of the examples, on the same clock as the pictures. waves:
+    (n, 15600) float32.
+    """
+
+    numbers: np.ndarray
+    seconds: np.ndarray
+    waves: np.ndarray
+
+
+@dataclass(frozen=True)
+class SoundDone:
+    """The sound was read to its end."""
+
+    info: SoundInfo
+
+
+@dataclass(frozen=True)
+class SoundFailed:
+    """The sound cannot be decoded; the pictures follow. by_machine: as for Failed."""
+
+    reason: str
+    by_machine: bool = False
+
+
+PictureMessage = Start | Restart | Frames | Done
+SoundMessage = Sound | SoundDone
+Message = PictureMessage | SoundMessage | Failed | SoundFailed

@@ -1,0 +1,31 @@
+"""Limits of every command that decodes videos."""
+
+from functools import partial
+
+from reelbank.data.options import option
+
+PICTURE_PX = 64_000_000  # largest picture by default: twice that of 8K
+_MOST = 1_000_000_000  # highest value of each limit: in effect none
+
+picture_option = partial(
+    option,
+    PICTURE_PX / 1e6,
+    "largest picture to decode, in megapixels (10^6 pixels); videos with larger pictures fail",
+    above=0,
+    highest=_MOST,
+)
+in_flight_option = partial(
+    option,
+    256.0,
+    "limit on the sum of the picture sizes of all videos that are decoded at the same time, in "
+    "megapixels; further videos wait",
+    above=0,
+    highest=_MOST,
+)
+slowness_option = partial(
+    option,
+    100.0,
+    "maximum time to decode one second of video, in core-seconds; slower videos fail",
+    above=0,
+    highest=_MOST,
+)

@@ -1,0 +1,199 @@
+"""The main program of a decode process of `pool.DecodePool`."""
+
+import json
+import pickle
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from reelbank.data.errors import InputError
+from reelbank.data.system.faults import is_machine_error, unreadable
+from reelbank.data.system.processes import end_with_parent, ignore_stops
+from reelbank.data.video import wire
+from reelbank.data.video.frames import SAMPLE_FRAMES, Reading, decode, probe
+from reelbank.data.video.limits import Limits
+from reelbank.data.video.messages import (
+    Done,
+    Failed,
+    Message,
+    PictureMessage,
+    SoundDone,
+    SoundFailed,
+    SoundMessage,
+)
+from reelbank.data.video.opening import DecodeError
+from reelbank.data.video.sound import read_sound
+
+_ALIVE_SECONDS = 1.0  # a busy process reports this often; far below any TIMEOUT
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """How a process decodes. Before it decodes pictures of more than `ask_px` pixels, it waits for
+    room."""
+
+    chunk_frames: int
+    limits: Limits
+    ask_px: int
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """From the JSON of dataclasses.asdict."""
+        document = json.loads(text)
+        return cls(**document | {"limits": Limits(**document["limits"])})
+
+
+def serve(words: list[str]) -> None:
+    """Decode the tasks from the socket until it closes. Only `DecodePool` calls this.
+
+    words: the number of the socket, the parent's process id, the path of the sample and the
+    WorkerOptions.
+    """
+    ignore_stops()
+    connection = socket.socket(fileno=int(words[0]))
+    sample = Path(words[2])
+    remove_folder = partial(shutil.rmtree, sample.parent, ignore_errors=True)
+    end_with_parent(int(words[1]), remove_folder)
+    server = _Server(connection, sample, WorkerOptions.from_json(words[3]))
+    read_sample(sample, "auto")
+    with suppress(EOFError, ConnectionError):  # the parent has ended
+        wire.send(connection, wire.Ready())
+        while True:
+            server.serve_task(wire.read_bytes(connection))
+    remove_folder()
+
+
+class _Server:
+    """One decode process."""
+
+    def __init__(self, connection: socket.socket, sample: Path, options: WorkerOptions) -> None:
+        self.connection, self.sample, self.options = connection, sample, options
+        self.last_sent = time.monotonic()
+
+    def serve_task(self, order: bytes) -> None:
+        """Decode one video and send its messages."""
+        try:
+            path, reading = pickle.loads(order)  # noqa: S301  from our own parent
+        except (AttributeError, ImportError) as error:
+            reason = (
+                f"the frame selection cannot be loaded in a decoding process ({error}); "
+                "define it in a module"
+            )
+            wire.send(self.connection, wire.Broken(reason))
+            return
+        for message in self._messages(Path(path), reading):
+            wire.send(self.connection, message)
+            self.last_sent = time.monotonic()
+
+    def alive(self) -> None:
+        """Report that the process is working, at most once per _ALIVE_SECONDS."""
+        if time.monotonic() - self.last_sent >= _ALIVE_SECONDS:
+            self.last_sent = time.monotonic()
+            wire.send(self.connection, wire.Alive())
+
+    def admit(self, pixels: int) -> None:
+        """Wait until there is room for a picture of this many pixels."""
+        if pixels > self.options.ask_px:
+            wire.send(self.connection, wire.Large(pixels))
+            wire.read(self.connection, len(wire.GO_ON))
+
+    def _messages(self, path: Path, reading: Reading) -> Iterator[Message | wire.Broken]:
+        """The messages of the sound, then those of the pictures."""
+        if reading.sound is not None:
+            sounds = read_sound(
+                path,
+                reading.sound,
+                alive=self.alive,
+                span_seconds=reading.span_seconds,
+                limits=self.options.limits,
+            )
+            yield from self._or_failure(sounds, path, failed=SoundFailed, decoder="auto")
+        pictures = self._pictures(path, reading)
+        yield from self._or_failure(pictures, path, failed=Failed, decoder=reading.decoder)
+
+    def _pictures(self, path: Path, reading: Reading) -> Iterator[PictureMessage]:
+        if reading.select is None:
+            yield Done(probe(path, reading.image_fps, self.options.limits))
+            return
+        yield from decode(
+            path,
+            reading.select,
+            reading.decoder,
+            chunk_frames=self.options.chunk_frames,
+            alive=self.alive,
+            span_seconds=reading.span_seconds,
+            limits=self.options.limits,
+            admit=self.admit,
+            image_fps=reading.image_fps,
+        )
+
+    def _or_failure(
+        self,
+        messages: Iterator[PictureMessage] | Iterator[SoundMessage],
+        path: Path,
+        *,
+        failed: type[Failed | SoundFailed],
+        decoder: str,
+    ) -> Iterator[Message | wire.Broken]:
+        """The messages; an exception becomes a message of the class `failed`, or, if not even the
+        sample can be decoded, Broken."""
+        try:
+            for message in messages:
+                # FFmpeg reports read errors of the disk as damage: check whether the file can be
+                # read.
+                if isinstance(message, Done | SoundDone) and message.info.damage:
+                    reason = unreadable(path, self.alive)
+                    if reason:
+                        yield failed(reason, by_machine=True)
+                        return
+                yield message
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever a selection or a decoder raises must not end the run
+            yield self._failure(error, path, failed=failed, decoder=decoder)
+
+    def _failure(
+        self, error: Exception, path: Path, *, failed: type[Failed | SoundFailed], decoder: str
+    ) -> Failed | SoundFailed | wire.Broken:
+        """The message of an exception."""
+        unreadable_because = unreadable(path, self.alive)
+        if isinstance(error, InputError):  # the decoder is unknown or not installed
+            return wire.Broken(str(error))
+        reason = _reason_of(error)
+        if is_machine_error(error):
+            return failed(reason, by_machine=True)
+        if unreadable_because:
+            return failed(unreadable_because, by_machine=True)
+        try:
+            read_sample(self.sample, decoder)
+        except Exception as sample_error:  # noqa: BLE001  as above; here it ends the run, with its reason
+            return wire.Broken(
+                f"decoding does not work on this machine: a video failed ({reason}), and "
+                f"then a known-good one failed ({sample_error!r})"
+            )
+        return failed(reason)
+
+
+def _reason_of(error: Exception) -> str:
+    """An exception as one line."""
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    if isinstance(error, DecodeError):
+        return " ".join(str(error).split())
+    return " ".join(f"{type(error).__name__}: {error}".split())
+
+
+def read_sample(sample: Path, decoder: str) -> None:
+    """Decode the known-good video. Raises DecodeError if frames are missing."""
+    *_, last = decode(sample, np.arange, decoder)
+    assert isinstance(last, Done)
+    if last.info.frames != SAMPLE_FRAMES:
+        raise DecodeError(f"{last.info.frames} of {SAMPLE_FRAMES} frames")

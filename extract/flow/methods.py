@@ -1,0 +1,214 @@
+"""Optical flow methods by name, and the conversion of flow fields to uint8.
+
+tvl1, raft_small and raft_large run on the device; dis and farneback (from OpenCV) run on the CPU,
+one pair of pictures at a time. With every method, the flow of a pair does not depend on the other
+pairs of the batch.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from reelbank.data.errors import InputError
+from reelbank.data.feature_recipe import FlowPart
+from reelbank.extract.flow.tvl1 import Tvl1, grey, tvl1
+from reelbank.extract.networks.preprocessing import UnfitPicture
+from reelbank.extract.networks.provenance import Provenance
+from reelbank.extract.networks.published import (
+    fetching,
+    torchvision_absent,
+    torchvision_cache,
+    torchvision_state,
+)
+from reelbank.extract.networks.weights import fit_state, load_state, state_hash
+
+METHODS = ("tvl1", "dis", "farneback", "raft_small", "raft_large")
+# Flow is clipped to +-20 pixels, as in K. Simonyan, A. Zisserman, NIPS 2014, and later two-stream
+# work.
+BOUND_PX = 20.0
+# The values of OpenCV's samples and of most papers.
+FARNEBACK = {
+    "pyr_scale": 0.5,
+    "levels": 3,
+    "winsize": 15,
+    "iterations": 3,
+    "poly_n": 5,
+    "poly_sigma": 1.2,
+    "flags": 0,
+}
+RAFT_UPDATES = 12  # torchvision's default
+# OpenCV's DIS reads beyond its memory in a picture whose short side is below the first limit and
+# whose width is above the second: it chooses a scale at which no pixels remain. The process then
+# crashes, or the flow is NaN.
+_DIS_SMALLEST_PX, _DIS_WIDEST_PX = 16, 45
+_RAFT_STEP_PX, _RAFT_SMALLEST_PX = 8, 128
+
+
+@dataclass(frozen=True)
+class FlowMethod:
+    """first, second (n, 3, H, W) uint8 RGB -> (n, 2, H, W) float32 pixels, x before y, on the
+    device of the pictures. Pixel (x, y) of `first` is found at (x, y) + flow in `second`.
+
+    recipe: everything that the flow depends on, as JSON values; to_download: weights that are not
+    on this machine, so that random ones are used instead.
+    """
+
+    recipe: dict[str, Any]
+    compute: Callable[[Tensor, Tensor], Tensor]
+    to_download: str = ""
+
+    @property
+    def recipe_part(self) -> FlowPart:
+        """The flow's share of a feature recipe."""
+        return FlowPart(self.recipe, BOUND_PX)
+
+    def __call__(self, first: Tensor, second: Tensor) -> Tensor:
+        if first.shape != second.shape or first.ndim != 4 or first.shape[1] != 3:
+            raise ValueError(
+                f"pictures must be (n, 3, H, W) (got {tuple(first.shape)} and {tuple(second.shape)})"
+            )
+        with torch.inference_mode():
+            if not first.numel():
+                return torch.zeros(len(first), 2, *first.shape[2:], device=first.device)
+            return self.compute(first, second)
+
+
+def build_flow(
+    method: str,
+    device: torch.device | str,
+    weights: str = "pretrained",
+    seed: int = 0,
+    *,
+    fetch: bool = True,
+) -> FlowMethod:
+    """A flow method by name.
+
+    weights: of RAFT: "pretrained" (torchvision's), "random" (seeded), or the path of a state dict
+    fetch: whether pretrained weights that are missing on this machine are downloaded
+
+    Raises InputError for an unknown name, and for weights that are missing or do not fit.
+    """
+    if method not in METHODS:
+        raise InputError(f"FLOW={method}: must be one of {', '.join(METHODS)}")
+    if method == "tvl1":
+        return FlowMethod({"method": method, **asdict(Tvl1()), "rounded": "1/32 px"}, tvl1)
+    if method in ("dis", "farneback"):
+        return _opencv(method)
+    return _raft(method, torch.device(device), weights, seed, fetch)
+
+
+def to_uint8(fields: Tensor, bound_px: float = BOUND_PX) -> Tensor:
+    """(..., 2, H, W) float32 pixels -> uint8: clipped to +-bound_px, then -bound_px becomes 0 and
+    bound_px becomes 255. Halves are rounded to the even number, so zero motion becomes 128."""
+    return (
+        fields.clamp(-bound_px, bound_px)
+        .add_(bound_px)
+        .mul_(255 / (2 * bound_px))
+        .round_()
+        .to(torch.uint8)
+    )
+
+
+def mirrored(maps: Tensor) -> Tensor:
+    """The (..., 2, H, W) uint8 flow of mirrored pictures: the fields are mirrored, and the sign of
+    x changes (255 - value)."""
+    flipped = maps.flip(-1)
+    flipped[..., 0, :, :] = 255 - flipped[..., 0, :, :]
+    return flipped
+
+
+def magnitude(fields: Tensor) -> Tensor:
+    """(n, 2, H, W) -> (n,): mean length of the displacements, in pixels."""
+    return torch.hypot(fields[:, 0], fields[:, 1]).flatten(1).mean(1)
+
+
+def _opencv(method: str) -> FlowMethod:
+    from reelbank.data.video.opencv import cv2
+
+    none: Any = None  # no initial flow: OpenCV's type stubs do not allow None
+    farneback: dict[str, Any] = FARNEBACK
+    recipe: dict[str, Any] = {"method": method} | (
+        {"preset": "medium"} if method == "dis" else farneback
+    )
+
+    def flow_of_pair(a: np.ndarray, b: np.ndarray) -> Any:
+        if method == "farneback":
+            return cv2.calcOpticalFlowFarneback(a, b, none, **farneback)
+        if min(a.shape) < _DIS_SMALLEST_PX and a.shape[1] > _DIS_WIDEST_PX:
+            raise UnfitPicture(
+                f"FLOW=dis cannot process pictures of {a.shape[1]} x {a.shape[0]} pixels, which "
+                f"is their size after resizing; give RESIZE={_DIS_SMALLEST_PX} or more"
+            )
+        # A new object for each pair, because it keeps state from the previous pair.
+        return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, none)
+
+    def compute(first: Tensor, second: Tensor) -> Tensor:
+        pairs = zip(grey(first).cpu().numpy(), grey(second).cpu().numpy(), strict=True)
+        fields = np.stack([flow_of_pair(a, b) for a, b in pairs])  # (n, H, W, 2)
+        return torch.from_numpy(fields).permute(0, 3, 1, 2).contiguous().to(first.device)
+
+    return FlowMethod(recipe, compute)
+
+
+def _raft(method: str, device: torch.device, weights: str, seed: int, fetch: bool) -> FlowMethod:
+    """Z. Teed, J. Deng, "RAFT: recurrent all-pairs field transforms for optical flow", ECCV 2020,
+    in torchvision's implementation."""
+    from torchvision.models import get_model, get_model_weights
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = get_model(method, weights=None)
+    origin, absent = Provenance.random(seed), ""
+    if weights == "pretrained":
+        choice = get_model_weights(method).DEFAULT
+        absent = "" if fetch else torchvision_absent(choice)
+        if not absent:
+            state = torchvision_state(method, choice, "FLOW_WEIGHTS")
+            with fetching(
+                method, choice.url, f"put the file at {torchvision_cache(choice)}", "FLOW_WEIGHTS"
+            ):
+                model.load_state_dict(state)
+        origin = Provenance.of_torchvision(choice)
+    elif weights != "random":
+        state = load_state(Path(weights), "FLOW_WEIGHTS")
+        fit_state(model, state, Path(weights), method, option="FLOW_WEIGHTS")
+        origin = Provenance.of_file(Path(weights))
+    model = model.eval().requires_grad_(False)
+    origin = replace(origin, sha256="" if absent else state_hash(model))
+    model = model.to(device)
+
+    def compute(first: Tensor, second: Tensor) -> Tensor:
+        # One pair at a time: the order of sums inside a convolution depends on the batch size.
+        pairs = zip(first.split(1), second.split(1), strict=True)
+        return torch.cat([_raft_pair(model, a.to(device), b.to(device)) for a, b in pairs]).to(
+            first.device
+        )
+
+    return FlowMethod(
+        {"method": method, "updates": RAFT_UPDATES, "weights": origin.to_json()}, compute, absent
+    )
+
+
+def _raft_pair(model: nn.Module, first: Tensor, second: Tensor) -> Tensor:
+    """(1, 3, H, W) uint8 -> (1, 2, H, W). RAFT needs sides that are multiples of 8 and at least 128
+    pixels: the edges are repeated, and the result is cropped."""
+    h, w = first.shape[2:]
+    left, right, top, bottom = (*_margins(w), *_margins(h))
+    wide = [
+        F.pad(x.float() / 127.5 - 1, (left, right, top, bottom), mode="replicate")
+        for x in (first, second)
+    ]
+    field = model(*wide, num_flow_updates=RAFT_UPDATES)[-1]
+    return field[:, :, top : top + h, left : left + w].float().contiguous()
+
+
+def _margins(side_px: int) -> tuple[int, int]:
+    """The number of pixels to add before and after."""
+    missing = max(_RAFT_SMALLEST_PX, -(-side_px // _RAFT_STEP_PX) * _RAFT_STEP_PX) - side_px
+    return missing // 2, missing - missing // 2

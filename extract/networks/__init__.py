@@ -1,0 +1,1 @@
+"""Networks: where they come from, their weights, and where they are cut."""

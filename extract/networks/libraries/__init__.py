@@ -1,0 +1,1 @@
+"""Networks of torchvision, of timm and of a user's own file."""

@@ -1,0 +1,1 @@
+"""The loop: from decoded pictures and sound to features."""

@@ -1,0 +1,144 @@
+"""The items of which the clips of a video consist: resized pictures, or what a stream computes from
+them, such as flow fields."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reelbank.data.errors import InputError
+from reelbank.data.plugins import user_error
+from reelbank.extract.flow.methods import FlowMethod
+from reelbank.extract.networks.preprocessing import Resize
+from reelbank.extract.pipeline.crops import resize
+from reelbank.extract.streams.base import Stream
+
+
+@dataclass
+class Items:
+    """The items of one stream for one size of pictures. They are kept until every network of the
+    stream has used them.
+
+    numbers: the numbers of the items that are needed, ascending
+    """
+
+    stream: Stream
+    resize: Resize
+    numbers: np.ndarray
+    by_number: dict[int, Tensor] = field(default_factory=dict)
+    last: tuple[int, Tensor] | None = None  # number and picture that may begin the next pair
+
+    def take(self, numbers: np.ndarray, frames: Tensor, flow: FlowMethod | None) -> None:
+        """Compute items from frames (n, 3, H, W) uint8 on the device, as decoded."""
+        is_needed = np.isin(numbers, self.numbers)
+        if self.stream.reads_pairs:
+            is_needed |= np.isin(numbers - 1, self.numbers)
+            # A video of a single picture pairs it with itself, see `only_picture`.
+            is_needed |= (numbers == 0) & (0 in self.numbers)
+        if not is_needed.any():
+            return
+        chosen = numbers[is_needed].tolist()
+        pictures = resize(frames[torch.from_numpy(is_needed)], self.resize)  # (n', 3, H', W')
+        if not self.stream.reads_pairs:
+            self._keep(chosen, pictures, None, flow)
+            return
+        row = [*([self.last] if self.last else []), *zip(chosen, pictures, strict=True)]
+        self.last = row[-1]
+        needed = set(self.numbers.tolist())
+        pairs = [
+            (number, first, second)
+            for (number, first), (following, second) in zip(row, row[1:], strict=False)
+            if following == number + 1 and number in needed
+        ]
+        self._compute_pairs(pairs, flow)
+
+    def only_picture(self, flow: FlowMethod | None) -> None:
+        """Compute the only pair of a video of one picture: the picture with itself."""
+        if self.stream.reads_pairs and self.last and not self.by_number and 0 in self.numbers:
+            picture = self.last[1]
+            self._compute_pairs([(0, picture, picture)], flow)
+
+    def _compute_pairs(
+        self, pairs: Sequence[tuple[int, Tensor, Tensor]], flow: FlowMethod | None
+    ) -> None:
+        # More than one shape occurs if the picture size changes within the video.
+        for shape in dict.fromkeys(first.shape for _, first, _ in pairs):
+            same = [pair for pair in pairs if pair[1].shape == shape]
+            pictures = torch.stack([first for _, first, _ in same])
+            following = torch.stack([as_large(second, first) for _, first, second in same])
+            numbers = [number for number, _, _ in same]
+            self._keep(numbers, pictures, following, flow)
+
+    def _keep(
+        self,
+        numbers: Sequence[int],
+        pictures: Tensor,
+        following: Tensor | None,
+        flow: FlowMethod | None,
+    ) -> None:
+        items = computed_items(self.stream, pictures, following, flow)
+        if not self.stream.has_network:  # the items are rows of the store
+            items = items.cpu()
+        self.by_number.update(zip(numbers, items, strict=True))
+
+    def forget(self, before: int) -> None:
+        """Drop the items that no later clip needs."""
+        for number in [number for number in self.by_number if number < before]:
+            del self.by_number[number]
+
+
+# Raised by mistakes in code, not by a particular video.
+_MISTAKES = (TypeError, AttributeError, NameError)
+_NONE_HINT = (
+    "; `following` is None unless the class sets reads_pairs = True, and `flow` unless it sets "
+    "uses_flow = True"
+)
+
+
+def computed_items(
+    stream: Stream, pictures: Tensor, following: Tensor | None, flow: FlowMethod | None
+) -> Tensor:
+    """The items that a stream computes from pictures (n, 3, H, W) uint8.
+
+    Raises InputError, which ends the run, if a stream of the user's fails with a mistake in its code
+    or returns anything but n items of the declared kind: the same would happen for every video.
+    """
+    try:
+        items = stream.items(pictures, following, flow)
+    except _MISTAKES as error:
+        if not stream.is_users:
+            raise
+        call = "items(pictures, following, flow)"
+        hint = _NONE_HINT if "NoneType" in str(error) else ""
+        raise user_error(error, option="STREAM", text=stream.name, call=call, hint=hint) from error
+    if not isinstance(items, Tensor) or len(items) != len(pictures):
+        returned = f"{len(items)}" if isinstance(items, Tensor) else type(items).__name__
+        raise InputError(
+            f"STREAM={stream.name}: items() must return a tensor with one item for each of the "
+            f"{len(pictures)} pictures (got {returned})"
+        )
+    is_expected = (
+        items.dtype == torch.uint8 and items.ndim == 4 and items.shape[1] == stream.channels
+    )
+    if stream.has_network and not is_expected:
+        raise InputError(
+            f"STREAM={stream.name}: items() must return uint8 items of shape (n, {stream.channels}, H, W), "
+            f"as `channels` = {stream.channels} says (got {items.dtype} {tuple(items.shape)})"
+        )
+    row_shape = tuple(items.shape[1:]) or (1,)
+    is_row = items.dtype == torch.float32 and row_shape == (stream.row_numbers,)
+    if not stream.has_network and not is_row:
+        raise InputError(
+            f"STREAM={stream.name}: items() must return float32 rows of shape (n, {stream.row_numbers}), "
+            f"as `row_numbers` = {stream.row_numbers} says (got {items.dtype} {tuple(items.shape)})"
+        )
+    return items
+
+
+def as_large(picture: Tensor, other: Tensor) -> Tensor:
+    """The picture resized to the size of `other`: all items of a clip need one size."""
+    if picture.shape == other.shape:
+        return picture
+    return resize(picture[None], Resize((other.shape[-2], other.shape[-1])))[0]

@@ -1,0 +1,330 @@
+"""The extraction loop: decode processes -> uint8 frames -> device: resize, flow, crops, networks,
+mean over crops -> features.
+
+Every video is decoded once for all streams. All steps overlap: workers decode ahead while the
+device computes, results are fetched one batch late, and a batch may hold clips of several videos.
+"""
+
+import re
+import time
+from collections.abc import Collection, Hashable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reelbank.data.errors import InputError
+from reelbank.data.system.machine import cores
+from reelbank.data.system.memory import full_memory
+from reelbank.data.video.frames import Reading
+from reelbank.data.video.messages import (
+    Done,
+    Failed,
+    Frames,
+    Message,
+    Restart,
+    Sound,
+    SoundDone,
+    SoundFailed,
+    Start,
+)
+from reelbank.data.video.pool import DecodePool
+from reelbank.data.video.sampling import Sampling
+from reelbank.extract.flow.methods import FlowMethod
+from reelbank.extract.networks.preprocessing import Resize, UnfitPicture
+from reelbank.extract.pipeline.crops import resize
+from reelbank.extract.pipeline.items import Items
+from reelbank.extract.pipeline.progress import VideoInProgress
+from reelbank.extract.pipeline.streams import Extracted, StreamPipeline, Task
+from reelbank.extract.pipeline.tracks import Clip, Track
+
+# Words in error messages of the device, which are not caused by a video.
+_OF_DEVICE = re.compile("CUDA|cuDNN|CUBLAS|HIP|MPS")
+
+
+class Extraction:
+    """Extracts features of videos for several streams, decoding each video once.
+
+    Counters: `videos` and `frames` that were decoded; `again`: videos that were decoded a second
+    time because their header states a wrong number of frames; `read`: videos, damaged or not, whose
+    file the machine could read.
+    """
+
+    def __init__(
+        self,
+        pipelines: Iterable[StreamPipeline],
+        flow: FlowMethod | None,
+        device: torch.device,
+        dtype: type[np.floating] = np.float16,
+        wait_seconds: float = 30.0,
+    ) -> None:
+        """dtype: of the returned features; wait_seconds: longest time that a decoded video waits
+        until its last batch is full."""
+        self.pipelines = {pipeline.name: pipeline for pipeline in pipelines}
+        self.flow, self.device = flow, device
+        self.dtype, self.wait_seconds = np.dtype(dtype), wait_seconds
+        self.frames, self.videos, self.again, self.read = 0, 0, 0, 0
+        self.threads: ThreadPoolExecutor | None = None  # for followers, while `run` runs
+
+    def run(
+        self, tasks: Iterable[Task], pool: DecodePool, decoder: str = "auto"
+    ) -> Iterator[Extracted]:
+        """Yield each video when its features are complete or it has failed.
+
+        Memory is bounded by the frames in flight between the workers and the loop, the clips that
+        wait for their last frame, two batches, and the features of unfinished videos.
+        """
+        with ThreadPoolExecutor(
+            cores().value, thread_name_prefix="reelbank-follow"
+        ) as self.threads:
+            yield from self._run(tasks, pool, decoder)
+
+    def _run(self, tasks: Iterable[Task], pool: DecodePool, decoder: str) -> Iterator[Extracted]:
+        under_way: dict[Hashable, VideoInProgress] = {}
+        # Videos that are decoded, in that order; some of their features may still be computed.
+        complete: dict[Hashable, VideoInProgress] = {}
+        waiting_since = 0.0
+
+        def readings() -> Iterator[tuple[Hashable, Path, Reading]]:
+            for task in tasks:
+                under_way[task.key] = VideoInProgress(
+                    task, {name: Track(self.dtype) for name in task.rows}
+                )
+                yield task.key, task.path, task.reading(decoder)
+
+        for key, message in pool.run(readings()):
+            video = under_way[key]
+            if isinstance(message, Done | Failed):
+                self._end(video, message)
+                waiting_since = waiting_since if complete else time.monotonic()
+                complete[key] = under_way.pop(key)
+            else:
+                self._receive(video, message)
+            if complete and time.monotonic() - waiting_since > self.wait_seconds:
+                # Some batch fills slowly, for example because few of the videos have sound.
+                self._flush()
+                waiting_since = time.monotonic()
+            yield from self._ready(complete)
+        self._flush()
+        yield from self._ready(complete)
+        assert not complete, f"features of {list(complete)[:3]} never came back"
+
+    def _flush(self) -> None:
+        """Compute all batches, also those that are not full."""
+        for pipeline in self.pipelines.values():
+            for batches in (pipeline.clean, pipeline.augmented):
+                if batches:
+                    batches.finish()
+
+    def _ready(self, complete: dict[Hashable, VideoInProgress]) -> Iterator[Extracted]:
+        """Remove the videos whose features are complete, and yield them."""
+        ready = [
+            key
+            for key, video in complete.items()
+            if not any(track.missing for track in video.tracks.values())
+        ]
+        for key in ready:
+            video = complete.pop(key)
+            results = {name: track.result() for name, track in video.tracks.items()}
+            yield Extracted(key, results, video.info, video.sound)
+
+    def _receive(self, video: VideoInProgress, message: Message) -> None:
+        """Process a message of the decoder that does not end the video."""
+        if isinstance(message, Start):
+            self._start(video, message.frames)
+        elif isinstance(message, Restart):
+            # The header states a wrong number of frames, so the decoder begins again.
+            for name in video.tracks:
+                if self.pipelines[name].looks:
+                    video.tracks[name] = Track(self.dtype)
+            video.seconds.clear()
+            self.again += 1
+        elif isinstance(message, Frames):
+            self._see(video, message)
+        elif isinstance(message, Sound):
+            self._listen(video, message)
+        elif isinstance(message, SoundDone):
+            video.sound = message.info
+            for name in self._listening(video):
+                if reason := self.pipelines[name].stream.absence(message.info):
+                    video.tracks[name].fail(reason)
+        elif isinstance(message, SoundFailed):
+            for name in self._listening(video):
+                video.tracks[name].fail(message.reason, by_machine=message.by_machine)
+
+    def _listening(self, video: VideoInProgress) -> list[str]:
+        """Names of the pipelines that read sound."""
+        return [name for name in video.tracks if not self.pipelines[name].looks]
+
+    def _looking(self, video: VideoInProgress) -> list[str]:
+        """Names of the pipelines that read pictures and have not failed."""
+        return [
+            name
+            for name, track in video.tracks.items()
+            if self.pipelines[name].looks and not track.reason
+        ]
+
+    def _start(self, video: VideoInProgress, frames: int) -> None:
+        """Choose the rows of a video with this number of frames, and prepare their items."""
+        assert self.threads is not None
+        video.items.clear()
+        shared: dict[tuple[str, Resize], Items] = {}
+        for name, rows in video.task.rows.items():
+            pipeline = self.pipelines[name]
+            if not isinstance(rows, Sampling):
+                continue
+            if follower := pipeline.stream.follower(rows, self.threads):
+                video.followers[name] = follower
+                continue
+            track = video.tracks[name]
+            track.start(*rows.rows(frames), fields=rows.fields)
+            key = (pipeline.stream.name, pipeline.resize)
+            items = shared.setdefault(
+                key, Items(pipeline.stream, pipeline.resize, np.empty(0, np.int64))
+            )
+            items.numbers = np.union1d(items.numbers, track.grid)
+            video.items[name] = items
+
+    def _see(self, video: VideoInProgress, message: Frames) -> None:
+        """Process pictures that the decoder selected."""
+        if not self._looking(video):
+            return
+        numbers = message.numbers
+        frames = torch.from_numpy(message.pixels)
+        if self.device.type == "cuda":
+            frames = frames.pin_memory().to(self.device, non_blocking=True)
+        frames = frames.permute(0, 3, 1, 2)  # (n, 3, H, W)
+        video.seconds.update(zip(numbers.tolist(), message.seconds.tolist(), strict=True))
+        for items, names in video.distinct_items():
+            if users := [name for name in self._looking(video) if name in names]:
+                with self._failing(video, users):
+                    items.take(numbers, frames, self.flow)
+        for name in self._looking(video):
+            if name in video.followers:
+                with self._failing(video, [name]):
+                    resized = resize(frames, self.pipelines[name].resize)  # (n, 3, H', W')
+                    pictures = resized.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+                    video.followers[name].see(pictures)
+        self._send_off(video, int(numbers[-1]))
+
+    def _send_off(self, video: VideoInProgress, last_number: int) -> None:
+        """Send off every clip whose pictures have all arrived, and drop the items that no later
+        clip needs."""
+        for items, names in video.distinct_items():
+            # A pair has the number of its first picture, so it is complete one picture later.
+            last = last_number - items.stream.reads_pairs
+            needed_from = last_number + 1
+            for name in names:
+                track = video.tracks[name]
+                while track.waiting and track.waiting[0].numbers.max() <= last:
+                    self._show(name, video, track.waiting.popleft())
+                if track.waiting:
+                    needed_from = min(needed_from, int(track.waiting[0].numbers.min()))
+            items.forget(needed_from)
+
+    @contextmanager
+    def _failing(self, video: VideoInProgress, names: Collection[str]) -> Iterator[None]:
+        """Context for computing something of one video for these pipelines: an error fails only
+        this video in these pipelines. Errors that the machine causes end the run."""
+        try:
+            yield
+        except UnfitPicture as error:
+            reason = str(error)
+        except Exception as error:
+            is_of_device = isinstance(error, RuntimeError) and _OF_DEVICE.search(str(error))
+            if isinstance(error, InputError) or full_memory(error) or is_of_device:
+                raise
+            reason = f"could not be computed: {type(error).__name__}: {error}"
+        else:
+            return
+        for name in names:
+            video.tracks[name].fail(reason)
+
+    def _show(self, name: str, video: VideoInProgress, clip: Clip) -> None:
+        """Add a clip's items to their batch; without a network they become the clip's row."""
+        pipeline, track = self.pipelines[name], video.tracks[name]
+        by_number = video.items[name].by_number
+        items = [by_number[number] for number in clip.numbers.tolist()]
+        if pipeline.network is None:
+            with self._failing(video, [name]):
+                track.put(clip.rows, [_row(items)])
+            return
+        batches = pipeline.augmented if clip.view else pipeline.clean
+        assert batches is not None
+        inputs = None
+        with self._failing(video, [name]):
+            inputs = pipeline.inputs_of_clip(items, video.task.rows[name], view=clip.view)
+        # A batch has clips of several videos, so an error inside the network is not the fault of
+        # this video: it ends the run.
+        if inputs is not None:
+            batches.add(track, clip.rows, inputs)
+
+    def _listen(self, video: VideoInProgress, message: Sound) -> None:
+        """Process sound examples that the decoder selected."""
+        sounds = torch.from_numpy(message.waves).to(self.device)
+        by_stream: dict[str, list[str]] = {}
+        for name in self._listening(video):
+            by_stream.setdefault(self.pipelines[name].stream.name, []).append(name)
+        for names in by_stream.values():
+            examples = None
+            with self._failing(video, names):
+                examples = self.pipelines[names[0]].stream.examples(sounds)  # (n, 96, 64)
+            if examples is None:
+                continue
+            for name in names:
+                self._hear(name, video, examples, message.seconds)
+
+    def _hear(
+        self, name: str, video: VideoInProgress, examples: Tensor, seconds: np.ndarray
+    ) -> None:
+        """Add examples (n, ...) of a sound stream, with their centres (n,), to their batch."""
+        track, batches = video.tracks[name], self.pipelines[name].clean
+        if track.reason:
+            return
+        for example, centre in zip(examples, seconds.tolist(), strict=True):
+            row = track.append(centre)
+            if batches:
+                batches.add(track, row, example[None])
+            else:
+                track.put(row, [example.cpu().numpy()])
+
+    def _end(self, video: VideoInProgress, message: Done | Failed) -> None:
+        """Process the decoder's last message about a video."""
+        if isinstance(message, Failed):
+            self.read += not message.by_machine
+            for name, track in video.tracks.items():
+                # The sound may be complete although the pictures failed. If it is not, the file
+                # could not be opened.
+                sound_failed = video.sound is None and not track.reason
+                if self.pipelines[name].looks or sound_failed:
+                    track.fail(message.reason, by_machine=message.by_machine)
+            return
+        self.read += 1
+        video.info = info = message.info
+        if any(self.pipelines[name].looks for name in video.tracks):
+            self.videos += 1
+            self.frames += info.frames
+        if info.frames == 1:
+            for items, names in video.distinct_items():
+                users = [name for name in self._looking(video) if name in names]
+                with self._failing(video, users):
+                    items.only_picture(self.flow)
+        self._send_off(video, info.frames)
+        for name in self._looking(video):
+            with self._failing(video, [name]):
+                if follower := video.followers.get(name):
+                    rows, middles = follower.rows()
+                    times = [video.seconds[middle] for middle in middles.tolist()]
+                    video.tracks[name].fill(rows, np.array(times))
+                else:
+                    video.tracks[name].times(video.seconds)
+        video.items.clear()
+        video.followers.clear()
+
+
+def _row(items: list[Tensor]) -> np.ndarray:
+    """The row of a clip without a network: the concatenated numbers of its items."""
+    return torch.stack(items).flatten().numpy()

@@ -1,0 +1,32 @@
+"""The state of one video during an extraction."""
+
+from dataclasses import dataclass, field
+
+from reelbank.data.video.messages import SoundInfo, VideoInfo
+from reelbank.extract.pipeline.items import Items
+from reelbank.extract.pipeline.streams import Task
+from reelbank.extract.pipeline.tracks import Track
+from reelbank.extract.streams.base import Follower
+
+
+@dataclass
+class VideoInProgress:
+    """One video; tracks, items and followers by the name of their pipeline.
+
+    seconds: the time of each decoded picture, by its number
+    """
+
+    task: Task
+    tracks: dict[str, Track]
+    items: dict[str, Items] = field(default_factory=dict)  # some pipelines share theirs
+    followers: dict[str, Follower] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+    sound: SoundInfo | None = None
+    info: VideoInfo | None = None
+
+    def distinct_items(self) -> list[tuple[Items, list[str]]]:
+        """Each of `items` once, with the names of the pipelines that use it."""
+        users: dict[int, tuple[Items, list[str]]] = {}
+        for name, items in self.items.items():
+            users.setdefault(id(items), (items, []))[1].append(name)
+        return list(users.values())

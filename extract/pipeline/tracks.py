@@ -1,0 +1,167 @@
+"""The state of one stream of one video: clips that wait for pictures, and features that are
+computed."""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from reelbank.data.video import clips
+from reelbank.data.video.sampling import Sampling
+from reelbank.extract.pipeline.boxes import Box, boxes
+
+
+@dataclass(frozen=True)
+class Result:
+    """The features of one stream of a video, or the reason why there are none.
+
+    values: per node (K, ...) of the extraction's type, or uint8 for pixels
+    times_seconds: (K,), the centres of the clips
+    views: (K,) uint8, 0 for clean rows
+    largest: per node, the largest absolute feature
+    reason: "" if there are features
+    by_machine: the machine caused the failure, not the file
+    """
+
+    values: list[np.ndarray]
+    times_seconds: np.ndarray
+    views: np.ndarray
+    largest: list[float]
+    reason: str = ""
+    by_machine: bool = False
+
+
+@dataclass(frozen=True)
+class Clip:
+    numbers: np.ndarray  # (s,) of pictures, or flow fields
+    rows: np.ndarray  # rows with this clip: short videos repeat clips, which are computed once
+    view: int
+
+
+@dataclass
+class Track:
+    """Clips and features of one stream of a video. dtype: of the stored features; missing: number
+    of clips whose features are not computed yet."""
+
+    dtype: np.dtype = np.dtype(np.float16)
+    waiting: deque[Clip] = field(default_factory=deque)
+    missing: int = 0
+    reason: str = ""
+    by_machine: bool = False
+    grid: np.ndarray = field(default_factory=lambda: np.empty((0, 1), np.int64))  # (K, s)
+    views: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))  # (K,)
+    seconds: list[float] | np.ndarray = field(default_factory=list)  # (K,)
+    values: list[np.ndarray] = field(default_factory=list)  # per node (K, ...)
+    # Per row, the features of each node: used while the number of rows is unknown.
+    appended: list[list[np.ndarray]] = field(default_factory=list)
+    fields: bool = False
+    largest: list[float] = field(default_factory=list)
+
+    def start(self, grid: np.ndarray, views: np.ndarray, *, fields: bool) -> None:
+        """Set the rows: grid (K, s), the picture numbers of their clips, and views (K,)."""
+        self.grid, self.views, self.fields = grid, views, fields
+        # Equal clips are computed once. Sorted by their first picture, the clips become complete in
+        # the order of the queue.
+        marked = np.column_stack([grid.min(1), views, grid[:, 0]])
+        distinct, first, inverse = np.unique(marked, axis=0, return_index=True, return_inverse=True)
+        inverse = inverse.ravel()
+        order = np.argsort(inverse, kind="stable")
+        bounds = np.searchsorted(inverse[order], np.arange(len(distinct) + 1))
+        for i, at in enumerate(first.tolist()):
+            self.waiting.append(Clip(grid[at], order[bounds[i] : bounds[i + 1]], int(views[at])))
+        self.missing = len(self.waiting)
+
+    def append(self, time_seconds: float) -> np.ndarray:
+        """Add a row to a stream whose number of rows is unknown. Returns its number, as `rows` of
+        `put`."""
+        assert isinstance(self.seconds, list)
+        self.seconds.append(time_seconds)
+        self.missing += 1
+        return np.array([len(self.seconds) - 1])
+
+    def put(self, rows: np.ndarray, arrays: list[np.ndarray]) -> None:
+        """Store the features of a clip, (...) per node."""
+        if self.reason:  # the stream failed while the clip was computed
+            return
+        self.missing -= 1
+        self.largest = self.largest or [0.0] * len(arrays)
+        for node, array in enumerate(arrays):
+            if array.dtype != np.uint8:
+                # np.maximum, unlike max, keeps NaN.
+                self.largest[node] = float(np.maximum(self.largest[node], np.abs(array).max()))
+        with np.errstate(over="ignore"):
+            arrays = [
+                array if array.dtype == np.uint8 else array.astype(self.dtype) for array in arrays
+            ]
+        if not len(self.grid):
+            self.appended.append(arrays)
+            return
+        if not self.values:
+            self.values = [
+                np.empty((len(self.grid), *array.shape), array.dtype) for array in arrays
+            ]
+        for value, array in zip(self.values, arrays, strict=True):
+            value[rows] = array
+
+    def times(self, seconds: Mapping[int, float]) -> None:
+        """Set the times of the rows, from the times of all pictures by number."""
+        last = max(seconds)
+        ends = np.column_stack([self.grid[:, 0], np.minimum(self.grid[:, -1] + self.fields, last)])
+        self.seconds = clips.clip_times(np.vectorize(seconds.__getitem__, otypes=[float])(ends))
+
+    def fill(self, rows: np.ndarray, seconds: np.ndarray) -> None:
+        """Set all rows (K, D) and their times (K,) at once."""
+        self.seconds, self.views = seconds, np.zeros(len(rows), np.uint8)
+        self.largest = [float(np.abs(rows).max())]
+        with np.errstate(over="ignore"):
+            self.values = [rows.astype(self.dtype)]
+
+    def fail(self, reason: str, *, by_machine: bool = False) -> None:
+        """Give up this stream, and ignore features that are still being computed."""
+        self.reason, self.by_machine, self.missing = reason, by_machine, 0
+        self.waiting.clear()
+
+    def result(self) -> Result:
+        """The features; to be called when none are missing."""
+        if self.reason:
+            return Result(
+                values=[],
+                times_seconds=np.empty(0),
+                views=np.empty(0, np.uint8),
+                largest=[],
+                reason=self.reason,
+                by_machine=self.by_machine,
+            )
+        if self.appended:
+            self.values = [np.stack(node) for node in zip(*self.appended, strict=True)]
+            self.views = np.zeros(len(self.appended), np.uint8)
+        return Result(self.values, np.asarray(self.seconds, np.float64), self.views, self.largest)
+
+
+def place_of_view(sampling: Sampling, view: int, crop: int = 0) -> tuple[float, float, bool]:
+    """The position of a view's crop, (down, right) in [0, 1), and whether it is mirrored. All clips
+    of a video have the same one. crop: number of the crop, where a view has several."""
+    rng = _crop_rng(sampling, view, crop)
+    down, right = rng.random(2).tolist()
+    return down, right, bool(rng.random() < 0.5)
+
+
+def box_of_view(
+    sampling: Sampling,
+    view: int,
+    crop: int,
+    *,
+    picture_px: tuple[int, int],
+    crop_px: tuple[int, int],
+) -> Box:
+    """The box of a view's crop with JITTER: one of TSN's sizes and places, mirrored or not. All
+    clips of a video have the same one; crop: as in `place_of_view`."""
+    rng = _crop_rng(sampling, view, crop)
+    (box,) = boxes(rng, 1, picture_px, crop_px, jitter=True, flip=True)
+    return box
+
+
+def _crop_rng(sampling: Sampling, view: int, crop: int) -> np.random.Generator:
+    name = f"crop{crop}" if crop else "crop"
+    return clips.view_rng(sampling.seed, f"{sampling.video_id}\0{name}", view)

@@ -1,0 +1,352 @@
+"""Plan the streams of an extraction from its options: their networks, the clips they read, and the
+stores they fill."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from reelbank.data.errors import InputError
+from reelbank.data.feature_recipe import FeatureRecipe
+from reelbank.data.identity import extractor_name
+from reelbank.data.plugins import is_user_file
+from reelbank.data.store.records import identity
+from reelbank.data.video.sampling import Examples, Sampling
+from reelbank.extract.fill import NOT_TRAINED_HERE, stream_options
+from reelbank.extract.flow.methods import FlowMethod
+from reelbank.extract.networks import build as networks
+from reelbank.extract.networks.build import Network
+from reelbank.extract.networks.preprocessing import Preprocessing, pair
+from reelbank.extract.networks.sources import kind_of
+from reelbank.extract.networks.trained import find_weights, load_weights
+from reelbank.extract.options import ExtractOptions
+from reelbank.extract.streams.base import Computation, Stream, StreamOptions
+from reelbank.extract.streams.loading import load_stream, returned
+from reelbank.extract.streams.per_stream import by_stream
+
+STRIDE_FRAMES = 8  # of video networks' clips
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """One stream with one network: the rows it samples, and one store for each node.
+
+    split: the split of weights that were trained here, "" for other weights; to_download: weights
+    that are missing on this machine, without which the stores' names are not known
+    """
+
+    stream: Stream
+    options: StreamOptions
+    network: Network | None
+    sampling: Sampling | Examples
+    recipes: tuple[FeatureRecipe, ...]
+    paths: tuple[Path, ...]
+    split: str
+    to_download: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """Unique within an extraction."""
+        return f"{self.stream.name} of split {self.split}" if self.split else self.stream.name
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return self.network.nodes if self.network else (networks.EMBEDDING,)
+
+    @property
+    def is_cropped(self) -> bool:
+        return self.stream.is_cropped and not (self.network and self.network.is_pixels)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        if self.network:
+            return self.network.preprocessing
+        resize_px = self.options.resize_px or self.stream.usual_resize_px
+        return Preprocessing(resize_px, 0, (), ())
+
+    @property
+    def seconds(self) -> float:
+        """The length of the beginning of each video that is used."""
+        return self.recipes[0].seconds or math.inf
+
+
+def plan_streams(
+    options: ExtractOptions, dataset: str, flow: FlowMethod | None, magnitude: str = ""
+) -> list[StreamPlan]:
+    """One plan for each stream, and for each split of weights that were trained here.
+
+    magnitude: identity of the store whose flow lengths adaptive sampling follows. Raises InputError
+    for options that cannot be combined.
+    """
+    every_options = [stream_options(options, text) for text in options.stream]
+    if options.split and not any(trained_runs(options, of_stream) for of_stream in every_options):
+        raise InputError(
+            f"SPLIT={' '.join(options.split)}: only weights of 'reelbank pretrain' have "
+            "splits; leave SPLIT out"
+        )
+    plans = []
+    for text, of_stream in zip(options.stream, every_options, strict=True):
+        stream = load_stream(text)
+        for split, network in _networks(options, stream, of_stream):
+            # The rows depend on the networks of all streams, and the stores on the rows.
+            plan = StreamPlan(
+                stream, of_stream, network, sampling=Sampling(), recipes=(), paths=(), split=split
+            )
+            plans.append(plan)
+    sampled = _with_samplings(options, plans)
+    return [_with_stores(plan, options.bank, dataset, flow, magnitude) for plan in sampled]
+
+
+def _with_stores(
+    plan: StreamPlan, bank: str, dataset: str, flow: FlowMethod | None, magnitude: str
+) -> StreamPlan:
+    """The plan with its stores, one for each node."""
+    computations = [
+        Computation(
+            options=plan.options,
+            sampling=plan.sampling,
+            preprocessing=plan.preprocessing,
+            network=plan.network,
+            node=node,
+            flow=flow,
+            magnitude=magnitude,
+        )
+        for node in plan.nodes
+    ]
+    recipes = tuple(
+        returned(plan.stream, "recipe", plan.stream.recipe(computation), FeatureRecipe)
+        for computation in computations
+    )
+    made_by = plan.network.name if plan.network else plan.stream.made_by
+    absent = [plan.network.to_download] if plan.network else []
+    if flow and (recipes[0].flow or recipes[0].magnitude):
+        absent.append(flow.to_download)
+    return dataclasses.replace(
+        plan,
+        recipes=recipes,
+        paths=tuple(store_path(bank, dataset, made_by, recipe) for recipe in recipes),
+        to_download=tuple(text for text in absent if text),
+    )
+
+
+def _networks(
+    options: ExtractOptions, stream: Stream, of_stream: StreamOptions
+) -> list[tuple[str, Network | None]]:
+    """Pairs (split, network): one for each split of weights that were trained here, otherwise a
+    single one with split ""."""
+    if not stream.has_network:
+        return [("", None)]
+    runs = trained_runs(options, of_stream)
+    if not runs:
+        return [("", _network(options, stream, of_stream, None))]
+    chosen = sorted(runs) if options.split in ((), ("all",)) else options.split
+    for split in chosen:
+        if split not in runs:
+            raise InputError(
+                f"SPLIT={split}: WEIGHTS={of_stream.weights} were trained on split "
+                f"{', '.join(sorted(runs))}; run 'reelbank pretrain' on split {split} first"
+            )
+    return [(split, _network(options, stream, of_stream, runs[split])) for split in chosen]
+
+
+def trained_runs(options: ExtractOptions, of_stream: StreamOptions) -> dict[str, Path]:
+    """The folders of a stream's weights by split; {} unless the weights were trained here."""
+    if of_stream.weights in NOT_TRAINED_HERE or Path(of_stream.weights).is_file():
+        return {}
+    return find_weights(options.bank, of_stream.weights)
+
+
+def flow_of_weights(options: ExtractOptions) -> ExtractOptions:
+    """Set FLOW to the method that weights trained here were trained on. Raises InputError if the
+    options name another one."""
+    for text in options.stream:
+        stream = load_stream(text)
+        if not (stream.uses_flow and stream.has_network):
+            continue
+        for folder in trained_runs(options, stream_options(options, text)).values():
+            name = load_weights(folder).recipe["flow_name"]
+            if options.flow not in ("", name):
+                raise InputError(
+                    f"FLOW={options.flow}: WEIGHTS={folder.name} were trained on "
+                    f"FLOW={name}; leave FLOW out"
+                )
+            options = dataclasses.replace(options, flow=name)
+    return options
+
+
+def _network(
+    options: ExtractOptions, stream: Stream, of_stream: StreamOptions, folder: Path | None
+) -> Network:
+    """The network of a stream. folder: of weights that were trained here, or None. Raises
+    InputError for options that contradict the weights or the network."""
+    extractor, clip_frames = of_stream.extractor, of_stream.clip_frames
+    width = of_stream.width or 1.0
+    trained = None
+    if folder:
+        trained = load_weights(folder)
+        about = trained.recipe
+        if about["stream"] != of_stream.name:
+            raise InputError(
+                f"WEIGHTS={folder.name}: were trained on {about['stream']}; use "
+                f"STREAM={about['stream']} (got {of_stream.name})"
+            )
+        asked = by_stream("extractor", options.extractor, options.stream).get(of_stream.name, "")
+        if asked and extractor_name(asked) != extractor_name(about["extractor"]):
+            raise InputError(
+                f"EXTRACTOR={asked}: WEIGHTS={folder.name} are weights of "
+                f"{about['extractor']}; leave EXTRACTOR out"
+            )
+        for name, value, trained_value in (
+            ("CLIP", clip_frames, about["clip_frames"]),
+            ("WIDTH", of_stream.width, about["width"]),
+        ):
+            if value and value != trained_value:
+                raise InputError(
+                    f"{name}={value:g}: WEIGHTS={folder.name} were trained with "
+                    f"{trained_value:g}; leave {name} out"
+                )
+        extractor, width, clip_frames = about["extractor"], about["width"], about["clip_frames"]
+        if is_user_file(extractor):  # weights are untrusted: only a file that the user names is run
+            if not asked:
+                raise InputError(
+                    f"WEIGHTS={folder.name}: their network is your own file, which is run only if you name "
+                    f"it; give EXTRACTOR={extractor}"
+                )
+            extractor = asked
+    if extractor in networks.PIXELS and (
+        of_stream.nodes or of_stream.weights or of_stream.width or options.keep_crops
+    ):
+        raise InputError(
+            f"EXTRACTOR={extractor} stores pictures unchanged; leave out NODE, AT, WEIGHTS, "
+            "WIDTH and KEEP_CROPS"
+        )
+    # A user's network has to be built to find its kind, so this is done only if the kind matters.
+    kind = kind_of(extractor) if stream.stacks_items or clip_frames else ""
+    channels = stream.channels
+    if stream.stacks_items and kind == "image":
+        clip_frames = clip_frames or stream.usual_stack(extractor)
+        channels *= clip_frames
+    elif kind == "image" and clip_frames > 1:
+        raise InputError(
+            f"CLIP={clip_frames}: {extractor} takes single pictures as input; omit CLIP, because "
+            "it is only for video networks and optical flow"
+        )
+    stored = Preprocessing.from_json(about["preprocessing"]) if folder else None
+    return networks.build(
+        extractor,
+        of_stream.nodes,
+        of_stream.weights,
+        seed=options.seed,
+        inputs=stream.network_input(channels),
+        width=width,
+        preset=of_stream.preset,
+        trained=trained,
+        fetch=not options.plan,
+        pool=of_stream.pool,
+        clip_frames=clip_frames or None,
+        sized=lambda of_weights: _sized(stream, of_stream, extractor, stored or of_weights),
+    )
+
+
+def _sized(
+    stream: Stream, of_stream: StreamOptions, extractor: str, usual: Preprocessing
+) -> Preprocessing:
+    """The preprocessing with the sizes of the options. usual: the preprocessing of the weights, for
+    options that are empty. Raises InputError for a crop that is larger than the picture."""
+    if of_stream.antialias is not None:
+        usual = dataclasses.replace(usual, antialias=of_stream.antialias)
+    if of_stream.resize_px and usual.fill:
+        # A border fills up to the network's own height and width; RESIZE stretches the picture.
+        usual = dataclasses.replace(usual, fill=None)
+    if extractor in networks.PIXELS:
+        # All rows of a store have one shape: without a width, every video is stored at 4:3.
+        whole = of_stream.resize_px or pair(usual.resize_px)[0]
+        if isinstance(whole, int):
+            whole = (whole, 2 * round(whole * 2 / 3))
+        return dataclasses.replace(usual, resize_px=whole, crop_px=whole)
+    if stream.input == "sound":
+        return dataclasses.replace(usual, crop_px=of_stream.crop_px or usual.crop_px)
+    new = dataclasses.replace(
+        usual,
+        resize_px=of_stream.resize_px or usual.resize_px,
+        crop_px=of_stream.crop_px or usual.crop_px,
+    )
+    smallest, largest = np.min(new.resize_px), np.max(new.crop_px)
+    if isinstance(new.resize_px, int) and isinstance(new.crop_px, tuple):
+        raise InputError(
+            f"RESIZE={new.resize_px}: the crop of this network has {new.crop_px[0]} x "
+            f"{new.crop_px[1]} pixels; give SIZE as well"
+        )
+    if isinstance(new.resize_px, int) and smallest < largest:
+        raise InputError(
+            f"RESIZE={smallest}: must be at least the side of the crops, {largest} pixels; "
+            "give a smaller SIZE as well"
+        )
+    if isinstance(new.resize_px, tuple):
+        h, w = pair(new.crop_px)
+        if new.resize_px[0] < h or new.resize_px[1] < w:
+            raise InputError(
+                f"SIZE={h}: must be at most the size of the resized picture, "
+                f"{new.resize_px[0]} x {new.resize_px[1]} pixels; give RESIZE as well"
+            )
+    return new
+
+
+def _with_samplings(options: ExtractOptions, plans: list[StreamPlan]) -> list[StreamPlan]:
+    """The plans with their samplings. Streams of pictures share the grid of the longest clip, so
+    that their rows align."""
+    aligned = [plan for plan in plans if plan.stream.on_clip_grid]
+    only_video_networks = all(plan.network and plan.network.is_video for plan in aligned)
+    stride = options.stride or (STRIDE_FRAMES if aligned and only_video_networks else 1)
+    grids = {
+        plan.name: Sampling(
+            _items_of_clip(plan),
+            stride,
+            options.t or None,
+            options.sampling,
+            plan.stream.reads_pairs,
+        )
+        for plan in aligned
+    }
+    longest = max((grid.own_frames for grid in grids.values()), default=1)
+    if options.window and aligned and options.window < max(longest, options.grid):
+        raise InputError(
+            f"WINDOW={options.window}: must be at least the length of the longest clip, "
+            f"{max(longest, options.grid)} frames"
+        )
+    if options.grid and options.grid < longest:
+        raise InputError(
+            f"GRID={options.grid}: must be at least the length of the longest clip, "
+            f"{longest} frames"
+        )
+    sampled = []
+    for plan in plans:
+        grid = dataclasses.replace(
+            grids.get(plan.name, Sampling()),
+            grid_frames=options.grid or longest,
+            windows=options.windows or 0,
+            window_frames=options.window or 0,
+            views=options.views,
+            seed=options.seed,
+        )
+        kind = Examples if plan.stream.input == "sound" else Sampling
+        rows = returned(plan.stream, "clips", plan.stream.clips(plan.options, grid), kind)
+        sampled.append(dataclasses.replace(plan, sampling=rows))
+    return sampled
+
+
+def _items_of_clip(plan: StreamPlan) -> int:
+    """The number of pictures, or flow fields, in a clip."""
+    network = plan.network
+    if network is None:
+        return 1
+    return network.clip_frames if network.is_video else network.channels // plan.stream.channels
+
+
+def store_path(bank: str, dataset: str, made_by: str, recipe: FeatureRecipe) -> Path:
+    """<bank>/stores/<dataset>-<stream>-<network>[-<node>]-<identity[:8]>.h5"""
+    node = "" if recipe.node == networks.EMBEDDING else f"-{recipe.node}"
+    key = identity(recipe.to_json(), dataset)[:8]
+    return Path(bank) / "stores" / f"{dataset}-{recipe.stream}-{made_by}{node}-{key}.h5"

@@ -1,0 +1,1 @@
+"""Improved dense trajectories."""

@@ -1,0 +1,1 @@
+"""Evaluation of models, and comparison of two models."""

@@ -1,0 +1,195 @@
+"""Runs with their scores, grouped into experiments. The runs of one experiment differ only in split
+and seed."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.data.errors import InputError
+from reelbank.data.scores.joining import with_classes
+from reelbank.data.scores.table import Scores
+from reelbank.fusion.evaluation.names import features, flattened, short_value, title
+from reelbank.fusion.metrics import Share, figure
+from reelbank.heads.runs.metrics import RunMetrics
+from reelbank.heads.runs.repetition import experiment, without_repetition
+
+FACTS = ("dataset", "stream", "extractor", "store", "head", "split", "seed")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run's scores of one part.
+
+    recipe: the run's recipe, or the facts that a score file records; metrics: the run's metrics, empty
+    for a score file; random_networks: the extractors of its features that have random weights.
+    """
+
+    name: str
+    path: Path
+    recipe: dict[str, Any]
+    metrics: RunMetrics
+    scores: Scores
+    random_networks: tuple[str, ...] = ()
+
+    def fact(self, key: str) -> str:
+        """The value of `key` in the recipe or the scores, as text. It is "" if neither records
+        it."""
+        value = self.recipe.get(key, self.scores.about.get(key))
+        return "" if value is None else str(value)
+
+    @cached_property
+    def figure(self) -> Share:
+        """Top-1 accuracy, or mean average precision (computing its interval takes half a
+        second)."""
+        return figure(self.scores)
+
+    @property
+    def coarse(self) -> dict[str, list[str]]:
+        """The classes of each coarse category that the scores contain. It is {} if the data set has
+        no categories."""
+        coarse = self.scores.about.get("coarse") or {}
+        classes = set(self.scores.classes)
+        present = {name: [c for c in members if c in classes] for name, members in coarse.items()}
+        return {name: members for name, members in present.items() if members}
+
+
+@dataclass(frozen=True)
+class Group:
+    """One experiment: runs of the same recipe on different splits and seeds.
+
+    label: head and features; detail: the options that distinguish it from groups of the same label.
+    """
+
+    entries: tuple[Entry, ...]
+    label: str
+    detail: str
+
+    @property
+    def name(self) -> str:
+        """The label and the detail as one name."""
+        return self.label + (f" ({self.detail})" if self.detail else "")
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a video may have several classes."""
+        return self.entries[0].scores.multilabel
+
+    @property
+    def videos(self) -> int:
+        """The number of distinct videos that the runs are evaluated on. For multi-label data,
+        videos without a class count too."""
+        evaluated: set[str] = set()
+        for entry in self.entries:
+            table = entry.scores
+            ids = np.array(table.video_ids)
+            evaluated.update(ids if table.multilabel else ids[table.labels >= 0])
+        return len(evaluated)
+
+    def values(self, key: str) -> tuple[str, ...]:
+        """The distinct values of a fact, sorted."""
+        values = {entry.fact(key) for entry in self.entries} - {""}
+        return tuple(sorted(values, key=_by_length))
+
+
+def _by_length(text: str) -> tuple[int, str]:
+    """Sort key that places "2" before "10"."""
+    return len(text), text
+
+
+def grouped(entries: Iterable[Entry]) -> list[Group]:
+    """The entries grouped into experiments, in the order of first appearance. The entries of a
+    group are sorted by split and seed, and their classes have the order of the first entry.
+
+    Raises InputError when the runs of one experiment have different classes.
+    """
+    by_experiment: dict[str, list[Entry]] = {}
+    for entry in entries:
+        by_experiment.setdefault(experiment(entry.recipe), []).append(entry)
+    firsts = [members[0] for members in by_experiment.values()]
+    groups = []
+    for members in by_experiment.values():
+        members.sort(key=lambda e: (_by_length(e.fact("split")), _by_length(e.fact("seed"))))
+        classes = members[0].scores.classes
+        ordered = [replace(e, scores=with_classes(e.scores, classes)) for e in members]
+        groups.append(Group(tuple(ordered), _label(members[0]), _differences(members[0], firsts)))
+    return groups
+
+
+def _label(entry: Entry) -> str:
+    return " ".join(filter(None, names_of(entry)))
+
+
+def names_of(entry: Entry) -> tuple[str, str]:
+    """Title and features of a run's model, for people."""
+    return title(entry.recipe), features(entry.recipe, entry.random_networks)
+
+
+def _differences(entry: Entry, others: Sequence[Entry]) -> str:
+    """The options in which a recipe differs from others that have the same title and features."""
+    namesakes = [
+        flattened(without_repetition(other.recipe))
+        for other in others
+        if names_of(other) == names_of(entry)
+    ]
+    settings = flattened(without_repetition(entry.recipe))
+    differing = [
+        key for key in settings if any(other.get(key) != settings[key] for other in namesakes)
+    ]
+    return ", ".join(f"{key.rpartition('.')[2]} {short_value(settings[key])}" for key in differing)
+
+
+def in_order(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries sorted by title and features. Fusion weights are matched to members in this
+    order, so it must not depend on hashes."""
+    return sorted(
+        entries,
+        key=lambda entry: (title(entry.recipe), features(entry.recipe), experiment(entry.recipe)),
+    )
+
+
+def by_repetition(entries: Sequence[Entry]) -> dict[tuple[str, str], list[Entry]]:
+    """One entry of every member for each (split, seed). The members are in the order of first
+    appearance. A score file that does not record its split or seed is used for all splits or seeds.
+
+    Raises InputError when a member is missing or occurs twice.
+    """
+    if len(datasets := sorted({entry.fact("dataset") for entry in entries} - {""})) > 1:
+        raise InputError(
+            f"the runs are of different data sets ({', '.join(datasets)}); "
+            "select one with DATASET=..."
+        )
+    members = list(dict.fromkeys(experiment(entry.recipe) for entry in entries))
+    splits = sorted({entry.fact("split") for entry in entries} - {""}) or [""]
+    seeds = sorted({entry.fact("seed") for entry in entries} - {""}) or [""]
+    repetitions: dict[tuple[str, str], list[Entry]] = {}
+    for split in splits:
+        for seed in seeds:
+            matching = [
+                entry
+                for entry in entries
+                if entry.fact("split") in (split, "") and entry.fact("seed") in (seed, "")
+            ]
+            if any((e.fact("split"), e.fact("seed")) == (split, seed) for e in matching):
+                repetitions[split, seed] = [
+                    _only_run(member, matching, entries, split, seed) for member in members
+                ]
+    return repetitions
+
+
+def _only_run(
+    member: str, matching: Sequence[Entry], entries: Sequence[Entry], split: str, seed: str
+) -> Entry:
+    """The member's single run of this split and seed."""
+    runs = [entry for entry in matching if experiment(entry.recipe) == member]
+    if len(runs) == 1:
+        return runs[0]
+    example = next(entry for entry in entries if experiment(entry.recipe) == member)
+    name = f"{' '.join(names_of(example))} (for example {example.name})"
+    raise InputError(
+        f"split {split or '-'}, seed {seed or '-'}: {name} has {len(runs) or 'no'} runs, but every "
+        "member needs exactly one run per split and seed; give SPLIT= and SEED=, or name the runs"
+    )

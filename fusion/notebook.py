@@ -1,0 +1,31 @@
+"""Stage three as functions for notebooks."""
+
+from pathlib import Path
+from typing import Any
+
+from reelbank.data.keyword_options import options_from
+from reelbank.data.system.memory import enough_memory
+from reelbank.fusion.evaluation.evaluate import Evaluation, evaluate_runs
+from reelbank.fusion.evaluation.options import EvaluateOptions
+from reelbank.fusion.report.options import ReportOptions
+from reelbank.fusion.report.page import write_report
+
+
+def evaluate(**options: Any) -> Evaluation:
+    """Evaluate runs. `print(evaluation)` shows the tables, and `evaluation.records()` returns their
+    rows.
+
+    options: those of `reelbank evaluate` in lower case, such as `runs=["gru-0123"]`, `part="test"`.
+    Raises InputError if no run matches.
+    """
+    with enough_memory("evaluate"):
+        return evaluate_runs(options_from(EvaluateOptions, options, "evaluate"))
+
+
+def report(**options: Any) -> Path:
+    """Write the report on the selected runs. Returns the path of the page.
+
+    options: those of `reelbank report` in lower case. Raises InputError if no run matches.
+    """
+    with enough_memory("report"):
+        return write_report(options_from(ReportOptions, options, "report")).path

@@ -1,0 +1,1 @@
+"""Predictions of runs for video files: the videos, their features, and the scores."""

@@ -1,0 +1,183 @@
+"""Features of video files, computed as in training. Each run's recipe contains the recipes of its
+stores. Stage one uses these recipes to extract the files into a temporary bank."""
+
+import contextlib
+import io
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.data.datasets.types import Dataset, Video
+from reelbank.data.errors import InputError
+from reelbank.data.feature_recipe import FeatureRecipe
+from reelbank.data.identity import canonical, signature
+from reelbank.data.scores.table import Scores
+from reelbank.data.store.parts import final_path
+from reelbank.data.store.records import DatasetDescription, Failure, identity
+from reelbank.data.store.writer import StoreWriter
+from reelbank.data.video.limits import Limits
+from reelbank.data.video.sources import look
+from reelbank.extract.again import UserFiles, options_again
+from reelbank.extract.device import chosen_device
+from reelbank.extract.job import stored_video
+from reelbank.extract.run import extract_dataset
+from reelbank.fusion.options import PredictOptions
+from reelbank.fusion.prediction.runs import bank_of
+from reelbank.heads.predict import store_recipes
+from reelbank.heads.runs.folder import Run, all_runs
+
+FILES = "files"  # name of the data set of files that were named one by one
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """The predictions of a run for the videos that it can score.
+
+    scores: None if there is no such video; embeddings: (V, E) float32, None for fused runs;
+    without_input: the reason why a video has no input for the run (no sound), by id.
+    """
+
+    scores: Scores | None
+    embeddings: np.ndarray | None
+    without_input: dict[str, Failure]
+
+
+@dataclass(frozen=True)
+class FileFeatures:
+    """The temporary bank of one prediction.
+
+    stores: the stores made so far, by recipe and data set; failed: the reason why a video cannot be
+    predicted, by id; notes: lines for the user.
+    """
+
+    folder: Path
+    videos: tuple[Video, ...]
+    options: PredictOptions
+    stores: dict[str, Path] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def user_files(self) -> UserFiles:
+        """The user's files, which recipes do not contain, and which the user may have to give
+        again."""
+        options = self.options
+        weights = options.extractor_weights
+        is_one = bool(weights) and Path(weights).exists()  # one path may contain spaces
+        return UserFiles(
+            extractors=own_files(options.extractor),
+            streams=own_files(options.stream),
+            weights=(weights,) if is_one else tuple(weights.split()),
+            flow_weights=options.flow_weights,
+            bank=options.bank,
+            image_fps=options.image_fps,
+            damaged=options.damaged,
+        )
+
+    def stores_of(self, run: Run, predict_run: Callable[[Run], RunScores]) -> list[Path]:
+        """The stores of the files for a run, in the order in which the run joins them. Each store
+        is made once. predict_run: a function that scores a run whose embeddings the run was trained
+        on."""
+        recipes = store_recipes(run.path)
+        # The store of flow lengths that adaptive sampling followed is named after its data set.
+        is_adaptive = any(
+            FeatureRecipe.from_json(recipe).magnitude is not None for recipe in recipes
+        )
+        dataset = DatasetDescription(
+            str(run.recipe.get("dataset")) if is_adaptive else FILES,
+            multilabel=bool(run.recipe.get("scoring", {}).get("multilabel")),
+        )
+        paths = []
+        for recipe in recipes:
+            key = canonical(
+                {"recipe": recipe, "dataset": dataset.name, "multilabel": dataset.multilabel}
+            )
+            if key not in self.stores:
+                if recipe.get("kind") == "embedding":
+                    self.stores[key] = self._embedded(recipe, run, dataset, predict_run)
+                else:
+                    self.stores[key] = self._extracted(recipe, run, dataset)
+            paths.append(self.stores[key])
+        return paths
+
+    def _extracted(self, recipe: dict[str, Any], run: Run, about: DatasetDescription) -> Path:
+        """The store of one recipe, made by stage one."""
+        if not re.fullmatch(r"[\w.-]+", about.name):
+            raise InputError(
+                f"{run.path}: its recipe names the data set {about.name!r}, which is not a valid "
+                "name; train the run again"
+            )
+        device = self.options.device
+        user_files = replace(self.user_files, bank=str(bank_of(run, self.options.bank)))
+        try:
+            options = options_again(recipe, user_files, str(self.folder), about.name, device)
+        except InputError as error:
+            raise InputError(f"{run.path.name}: {error}") from None
+        options = replace(
+            options,
+            workers=self.options.workers,
+            damaged=self.options.damaged,
+            **asdict(Limits.of(self.options)),
+        )
+        files = Dataset(
+            *(about.name, self.folder, self.videos, (), ()),
+            multilabel=about.multilabel,
+            image_fps=self.options.image_fps or float(recipe.get("image_fps", 0.0)),
+        )
+        # stage one prints its progress; failures are reported by the caller
+        with contextlib.redirect_stdout(io.StringIO()):
+            extract_dataset(options, files, slice(None), chosen_device(device))
+        # a store is unfinished where a file could not be read, and then has another ending
+        pattern = f"*-{identity(recipe, about.name)[:8]}.*"
+        (path,) = {final_path(file) for file in (self.folder / "stores").glob(pattern)}
+        return path
+
+    def _embedded(
+        self,
+        recipe: dict[str, Any],
+        run: Run,
+        about: DatasetDescription,
+        predict_run: Callable[[Run], RunScores],
+    ) -> Path:
+        """A store with the embeddings of the files by another run."""
+        siblings = all_runs(bank_of(run, self.options.bank))
+        trained_on = [
+            sibling
+            for sibling in siblings
+            if sibling.finished and sibling.signature == recipe.get("run")
+        ]
+        if not trained_on:
+            raise InputError(
+                f"{run.path.name} was trained on the embeddings of the run "
+                f"{recipe.get('extractor')}, which is not among the finished runs in "
+                f"{run.path.parent}; restore that run"
+            )
+        predicted = predict_run(trained_on[0])
+        path = self.folder / "stores" / f"embedding-{signature(recipe)[:12]}.h5"
+        ids = predicted.scores.video_ids if predicted.scores else ()
+        row_of = {name: row for row, name in enumerate(ids)}
+        writer = StoreWriter(path, recipe, about)
+        try:
+            for video in self.videos:
+                entry = stored_video(video, look(video.path))
+                if video.id in row_of and predicted.embeddings is not None:
+                    embedding = predicted.embeddings[row_of[video.id]][None]  # (1, E)
+                    writer.add(entry, embedding.astype(np.float16), np.zeros(1))  # as in training
+                else:
+                    reason = predicted.without_input.get(video.id) or self.failed[video.id]
+                    writer.fail(entry, str(reason))
+            writer.finish([stored_video(video) for video in self.videos])
+        finally:
+            writer.close()
+        return path
+
+
+def own_files(text: str) -> tuple[str, ...]:
+    """The values file.py:name of one object, whose path may contain spaces, or of several
+    objects."""
+    is_one = Path(text.rpartition(":")[0]).is_file()
+    return (text,) if is_one else tuple(text.split())

@@ -1,0 +1,1 @@
+"""The recipe of a published system as `reproduce` reads it."""

@@ -1,0 +1,1 @@
+"""Runs, which are finished trainings in a bank."""

@@ -1,0 +1,229 @@
+"""Run folders. Each training has a folder <bank>/runs/<head>-<signature[:12]>/, named by the hash
+of its complete recipe.
+
+It contains recipe.json, checkpoint.safetensors, history.csv, scores-{train,validation,test}.npz,
+embeddings.h5 and metrics.json, which is written last. A run without metrics.json is not finished.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reelbank.data.console import print_lines
+from reelbank.data.datasets.registry import is_of_dataset
+from reelbank.data.errors import InputError
+from reelbank.data.feature_recipe import has_random_weights
+from reelbank.data.files import check_regular, read_text
+from reelbank.data.identity import extractor_name, signature
+from reelbank.data.plugins import plugin_name
+from reelbank.data.scores import table as score_tables
+from reelbank.heads.recipe import RunRecipe
+from reelbank.heads.runs.metrics import PARTS, RunMetrics
+
+if TYPE_CHECKING:
+    from reelbank.heads.models.model import Model
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. recipe: the complete recipe, whose hash is in the folder's name; metrics: empty
+    while the run is unfinished; random_networks: the extractors of its features that have random
+    weights."""
+
+    path: Path
+    recipe: dict[str, Any]
+    metrics: RunMetrics
+    finished: bool
+    random_networks: tuple[str, ...] = ()
+
+    def __fspath__(self) -> str:
+        """The folder, so that functions that take the path of a run also take the run."""
+        return str(self.path)
+
+    @property
+    def signature(self) -> str:
+        return signature(self.recipe)
+
+    def scores(self, part: str) -> score_tables.Scores:
+        """The run's scores of "train", "validation" or "test". Raises InputError when it has no
+        such part."""
+        path = self.path / f"scores-{part}.npz"
+        if not path.exists():
+            raise InputError(f"run {self.path.name} has no scores of part '{part}'")
+        return score_tables.load(path)
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not valid JSON")
+
+
+def read_run(path: Path) -> Run:
+    """Read a run folder's recipe and metrics. Raises InputError when the folder does not contain a
+    run or was changed."""
+    documents = []
+    for name in ("recipe.json", "metrics.json"):
+        try:
+            documents.append(json.loads(read_text(path / name), parse_constant=_no_number))
+            if not isinstance(documents[-1], dict):
+                raise ValueError("not a JSON object")
+        except FileNotFoundError:
+            documents.append({})
+        except (OSError, ValueError, RecursionError) as error:
+            raise InputError(
+                f"{path / name} cannot be read: {error}; remove the run and train it again"
+            ) from None
+    recipe = documents[0].get("recipe")
+    if not isinstance(recipe, dict):
+        raise InputError(f"{path} is not a run folder (no recipe.json)")
+    if folder_name(recipe) != path.name:
+        raise InputError(
+            f"{path}/recipe.json does not belong to this run because it was changed or the folder "
+            "was renamed; restore the file or the folder's name"
+        )
+    try:
+        metrics = RunMetrics.from_json(documents[1])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path / 'metrics.json'} cannot be read: {error}; remove the run and train it again"
+        ) from None
+    return Run(
+        path,
+        recipe,
+        metrics,
+        finished=bool(documents[1]),
+        random_networks=_random_networks(documents[0]),
+    )
+
+
+def _random_networks(document: Mapping[str, Any]) -> tuple[str, ...]:
+    """The extractors with random weights: of the stores' recipes, or as a fusion records them."""
+    recorded, stores = document.get("random_networks"), document.get("store_recipes")
+    names = [str(name) for name in recorded] if isinstance(recorded, list) else []
+    for store_recipe in stores if isinstance(stores, list) else ():
+        if isinstance(store_recipe, Mapping) and has_random_weights(store_recipe):
+            names.append(str(store_recipe.get("extractor")))
+    return tuple(dict.fromkeys(names))
+
+
+def parts_in_run(run: Run) -> dict[str, str]:
+    """The part of each video that the run was trained, validated or tested on. It is {} if the
+    folder has no training scores. "train" takes precedence because a run that is retrained at the
+    end also learns from its validation part."""
+    if not (run.path / "scores-train.npz").exists():
+        return {}
+    part_of: dict[str, str] = {}
+    for part in reversed(PARTS):
+        if (run.path / f"scores-{part}.npz").exists():
+            part_of |= dict.fromkeys(run.scores(part).video_ids, part)
+    return part_of
+
+
+def folder_name(recipe: dict[str, Any]) -> str:
+    return f"{recipe.get('head')}-{signature(recipe)[:12]}"
+
+
+def read_runs(bank: str | Path) -> tuple[list[Run], dict[Path, str]]:
+    """Every run of the bank, finished or not, in the order of folder names; and the folders that
+    cannot be read as a run, with the reason."""
+    runs, bad = [], {}
+    for path in sorted(Path(bank, "runs").glob("[!.]*")):
+        try:
+            if not path.is_dir():
+                raise InputError(f"{path} must be a folder, like every run; move it out of runs/")
+            runs.append(read_run(path))
+        except InputError as error:
+            bad[path] = str(error)
+    return runs, bad
+
+
+def all_runs(bank: str | Path) -> list[Run]:
+    """The runs of `read_runs`. A note on stderr names each folder that is left out."""
+    runs, bad = read_runs(bank)
+    for reason in bad.values():
+        print_lines(f"note: a run is left out: {reason}", file=sys.stderr)
+    return runs
+
+
+def matches(recipe: Mapping[str, Any], **match: Any) -> bool:
+    """Whether a recipe has these values.
+
+    An extractor, a head, a stream and a data set may be given as file and name, as in the options.
+    A data set that is named after its folder may be given without the folder.
+    """
+    if "extractor" in match:
+        match["extractor"] = extractor_name(match["extractor"])
+    for name in ("head", "stream"):
+        if name in match:
+            match[name] = plugin_name(match[name])
+    if "dataset" in match and is_of_dataset(str(recipe.get("dataset")), match["dataset"]):
+        del match["dataset"]
+    return all(recipe.get(key) == value for key, value in match.items())
+
+
+def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> list[Run]:
+    """The finished runs whose recipe `matches` (head="gru", split="1", ...).
+
+    wanted: folder names or hashes, or their first characters; only these runs are returned, in this
+    order. Raises InputError for a name that does not match exactly one finished run.
+    """
+    runs = [run for run in all_runs(bank) if run.finished]
+    if wanted:
+        chosen = []
+        for start in wanted:
+            fits = [
+                run
+                for run in runs
+                if run.path.name.startswith(start) or run.signature.startswith(start)
+            ]
+            if len(fits) != 1:
+                fitting = ", ".join(run.path.name for run in fits[:5])
+                reason = (
+                    f"matches {len(fits)} finished runs ({fitting})"
+                    if fits
+                    else f"matches no finished run in {Path(bank, 'runs')}"
+                )
+                raise InputError(f"run '{start}' {reason}; 'reelbank runs' lists the runs")
+            chosen += fits
+        runs = chosen
+    return [run for run in runs if matches(run.recipe, **match)]
+
+
+def load_run(
+    path: str | Path, extractor: str = "", head: str = "", streams: Sequence[str] = ()
+) -> tuple[Model, RunRecipe]:
+    """The trained model, rebuilt on the CPU in evaluation mode, and its recipe.
+
+    extractor: file.py:function, for a head that begins with the rest of a user's network; head:
+    path/to/file.py:name, for a head from a user's file; streams: file.py:Class of the user's
+    streams, for a head that begins with the rest of a network on one of them. They are not read
+    from the run folder, which never names a file to execute. Raises InputError when a file does not
+    match the run, or when the run has no model (a fused run).
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from reelbank.heads.models.model import build_model
+
+    run = read_run(Path(path))
+    if "members" in run.recipe:
+        raise InputError(f"{run.path.name}: a fused run has no model; name one of its members")
+    try:
+        recipe = RunRecipe.from_json(run.recipe)
+        model = build_model(recipe, head=head, extractor=extractor, streams=streams)
+    except InputError as error:
+        raise InputError(f"{run.path}: {error}") from None
+    checkpoint = run.path / "checkpoint.safetensors"
+    try:
+        check_regular(checkpoint)
+        model.load_state_dict(load_file(checkpoint), strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{checkpoint} cannot be read: {reason}; remove the run and train it again"
+        ) from None
+    return model.eval(), recipe

@@ -1,0 +1,400 @@
+"""The options of the command `train`, and the options that have no effect together.
+
+Importing this module does not load torch or numpy; only `unused_options` loads the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from reelbank.data.errors import InputError
+from reelbank.data.options import bank_option, device_option, option
+from reelbank.data.plugins import is_user_file
+from reelbank.data.ranges import HIGHEST_SEED, MOST_ROWS, MOST_WORKERS, Checked
+from reelbank.data.recipes import preset_options, variant_options
+from reelbank.heads import defaults
+from reelbank.heads.models.registry import HEADS, head_spec
+from reelbank.heads.recipe import (
+    AVERAGES,
+    BEST_BY,
+    MIDS,
+    OPTIMISERS,
+    OVER_CLIPS,
+    SAMPLINGS,
+    SCHEDULES,
+    SKIP_KINDS,
+    TRUNKS,
+)
+
+OF_SAMPLING = {"stride": "windows", "windows": "windows", "positions": "segments"}
+VIEWS = ("all", "one", "none")
+CLASSIFIERS = ("softmax", "svm")
+READ_FROM = ("auto", "memory", "disk")
+
+
+@dataclass(frozen=True)
+class TrainOptions(Checked):
+    """Options of the command `train`. The defaults train every head; RECIPE= sets what a paper
+    states."""
+
+    GROUPS: ClassVar[dict[str, str]] = {
+        "What to train on": "bank store dataset stream extractor weights mid split classes without",
+        "Head": (
+            "head recipe layers hidden residual attention pool branches components "
+            "dropout input_dropout rnn_dropout trunk trunk_weights skip skips context "
+            "norm_momentum init classifier svm_lambda"
+        ),
+        "Input rows (feature vectors)": "sampling t stride windows positions crops views znorm pca",
+        "Optimisation": (
+            "optimiser rmsprop_alpha lr schedule lr_drops weight_decay batch batch_share epochs seed"
+        ),
+        "Evaluation": "validation validation_store patience best_by refit average over_clips",
+        "Machine": "device workers read_from",
+    }
+
+    bank: str = bank_option()
+    recipe: str = option(
+        "",
+        "recipe with the settings of a paper, by name (name:<variant> for a variant) or as a "
+        "TOML file; options on the command line override it",
+    )
+    store: str = option(
+        "",
+        "start of the hash of the feature store; a+b combines two stores by mid fusion",
+        unset="the only store that matches the options below",
+    )
+    dataset: str = option("", "use the store of this data set")
+    stream: str = option(
+        "", "use the store of this stream; rgb+flow combines two stores by mid fusion"
+    )
+    extractor: str = option("", "use the store with the features of this network")
+    weights: str = option(
+        "",
+        "use the stores extracted with these weights, given as the start of the hash that "
+        "'reelbank pretrain' prints",
+    )
+    mid: str = option(
+        "sum",
+        "in mid fusion, how the rows of the stores are combined",
+        MIDS,
+    )
+    head: str = option(
+        defaults.HEAD,
+        "model to train on the features, or path/to/file.py:name for your own",
+        choices=tuple(HEADS),
+        own_file=True,
+    )
+    split: tuple[str, ...] = option(
+        ("1",), "splits to train on, one run each; 'all' means every split of the data set"
+    )
+    seed: tuple[int, ...] = option(
+        (0,),
+        "seeds for the initial weights, the order of batches and dropout, one run each",
+        lowest=0,
+        highest=HIGHEST_SEED,
+    )
+    classes: tuple[str, ...] = option(
+        (), "train only on these classes, in the order of the data set", unset="all"
+    )
+    without: tuple[str, ...] = option((), "classes that are not used in training or in the scores")
+    sampling: str = option(
+        "",
+        "how sequences are formed from the rows of a video: 'sigma' takes T rows spread evenly, "
+        "'segments' takes one row from each of T segments, 'windows' takes sliding windows of T "
+        "rows",
+        SAMPLINGS,
+        unset=f"{defaults.TRAIN['sampling']}; some heads have their own default",
+    )
+    t: int | None = option(
+        None,
+        "number of rows per sequence (T); SAMPLING=segments and SAMPLING=windows need it",
+        unset="all rows of the video",
+        lowest=1,
+        highest=MOST_ROWS,
+    )
+    stride: int = option(
+        0,
+        "with SAMPLING=windows, number of rows between the starts of two windows; 0 means T",
+        lowest=0,
+        highest=MOST_ROWS,
+    )
+    windows: int = option(
+        0,
+        "with SAMPLING=windows, maximum number of windows per video; 0 means no limit",
+        lowest=0,
+        highest=MOST_ROWS,
+    )
+    positions: int = option(
+        1,
+        "with SAMPLING=segments, number of sequences to score per video, each with a different row "
+        "of every segment; their scores are averaged",
+        lowest=1,
+        highest=10_000,
+    )
+    crops: str = option(
+        "mean",
+        "how the crops of the store are used: 'mean' averages them, 'each' makes a sequence of "
+        "every crop",
+        ("mean", "each"),
+    )
+    views: str = option(
+        "all",
+        "which augmented copies (views) and crops of a training video to use in each epoch: all "
+        "of them, one at random, or none",
+        VIEWS,
+    )
+    average: str = option(
+        "probabilities",
+        "whether to average probabilities or logits over the sequences of a video",
+        AVERAGES,
+    )
+    over_clips: str = option(
+        "mean",
+        "if the store cuts videos into windows, how the scores of a video's windows are combined; "
+        "'max' is usual for Charades",
+        OVER_CLIPS,
+    )
+    layers: int | None = option(
+        None,
+        "number of recurrent layers",
+        unset=f"{defaults.TRAIN['layers']}; some heads have their own default",
+        lowest=1,
+        highest=100,
+    )
+    hidden: int = option(
+        0, "number of units of a recurrent layer; 0 uses the feature size", lowest=0, highest=65_536
+    )
+    residual: bool = option(True, "for reslstm, add the input of each layer to its output")
+    attention: bool = option(
+        False,
+        "for lstm, gru, bilstm and bigru, apply scaled dot-product attention to the input",
+    )
+    pool: str = option(
+        "mean",
+        "for sru and tsn, how the logits of the steps of a sequence are combined",
+        ("mean", "max"),
+    )
+    branches: str = option(
+        "both",
+        "for rlstm, whether to use the local branch, the nonlocal branch or both",
+        ("both", "local", "nonlocal"),
+    )
+    components: int = option(
+        256,
+        "for fisher, number of Gaussians in the mixture of each feature block",
+        lowest=1,
+        highest=65_536,
+    )
+    trunk: str = option(
+        "backbone",
+        "layers between the store's feature maps and the head: 'backbone' uses the remaining "
+        "layers of the network that made the maps, 'pool' averages the maps over space",
+        TRUNKS,
+    )
+    trunk_weights: str = option(
+        "",
+        "weights file of the network that made the feature maps; needed if its weights came "
+        "from a file",
+    )
+    skip: str = option("identity", "for rrn, kind of temporal skip connection", SKIP_KINDS)
+    skips: tuple[str, ...] = option(
+        (),
+        "for rrn, names of the residual blocks that get a temporal skip connection",
+        unset="the last CONTEXT - 1 blocks that do not change the shape",
+    )
+    context: int = option(
+        2,
+        "for rrn, number of frames that the temporal skip connections span",
+        lowest=2,
+        highest=1000,
+    )
+    dropout: float = option(
+        0.0, "dropout rate between layers and before the classifier", lowest=0, below=1
+    )
+    input_dropout: float = option(
+        0.0,
+        "for lstm, gru, bilstm and bigru, dropout rate of the input",
+        lowest=0,
+        below=1,
+    )
+    rnn_dropout: float = option(
+        0.0,
+        "for sru, dropout rate of the input of each layer's linear transformations",
+        lowest=0,
+        below=1,
+    )
+    norm_momentum: float = option(
+        0.0,
+        "normalise with batch-norm running statistics during training, updated with this momentum; "
+        "0 uses the statistics of each batch",
+        lowest=0,
+        below=1,
+    )
+    init: tuple[str, ...] = option(
+        (),
+        "runs whose weights the head starts from, one run for each split, given as names or "
+        "starts of their hashes",
+        unset="new weights; with TRUNK=backbone, the trunk starts from the weights of the store's network",
+    )
+    classifier: str = option(
+        "softmax",
+        "final classifier; 'svm' replaces the softmax layer by a linear SVM on the trained "
+        "embeddings",
+        CLASSIFIERS,
+    )
+    svm_lambda: float = option(
+        0.01,
+        "with CLASSIFIER=svm, the L2 penalty lambda of the SVM; C = 1 / (2 lambda n) for n training "
+        "videos",
+        above=0,
+        highest=1e6,
+    )
+    znorm: bool | None = option(
+        None,
+        "scale each feature to mean 0 and standard deviation 1, computed on the training part",
+        unset="1; 0 for heads on feature maps with TRUNK=backbone; some heads have their own default",
+    )
+    pca: int = option(
+        0,
+        "number of dimensions to which PCA reduces the features, after ZNORM. PCA is fitted on "
+        "the training part; 0 turns it off",
+        lowest=0,
+        highest=1_000_000,
+    )
+    optimiser: str = option(
+        "rmsprop",
+        "optimiser; 'sgd' is SGD with Nesterov momentum 0.9, 'momentum' is SGD with classical "
+        "momentum 0.9",
+        choices=OPTIMISERS,
+    )
+    rmsprop_alpha: float = option(
+        0.99,
+        "with OPTIMISER=rmsprop, the share of the old value in the running mean of squared "
+        "gradients",
+        lowest=0,
+        below=1,
+    )
+    lr: float | None = option(
+        None,
+        "initial learning rate",
+        unset=f"{defaults.TRAIN['lr']:g}; some heads have their own default",
+        above=0,
+        highest=1e38,
+    )
+    weight_decay: float = option(0.0, "L2 penalty on all weights", lowest=0, highest=1000)
+    batch: int = option(32, "number of sequences per batch", lowest=1, highest=1_000_000)
+    batch_share: float = option(
+        0.0,
+        "batch size as a fraction of all training sequences; 0 uses BATCH instead",
+        lowest=0,
+        below=1,
+    )
+    epochs: int = option(60, "maximum number of epochs", lowest=1, highest=1_000_000)
+    schedule: str = option(
+        "constant",
+        "how the learning rate changes over the epochs; 'plateau' divides it by 10 after 5 epochs "
+        "without a lower validation loss",
+        SCHEDULES,
+    )
+    lr_drops: tuple[int, ...] = option(
+        (),
+        "with SCHEDULE=step, the epochs after which the learning rate is divided by 10",
+        lowest=0,
+        highest=1_000_000,
+    )
+    patience: int = option(
+        3,
+        "stop after this many epochs without improvement; 0 never stops early",
+        lowest=0,
+        highest=1_000_000,
+    )
+    best_by: str = option("accuracy", "validation measure that selects the best epoch", BEST_BY)
+    validation: float = option(
+        0.2,
+        "fraction of the training part that is held out for validation, in whole groups of "
+        "related videos; 0 holds out none",
+        lowest=0,
+        below=1,
+    )
+    validation_store: str = option(
+        "",
+        "choose the validation videos from this store (written like STORE) instead of the store "
+        "that is trained on. If one store has fewer videos than another, for example because some "
+        "videos have no sound, runs on both then hold out the same videos",
+        unset="the store that is trained on",
+    )
+    refit: bool = option(
+        True,
+        "after the best epoch is known, train again on training and validation data for that "
+        "many epochs",
+    )
+    device: str = device_option()
+    workers: int = option(
+        1, "number of runs to train at the same time", lowest=1, highest=MOST_WORKERS
+    )
+    read_from: str = option(
+        "auto",
+        "where features are kept during training; 'auto' keeps them in memory if they need at most "
+        "half of the free memory (a third with several WORKERS)",
+        READ_FROM,
+    )
+
+    @staticmethod
+    def recipe_sets(options: dict[str, Any]) -> dict[str, Any]:
+        """The options that RECIPE= sets, without those that have no effect with the chosen head.
+        options: the options that the user set."""
+        preset = preset_options(options.get("recipe", ""), "train", options.get("head", ""))
+        if not preset:
+            return {}
+        unused = {*unused_options({**preset, **options})}
+        if "batch" in options:
+            unused.add("batch_share")
+        for name in variant_options(options["recipe"]):
+            if name in unused and name not in options:
+                head = options.get("head", preset["head"])
+                raise InputError(
+                    f"RECIPE={options['recipe']} sets {name.upper()}, which has no effect with "
+                    f"HEAD={head} and the other options; give another HEAD or omit the variant"
+                )
+        return {name: value for name, value in preset.items() if name not in unused}
+
+
+def unused_options(values: Mapping[str, Any]) -> dict[str, str]:
+    """The options that have no effect with these `values` of the others, and the reasons. These are
+    options of other heads, and options of another sampling, schedule or classifier."""
+    head = values.get("head") or default_of("head")
+    if head not in HEADS and not is_user_file(head):  # rejected later
+        return {}
+    spec = head_spec(head)
+    for name in (*spec.defaults, *spec.unused):
+        if name not in TrainOptions.__dataclass_fields__:
+            raise InputError(
+                f"HEAD={head}: its HeadSpec names '{name}', which is not an option of train"
+            )
+    for name in spec.defaults:
+        if default_of(name) not in ("", None):  # only empty options are filled
+            raise InputError(
+                f"HEAD={head}: its HeadSpec has a default of '{name}', which has no effect; only lr, "
+                "layers, sampling, t and znorm can have one"
+            )
+    reasons = spec.unused_options(head)
+    usual = spec.defaults.get("sampling", defaults.TRAIN["sampling"])
+    sampling = values.get("sampling") or usual
+    for name, needed in OF_SAMPLING.items():
+        if needed != sampling:
+            reasons[name] = f"applies only to SAMPLING={needed}, not to {sampling}"
+    for name, other, needed in (
+        ("rmsprop_alpha", "optimiser", "rmsprop"),
+        ("lr_drops", "schedule", "step"),
+        ("svm_lambda", "classifier", "svm"),
+    ):
+        if (values.get(other) or default_of(other)) != needed:
+            reasons.setdefault(name, f"applies only to {other.upper()}={needed}")
+    return reasons
+
+
+def default_of(name: str) -> Any:
+    """The default of an option of `train`."""
+    return TrainOptions.__dataclass_fields__[name].default

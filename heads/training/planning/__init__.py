@@ -1,0 +1,1 @@
+"""The plan of `train`: which runs, on which stores and videos, with which recipe."""

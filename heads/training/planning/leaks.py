@@ -1,0 +1,85 @@
+"""Test videos that are not independent of the training videos: copies, and groups that lie in both
+parts. Training continues; `train` and the report say what was found."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from reelbank.data.console import counted, some
+from reelbank.data.datasets import folder
+from reelbank.data.datasets.registry import is_of_dataset
+from reelbank.data.store.copies import Copy, near_copies, same_files
+from reelbank.data.store.reader import Store
+from reelbank.data.store.records import StoredVideo
+
+MOST_NAMED = 5
+
+
+def divided_groups(store: Store, split: str) -> list[str]:
+    """A line on the groups that have videos in both train and test of a split.
+
+    Groups of a folder that its CSV divides are stored as unknown, so for folders they are guessed
+    from the names again.
+    """
+    number = store.dataset.splits.index(split)
+    groups, origin = dict(zip(store.video_ids, store.groups, strict=True)), ""
+    if is_of_dataset(store.dataset.name, folder.NAME) and not all(store.groups):
+        labels = dict(zip(store.video_ids, store.labels, strict=True))
+        guessed = folder.guess_groups(labels)
+        groups = {name: group or guessed[name] for name, group in groups.items()}
+        origin = ", guessed from names,"
+    in_train: set[str] = set()
+    tests: dict[str, list[str]] = defaultdict(list)
+    for name, parts in zip(store.video_ids, store.parts, strict=True):
+        if parts[number] == "train":
+            in_train.add(groups[name])
+        elif parts[number] == "test":
+            tests[groups[name]].append(name)
+    divided = sorted(group for group in tests if group and group in in_train)
+    if not divided:
+        return []
+    videos = sum(len(tests[group]) for group in divided)
+    return [
+        f"split {split}: {counted(len(divided), 'group')}{origin} with videos in both train and "
+        f"test, {counted(videos, 'test video')} of them: {some(divided, MOST_NAMED)}"
+    ]
+
+
+def copied_tests(
+    videos: Sequence[StoredVideo], means: np.ndarray, ids: Mapping[str, Sequence[str]], split: str
+) -> list[str]:
+    """Lines on the test videos that are copies of training or validation videos.
+
+    videos: V; means: (V, D) float32, their mean features; ids: of the parts of the split.
+    """
+    number_of = {video.id: number for number, video in enumerate(videos)}
+    learned = [*ids["train"], *ids["validation"]]
+    files = same_files({video.id: video.source for video in videos}, ids["test"], learned)
+    same = {copy.video for copy in files}
+    lines = []
+    if files:
+        lines.append(
+            f"split {split}: {counted(len(files), 'test video')} with the same bytes as a training "
+            f"video: {_pairs(files, '=')}"
+        )
+    near = near_copies(
+        [video.id for video in videos],
+        means,
+        [video.group for video in videos],
+        train=[number_of[name] for name in learned],
+        test=[number_of[name] for name in ids["test"] if name not in same],
+    )
+    if near.copies:
+        lines.append(
+            f"split {split}: {counted(len(near.copies), 'test video')} with nearly the same "
+            f"features as a training video (cosine above {near.threshold:.3f}): "
+            f"{_pairs(near.copies, '~')}"
+        )
+    return lines
+
+
+def _pairs(copies: Sequence[Copy], sign: str) -> str:
+    return some([f"{copy.video} {sign} {copy.original}" for copy in copies], MOST_NAMED)

@@ -1,0 +1,151 @@
+"""The videos that a run is trained, validated and tested on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reelbank.data.console import class_hint, some
+from reelbank.data.datasets.splits import cut_validation
+from reelbank.data.errors import InputError
+from reelbank.data.feature_recipe import FeatureRecipe
+from reelbank.data.identity import signature
+from reelbank.data.store.reader import Store
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """The facts about a video that a plan needs. part: "train" or "test"."""
+
+    label: str
+    group: str
+    part: str
+
+
+def is_multilabel(store: Store) -> bool:
+    return store.dataset.multilabel
+
+
+def videos_of_split(
+    store: Store, common: Sequence[str], classes: Sequence[str], split: str
+) -> dict[str, VideoFacts]:
+    """The videos of a split that are used, by id. Raises InputError when there is no training
+    video."""
+    number, available = store.dataset.splits.index(split), set(common)
+    videos = {}
+    for name, label, group, parts in zip(
+        store.video_ids, store.labels, store.groups, store.parts, strict=True
+    ):
+        facts = VideoFacts(label, group, parts[number])
+        if name in available and _takes_part(store, facts, classes):
+            videos[name] = facts
+    if not any(facts.part == "train" for facts in videos.values()):
+        raise InputError(
+            f"SPLIT={split}: the store contains no training video of this split; 'reelbank "
+            "inspect' describes the store"
+        )
+    return videos
+
+
+def _takes_part(store: Store, facts: VideoFacts, classes: Sequence[str]) -> bool:
+    """Whether a video belongs to a part and has one of the classes. In multi-label data, a test
+    video with none of the classes is used too, as a negative for every class."""
+    if facts.part not in ("train", "test"):
+        return False
+    if is_multilabel(store) and facts.part == "test":
+        return True
+    return bool(set(store.dataset.label_names(facts.label)).intersection(classes))
+
+
+def absent_notes(stores: Sequence[Store], common: Sequence[str]) -> list[str]:
+    """A line about the videos that are missing in one of the stores."""
+    first = stores[0]
+    unused = {
+        name for name, parts in zip(first.video_ids, first.parts, strict=True) if not any(parts)
+    }
+    everywhere = set().union(*(store.video_ids for store in stores))
+    absent = everywhere - set(common) - unused
+    if not absent:
+        return []
+    return [
+        f"{len(absent)} videos are left out because they are not in all {len(stores)} stores: "
+        f"{some(sorted(absent))}"
+    ]
+
+
+def held_out_videos(videos: dict[str, VideoFacts], share: float) -> set[str]:
+    """The training videos that are held out for validation."""
+    if not share:
+        return set()
+    train = {name: facts for name, facts in videos.items() if facts.part == "train"}
+    labels = [facts.label for facts in train.values()]
+    groups = [facts.group for facts in train.values()]
+    # The seed is always 0, so that the runs of a split share one validation part and their figures
+    # are comparable.
+    return cut_validation(tuple(train), labels, groups, share, 0)
+
+
+def parts_of(videos: dict[str, VideoFacts], held_out: set[str]) -> dict[str, tuple[str, ...]]:
+    train = [name for name, facts in videos.items() if facts.part == "train"]
+    return {
+        "train": tuple(name for name in train if name not in held_out),
+        "validation": tuple(name for name in train if name in held_out),
+        "test": tuple(name for name, facts in videos.items() if facts.part == "test"),
+    }
+
+
+def class_notes(
+    store: Store,
+    split: str,
+    ids: dict[str, tuple[str, ...]],
+    videos: dict[str, VideoFacts],
+    classes: Sequence[str],
+) -> list[str]:
+    """Lines about classes that have no video in a part."""
+    notes = []
+    for part, names in ids.items():
+        present = set().union(*(store.dataset.label_names(videos[name].label) for name in names))
+        absent = [name for name in classes if name not in present]
+        if absent and (names or part == "test"):
+            notes.append(f"split {split}: the {part} part has no video of {some(absent, 5)}")
+    return notes
+
+
+def coverage_of(stores: Sequence[Store], videos: dict[str, VideoFacts], held_out: set[str]) -> str:
+    """Hash of the videos, the part of each, and the checksums of their features."""
+    features: dict[str, list[int]] = {name: [] for name in videos}
+    for store in stores:
+        for name, rows, checksum in zip(
+            store.video_ids, store.rows.tolist(), store.checksums.tolist(), strict=True
+        ):
+            if name in features:
+                features[name] += [rows, checksum]
+    coverage = {
+        name: [*dataclasses.astuple(facts), *features[name], name in held_out]
+        for name, facts in videos.items()
+    }
+    return signature(coverage)
+
+
+def chosen_classes(
+    store: Store, names: tuple[str, ...], without: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The classes in `names`, or without names all classes that have a video in the store, except
+    those in `without`. They are always in the data set's order. Raises InputError for a name in
+    `names` that has no video, and for one in `without` that is not a class of the data set."""
+    for name in without:
+        if name not in store.dataset.classes:
+            hint = class_hint(name, store.dataset.classes)
+            raise InputError(f"WITHOUT: {store.dataset.name} has no class '{name}'{hint}")
+    present = set().union(*(store.dataset.label_names(label) for label in store.labels))
+    for name in names:
+        if name not in present:
+            hint = class_hint(name, present)
+            is_sound = FeatureRecipe.from_json(store.recipe).is_sound
+            with_sound = " with sound in it" if is_sound and not hint else ""
+            raise InputError(
+                f"CLASSES: {store.path.name} has no video of class '{name}'{hint}{with_sound}"
+            )
+    used = set(names or present).difference(without)
+    return tuple(name for name in store.dataset.classes if name in used)

@@ -1,0 +1,156 @@
+"""The rows of a video that make each sequence, for training a head and for scoring a video."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reelbank.data.errors import InputError
+from reelbank.data.video.clips import segments, sigma, sliding_windows
+from reelbank.heads.recipe import Rule
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """S sequences of V videos. rows: (S, K) int64, the rows of each sequence in its video, padded
+    with 0 to the longest sequence; all other arrays are (S,) int64.
+
+    clip: clip of the video; place: place in the clip, the same for sequences that differ only in
+    view or crop (clips and places are counted over all videos); view: 0 for a clean sequence.
+    draws: None, or the number T of rows that `drawn` takes from each sequence for an epoch.
+    """
+
+    video: Tensor
+    clip: Tensor
+    place: Tensor
+    view: Tensor
+    crop: Tensor
+    lengths: Tensor
+    rows: Tensor
+    draws: int | None = None
+
+    @functools.cached_property
+    def uniform(self) -> bool:
+        """Whether all sequences are equally long."""
+        return bool((self.lengths == self.rows.shape[1]).all())
+
+    def to(self, device: torch.device) -> Table:
+        names = ("video", "clip", "place", "view", "crop", "lengths", "rows")
+        return replace(self, **{name: getattr(self, name).to(device) for name in names})
+
+    def of(self, videos: Tensor) -> Tensor:
+        """The numbers of all sequences of these videos, in the table's order. (n,) -> (S',)
+        int64."""
+        return torch.nonzero(torch.isin(self.video, videos)).flatten()
+
+    def drawn(self, generator: torch.Generator) -> Table:
+        """The table of one epoch. It takes a random row in each of T equal segments of the K rows
+        of each sequence (TSN paper, 3.1; like clips.jittered_segments). Without `draws`, it is the
+        table itself."""
+        if self.draws is None:
+            return self
+        steps = self.draws
+        rows_of = self.lengths[:, None]  # (S, 1) K
+        chance = torch.rand(len(self.rows), steps, generator=generator, dtype=torch.float64).to(
+            self.rows.device
+        )
+        places = (
+            torch.arange(steps, device=self.rows.device) * rows_of + (chance * rows_of).long()
+        )  # in T-ths of a row
+        rows = self.rows.gather(1, places // steps)  # (S, T)
+        return replace(self, rows=rows, lengths=torch.full_like(self.lengths, steps), draws=None)
+
+    def one_of_each(self, numbers: Tensor, generator: torch.Generator) -> Tensor:
+        """One random sequence (one view and crop) of each place among these. (n,) -> (n',) int64,
+        ordered by place."""
+        shuffled = numbers[torch.randperm(len(numbers), generator=generator).to(numbers.device)]
+        place = self.place[shuffled]
+        ordered = torch.argsort(place, stable=True)
+        first = torch.ones(len(ordered), dtype=torch.bool, device=numbers.device)
+        first[1:] = place[ordered][1:] != place[ordered][:-1]
+        return shuffled[ordered[first]]
+
+
+def tables(
+    views: Iterable[np.ndarray], rule: Rule, names: Sequence[str], cut_out: Collection[str] = ()
+) -> tuple[Table, Table]:
+    """The table of training, from clean rows and augmented views, and the table of scoring, from
+    clean rows only.
+
+    views: for each video the view of each of its rows, (K,) uint8, 0 clean; cut_out: videos that
+    are one clip because they were cut out of a longer video (Charades' actions). Raises InputError
+    for a video whose rows cannot be divided into `rule.clips`.
+    """
+    training: list[tuple[int, ...]] = []
+    scoring: list[tuple[int, ...]] = []
+    rows: dict[str, list[np.ndarray]] = {"training": [], "scoring": []}
+    clip = place = 0
+    for video, (row_views, name) in enumerate(zip(views, names, strict=True)):
+        by_view = [np.flatnonzero(row_views == view) for view in np.unique(row_views).tolist()]
+        clips = 1 if name in cut_out else rule.clips
+        if any(len(rows_of_view) % clips for rows_of_view in by_view):
+            raise InputError(
+                f"video {name}: its {len(by_view[0])} rows cannot be divided into {clips} windows "
+                "of equal length; extract it again"
+            )
+        for number in range(clips):
+            parts = [rows_of_view.reshape(clips, -1)[number] for rows_of_view in by_view]
+            learned, scored = [_learned(part, rule) for part in parts], _scored(parts[0], rule)
+            for view, sequences in enumerate(learned):
+                for at, taken in enumerate(sequences):
+                    for crop in range(max(1, rule.crops)):
+                        training.append((video, clip, place + at, view, crop))
+                        rows["training"].append(taken)
+            for at, taken in enumerate(scored):
+                for crop in range(max(1, rule.crops)):
+                    scoring.append((video, clip, place + at, 0, crop))
+                    rows["scoring"].append(taken)
+            place += max(len(scored), *map(len, learned))
+            clip += 1
+    draws = rule.steps if rule.sampling == "segments" else None
+    return _table(training, rows["training"], draws), _table(scoring, rows["scoring"], None)
+
+
+def _learned(rows: np.ndarray, rule: Rule) -> list[np.ndarray]:
+    """The sequences of one clip that are trained on. For segments, these are the rows that an epoch
+    draws from."""
+    return [rows] if rule.sampling == "segments" else _scored(rows, rule)
+
+
+def _scored(rows: np.ndarray, rule: Rule) -> list[np.ndarray]:
+    if rule.sampling == "windows":
+        assert rule.steps
+        return list(
+            rows[sliding_windows(len(rows), rule.steps, rule.stride or rule.steps, rule.most)]
+        )
+    if rule.sampling == "segments":
+        assert rule.steps
+        return [
+            rows[segments(len(rows), rule.steps, p, rule.positions)] for p in range(rule.positions)
+        ]
+    return [rows[sigma(len(rows), rule.steps)] if rule.steps else rows]
+
+
+def _table(facts: list[tuple[int, ...]], rows: list[np.ndarray], draws: int | None) -> Table:
+    video, clip, place, view, crop = (
+        torch.tensor(facts, dtype=torch.int64).reshape(-1, 5).T.contiguous()
+    )
+    lengths = torch.tensor([len(sequence) for sequence in rows], dtype=torch.int64)
+    padded = np.zeros((len(rows), max(map(len, rows), default=1)), np.int64)
+    for padded_row, sequence in zip(padded, rows, strict=True):
+        padded_row[: len(sequence)] = sequence
+    return Table(
+        video=video,
+        clip=clip,
+        place=place,
+        view=view,
+        crop=crop,
+        lengths=lengths,
+        rows=torch.from_numpy(padded),
+        draws=draws,
+    )

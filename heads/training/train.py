@@ -1,0 +1,167 @@
+"""The command `train`. It trains one run for each split and seed, each in its own folder. The same
+command resumes an interrupted run and skips a finished one."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from reelbank.data.console import print_lines
+from reelbank.data.errors import InputError
+from reelbank.data.store.reader import Store
+from reelbank.data.system.machine import cores
+from reelbank.data.system.processes import in_processes
+from reelbank.extract.device import chosen_device
+from reelbank.heads.recipe import TrunkRecipe
+from reelbank.heads.runs.folder import Run, read_run
+from reelbank.heads.training.batches import Loaded
+from reelbank.heads.training.material import SharedRows, open_rows
+from reelbank.heads.training.options import TrainOptions
+from reelbank.heads.training.planning.leaks import copied_tests
+from reelbank.heads.training.planning.plan import RunPlan, plan_runs
+from reelbank.heads.training.planning.stores import chosen_stores
+from reelbank.heads.training.results import print_results, print_run
+from reelbank.heads.training.run import is_finished, store_network, train_run
+from reelbank.heads.training.streaming import Streamed, sharing_folder
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs on the same stores."""
+
+    stores: Sequence[Store]
+    plans: list[RunPlan]
+
+    def missing(self) -> "Job":
+        """The runs that are not finished."""
+        return Job(self.stores, [plan for plan in self.plans if not is_finished(plan)])
+
+
+def train(options: TrainOptions) -> int:
+    """Run the command, which trains and prints the table of all runs. Returns the exit code."""
+    print_results(train_runs(options))
+    return 0
+
+
+def train_runs(options: TrainOptions) -> list[Run]:
+    """Train the runs that are not finished and print a line for each. Returns all runs.
+
+    Raises InputError before anything is trained when a run is impossible. Reasons are an unknown
+    store, split or class, no labels, no training videos, an option that the head does not have, or
+    a backbone that was trained on videos of the test part.
+    """
+    with ExitStack() as stack:
+        jobs = []
+        for paths, splits in chosen_stores(options).items():
+            stores = [stack.enter_context(Store.open(path)) for path in paths]
+            jobs.append(Job(stores, plan_runs(stores, dataclasses.replace(options, split=splits))))
+        plans = list(itertools.chain.from_iterable(job.plans for job in jobs))
+        for note in dict.fromkeys(itertools.chain.from_iterable(plan.notes for plan in plans)):
+            print_lines(f"note: {note}")
+        missing = [job.missing() for job in jobs]
+        _print_leaks(read_run(plan.path).metrics.leaks or () for plan in plans if is_finished(plan))
+        for job in missing:
+            check_backbones(job.plans, job.stores[0].recipe)
+        for job in missing:
+            train_missing(job, options)
+    return [read_run(plan.path) for plan in plans]
+
+
+def check_backbones(plans: Sequence[RunPlan], store_recipe: dict[str, Any]) -> None:
+    """Raises InputError when the network that a head on maps begins with cannot be found, or when
+    its weights differ from the store's."""
+    by_trunk: dict[TrunkRecipe | None, RunPlan] = {plan.recipe.trunk: plan for plan in plans}
+    for plan in by_trunk.values():
+        store_network(plan, store_recipe)
+
+
+def train_missing(job: Job, options: TrainOptions) -> None:
+    """Load the stores once, or stream them, and train these runs, which use the same rows.
+    `workers` runs are trained at a time."""
+    if not job.plans:
+        return
+    device = str(chosen_device(options.device))
+    workers = min(options.workers, len(job.plans))
+    rows = open_rows(
+        job.stores,
+        job.plans[0].recipe,
+        read_from=options.read_from,
+        device=device,
+        workers=workers,
+    )
+    plans = with_copied_tests(job.plans, rows, job.stores[0])
+    _print_leaks(plan.leaks for plan in plans)
+    if workers > 1:
+        _train_in_workers(plans, rows, device, workers)
+        return
+    for plan in plans:
+        print_run(train_run(plan, rows, device))
+
+
+def _print_leaks(leaks_of_runs: Iterable[Sequence[str]]) -> None:
+    """Print each line on test videos that are not independent once."""
+    for leak in dict.fromkeys(itertools.chain.from_iterable(leaks_of_runs)):
+        print_lines(f"note: {leak}")
+
+
+def with_copied_tests(plans: Sequence[RunPlan], rows: SharedRows, store: Store) -> list[RunPlan]:
+    """The plans, with lines on the test videos of their splits that are copies of training videos.
+    store: where the rows are from, or one of several with the same rows of each video."""
+    # Clean rows come before those of augmented views, which differ between copies.
+    clean_rows = dict(zip(store.video_ids, store.rows.tolist(), strict=True))
+    means = rows.data.video_means([clean_rows[video.id] for video in rows.videos])
+    lines_of: dict[str, tuple[str, ...]] = {}
+    found = []
+    for plan in plans:
+        split = plan.recipe.split
+        if split not in lines_of:
+            lines_of[split] = tuple(copied_tests(rows.videos, means, plan.ids, split))
+        found.append(dataclasses.replace(plan, leaks=plan.leaks + lines_of[split]))
+    return found
+
+
+def _train_in_workers(plans: list[RunPlan], rows: SharedRows, device: str, workers: int) -> None:
+    from joblib import delayed
+
+    threads = max(1, min(cores().value, torch.get_num_threads()) // workers)
+    folder = _sharing_folder_of(rows.data, workers)
+    calls = (delayed(_train_in_worker)(plan, rows, device, threads) for plan in plans)
+    try:
+        ended = in_processes(calls, workers, mmap_mode="c", temp_folder=folder or None)
+        for run in tqdm(
+            ended, total=len(plans), desc="runs", unit="run", disable=None, leave=False
+        ):
+            print_run(run)
+    except BrokenProcessPool:
+        raise InputError(
+            f"WORKERS={workers}: a training process was killed, most likely because memory was "
+            "full; run the command again with fewer WORKERS. It continues from the last complete "
+            "epoch of each run"
+        ) from None
+
+
+def _train_in_worker(plan: RunPlan, rows: SharedRows, device: str, threads: int) -> Run:
+    torch.set_num_threads(threads)
+    return train_run(plan, rows, device, quiet=True)
+
+
+def _sharing_folder_of(data: Loaded | Streamed, workers: int) -> str:
+    """The folder in which the workers share the features, or "" if each worker reads them from
+    disk. Raises InputError when there is not enough room."""
+    if isinstance(data, Streamed):
+        return ""
+    folder = sharing_folder(data.values.nbytes)
+    if not folder:
+        size_gib = data.values.nbytes / 2**30
+        raise InputError(
+            f"WORKERS={workers}: there is not enough room for the {size_gib:.1f} GiB of features "
+            "that the processes share; give READ_FROM=disk, WORKERS=1, or a folder in the "
+            "environment variable JOBLIB_TEMP_FOLDER"
+        )
+    return folder

@@ -1,0 +1,7 @@
+"""`python -m reelbank`, once installed."""
+
+import sys
+
+from reelbank import main
+
+sys.exit(main())
