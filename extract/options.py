@@ -10,8 +10,9 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, device_option, option
+from reelbank.data.options import bank_option, option
 from reelbank.data.ranges import (
+    DEVICES,
     HIGHEST_SEED,
     MOST_PX,
     MOST_ROWS,
@@ -237,10 +238,15 @@ class ExtractOptions(Checked):
         lowest=0,
         highest=100_000,
     )
-    device: str = device_option()
+    device: str = option(
+        "auto",
+        "device to compute on; 'all' uses every GPU, with one process for each, and 'cuda:0 cuda:1' "
+        "the named ones",
+        form=DEVICES,
+    )
     workers: int = option(
         0,
-        "number of decoding processes; 0 means one per core, but 1 if a network runs on the CPU "
+        "number of decoding processes, over all devices; 0 means one per core, but 1 if a network runs on the CPU "
         "and idt is not extracted",
         lowest=0,
         highest=MOST_WORKERS,
