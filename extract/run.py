@@ -89,29 +89,28 @@ def extract_dataset(
                 job.fail_without_lengths(videos, files, lengths)
             needed = _needed(videos, jobs)
         unread = UnreadVideos(dataset.root)
-        if needed:
-            if len(devices) > 1:
-                queue = DeviceQueue(options, devices, needed, jobs, files)
-                _follow(queue.run(), needed, unread)
-                decoded = queue.decoded
-            else:
-                decoders = min(decoder_count(options, device, plans), len(needed))
-                unread.most += decoders - 1
-                with DevicePass(
-                    options,
-                    dataset,
-                    plans,
-                    jobs,
-                    files=files,
-                    lengths=lengths,
-                    device=device,
-                    expected_videos=len(needed),
-                    decoders=decoders,
-                ) as one_pass:
-                    lease = Lease(needed, {video.id: names_of(jobs, video) for video in needed})
-                    _follow(map(DeviceReport, one_pass.run([lease])), needed, unread)
-                    decoded = one_pass.decoded
-            _tell_decoded(decoded, plans)
+        if needed and len(devices) > 1:
+            queue = DeviceQueue(options, devices, needed, jobs, files)
+            _follow(queue.run(), needed, unread)
+            _tell_decoded(queue.decoded, plans)
+        elif needed:
+            decoders = min(decoder_count(options, device, plans), len(needed))
+            unread.most += decoders - 1
+            one_device = DevicePass(
+                options,
+                dataset,
+                plans,
+                jobs,
+                files=files,
+                lengths=lengths,
+                device=device,
+                expected_videos=len(needed),
+                decoders=decoders,
+            )
+            lease = Lease(needed, {video.id: names_of(jobs, video) for video in needed})
+            with one_device:
+                _follow(map(DeviceReport, one_device.run([lease])), needed, unread)
+            _tell_decoded(one_device.decoded, plans)
         every_video = [stored_video(video) for video in dataset.videos]
         finished = [writer.finish(every_video) for writer in writers]
         tell_damage(dataset.videos, writers, refuse_damaged=options.damaged == "refuse")

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -48,12 +48,11 @@ def options_to_json(options: ExtractOptions) -> str:
 
 def options_from_json(text: str) -> ExtractOptions:
     """The options from `options_to_json`."""
-    return ExtractOptions(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in json.loads(text).items()
-        }
-    )
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in json.loads(text).items()
+    }
+    return ExtractOptions(**values)
 
 
 class LeaseWorker:

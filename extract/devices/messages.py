@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
+from typing import Any
 
 from reelbank.data.video.wire import read_bytes, send_bytes
 from reelbank.extract.devices.one_device import Decoded, VideoReport
@@ -46,7 +47,7 @@ def send(connection: socket.socket, message: Message) -> None:
 def receive(connection: socket.socket) -> Message:
     """Wait for a message of a process. Raises EOFError if the process has ended."""
     name, *fields = json.loads(read_bytes(connection))
-    values = [tuple(value) if isinstance(value, list) else value for value in fields]
+    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in fields]
     message: Message = _CLASSES[name](*values)
     return message
 
