@@ -237,6 +237,7 @@ def test_a_training_that_lost_its_run_writes_nothing(start, tmp_path) -> None:
 
 EXPORT = """
 import sys
+from pathlib import Path
 from reelbank.data.store.exchange.exporting import export
 from reelbank.data.store.exchange.sources import open_source
 from reelbank.data.store.options import ExportOptions
