@@ -71,9 +71,14 @@ def option(
 
 # Options of many commands.
 bank_option = partial(option, "bank", "folder that contains all stores, runs and reports")
-device_option = partial(option, "auto", "device to compute on", form=DEVICE)
+device_option = partial(
+    option,
+    "auto",
+    "device to compute on; 'auto' uses a GPU if there is one, otherwise the CPU",
+    form=DEVICE,
+)
 json_option = partial(
-    option, False, "print the result as one JSON document; notes go to standard error"
+    option, False, "print the result as one JSON document; other messages go to standard error"
 )
 
 
