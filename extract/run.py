@@ -53,43 +53,36 @@ def extract_stores(options: ExtractOptions) -> ExtractionResult:
     any video."""
     options = with_defaults(flow_of_weights(options))
     shard = shard_slice(options.shard)
-    devices = chosen_devices(options.device)
-    dataset = dataset_of(options)
+    device = chosen_device(options.device)
+    dataset = load_dataset(
+        options.dataset,
+        options.root,
+        splits_dir=options.lists,
+        csv=options.csv,
+        classes=options.classes,
+        seed=options.seed,
+        bank=options.bank,
+        image_fps=options.image_fps or 0.0,
+    )
     for note in dataset.notes:
         print_lines(note)
-    return extract_dataset(options, dataset, shard, devices)
+    return extract_dataset(options, dataset, shard, device)
 
 
 def extract_dataset(
-    options: ExtractOptions, dataset: Dataset, shard: slice, devices: Sequence[torch.device]
+    options: ExtractOptions, dataset: Dataset, shard: slice, device: torch.device
 ) -> ExtractionResult:
-    """Extract a data set's videos, or those of a shard. options: with defaults filled in. With
-    several devices, `dataset` must be the one that the options describe."""
-    for device in devices:
-        check_precision(options.precision, device)
+    """Extract a data set's videos, or those of a shard. options: with defaults filled in."""
+    check_precision(options.precision, device)
     options = with_image_fps(options, dataset)
     videos = dataset.videos[shard]
-    # With several devices, each has a process of its own, and this one computes nothing.
-    device = devices[0] if len(devices) == 1 or options.plan else torch.device("cpu")
     plans = plan_extraction(options, dataset, device)
     if options.plan:
-        if len(devices) > 1:
-            print_lines(f"note: the times are for {device} alone, one of {len(devices)} devices")
         return ExtractionResult((), estimate(options, dataset, videos, plans, device))
-    lengths = _flow_lengths(options, dataset, shard, devices, plans)
+    lengths = _flow_lengths(options, dataset, shard, device, plans)
     tell_older_stores(plans, dataset.name)
     with contextlib.ExitStack() as closing:
-        for plan in plans.streams:
-            for path in plan.paths:
-                print_lines(f"store {path}")
-        jobs = open_jobs(
-            options,
-            dataset,
-            plans.streams,
-            closing,
-            device=device,
-            shard=options.shard.replace("/", "of"),
-        )
+        jobs = _open_jobs(options, dataset, plans, device, closing)
         writers = every_writer(jobs)
         files = SourceFiles.of(videos, options.bank)
         for job in jobs.values():
@@ -99,30 +92,29 @@ def extract_dataset(
         if lengths:
             for job in jobs.values():
                 job.fail_without_lengths(videos, files, lengths)
-        needed = [video for video in videos if is_needed(video, jobs)]
-        unread = UnreadVideos(dataset.root)
-        if len(devices) > 1 and needed:
-            queue = DeviceQueue(options, devices, needed, jobs, files)
-            _show_progress(queue.run(), needed, unread)
-            decoded = queue.decoded
-        elif needed:
-            workers = min(decoder_count(options, device, plans), len(needed))
-            unread.most += workers - 1
-            with DevicePass(
-                options,
-                dataset,
-                plans,
-                jobs,
-                files=files,
-                lengths=lengths,
-                device=device,
-                expected_videos=len(needed),
-                decoders=workers,
-            ) as one_pass:
-                names = {video.id: names_needing(video, jobs) for video in needed}
-                reports = one_pass.run([Lease(needed, names)])
-                _show_progress(map(DeviceReport, reports), needed, unread)
-                decoded = one_pass.decoded
+        unread = _extract_videos(
+            options,
+            dataset,
+            _needed(videos, jobs),
+            jobs,
+            plans=plans,
+            files=files,
+            lengths=lengths,
+            device=device,
+        )
+        every_video = [stored_video(video) for video in dataset.videos]
+        finished = [writer.finish(every_video) for writer in writers]
+        tell_damage(dataset.videos, writers, refuse_damaged=options.damaged == "refuse")
+        exit_code = closing_words(
+            dataset.videos,
+            writers,
+            finished=all(finished),
+            shard=options.shard,
+            unread=unread,
+        )
+        return ExtractionResult(tuple(writer.path for writer in writers), exit_code)
+
+
 def _flow_lengths(
     options: ExtractOptions,
     dataset: Dataset,
