@@ -3,7 +3,6 @@
 
 import contextlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from reelbank.data.store.merge import is_same, merged_index, read_all
 from reelbank.data.store.parts import (
     check_shard,
     final_path,
-    lock,
+    merge_name,
     merging,
     new_part,
     parts_folder,
@@ -36,6 +35,7 @@ from reelbank.data.store.parts import (
 from reelbank.data.store.records import Cost, DatasetDescription, Failure, StoredVideo, identity
 from reelbank.data.store.rows import VideoRows, as_stored, check_views, part_index
 from reelbank.data.store.versions import Made, Versions
+from reelbank.data.system.locks import Lock, holder, lock
 from reelbank.data.video.sources import SourceFile
 
 _PART_BYTES = 1 << 28  # a part is kept in memory: feature maps close it before their number does
@@ -80,7 +80,7 @@ class StoreWriter:
         self._open_failures: dict[str, Failure] = {}
         self._open_bytes, self._open_since = 0, 0.0
         self._made, self._paid_until = made or Made(), time.monotonic()
-        self._lock: int | None = self._take_lock()
+        self._lock: Lock | None = self._take_lock()
         try:
             remove_leftovers(self._folder, shard)
             self._catalog = scan(self.path, whole=True)
@@ -101,19 +101,20 @@ class StoreWriter:
     ) -> None:
         self.close()
 
-    def _take_lock(self) -> int:
+    def _take_lock(self) -> Lock:
+        path = shard_lock(self._folder, self._shard)
         try:
-            fd = lock(shard_lock(self._folder, self._shard), wait=False)
+            taken = lock(path, wait=False)
         except OSError as error:
             raise InputError(
                 f"{self._folder}: cannot be written ({error.strerror}); choose another BANK"
             ) from None
-        if fd is None:
+        if taken is None:
             raise InputError(
-                f"{self.path}: another extraction into this store is running; wait for it, "
-                "or stop it"
+                f"{self.path}: another extraction into this store is running{holder(path)}; wait "
+                "for it, or stop it"
             )
-        return fd
+        return taken
 
     def _check_recipe(self) -> None:
         for file in self._catalog.files[:1]:
@@ -265,18 +266,27 @@ class StoreWriter:
         )
         index = part_index(part, about)
         path = new_part(self._folder, self._shard)
-        self._commit(index, (rows.values for rows in part), path)
+        assert self._lock
+        temporary = temporary_name(self._folder, self._shard)
+        self._commit(index, (rows.values for rows in part), (temporary, path), self._lock)
         self._catalog.append(FeatureFile(path))
         self._refresh()
 
-    def _commit(self, index: Index, values: Iterable[np.ndarray], path: Path) -> None:
-        temporary = temporary_name(self._folder, self._shard)
+    def _commit(
+        self, index: Index, values: Iterable[np.ndarray], names: tuple[Path, Path], held: Lock
+    ) -> None:
+        """Write a file under the first name and give it the second, if the lock is still held."""
+        temporary, path = names
         try:
             write(temporary, index, values, self._compression)
+            if not held.is_held():
+                temporary.unlink(missing_ok=True)
+            held.check()
             temporary.replace(path)
             sync_folder(path.parent)
             sync_folder(self._folder)
         except OSError as error:
+            held.check()  # the new owner of the lock may have removed the file
             raise InputError(
                 f"{path}: cannot be written ({error.strerror}); earlier commits are safe. Free "
                 "disk space and run the command again"
@@ -293,7 +303,7 @@ class StoreWriter:
         self.flush()
         for video in videos:
             self._check_video(video)
-        with merging(self._folder):
+        with merging(self._folder) as merge_lock:
             self._rescan()
             settled = self._catalog.where.keys() | lasting(self._catalog.failures).keys()
             if not settled.issuperset(video.id for video in videos):
@@ -305,7 +315,8 @@ class StoreWriter:
             index, places = merged_index(self.path, self._catalog, about, self.dataset, videos)
             final = self._catalog.final
             if final is None or not is_same(index, final.index):
-                self._commit(index, read_all(places), self.path)
+                names = (merge_name(self._folder), self.path)
+                self._commit(index, read_all(places), names, merge_lock)
             for path in [*(file.path for file in self._catalog.parts), *self._catalog.damaged]:
                 path.unlink(missing_ok=True)
             sync_folder(self._folder)
@@ -330,9 +341,9 @@ class StoreWriter:
 
     def _release(self) -> None:
         assert self._lock is not None
-        remove_leftovers(self._folder, self._shard)
-        shard_lock(self._folder, self._shard).unlink(missing_ok=True)
-        os.close(self._lock)
+        if self._lock.is_held():  # otherwise they are those of the new owner
+            remove_leftovers(self._folder, self._shard)
+        self._lock.release()
         self._lock = None
         with contextlib.suppress(OSError):  # not empty: parts, or another writer's lock
             self._folder.rmdir()
