@@ -10,7 +10,7 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, option
+from reelbank.data.options import bank_option, cluster_option, option
 from reelbank.data.ranges import (
     DEVICES,
     HIGHEST_SEED,
@@ -47,7 +47,7 @@ class ExtractOptions(Checked):
             "damaged retry timeout picture_mpx in_flight_mpx slowness"
         ),
         "Store": "bank plan shard digest part_seconds",
-        "Machine": "device workers decoder batch precision compile",
+        "Machine": "device cluster workers decoder batch precision compile",
     }
 
     dataset: str = dataset_option(USUAL_DATASET)
@@ -264,6 +264,7 @@ class ExtractOptions(Checked):
         "with one process for each",
         form=DEVICES,
     )
+    cluster: str = cluster_option()
     workers: int = option(
         0,
         "number of decoding processes on all devices together; 0 means one per core if the network runs on a GPU or "

@@ -11,7 +11,9 @@ from tqdm import tqdm
 
 from reelbank.data.console import counted, print_lines, printable
 from reelbank.data.datasets.types import Dataset, Video
+from reelbank.data.errors import InputError
 from reelbank.extract.device import chosen_devices
+from reelbank.extract.devices.cluster import ClusterQueue
 from reelbank.extract.devices.lease_worker import dataset_of
 from reelbank.extract.devices.one_device import Decoded, DevicePass, Lease, decoder_count
 from reelbank.extract.devices.queue import DeviceQueue, DeviceReport
@@ -47,11 +49,23 @@ def extract_stores(options: ExtractOptions) -> ExtractionResult:
     any video."""
     options = with_defaults(flow_of_weights(options))
     shard = shard_slice(options.shard)
-    devices = chosen_devices(options.device)
+    devices = _devices_of(options)
     dataset = dataset_of(options)
     for note in dataset.notes:
         print_lines(note)
     return extract_dataset(options, dataset, shard, devices)
+
+
+def _devices_of(options: ExtractOptions) -> list[torch.device]:
+    """The devices of this machine that extract; its CPU for the planning alone with CLUSTER."""
+    if not options.cluster or options.plan:
+        return chosen_devices(options.device)
+    if options.device not in ("auto", "cpu", "cuda"):
+        raise InputError(
+            f"DEVICE={options.device}: cannot be used with CLUSTER; use auto, cpu or cuda, and start "
+            "one Dask worker for each GPU"
+        )
+    return [torch.device("cpu")]
 
 
 def extract_dataset(
@@ -59,8 +73,9 @@ def extract_dataset(
 ) -> ExtractionResult:
     """Extract a data set's videos, or those of a shard. options: with defaults filled in. With
     several devices, `dataset` must be the data set that the options describe."""
-    for device in devices:
-        check_precision(options.precision, device)
+    if not options.cluster:
+        for device in devices:
+            check_precision(options.precision, device)
     options = with_image_fps(options, dataset)
     videos = dataset.videos[shard]
     # With several devices, each has a process of its own, and this process computes nothing.
@@ -89,8 +104,10 @@ def extract_dataset(
                 job.fail_without_lengths(videos, files, lengths)
             needed = _needed(videos, jobs)
         unread = UnreadVideos(dataset.root)
-        if needed and len(devices) > 1:
-            queue = DeviceQueue(options, devices, needed, jobs, files)
+        if needed and (options.cluster or len(devices) > 1):
+            queue: ClusterQueue | DeviceQueue = DeviceQueue(options, devices, needed, jobs, files)
+            if options.cluster:
+                queue = ClusterQueue(options, needed, jobs)
             _follow(queue.run(), needed, unread)
             _tell_decoded(queue.decoded, plans)
         elif needed:

@@ -103,7 +103,16 @@ class LeaseWorker:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Commit what is stored, and release the stores and the device."""
         self._closing.close()
+
+    @property
+    def read(self) -> int:
+        """How many videos the machine could read so far."""
+        return self._pass.read
 
     @property
     def decoded(self) -> Decoded:

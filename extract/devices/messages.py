@@ -39,17 +39,27 @@ Message = Wants | Said | Broken | VideoReport | Decoded
 _CLASSES = {kind.__name__: kind for kind in (Wants, Said, Broken, VideoReport, Decoded)}
 
 
+def to_json(message: Message) -> str:
+    """A message as text, for `from_json`."""
+    return json.dumps([type(message).__name__, *astuple(message)])
+
+
+def from_json(text: str | bytes) -> Message:
+    """A message from `to_json`."""
+    name, *fields = json.loads(text)
+    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in fields]
+    message: Message = _CLASSES[name](*values)
+    return message
+
+
 def send(connection: socket.socket, message: Message) -> None:
     """Send a message of a process."""
-    send_bytes(connection, json.dumps([type(message).__name__, *astuple(message)]).encode())
+    send_bytes(connection, to_json(message).encode())
 
 
 def receive(connection: socket.socket) -> Message:
     """Wait for a message of a process. Raises EOFError if the process has ended."""
-    name, *fields = json.loads(read_bytes(connection))
-    values: list[Any] = [tuple(value) if isinstance(value, list) else value for value in fields]
-    message: Message = _CLASSES[name](*values)
-    return message
+    return from_json(read_bytes(connection))
 
 
 def send_lease(connection: socket.socket, lease: Lease) -> None:

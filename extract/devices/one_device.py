@@ -60,6 +60,11 @@ class Decoded:
             self.frames + other.frames, self.videos + other.videos, self.again + other.again
         )
 
+    def __sub__(self, other: "Decoded") -> "Decoded":
+        return Decoded(
+            self.frames - other.frames, self.videos - other.videos, self.again - other.again
+        )
+
 
 class DevicePass:
     """The networks of the jobs on one device, and its decode processes. A context manager.
@@ -99,6 +104,11 @@ class DevicePass:
         trace: TracebackType | None,
     ) -> None:
         self._pool.close()
+
+    @property
+    def read(self) -> int:
+        """How many videos the machine could read so far."""
+        return self._extraction.read
 
     @property
     def decoded(self) -> Decoded:
