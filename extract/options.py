@@ -83,8 +83,8 @@ class ExtractOptions(Checked):
     )
     split: tuple[str, ...] = option(
         (),
-        "splits to extract for, if 'reelbank pretrain' trained separate WEIGHTS for each "
-        "split; each split gets its own store",
+        "splits for which to extract features, if 'reelbank pretrain' trained separate "
+        "WEIGHTS for each split; each split gets its own store",
         unset="all splits that have weights",
     )
     width: str = option(
@@ -175,13 +175,13 @@ class ExtractOptions(Checked):
         None,
         "number of windows per video. A window is a section of WINDOW frames, and T clips are "
         "taken from each",
-        unset="none, the T clips are taken from the whole video; 10 for charades",
+        unset="no windows; 10 for charades",
         lowest=1,
         highest=10_000,
     )
     window: int | None = option(
         None,
-        "number of frames per window; WINDOWS and WINDOW must be given together",
+        "number of frames per window; required if WINDOWS is set",
         unset="256 for charades",
         lowest=1,
         highest=MOST_ROWS,
