@@ -260,14 +260,15 @@ class ExtractOptions(Checked):
     )
     device: str = option(
         "auto",
-        "device to compute on. 'all' uses every GPU and 'cuda:0 cuda:1' the GPUs with these numbers, "
-        "with one process for each",
+        "device to compute on; 'auto' uses a GPU if there is one, otherwise the CPU. 'all' "
+        "uses every GPU, and 'cuda:0 cuda:1' uses the GPUs with these numbers; each GPU gets "
+        "a separate process",
         form=DEVICES,
     )
     workers: int = option(
         0,
-        "number of decoding processes on all devices together; 0 means one per core if the network runs on a GPU or "
-        "idt is extracted, and a single process otherwise",
+        "total number of decoding processes for all devices; 0 means one per core if the "
+        "network runs on a GPU or idt is extracted, and a single process otherwise",
         lowest=0,
         highest=MOST_WORKERS,
     )
