@@ -10,8 +10,9 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, device_option, option
+from reelbank.data.options import bank_option, option
 from reelbank.data.ranges import (
+    DEVICES,
     HIGHEST_SEED,
     MOST_PX,
     MOST_ROWS,
@@ -257,10 +258,15 @@ class ExtractOptions(Checked):
         lowest=0,
         highest=100_000,
     )
-    device: str = device_option()
+    device: str = option(
+        "auto",
+        "device to compute on. 'all' uses every GPU and 'cuda:0 cuda:1' the GPUs with these numbers, "
+        "with one process for each",
+        form=DEVICES,
+    )
     workers: int = option(
         0,
-        "number of decoding processes; 0 means one per core if the network runs on a GPU or "
+        "number of decoding processes on all devices together; 0 means one per core if the network runs on a GPU or "
         "idt is extracted, and a single process otherwise",
         lowest=0,
         highest=MOST_WORKERS,

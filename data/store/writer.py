@@ -314,7 +314,7 @@ class StoreWriter:
         for video in videos:
             self._check_video(video)
         with merging(self._folder) as merge_lock:
-            self._rescan()
+            self.reread()
             settled = self._catalog.where.keys() | lasting(self._catalog.failures).keys()
             if not settled.issuperset(video.id for video in videos):
                 return False
@@ -330,10 +330,11 @@ class StoreWriter:
             for path in [*(file.path for file in self._catalog.parts), *self._catalog.damaged]:
                 path.unlink(missing_ok=True)
             sync_folder(self._folder)
-            self._rescan()
+            self.reread()
         return True
 
-    def _rescan(self) -> None:
+    def reread(self) -> None:
+        """Read again which videos are committed: other writers of the store may have added some."""
         self._catalog.close()
         self._catalog = scan(self.path, whole=True)
         self._check_recipe()
