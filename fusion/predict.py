@@ -1,5 +1,5 @@
-"""The command `predict`, which computes class scores of video files, or of every video of a store, with
-trained runs."""
+"""The command `predict`, which computes class scores of video files, or of every video of a store,
+with trained runs."""
 
 import os
 import re

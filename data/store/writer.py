@@ -1,5 +1,5 @@
-"""Writes feature stores. An unfinished store is a folder of parts; when all videos are extracted, the
-parts are merged into one file (docs/store.md)."""
+"""Writes feature stores. An unfinished store is a folder of parts; when all videos are extracted,
+the parts are merged into one file (docs/store.md)."""
 
 import contextlib
 import json
