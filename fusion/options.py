@@ -38,8 +38,9 @@ class FuseOptions(Selection):
     )
     search: bool = option(
         False,
-        "search for the weights with the highest accuracy on the validation scores, "
-        "separately for each split and seed",
+        "search for the weights with the highest accuracy on the validation scores (for "
+        "multi-label data, the highest mean average precision), separately for each split and "
+        "seed",
     )
     validation: tuple[str, ...] = option(
         (),
@@ -79,7 +80,7 @@ class SvmOptions(Selection):
     )
     cv: int = option(
         0,
-        "number of cross-validation folds with which C is chosen on the training part; videos "
+        "number of folds of the cross-validation that chooses C on the training part; videos "
         "of one group are in the same fold. 0 turns cross-validation off",
         lowest=0,
         highest=1000,
@@ -128,8 +129,8 @@ class AnomalyOptions(Checked):
     )
     detector: str = option(
         "",
-        "detector from an earlier run of this command, given as the name of its folder or the "
-        "start of its hash; it scores all videos of STORE",
+        "detector that an earlier 'reelbank anomaly' saved, given as the name of its folder "
+        "or the start of its hash; it scores all videos of STORE",
     )
     abnormal: tuple[str, ...] = option(
         (), "classes that are abnormal; all other classes are normal"
@@ -152,7 +153,7 @@ class AnomalyOptions(Checked):
     )
     bottleneck: tuple[int, ...] = option(
         (16,),
-        "number of units in the narrowest layer. If you give several numbers, the one that "
+        "number of units in the narrowest layer. If you give several numbers, the number that "
         "best separates the abnormal training videos from the normal validation videos is "
         "used",
         lowest=1,
