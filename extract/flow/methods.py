@@ -26,7 +26,7 @@ from reelbank.extract.networks.published import (
     torchvision_cache,
     torchvision_state,
 )
-from reelbank.extract.networks.weights import fit_state, load_state, state_hash
+from reelbank.extract.networks.weights import fit_state, load_state, seeded, state_hash
 
 METHODS = ("tvl1", "dis", "farneback", "raft_small", "raft_large")
 # Flow is clipped to +-20 pixels, as in K. Simonyan, A. Zisserman, NIPS 2014, and later two-stream
@@ -161,9 +161,7 @@ def _raft(method: str, device: torch.device, weights: str, seed: int, fetch: boo
     in torchvision's implementation."""
     from torchvision.models import get_model, get_model_weights
 
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = get_model(method, weights=None)
+    model = seeded(seed, lambda: get_model(method, weights=None))
     origin, absent = Provenance.random(seed), ""
     if weights == "pretrained":
         choice = get_model_weights(method).DEFAULT

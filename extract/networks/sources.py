@@ -4,8 +4,6 @@ backbones, or of a user's file."""
 import dataclasses
 from pathlib import Path
 
-import torch
-
 from reelbank.data.errors import InputError
 from reelbank.data.plugins import is_user_file
 from reelbank.extract.networks.backbones.registry import BACKBONES, load_backbone
@@ -135,6 +133,9 @@ def _with_weights_of_file(network: LoadedNetwork, request: NetworkRequest) -> Lo
 
 
 def _widen(network: LoadedNetwork, request: NetworkRequest, *, is_random: bool) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(request.seed)
-        widen_input(network.model, request.channels, request.extractor, is_random=is_random)
+    seeded(
+        request.seed,
+        lambda: widen_input(
+            network.model, request.channels, request.extractor, is_random=is_random
+        ),
+    )

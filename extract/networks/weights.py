@@ -176,7 +176,8 @@ def widen_input(model: nn.Module, channels: int, name: str, *, is_random: bool) 
 
 
 def seeded(seed: int, builder: Callable[[], Any]) -> Any:
-    """What `builder` returns with this seed; the caller's random numbers stay as they are."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    """What `builder` returns with this seed of the CPU's random numbers. The caller's random numbers
+    stay as they are, and GPUs are not touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed all GPUs
         return builder()
