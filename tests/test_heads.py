@@ -312,7 +312,7 @@ def test_mid_fusion_normalises_each_stream_and_joins_them(how: str) -> None:
 
 
 def test_mid_fusion_of_unequal_sizes_needs_pca_or_concat() -> None:
-    with pytest.raises(InputError, match=r"\(got 6 and 4\); give PCA=d"):
+    with pytest.raises(InputError, match=r"\(got 6 and 4\); give PCA=<number>"):
         MidFusion((6, 4), "sum")
     assert (
         MidFusion((6, 4), "sum", pca=3).output_dim == 3

@@ -383,7 +383,7 @@ def test_skips_in_networks_of_timm() -> None:
         ),
         (
             about(skips=("layer3.1",), skip="identity"),
-            "not all of these blocks come after layer4.0",
+            "all of these blocks must come after layer4.0",
         ),
         (
             about(
@@ -406,7 +406,7 @@ def test_networks_and_skips_that_cannot_be(facts: TrunkRecipe, line: str) -> Non
 
 
 def test_a_store_that_does_not_say_its_network_needs_the_pool() -> None:
-    with pytest.raises(InputError, match="TRUNK=backbone: the store does not say"):
+    with pytest.raises(InputError, match="TRUNK=backbone needs the network and the node"):
         trunk_recipe({"stream": "rgb"}, "backbone")
     trunk, size = build_trunk(trunk_recipe({}, "pool"), (5, 3, 3))
     x = torch.randn(2, 5, 3, 3)

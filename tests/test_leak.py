@@ -146,9 +146,9 @@ def refusal(bank: Path, **changes: Any) -> str:
 
 def test_test_videos_that_the_backbone_saw_are_refused(tmp_path: Path) -> None:
     made_store(tmp_path, saw("1"))
-    line = r"SPLIT=2: 6 of the 6 test videos of split 2 were used to train the backbone \(split 1\); extract with "
+    line = r"SPLIT=2: 6 of the 6 test videos of split 2 were used to train the backbone \(trained on split 1\); extract with "
     assert re.search(
-        line + r"WEIGHTS=... for split 2, or train with SPLIT=1$", refusal(tmp_path, split=("2",))
+        line + r"weights that were trained on split 2 \(WEIGHTS=...\), or train with SPLIT=1$", refusal(tmp_path, split=("2",))
     )
     assert re.search(line, refusal(tmp_path, split=("1", "2")))  # split 1 is not trained either
     (run,) = trained(tmp_path, split=("1",))
@@ -175,11 +175,11 @@ def test_it_is_compared_video_by_video(tmp_path: Path) -> None:
         (saw("1", "other", more_bytes=1000), None),  # other files, though of the same names
         (
             saw("1", "other", more_bytes=1000, before=saw("1")),
-            r"\(split 1 of other, split 1\); pretrain on the current split 3",
+            r"\(trained on split 1 of other, split 1\); pretrain on the current split 3",
         ),
         (
             saw("2", before=saw("1")),
-            r"\(split 2, split 1\); extract with WEIGHTS=... for split 3, or train with SPLIT=2$",
+            r"\(trained on split 2, split 1\); extract with weights that were trained on split 3 \(WEIGHTS=...\), or train with SPLIT=2$",
         ),
         (
             saw("9", tested=()),
@@ -308,14 +308,14 @@ def test_weights_choose_the_family(tmp_path: Path) -> None:
         "WEIGHTS=ef: no store was made with these weights", refusal(tmp_path, weights="ef")
     )
     assert re.search(
-        "was not made with WEIGHTS=cd", refusal(tmp_path, weights="cd", store=plain[:8])
+        "was not extracted with WEIGHTS=cd", refusal(tmp_path, weights="cd", store=plain[:8])
     )
     runs = trained(tmp_path, weights="cdcd", split=("1", "2"))
     assert {run.recipe["split"]: run.recipe["store"] for run in runs} == {
         s: stores[OTHER, s] for s in ("1", "2")
     }
     made_store(tmp_path, saw("1"), OTHER, stride_frames=8)
-    with pytest.raises(InputError, match="WEIGHTS=cd: 3 stores match; choose with STORE="):
+    with pytest.raises(InputError, match="WEIGHTS=cd must match exactly one store, but it matches 3; choose one with STORE="):
         trained(tmp_path, weights="cd", split=("1", "2"))
 
 
@@ -348,7 +348,7 @@ def test_a_validation_part_that_the_backbone_saw_is_noted(
     assert (
         line in capsys.readouterr().out
         and line in run.metrics.notes[0]
-        and "too high" in run.metrics.notes[0]
+        and "too optimistic" in run.metrics.notes[0]
     )
 
 

@@ -368,7 +368,7 @@ def test_what_is_impossible_is_refused_before_work(made: Made, tmp_path: Path) -
         ((file, run, "STORE=abc"), "give a store or videos, not both"),
         ((file, run, "TO=x.txt"), r"TO=x.txt: the name must end in .csv .* or .npz"),
         ((file, run, f"TO={tmp_path}/no/x.csv"), r"no/x.csv: cannot be written \(No such file"),
-        ((file, "RUN=none"), "run 'none' matches no finished run"),
+        ((file, "RUN=none"), "the run name 'none' must match exactly one finished run"),
         ((file, run, "HOW=mean"), "HOW=mean: choose from"),
     ):
         with pytest.raises(InputError, match=line):

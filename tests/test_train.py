@@ -534,7 +534,7 @@ def test_accuracies_and_summary_by_hand() -> None:
     made = Scores(("a", "b", "c"), np.array([6, 2, 1]), tuple("abcdefg"), logits)
     assert part_metrics(made).to_json() == {"videos": 3, "top1": 1 / 3, "top5": 2 / 3}
     assert summary({"1": [90.0, 92.0], "2": [94.0, 96.0]}) == (
-        "mean 93.00, deviation 2.58 over 4 runs, 2.83 over the means of 2 splits"
+        "mean 93.00, standard deviation 2.58 over 4 runs and 2.83 over the means of 2 splits"
     )
     assert summary({"1": [90.0]}) == "mean 90.00"
 

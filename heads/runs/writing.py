@@ -40,7 +40,8 @@ def locked(folder: Path) -> Iterator[None]:
     lock_file = lock(folder / ".lock", wait=False)
     if lock_file is None:
         raise InputError(
-            f"{folder} is being trained by another process; wait for that process or stop it"
+            f"another process is training {folder} at the moment; wait until that process "
+            "has finished, or stop it"
         )
     try:
         yield
