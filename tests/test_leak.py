@@ -148,7 +148,8 @@ def test_test_videos_that_the_backbone_saw_are_refused(tmp_path: Path) -> None:
     made_store(tmp_path, saw("1"))
     line = r"SPLIT=2: 6 of the 6 test videos of split 2 were used to train the backbone \(trained on split 1\); extract with "
     assert re.search(
-        line + r"weights that were trained on split 2 \(WEIGHTS=...\), or train with SPLIT=1$", refusal(tmp_path, split=("2",))
+        line + r"weights that were trained on split 2 \(WEIGHTS=...\), or train with SPLIT=1$",
+        refusal(tmp_path, split=("2",)),
     )
     assert re.search(line, refusal(tmp_path, split=("1", "2")))  # split 1 is not trained either
     (run,) = trained(tmp_path, split=("1",))
@@ -179,7 +180,7 @@ def test_it_is_compared_video_by_video(tmp_path: Path) -> None:
         ),
         (
             saw("2", before=saw("1")),
-            r"\(trained on split 2, split 1\); extract with weights that were trained on split 3 \(WEIGHTS=...\), or train with SPLIT=2$",
+            r"\(trained on split 2, split 1\); extract with weights that were trained on split 3 .*, or train with SPLIT=2$",
         ),
         (
             saw("9", tested=()),
@@ -315,7 +316,10 @@ def test_weights_choose_the_family(tmp_path: Path) -> None:
         s: stores[OTHER, s] for s in ("1", "2")
     }
     made_store(tmp_path, saw("1"), OTHER, stride_frames=8)
-    with pytest.raises(InputError, match="WEIGHTS=cd must match exactly one store, but it matches 3; choose one with STORE="):
+    with pytest.raises(
+        InputError,
+        match="WEIGHTS=cd must match exactly one store, but it matches 3; choose one with STORE=",
+    ):
         trained(tmp_path, weights="cd", split=("1", "2"))
 
 

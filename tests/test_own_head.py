@@ -221,13 +221,19 @@ def test_a_changed_file_is_another_head(bank: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("head", "line"),
     [
-        ("{file}:NOT_A_HEAD", r"HEAD=.*:NOT_A_HEAD: the name must refer to a HeadSpec object \(got an object of type type\)"),
+        (
+            "{file}:NOT_A_HEAD",
+            r"HEAD=.*:NOT_A_HEAD: the name must refer to a HeadSpec object \(got an object of type type\)",
+        ),
         ("{file}:MISSING", "does not define 'MISSING'"),
         ("{folder}/none.py:SPREAD", "does not exist"),
         ("grru", "HEAD=grru: choose from reslstm, lstm, gru"),
         ("{file}:ONE_ANSWER", r"of N = 2 sequences and C = 2 classes it returned \(2, 2\)$"),
-        ("{file}:OTHER_CLASSES", r"it returns \(2, 1\) and \(2, 24\)"),
-        ("{file}:UNNAMED", r"last layer is a torch.nn.Linear named `classifier` \(got an object of type Unnamed\)"),
+        ("{file}:OTHER_CLASSES", r"it returned \(2, 1\) and \(2, 24\)"),
+        (
+            "{file}:UNNAMED",
+            r"last layer is a torch.nn.Linear named `classifier` \(got an object of type Unnamed\)",
+        ),
         (
             "{file}:FAILS",
             r":FAILS: forward\(x, lengths\) with x of shape \(2, 2, 12\) raised \w+Error: .* in "
@@ -241,7 +247,10 @@ def test_a_changed_file_is_another_head(bank: Path, tmp_path: Path) -> None:
         ("{file}:DEFAULT_WITHOUT_EFFECT", "must not set a default for 'epochs'; only lr"),
         ("{file}:NOT_A_MODULE", r"must be a torch.nn.Module .*\(got an object of type tuple\)"),
         ("{file}:NO_LOGITS", r"fit\(\) must return logits .* training sequences \(got NoneType\)"),
-        ("{file}:DEFAULT_OF_NOTHING", "an entry for 'learning_rate', which is not an option of 'reelbank train'"),
+        (
+            "{file}:DEFAULT_OF_NOTHING",
+            "an entry for 'learning_rate', which is not an option of 'reelbank train'",
+        ),
     ],
 )
 def test_heads_that_cannot_be(

@@ -688,7 +688,9 @@ def test_the_epoch_of_lowest_loss_is_kept_and_patience_waits_for_a_lower_one(
 
 def test_the_best_loss_needs_a_class_with_two_groups(tmp_path: Path, tiny: str) -> None:
     make_pixels(tmp_path, groups=2)
-    with pytest.raises(InputError, match="no class in split 1 has at least two groups of related videos; give BEST"):
+    with pytest.raises(
+        InputError, match="no class in split 1 has at least two groups of related videos; give BEST"
+    ):
         pretrained(tmp_path, tiny, best_by="loss")
 
 
@@ -710,7 +712,9 @@ def test_training_pictures_may_be_stretched_to_a_height_and_a_width(tmp_path: Pa
     )
     extraction, _ = pixels_extraction(with_defaults(options))
     assert extraction.extractor == "pixels" and extraction.resize == "40x36"
-    with pytest.raises(InputError, match="RESIZE=40x36 must not be smaller than the crops, which have 38 pixels"):
+    with pytest.raises(
+        InputError, match="RESIZE=40x36 must not be smaller than the crops, which have 38 pixels"
+    ):
         pixels_extraction(with_defaults(dataclasses.replace(options, size=38)))
 
 

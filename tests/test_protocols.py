@@ -251,8 +251,11 @@ def test_mid_fusion_joins_rows_of_two_stores(tmp_path: Path) -> None:
             {"shift_seconds": 0.102},
             r"have rows for the video jump/g0_c0 that are 0.102 s apart, which is more than half a stride",
         ),
-        ({"rows": 7}, "a.h5 and b.h5 have 8 and 7 rows of "),
-        ({"row_shape": (9,)}, r"\(got 10 and 9\); give PCA=<number> to reduce all streams to the same number, or MID=concat"),
+        ({"rows": 7}, r"a.h5 and b.h5 have different numbers of rows \(8 and 7\) for the video "),
+        (
+            {"row_shape": (9,)},
+            r"\(got 10 and 9\); give PCA=<number> to reduce all streams to the same number, or MID=concat",
+        ),
         ({"several": True}, "different labels"),
         ({"views_seed": 3}, r"different values of views_seed \(none and 3\)"),
         ({"row_shape": (2, 10), "crops_kept": True}, "different values of crops_kept"),

@@ -213,7 +213,10 @@ def test_a_users_network_is_named_each_time_and_never_run_from_a_run_folder(
             "SKIPS=layer3.1 layer4.1: all of these blocks must come after layer4.0",
         ),
         ({"head": "rrn", "skips": ("layer4.0",)}, "SKIP=identity: layer4.0"),
-        ({"head": "rlstm", "pca": 3}, "PCA=3: PCA cannot be applied to feature maps, which HEAD=rlstm takes"),
+        (
+            {"head": "rlstm", "pca": 3},
+            "PCA=3: PCA cannot be applied to feature maps, which HEAD=rlstm takes",
+        ),
     ],
 )
 def test_mistakes_get_one_clear_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:
