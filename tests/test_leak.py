@@ -371,7 +371,7 @@ def test_predicting_videos_that_the_backbone_saw_is_noted(
     identity = made_store(tmp_path, saw("1"))
     (run,) = trained(tmp_path)
     assert predict(PredictOptions(bank=str(tmp_path), run=run.path.name, store=identity[:8])) == 0
-    assert "note: the backbone was trained with 24 of 30 videos" in capsys.readouterr().out
+    assert "note: 24 of 30 videos were used to train the backbone" in capsys.readouterr().out
     made_store(tmp_path / "other", saw("1"), groups=(0,), test_groups=((0,), (), ()))
     with Store.open(tmp_path / "other" / "stores" / "made-0.h5") as store:
         assert store.identity == identity

@@ -85,8 +85,11 @@ def two_models(bank: Path) -> list[Path]:
 def test_every_run_and_its_figures_are_there(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folders = two_models(tmp_path)
     _, page = written(tmp_path)
-    drawn = f"drawings as PNG, their numbers as CSV: {tmp_path}/reports/made-figures\n"
-    assert capsys.readouterr().out == f"{drawn}report on 8 runs: {tmp_path}/reports/made.html\n"
+    drawn = f"figures written to {tmp_path}/reports/made-figures (drawings as PNG, data as CSV)\n"
+    assert (
+        capsys.readouterr().out
+        == f"{drawn}report on 8 runs written to {tmp_path}/reports/made.html\n"
+    )
     text = " ".join(page.text)
     values: dict[str, list[float]] = {}
     for folder in folders:
@@ -234,7 +237,7 @@ def test_fused_runs_and_score_files_are_listed_with_the_other_models(tmp_path: P
     shutil.copy(flow / "scores-test.npz", tmp_path / "idt.npz")
     _, page = written(tmp_path, runs=(rgb.name, fused.name, str(tmp_path / "idt.npz")))
     text = " ".join(page.text)
-    assert "sum of 2" in text
+    assert "summed over 2" in text
     assert fused.name in text
     assert "idt.npz" in text
     assert (
@@ -531,7 +534,7 @@ def test_two_models_are_set_against_each_other_as_asked(tmp_path: Path) -> None:
     made_run(tmp_path, "tsn", split="2", skill=9.0)  # the highest, of other videos
     text, _ = written(tmp_path)
     assert "The two models cannot be compared video by video" in text
-    with pytest.raises(InputError, match="every member needs exactly one run per split and seed"):
+    with pytest.raises(InputError, match="every model needs exactly one run per split and seed"):
         report(ReportOptions(bank=str(tmp_path), pair=("A", "B")))
 
 

@@ -69,7 +69,7 @@ def anomaly_section(detectors: Sequence[DetectorSeeds]) -> Section | None:
     if not detectors:
         return None
     columns = [
-        Column("Held out as abnormal"),
+        Column("Abnormal classes"),
         Column("Stream"),
         Column("Store"),
         Column("Split"),
@@ -116,7 +116,7 @@ def _bottleneck(detector: DetectorSeeds) -> str:
     chosen = ", ".join(map(str, dict.fromkeys(detector.bottleneck)))
     if len(detector.sizes) == 1:
         return chosen
-    return f"{chosen} of {', '.join(map(str, detector.sizes))}"
+    return f"{chosen} (chosen from {', '.join(map(str, detector.sizes))})"
 
 
 def _auc(values: Sequence[float]) -> Number:

@@ -110,7 +110,7 @@ def confusion_section(contest: Contest, letters: Sequence[str]) -> Section:
                     _most_frequent(counts, contest.classes),
                 ],
                 detail=group.detail,
-                after=f", sum of {counted(runs, 'run')}" if runs > 1 else "",
+                after=f", summed over {counted(runs, 'run')}" if runs > 1 else "",
                 open=number == 0,
             )
         )
