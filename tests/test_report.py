@@ -520,7 +520,10 @@ def test_two_models_are_set_against_each_other_as_asked(tmp_path: Path) -> None:
     for head, skill in (("gru", 3.0), ("lstm", 2.0), ("sru", 1.0)):
         made_run(tmp_path, head, skill=skill)
     text, _ = written(tmp_path, pair=("A", "C"), figures=False)
-    assert "<h2>A against C</h2>" in text and not (tmp_path / "reports" / "made-figures").exists()
+    assert (
+        "<h2>A compared with C</h2>" in text
+        and not (tmp_path / "reports" / "made-figures").exists()
+    )
     first, third = (next((tmp_path / "runs").glob(f"{head}-*")) for head in ("gru", "sru"))
     tables = [score_tables.load(folder / "scores-test.npz") for folder in (first, third)]
     apart = 100 * (accuracy(tables[0]).value - accuracy(tables[1]).value)

@@ -487,7 +487,7 @@ def test_two_models_of_a_figure_are_compared_class_by_class(bank: Path) -> None:
     page = (folder_of(bank) / "report.html").read_text()  # which compares the same two
     rows = re.findall(r'<a href="#c0\w+">(\w+)</a>&ensp;(\w+) ?<small>', page)
     letters = {name: letter for letter, name in rows}
-    assert f"<h2>{letters['both']} against {letters['low']}</h2>" in page
+    assert f"<h2>{letters['both']} compared with {letters['low']}</h2>" in page
 
 
 def test_two_models_are_drawn_on_the_videos_on_which_they_differ(bank: Path) -> None:

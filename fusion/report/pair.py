@@ -44,7 +44,7 @@ class Versus:
 
     @property
     def title(self) -> str:
-        return " against ".join(self.letters)
+        return " compared with ".join(self.letters)
 
 
 def versus_of(

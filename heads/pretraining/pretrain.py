@@ -281,7 +281,16 @@ def _percent(accuracy: float | None) -> str:
 def print_runs(plans: list[PretrainPlan]) -> None:
     """Print a row for each run, and the WEIGHTS= value that selects its weights."""
     lines: list[tuple[str, ...]] = [
-        ("split", "videos", "train %", "validation %", "epochs", "best", "seconds", "weights")
+        (
+            "split",
+            "training + validation videos",
+            "train %",
+            "validation %",
+            "epochs",
+            "best epoch",
+            "seconds",
+            "weights",
+        )
     ]
     for plan in plans:
         metrics = json.loads((plan.path / "metrics.json").read_text())

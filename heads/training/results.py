@@ -55,7 +55,7 @@ def print_results(runs: list[Run]) -> None:
             "seed",
             *(f"{part} {judged} %" for part in PARTS),
             "epochs",
-            "best",
+            "best epoch",
             "seconds",
             "run",
         )
