@@ -562,5 +562,5 @@ def test_heads_of_the_table_of_classes_are_letters_where_there_are_many_models(
             section = text.split("<h2>Classes</h2>")[1].split("</section>")[0]
             few = number == 5
             assert ("A gru rgb" in section) == few and (
-                "letters are those of the table of results" in section
+                "letters denote the models as in the table of results" in section
             ) != few

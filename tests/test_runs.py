@@ -76,7 +76,7 @@ def test_the_table_lists_unfinished_ones_too(
 
 def test_removing_takes_exactly_the_named(three: list[Run]) -> None:
     bank = str(bank_of(three))
-    with pytest.raises(InputError, match=r"must match exactly one run \(matches 2\)"):
+    with pytest.raises(InputError, match=r"must match exactly one run, but it matches 2"):
         runs(RunsOptions(bank=bank, remove=("gru", "meanpool")))
     assert all(run.path.exists() for run in three)  # nothing went before all were known
     assert runs(RunsOptions(bank=bank, remove=(three[1].signature[:6],))) == 0

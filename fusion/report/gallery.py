@@ -68,8 +68,8 @@ def gallery_section(
         return None
     blocks: list[Block] = [
         note(
-            "The videos are drawn at random with a fixed seed. The bars show the five most likely "
-            "classes in %. The true class has the strong colour."
+            "The videos were chosen at random with a fixed seed. The bars show the five "
+            "most likely classes in %. The true class is shown in the strong colour."
         )
     ]
     for title, names in (("Right", right), ("Wrong", wrong)):

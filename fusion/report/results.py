@@ -148,8 +148,8 @@ def _note(contest: Contest, interval_kind: str) -> str:
     ]
     if contest.coarse:
         sentences.append(
-            "A column of a coarse category gives the share of its videos that were classified "
-            "correctly."
+            "The column of a category gives the share of the videos of this category "
+            "that were classified correctly."
         )
     return " ".join(sentences)
 

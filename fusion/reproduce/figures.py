@@ -144,7 +144,7 @@ _DRAWERS: dict[str, Callable[[Work, Figure, Mapping[str, Group]], Plot]] = {
 }
 _ABOUT = {  # what a drawing shows, where it does not say so itself
     "confusion": ("Rows are true classes, columns are predictions.",),
-    "predictions": ("The bar of the true class has the strong colour.",),
+    "predictions": ("The bar of the true class is shown in the strong colour.",),
     "lines": (
         "Accuracy on test videos in %. The CSV file also contains the interval of each accuracy.",
     ),
