@@ -255,7 +255,7 @@ def test_rows_of_trajectories_are_cut_into_their_five_descriptors(tmp_path: Path
         (["VIEWS=one"], "VIEWS=one: has no effect because this head fits Gaussian"),
         (["LAYERS=3"], "LAYERS=3: the head fisher has no such option"),
         (["COMPONENTS=0"], "COMPONENTS=0: must be at least 1"),
-        (["COMPONENTS=5000"], "COMPONENTS=5000: the training part has only"),
+        (["COMPONENTS=5000"], "COMPONENTS=5000 needs at least 5000 rows of training data"),
         (["HEAD=gru", "COMPONENTS=4"], "COMPONENTS=4: the head gru has no such option"),
         (["CLASSES=jump"], "needs at least two classes"),
     ],

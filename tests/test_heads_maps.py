@@ -312,7 +312,7 @@ def test_a_blur_that_strides_in_a_convolutions_place() -> None:
     head = RRN(256, 3, rest(model, "layer3", "resnetblur18", (TemporalShortcut,)), 512)
     assert head.eval()(torch.randn(1, 2, 256, 4, 4), torch.tensor([2]))[0].shape == (1, 3)
     with pytest.raises(
-        InputError, match=r"SKIP=identity: layer3.0 .* \(128 to 256 channels, stride 2\)"
+        InputError, match=r"SKIP=identity needs .* but layer3.0 .* \(128 to 256 channels, stride 2\)"
     ):
         add_skips(model, ("layer3.0",), "identity", "resnetblur18")
 
@@ -379,7 +379,7 @@ def test_skips_in_networks_of_timm() -> None:
         (about(skips=("layer4.7",), skip="identity"), "SKIPS=layer4.7: .* did you mean layer4.1"),
         (
             about("torchvision:resnet50", "maxpool", skips=("layer1.0",), skip="identity"),
-            "SKIP=identity: layer1.0 .* give SKIP=linear",
+            "SKIP=identity needs .* but layer1.0 .* give SKIP=linear",
         ),
         (
             about(skips=("layer3.1",), skip="identity"),
@@ -395,8 +395,8 @@ def test_skips_in_networks_of_timm() -> None:
             "has no residual block of this name",
         ),
         (about("torchvision:resnet999"), "torchvision does not have this model"),
-        (about("evil.py:build"), "names the file evil.py:build as its extractor"),
-        (about("mine.build"), r"your own network, build\(\) of mine.py; give EXTRACTOR="),
+        (about("evil.py:build"), "names the Python file evil.py:build as its extractor"),
+        (about("mine.build"), r"a network of your own, build\(\) in mine.py; give EXTRACTOR="),
     ],
 )
 def test_networks_and_skips_that_cannot_be(facts: TrunkRecipe, line: str) -> None:

@@ -184,7 +184,7 @@ def test_it_is_compared_video_by_video(tmp_path: Path) -> None:
         ),
         (
             saw("9", tested=()),
-            r"6 of the 6 .* \(split 9\); pretrain on the current split 3, or restore",
+            r"6 of the 6 .* \(trained on split 9\); pretrain on the current split 3, or restore",
         ),
         ({"dataset": "made", "split": "2"}, "does not record the videos"),
         (saw("2", videos="none"), "does not record the videos"),
@@ -206,7 +206,7 @@ def test_what_was_seen_here_counts(
 )
 def test_the_same_files_as_another_data_set_are_known(tmp_path: Path, video_id: str) -> None:
     made_store(tmp_path, saw("1", "ucf101"), dataset="folder-clips-222222", video_id=video_id)
-    line = r"6 of the 6 test videos of split 2 .* \(split 1 of ucf101\); pretrain on the current split 2"
+    line = r"6 of the 6 test videos of split 2 .* \(trained on split 1 of ucf101\); pretrain on the current split 2"
     assert re.search(line, refusal(tmp_path, split=("2",)))
     assert len(trained(tmp_path, split=("1",))) == 1  # none of them was seen
 

@@ -194,7 +194,7 @@ def test_runs_are_found_by_extractor_file_and_folder_data_set(tmp_path: Path) ->
 
 def test_a_fused_run_has_no_model(tmp_path: Path) -> None:
     fused = made_run(tmp_path, head="fused", how="sum", weights=[1.0], members=[])
-    with pytest.raises(InputError, match="a fused run has no model"):
+    with pytest.raises(InputError, match="is a fused run, which has no model of its own"):
         predict(PredictOptions(bank=str(tmp_path), run=fused.name, store=str(make_store(tmp_path))))
 
 

@@ -158,7 +158,7 @@ def test_weights_of_a_file_are_named_again(tmp_path: Path) -> None:
     assert found["source"] == "file mine.safetensors"
     make_store(tmp_path, **found)
     with pytest.raises(
-        InputError, match="weights came from file mine.safetensors; give TRUNK_WEIGHTS="
+        InputError, match="weights of the store's network came from file mine.safetensors, whose path is not recorded; give TRUNK_WEIGHTS="
     ):
         trained(tmp_path)
     run = trained(tmp_path, trunk_weights=str(tmp_path / "mine.safetensors"), lr=1e-12, epochs=1)
@@ -180,7 +180,7 @@ def test_a_users_network_is_named_each_time_and_never_run_from_a_run_folder(
     weights = networks.trunk(extractor).weights.to_json()
     path = make_store(tmp_path, "mine.build", "1", 8, **weights)
     with pytest.raises(
-        InputError, match=r"your own network, build\(\) of mine.py; give EXTRACTOR="
+        InputError, match=r"a network of your own, build\(\) in mine.py; give EXTRACTOR="
     ):
         trained(tmp_path)
     run = trained(tmp_path, extractor=extractor)
@@ -212,7 +212,7 @@ def test_a_users_network_is_named_each_time_and_never_run_from_a_run_folder(
             {"head": "rrn", "context": 3},
             "SKIPS=layer3.1 layer4.1: all of these blocks must come after layer4.0",
         ),
-        ({"head": "rrn", "skips": ("layer4.0",)}, "SKIP=identity: layer4.0"),
+        ({"head": "rrn", "skips": ("layer4.0",)}, "SKIP=identity needs .* but layer4.0"),
         (
             {"head": "rlstm", "pca": 3},
             "PCA=3: PCA cannot be applied to feature maps, which HEAD=rlstm takes",
