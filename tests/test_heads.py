@@ -275,7 +275,7 @@ def test_pca_without_whitening_centres_and_keeps_the_scale() -> None:
 def test_pca_needs_rows_and_dimensions() -> None:
     with pytest.raises(InputError, match="the training part has only 5;"):
         Normalise(D, pca=6).fit(lambda: [np.ones((5, D), np.float32)])
-    with pytest.raises(InputError, match="only 12 dimensions"):
+    with pytest.raises(InputError, match="dimensions, which is 12"):
         Normalise(D, pca=13)
 
 

@@ -312,7 +312,8 @@ def test_a_blur_that_strides_in_a_convolutions_place() -> None:
     head = RRN(256, 3, rest(model, "layer3", "resnetblur18", (TemporalShortcut,)), 512)
     assert head.eval()(torch.randn(1, 2, 256, 4, 4), torch.tensor([2]))[0].shape == (1, 3)
     with pytest.raises(
-        InputError, match=r"SKIP=identity needs .* but layer3.0 .* \(128 to 256 channels, stride 2\)"
+        InputError,
+        match=r"SKIP=identity needs .* but layer3.0 .* \(128 to 256 channels, stride 2\)",
     ):
         add_skips(model, ("layer3.0",), "identity", "resnetblur18")
 

@@ -220,7 +220,7 @@ def test_a_split_with_other_test_videos_than_the_backbones_is_refused(tmp_path: 
     """Another SEED, CSV, or more videos: the split is called as before and its videos are
     others."""
     made_store(tmp_path, saw("1"), test_groups=((0, 3), (1,), (2,)))
-    line = r"SPLIT=1: 6 of the 12 test videos of split 1 were used .* \(split 1\); "
+    line = r"SPLIT=1: 6 of the 12 test videos of split 1 were used .* \(trained on split 1\); "
     line += "pretrain on the current split 1, or restore "
     assert re.search(
         line + r"the data set and the split \(SEED, CSV, ROOT\) that the backbone was trained on$",

@@ -798,6 +798,7 @@ def test_from_videos_to_weights_to_features(tmp_path: Path) -> None:
         assert [one[0] for one in features.parts] != parts and leaked
     line = f"SPLIT=1: {len(leaked)} of the {len(tested_now)} test videos of split 1 were used to train the backbone "
     with pytest.raises(
-        InputError, match=line + r"\(trained on split 1\); pretrain on the current split 1, or restore"
+        InputError,
+        match=line + r"\(trained on split 1\); pretrain on the current split 1, or restore",
     ):
         train(heads)

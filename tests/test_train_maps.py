@@ -158,7 +158,8 @@ def test_weights_of_a_file_are_named_again(tmp_path: Path) -> None:
     assert found["source"] == "file mine.safetensors"
     make_store(tmp_path, **found)
     with pytest.raises(
-        InputError, match="weights of the store's network came from file mine.safetensors, whose path is not recorded; give TRUNK_WEIGHTS="
+        InputError,
+        match="came from file mine.safetensors, whose path is not recorded; give TRUNK_WEIGHTS=",
     ):
         trained(tmp_path)
     run = trained(tmp_path, trunk_weights=str(tmp_path / "mine.safetensors"), lr=1e-12, epochs=1)

@@ -138,8 +138,8 @@ def backbone(
     elif not weights:
         raise InputError(
             "TRUNK=backbone: the weights of the store's network came from "
-f"{origin.source}, whose path is not recorded; give TRUNK_WEIGHTS=<path of "
-"that file>, or TRUNK=pool"
+            f"{origin.source}, whose path is not recorded; give TRUNK_WEIGHTS=<path of "
+            "that file>, or TRUNK=pool"
         )
     network = _network(
         recipe, extractor, streams, weights=weights, seed=origin.seed, trained=trained
