@@ -342,7 +342,10 @@ def test_held_out_videos_are_those_that_no_head_learned(tmp_path: Path) -> None:
     ("more", "said"),
     [
         ("VALIDATION_STORE=nothing", "VALIDATION_STORE=nothing: .*nothing"),
-        ("VALIDATION_STORE=other.h5", "is of other with the splits 1; give a store of made"),
+        (
+            "VALIDATION_STORE=other.h5",
+            "contains the data set other with the splits 1; give a store of the data set made",
+        ),
         ("VALIDATION_STORE=a.h5 VALIDATION=0", "VALIDATION_STORE=a.h5 needs a validation part"),
     ],
 )

@@ -191,7 +191,8 @@ def test_runs_of_different_splits_are_never_mixed(tmp_path: Path) -> None:
     )
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
-        InputError, match=r"split 1, seed 0: gru flow net \(for example gru-\w+\) has no run"
+        InputError,
+        match=r"split 1, seed 0: the model gru flow net \(for example the run gru-\w+\) has no run",
     ):
         fuse_runs(FuseOptions(bank=str(tmp_path), runs=(rgb.name, flow.name)))
     with pytest.raises(

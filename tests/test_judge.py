@@ -278,7 +278,7 @@ def test_the_command_compares_two_models_split_by_split(
         match=r"'reelbank compare' needs exactly two models, but 1 are selected \(gru rgb net\); name the runs",
     ):
         compare(CompareOptions(bank=str(tmp_path), head="gru"))
-    with pytest.raises(InputError, match="split 2, seed 0: lstm rgb net .* has no run"):
+    with pytest.raises(InputError, match="split 2, seed 0: the model lstm rgb net .* has no run"):
         compare(
             CompareOptions(
                 bank=str(tmp_path),

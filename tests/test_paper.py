@@ -420,7 +420,7 @@ def test_the_names_in_a_rows_last_text(ours: str, names: list[str]) -> None:
         (
             '"accuracy_percent", "a"',
             '"accuracy_percent", "ab - a"',
-            "accuracy_percent needs a model",
+            "accuracy_percent, which needs: a model",
         ),
         (
             '"gain_points", "ab - a"',

@@ -237,7 +237,7 @@ def test_fused_runs_and_score_files_are_listed_with_the_other_models(tmp_path: P
     shutil.copy(flow / "scores-test.npz", tmp_path / "idt.npz")
     _, page = written(tmp_path, runs=(rgb.name, fused.name, str(tmp_path / "idt.npz")))
     text = " ".join(page.text)
-    assert "summed over 2" in text
+    assert "sum of 2" in text
     assert fused.name in text
     assert "idt.npz" in text
     assert (

@@ -80,8 +80,8 @@ def plan_run(
     notes = []
     if options.validation and not held_out:
         notes.append(
-            f"split {split}: no class has at least two groups of related videos, so there "
-            "is no validation part; the weights of the last epoch are kept"
+            f"split {split}: no class has at least two groups of related videos, so "
+            "there is no validation part; the weights of the last epoch are kept"
         )
     if options.best_by == "loss" and not held_out:
         if not options.validation:
