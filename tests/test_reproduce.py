@@ -377,7 +377,7 @@ def test_ours_are_the_figures_of_the_runs_and_say_what_they_are(bank: Path) -> N
             assert (row["our data"], row["difference"]) == ("set by the recipe, not measured", "")
         elif not row["ours"].startswith("not run"):
             assert row["our data"].startswith("toy, 3 classes")
-            assert "instead of ucf101" in row["our data"]
+            assert "(the paper uses ucf101)" in row["our data"]
             assert (
                 "random" in row["weights"] and "trunk frozen" in row["weights"] or row["unit"] == ""
             )
@@ -647,7 +647,7 @@ models = ["third"]
     assert reproduce(replace(chosen, plan=True)) == 1
     planned = capsys.readouterr().out
     assert needs in planned and 'SET="stores.clips.weights=<path>"' in planned
-    assert states(planned)["third"] == "not possible without these stores: clips"
+    assert states(planned)["third"] == "not possible without the store clips"
     assert states(planned)["joined"] == "done" and "download" not in states(planned)
     assert reproduce(chosen) == 1
     said = capsys.readouterr().out
@@ -667,7 +667,7 @@ def states(text: str) -> dict[str, str]:
     """name -> state of the lines of a plan."""
     found = re.findall(
         r"^(?:extract|train|fuse|pretrain)\s+(\S+?):?\s"
-        r".*?(done|to do|takes a few seconds|not possible without \S+).*$",
+        r".*?(done|to do|takes a few seconds|not possible without the stores? \S+).*$",
         text,
         re.MULTILINE,
     )
@@ -1014,7 +1014,7 @@ def test_a_row_takes_its_own_splits_also_where_each_split_has_weights_of_its_own
     assert float(every["ours"]) == pytest.approx(
         (value["motion", "1"] + value["motion", "2"]) / 2, abs=0.006
     )
-    assert every["not as published"] == "split 1 2 only" and len(every["runs"].split()) == 2
+    assert every["not as published"] == "only split 1 2" and len(every["runs"].split()) == 2
     assert float(rows["gain", "", "toy"]["ours"]) == pytest.approx(
         value["both", "2"] - value["motion", "2"], abs=0.006
     )

@@ -122,7 +122,8 @@ def _joining(work: Work, name: str, duration: str) -> str:
 
 
 def _impossible(stores: Sequence[str]) -> str:
-    return f"not possible without these stores: {', '.join(stores)}"
+    name = "store" if len(stores) == 1 else "stores"
+    return f"not possible without the {name} {' and '.join(stores)}"
 
 
 def _drawing(work: Work, figure: Figure) -> str:
