@@ -2,7 +2,7 @@
 
 tvl1, raft_small and raft_large run on the device; dis and farneback (from OpenCV) run on the CPU,
 one pair of pictures at a time. On the CPU, the flow of a pair does not depend on the other pairs of
-the batch; on a GPU, RAFT computes several pairs together, which changes it by less than 0.001 pixels.
+the batch. On a GPU, RAFT computes several pairs together, which changes it by rounding only.
 """
 
 from collections.abc import Callable, Sequence
