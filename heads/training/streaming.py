@@ -179,8 +179,8 @@ def open_features(
         too_much = excess(wanted_bytes, available_memory(), gpu, workers=workers)
         if not too_much and workers > 1 and not sharing_folder(wanted_bytes):
             too_much = (
-                f", more than there is room for in {' or '.join(_sharing_folders())}, where "
-                "processes share them"
+                f", which is more than fits into {' or '.join(_sharing_folders())}, where "
+                "the processes would share them"
             )
         if too_much:
             print_lines(
@@ -203,11 +203,15 @@ def excess(wanted_bytes: int, free: Limit, gpu: Limit | None = None, *, workers:
     """
     if wanted_bytes > free.value // (2 if workers == 1 else 3):
         share = "half" if workers == 1 else "a third"
-        return f", more than {share} of the {_gibibytes(free.value)} that are free ({free.source})"
+        return (
+            f", which is more than {share} of the {_gibibytes(free.value)} that are free "
+            f"({free.source})"
+        )
     if gpu and wanted_bytes * workers > gpu.value // 2:
         copies = "" if workers == 1 else f" on the GPU for each of {workers} processes"
         return (
-            f"{copies}, more than half of the {_gibibytes(gpu.value)} that are free ({gpu.source})"
+            f"{copies}, which is more than half of the {_gibibytes(gpu.value)} that are free "
+            f"({gpu.source})"
         )
     return ""
 
