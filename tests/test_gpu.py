@@ -89,7 +89,7 @@ def adam():
 model, optimiser = adam()
 model(torch.ones(1, 3).cuda()).sum().backward()
 optimiser.step()
-save_state(Path("state.safetensors"), model, optimiser, [], model.state_dict())
+save_state(Path("state.safetensors"), model, optimiser, [], {})
 model, optimiser = adam()
 resume_state(Path("state.safetensors"), model, optimiser, torch.device("cuda"))
 assert len(optimiser.state) == 2
@@ -168,8 +168,8 @@ def test_a_pretend_gpu_sees_the_cpus_pictures_and_computes_fp32(folder):
         if line.startswith("cuda")
     ]
     assert on_gpu[0] == ["False", "False"] and on_gpu[-1] == ["True", "True"]
-    assert len(stores("cuda", precision="fp32", extractor="tiny.build")) == 1
-    assert len(stores("cuda", precision="tf32", extractor="tiny.build")) == 1
+    assert len(stores("cuda", stream="rgb", precision="fp32", extractor="tiny.build")) == 1
+    assert len(stores("cuda", stream="rgb", precision="tf32", extractor="tiny.build")) == 1
 
 
 def test_tf32_is_refused_where_there_is_none(folder):

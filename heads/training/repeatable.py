@@ -28,7 +28,8 @@ def repeatable(device: torch.device) -> Iterator[list[str]]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     was_enabled = torch.are_deterministic_algorithms_enabled()
     was_warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    filled = torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic
+    was_filled = settings.fill_uninitialized_memory
     with warnings.catch_warnings():
         warnings.filterwarnings("always", message=_WITHOUT.pattern)
         show = warnings.showwarning
@@ -42,11 +43,11 @@ def repeatable(device: torch.device) -> Iterator[list[str]]:
         warnings.showwarning = collect
         torch.use_deterministic_algorithms(True, warn_only=True)
         # Filling new memory costs time, and only matters to code that reads it before it writes.
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        settings.fill_uninitialized_memory = False
         try:
             yield operations
         finally:
-            torch.utils.deterministic.fill_uninitialized_memory = filled
+            settings.fill_uninitialized_memory = was_filled
             torch.use_deterministic_algorithms(was_enabled, warn_only=was_warn_only)
 
 
