@@ -3,7 +3,7 @@ same command continues an interrupted extraction."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,7 +19,7 @@ from reelbank.data.system.machine import cores
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.pool import DecodePool
 from reelbank.extract.device import chosen_device, device_name
-from reelbank.extract.estimate import estimate
+from reelbank.extract.estimate import Totals, estimate
 from reelbank.extract.fill import lengths_alone, with_defaults, with_image_fps
 from reelbank.extract.job import Job, Outcome, every_writer, span_of, stored_video
 from reelbank.extract.notes import tell_inexact, tell_older_stores, tell_other_versions
@@ -37,10 +37,12 @@ from reelbank.extract.todo import Retry, SourceFiles, shard_slice, with_digests
 @dataclass(frozen=True)
 class ExtractionResult:
     """The stores of an extraction (none with PLAN=1), and the command's exit code: 1 if a video of
-    the data set failed (the reason is in the store), NOT_ALL_READ, or 0."""
+    the data set failed (the reason is in the store), NOT_ALL_READ, or 0. estimated: time and disk
+    space, with PLAN=1."""
 
     paths: tuple[Path, ...]
     exit_code: int
+    estimated: Totals = field(default_factory=Totals)
 
 
 def extract(options: ExtractOptions) -> int:
@@ -78,7 +80,7 @@ def extract_dataset(
     videos = dataset.videos[shard]
     plans = plan_extraction(options, dataset, device)
     if options.plan:
-        return ExtractionResult((), estimate(options, dataset, videos, plans, device))
+        return ExtractionResult((), 0, estimate(options, dataset, videos, plans, device))
     lengths = _flow_lengths(options, dataset, shard, device, plans)
     tell_older_stores(plans, dataset.name)
     with contextlib.ExitStack() as closing:

@@ -183,6 +183,18 @@ def test_boxes_lie_inside_the_picture(height: int, width: int, h: int, w: int, s
         assert box.top + box.height <= picture[0] and box.left + box.width <= picture[1]
 
 
+def test_training_without_jitter_and_flip_reads_the_centre_of_every_picture() -> None:
+    """Multi-stream paper: no augmentation. With them, boxes of many sizes, half of them mirrored."""
+    kinds = {}
+    for jitter, flip in ((False, False), (True, True)):
+        crops = Crops((40, 48), (32, 32), jitter=jitter, flip=flip)
+        rng = np.random.default_rng(0)
+        batches = training_batches(rng, np.full(60, 5), segments=1, batch=20, crops=crops)
+        kinds[jitter] = {box for batch in batches for box in batch.boxes}
+    assert kinds[False] == {Box(4, 8, 32, 32, flipped=False)}
+    assert len(kinds[True]) > 10 and {box.flipped for box in kinds[True]} == {False, True}
+
+
 def test_every_snippet_of_a_video_is_cut_alike_and_each_video_on_its_own() -> None:
     pixels = torch.randint(0, 256, (2, 3, 3, 20, 24), dtype=torch.uint8)  # N, S, C, H, W
     crops = augmented(pixels, [Box(2, 4, 16, 16), Box(0, 8, 16, 16, True)], (16, 16), flow=False)

@@ -140,7 +140,7 @@ class Evaluation:
             if per_class:
                 yield from table_lines(table.class_rows())
                 yield ""
-        yield f"every run's figures: {self.csv}"
+        yield f"all figures of each run as CSV: {self.csv}"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
