@@ -97,10 +97,10 @@ class Forecast:
             return ""
         runs = counted(missing, "run")
         if not seconds:
-            return f"{runs} to train; their time is unknown until one has been trained"
+            return f"{runs} to train; the training time is unknown until one run has been trained"
         mean = sum(seconds) / len(seconds)
         total = f"; in total {duration_text(missing * mean)}" if missing > 1 else ""
-        return f"{runs} to train: about {mean:.0f} s each, the mean of the finished runs{total}"
+        return f"{runs} to train: about {mean:.0f} s each, which is the mean of the finished runs{total}"
 
 
 def forecast(work: Work) -> Forecast:
@@ -138,7 +138,8 @@ def _joining(work: Work, name: str, duration: str) -> str:
 
 
 def _impossible(stores: Sequence[str]) -> str:
-    return f"not possible without {' and '.join(stores)}"
+    name = "store" if len(stores) == 1 else "stores"
+    return f"not possible without the {name} {' and '.join(stores)}"
 
 
 def _drawing(work: Work, figure: Figure) -> str:
@@ -148,7 +149,7 @@ def _drawing(work: Work, figure: Figure) -> str:
     if stores:
         return _impossible(list(stores))
     if figure.draw == "batch_times":
-        return "measured, about a minute for each network, once its models exist"
+        return "takes about a minute for each network once its models exist"
     return "takes a few seconds once its models exist"
 
 
@@ -180,7 +181,7 @@ def _pretraining(work: Work, name: str, section: str, extractions: dict[str, Mis
     pixels = dataclasses.replace(pixels_extraction(pretrain_defaults(options))[0], plan=True)
     # only the first stream's store is compared because the same extraction fills the others
     if not is_complete(work, planned_stores(pixels, work.dataset)[:1]):
-        extractions[f"{section}, its training data"] = Missing(pixels)
+        extractions[f"training data of {section}"] = Missing(pixels)
     state = TO_DO if section in missing_pretraining(work, name) else DONE
     return Step("pretrain", section, state)
 
@@ -210,7 +211,7 @@ def _store_step(work: Work, name: str, store: PlannedStore) -> Step:
     state = f"{TO_DO}: {missing} of {counted(total, 'video')}" if missing else DONE
     if store.to_download:
         title = f"{name}: {store.stream}, {store.node}"
-        return Step("extract", title, f"{state}; its weights are not downloaded")
+        return Step("extract", title, f"{state}; its weights are not downloaded yet")
     return Step("extract", f"{name}: {store.path.name}", state)
 
 
