@@ -563,7 +563,7 @@ def epochs_in(bank: Path) -> int:
         ({"split": ("9",)}, "SPLIT=9: made does not have this split; it has 1, 2"),
         ({"classes": ("upp",)}, "did you mean up"),
         ({"freeze": "bn3"}, "FREEZE=bn3: the network has no module of this name; did you mean bn"),
-        ({"size": 22}, "SIZE: crops of 22 x 22 do not fit into pictures of 20 x 24"),
+        ({"size": 22}, "SIZE: crops of 22 x 22 pixels do not fit into pictures of 20 x 24"),
         ({"weights": "missing"}, "WEIGHTS=missing"),
         ({"lr": 0.0}, "LR=0.0"),
         ({"segments": 0}, "SEGMENTS=0"),
