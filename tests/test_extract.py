@@ -380,7 +380,7 @@ def test_ctrl_c_keeps_what_is_done(ours):
     said += process.communicate()[1]
     assert (
         process.returncode == 130
-        and "the same command continues" in said
+        and "run the same command again to continue" in said
         and "Traceback" not in said
     )
     with Store.open(next(Path("bank/stores").glob("*"))) as store:

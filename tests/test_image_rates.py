@@ -73,7 +73,7 @@ def test_charades_own_frames_are_24_a_second(lists: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert run(*every) == 0
     said = capsys.readouterr().out
-    assert "2 videos are folders of images, with 24 frames per second" in said
+    assert "2 videos are folders of images, played at 24 frames per second" in said
     assert (
         f"note: {older} was made as if its folders of images had 25 frames per second; now they have 24. Therefore a new"
         in said

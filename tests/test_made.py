@@ -82,7 +82,8 @@ def test_versions_are_each_videos_own_in_parts_and_when_merged(tmp_path, capsys)
     check_holds(path, range(6))
     for shown in (lines, inspected(path, capsys)):
         at = shown.index(
-            "MIXED: made with 2 different sets of versions; docs/store.md explains which results stay the same"
+            "MIXED: the videos were extracted with 2 different sets of package versions; "
+            "docs/store.md explains which results stay the same"
         )
         told = sorted(shown[at + 1 : at + 3])
         assert [line.partition(" videos ")[0] for line in told] == ["2", "4"]

@@ -202,7 +202,7 @@ def test_a_store_with_nothing_committed_is_unfinished_not_broken(tmp_path, capsy
     with pytest.raises(InputError, match=r"\(.*unfinished, contains no videos yet"):
         find_store(tmp_path, dataset="made")
     with pytest.raises(
-        InputError, match="unfinished, contains no videos yet; make it with 'reelbank extract'"
+        InputError, match="this store contains no videos yet; continue it with 'reelbank extract'"
     ):
         Store.open(folder)
     assert shelf.remove(shelf.RemoveOptions(str(tmp_path), "0123", yes=True)) == 0
@@ -329,7 +329,7 @@ def test_remove_asks_and_takes_the_parts_too(tmp_path, capsys, monkeypatch):
     fill_options = shelf.RemoveOptions(str(tmp_path), key[:8])
     with pytest.raises(InputError, match="give STORE="):
         shelf.remove(shelf.RemoveOptions(str(tmp_path), yes=True))
-    with pytest.raises(InputError, match="begins with this"):
+    with pytest.raises(InputError, match="begins with '"):
         shelf.remove(shelf.RemoveOptions(str(tmp_path), "fff", yes=True))
     monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))
     with pytest.raises(InputError, match="give YES=1"):

@@ -158,7 +158,7 @@ def test_a_second_ctrl_c_ends_at_once(ours: Path) -> None:
         said = process.communicate()[1]
     assert process.returncode == 130
     assert said.endswith(
-        "stopped at once; committed work is kept, and the same command continues from there\n"
+        "stopped at once. Committed work is kept; run the same command again to continue\n"
     )
     assert "Traceback" not in said
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))

@@ -294,14 +294,14 @@ def test_a_package_that_misses_a_system_library_is_one_line(tmp_path: Path) -> N
     )
     line = refusal(run(["-c", COMMAND, "stores"], tmp_path))
     assert (
-        "a package does not load: libhdf5.so.310: cannot open" in line
+        "a package cannot be loaded: libhdf5.so.310: cannot open" in line
         and "pip install --force-reinstall" in line
     )
     (tmp_path / "h5py" / "__init__.py").write_text(
         "raise OSError('libcudart.so.13: cannot open shared object file')"
     )  # ctypes
     line = refusal(run(["-c", COMMAND, "stores"], tmp_path))
-    assert "a package does not load: libcudart.so.13: cannot open" in line
+    assert "a package cannot be loaded: libcudart.so.13: cannot open" in line
     (tmp_path / "h5py" / "__init__.py").write_text(
         "from reelbank.data import nothing_of_the_kind"
     )  # a fault of our own code

@@ -130,8 +130,8 @@ def find_store(bank: str | Path, requested: str = "", **match: Any) -> Path:
     folder = stores_folder(bank)
     if requested:
         raise InputError(
-            f"{query}: no store in {folder} has a name or hash that begins with this{damaged}; "
-            "'reelbank stores' lists all stores"
+            f"{query}: no store in {folder} has a name or hash that begins with "
+            f"'{requested}'{damaged}; 'reelbank stores' lists all stores"
         )
     command = f"reelbank extract {query}".rstrip()
     condition = f" with {query}" if query else ""

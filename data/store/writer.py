@@ -110,8 +110,8 @@ class StoreWriter:
             ) from None
         if fd is None:
             raise InputError(
-                f"{self.path}: another extraction into this store is running; wait for it, "
-                "or stop it"
+                f"{self.path}: another extraction into this store is running; wait until it has "
+                "finished, or stop it"
             )
         return fd
 
@@ -121,8 +121,8 @@ class StoreWriter:
             if about.identity != self.identity:
                 lines = recipe_differences(self.recipe, self.dataset.name, about)
                 raise InputError(
-                    f"{self.path}: contains a store with another recipe ({'; '.join(lines)}); "
-                    "choose another name"
+                    f"{self.path}: the recipe of the new features differs from the recipe of this "
+                    f"store ({'; '.join(lines)}); choose another name for the new store"
                 )
             check_labelling(self.path, about.dataset, self.dataset)
 
