@@ -254,7 +254,10 @@ def _tell_decoded(extraction: Extraction, plans: ExtractionPlan) -> None:
         return
     again = ""
     if extraction.again:
-        again = f" ({extraction.again} twice, because their headers state a wrong number of frames)"
+        again = (
+            f" ({counted(extraction.again, 'video')} twice, because of a wrong number of frames in "
+            "the header)"
+        )
     streams = " ".join(dict.fromkeys(plan.stream.name for plan in plans.streams))
     print_lines(
         f"decoded {extraction.frames:,} frames of {counted(extraction.videos, 'video')}, each "

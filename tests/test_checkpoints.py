@@ -149,7 +149,7 @@ def test_what_lies_outside_the_prefix_is_left_out_and_told(
         model
     )
     assert (
-        "left out 1 names that do not begin with this prefix: criterion.weight"
+        "left out 1 names that do not begin with 'model.': criterion.weight"
         in capsys.readouterr().out
     )
 
@@ -191,9 +191,12 @@ def test_what_cannot_be_decided_or_read_is_refused_with_a_reason(
         ),
         (
             {**under("a.", state), **under("b.", state)},
-            ["more than once, under 'a.' and 'b.'; save only one of them"],
+            ["more than once, with the prefixes 'a.' and 'b.'; save the weights only once"],
         ),
-        (incomplete, ["without the prefix 'net.', because 1 names are missing (conv.weight)"]),
+        (
+            incomplete,
+            ["after the prefix 'net.' is removed, because 1 names are missing (conv.weight)"],
+        ),
         (
             {**under("net.", state), "net.more": torch.ones(1)},
             ["'net.', because 1 names are unknown (more)"],

@@ -337,7 +337,7 @@ def test_damage_is_shown_by_every_command(ours, capsys):
     assert reelbank.main([*EXTRACT]) == 0
     said = capsys.readouterr().out
     assert (
-        "1 of 3 videos is damaged (DAMAGED=refuse leaves them out; 'reelbank inspect' lists all):"
+        "1 of 3 videos is damaged (give DAMAGED=refuse to leave them out; 'reelbank inspect' lists all):"
         in said
     )
     assert f"  {HURT}: 28 of 102 frames could be decoded" in said

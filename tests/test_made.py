@@ -212,7 +212,8 @@ def test_extract_says_when_it_mixes_versions_and_only_then(ours, capsys, upgrade
     assert run(*basic) == 0
     (note,) = notes()
     assert note.startswith(
-        f"note: 13 videos of {path.name} were made with torch {now}; new videos are made with torch 9.9?. "
+        f"note: the features of 13 videos in {path.name} were computed with torch {now}; "
+        "those of new videos are computed with torch 9.9?. "
     )
     assert "docs/store.md" in note
     assert list(versions_by_id(path)) and len(set(versions_by_id(path).values())) == 2

@@ -156,7 +156,7 @@ def inspect(options: InspectOptions) -> int:
         if unread := missing.not_read:
             print_lines(
                 "",
-                f"{counted(len(unread), 'video')} could not be read because of this machine; "
+                f"{counted(len(unread), 'video')} could not be read on this machine; "
                 "'reelbank extract' tries them again",
             )
             print_table([(f"  {video_id}", reason) for video_id, reason in unread.items()])

@@ -121,8 +121,8 @@ def with_folded_batch_norm(
         reason = _first_line(error)
     if reason:
         warnings.warn(
-            "batch norm is not folded into convolutions, so the network is slower: "
-            f"{printable(reason)}",
+            "batch norm is not folded into the convolutions, so the network is slower (reason: "
+            f"{printable(reason)})",
             stacklevel=3,
         )
         folded = whole
