@@ -548,7 +548,7 @@ def test_options_by_stream():
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["EXTRACTOR=audio=vggish"], "audio must be one of STREAM=rgb"),
+        (["EXTRACTOR=audio=vggish"], "the stream audio is not extracted; use one of STREAM=rgb"),
         (["STREAM=rgb sound"], "STREAM=sound: choose from"),
         (["STREAM=rgb rgb"], "must be a list of different streams"),
         (["EXTRACTOR=vggish", "WEIGHTS=random"], "STREAM=audio"),
