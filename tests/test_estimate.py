@@ -149,7 +149,7 @@ def test_what_cannot_be_opened_is_told_and_pixels_are_bytes(charades, capsys):
     assert run(*words, "PLAN=1") == 0
     said = capsys.readouterr().out
     assert (
-        "4 rows (feature vectors) of 1 video; the others cannot be opened" in said
+        "4 rows (feature vectors) of 1 video (the other videos cannot be opened)" in said
         and "audio with vggish: 2 videos" in said
     )
     assert said.splitlines()[-1] == (
