@@ -201,7 +201,7 @@ def test_what_cannot_be_decided_or_read_is_refused_with_a_reason(
         ),
         (
             {**under("net.", state), "net.more": torch.ones(1)},
-            ["'net.', because 1 names are unknown (more)"],
+            ["after the prefix 'net.' is removed, because 1 names are unknown (more)"],
         ),
         ({"epoch": 3, "optimizer": {"state": {"a": torch.ones(1)}}}, ["contains no state dict"]),
         ({"state_dict": under("net.\x1b[31m", {"a": torch.ones(1)})}, ["does not fit"]),

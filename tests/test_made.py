@@ -224,7 +224,8 @@ def test_extract_says_when_it_mixes_versions_and_only_then(ours, capsys, upgrade
     assert run(*basic) == 0
     (note,) = notes()
     assert note.startswith(
-        f"note: 14 videos of {path.name} were made with versions that are not recorded; "
+        f"note: the features of 14 videos in {path.name} were computed with versions that are not "
+        "recorded; "
     )
 
 
