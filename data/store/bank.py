@@ -129,10 +129,10 @@ def find_store(bank: str | Path, requested: str = "", **match: Any) -> Path:
     ]
     damaged = f" ({'; '.join(reasons)})" if reasons else ""
     folder = stores_folder(bank)
-    if requested:
+    if requested:  # a store that cannot be read would have matched by its name
         raise InputError(
-            f"{query}: no store in {folder} has a name or hash that begins with "
-            f"'{requested}'{damaged}; 'reelbank stores' lists all stores"
+            f"{query}: no store in {folder} has a name or hash that begins with '{requested}'; "
+            "'reelbank stores' lists all stores"
         )
     command = f"reelbank extract {query}".rstrip()
     condition = f" with {query}" if query else ""
