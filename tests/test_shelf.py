@@ -331,7 +331,7 @@ def test_a_hash_that_no_store_has_names_no_other_store(tmp_path):
     with pytest.raises(InputError) as caught:
         shelf.inspect(shelf.InspectOptions(str(tmp_path), "zz"))
     assert str(caught.value) == (
-        f"STORE=zz: no store in {tmp_path / 'stores'} has a name or hash that begins with this; "
+        f"STORE=zz: no store in {tmp_path / 'stores'} has a name or hash that begins with 'zz'; "
         "'reelbank stores' lists all stores"
     )
 
