@@ -98,7 +98,9 @@ def build_flow(
     if method not in METHODS:
         raise InputError(f"FLOW={method}: must be one of {', '.join(METHODS)}")
     if method == "tvl1":
-        return FlowMethod({"method": method, **asdict(Tvl1()), "rounded": "1/32 px"}, tvl1_on_device)
+        return FlowMethod(
+            {"method": method, **asdict(Tvl1()), "rounded": "1/32 px"}, tvl1_on_device
+        )
     if method in ("dis", "farneback"):
         return _opencv(method)
     return _raft(method, torch.device(device), weights, seed, fetch)

@@ -83,12 +83,12 @@ def why_not_fused(device: torch.device) -> str:
         return "the package triton, which is part of torch's CUDA wheel, is not installed"
     parameters = Tvl1(scales=2, warps=2, outer_iterations=2, inner_iterations=4)
     first, second = (pictures.to(device) for pictures in _small_pictures())
-    expected = tvl1(first, second, parameters)
     try:
-        difference = (fused_tvl1(first, second, parameters) - expected).abs().max().item()
+        flow = fused_tvl1(first, second, parameters)
     except Exception as error:  # noqa: BLE001 - the compiler and the driver raise anything
         lines = str(error).strip().splitlines() or [""]
         return f"Triton cannot run them here ({type(error).__name__}: {lines[0]})"
+    difference = (flow - tvl1(first, second, parameters)).abs().max().item()
     if not difference <= TOLERANCE_PX:
         return f"on this GPU their flow differs from that of torch by {difference:.2g} px"
     return ""
@@ -121,10 +121,10 @@ def _small_pictures() -> tuple[Tensor, Tensor]:
 
 def _launch(kernel: Any, pixels: int, planes: int, block: int, /, **arguments: Any) -> None:
     """Run a kernel on planes of pixels, in programs of `block` pixels. All launches happen here."""
-    LAUNCHES[kernel.fn.__name__] += 1
     kernel[(math.ceil(pixels / block), planes)](
         **arguments, BLOCK=block, num_warps=_WARPS_OF_THREADS, enable_fp_fusion=False
     )
+    LAUNCHES[kernel.fn.__name__] += 1
 
 
 class _Scale:
