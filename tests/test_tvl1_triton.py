@@ -23,7 +23,7 @@ from reelbank.extract.flow.methods import to_uint8
 from reelbank.extract.flow.tvl1 import Tvl1, tvl1
 from reelbank.extract.flow.tvl1_triton import fused_tvl1, tvl1_on_device
 
-SHORT = Tvl1(scales=2, warps=2, outer_iterations=1, inner_iterations=10)
+SHORT = Tvl1(scales=2, warps=2, outer_iterations=1, inner_iterations=6)
 ONCE = Tvl1(scales=1, warps=1, outer_iterations=1, inner_iterations=3)
 ENDLESS = Tvl1(scales=1, warps=1, outer_iterations=1, epsilon=0, median_px=0)
 INTERPRETED = """

@@ -1,8 +1,8 @@
 """Optical flow methods by name, and the conversion of flow fields to uint8.
 
-tvl1 (on a GPU in fused kernels), raft_small and raft_large run on the device; dis and farneback (from OpenCV) run on the CPU,
-one pair of pictures at a time. With every method, the flow of a pair does not depend on the other
-pairs of the batch.
+tvl1, raft_small and raft_large run on the device, tvl1 on a GPU in fused kernels. dis and farneback
+(from OpenCV) run on the CPU, one pair of pictures at a time. With every method, the flow of a pair
+does not depend on the other pairs of the batch.
 """
 
 from collections.abc import Callable

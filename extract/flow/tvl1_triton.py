@@ -10,8 +10,8 @@ that the length of a gradient is a rounded root of a rounded sum. Their flow is 
 the reference, and usually equal to the last bits.
 
 Triton is part of torch's CUDA wheel. It compiles the kernels when they are first used, which takes
-some seconds, and keeps them in its cache folder. The speed on a GPU has not been measured yet: time
-`tvl1` and `fused_tvl1` with the same pictures on a GPU.
+some seconds, and keeps them in its cache folder. The speed on a GPU has not been measured yet. To
+compare, time `tvl1` and `fused_tvl1` with the same pictures on a GPU, as benchmarks/tvl1.py does.
 
 Without a GPU, Triton's interpreter can run the kernels on the CPU, very slowly, for tests: set
 TRITON_INTERPRET=1 before this process imports triton.
@@ -60,13 +60,11 @@ def fused_tvl1(first: Tensor, second: Tensor, parameters: Tvl1 = Tvl1()) -> Tens
     Raises ImportError without triton, and ValueError for pictures that `tvl1` rejects and for
     pictures on a CPU without the interpreter.
     """
-    if first.device.type == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+    if first.device.type == "cpu" and not _is_interpreted():
         raise ValueError(
             "pictures must be on a GPU, or TRITON_INTERPRET=1 must be set (got pictures on the CPU)"
         )
-    # Triton launches on the current device, which need not be that of the pictures.
-    is_gpu = first.device.type == "cuda"
-    with torch.inference_mode(), _current(first.device) if is_gpu else contextlib.nullcontext():
+    with torch.inference_mode(), _made_current(first.device):
         a, b = grey_floats(first, second)
         if not a.numel():
             return a.new_zeros(len(a), 2, *a.shape[1:])
@@ -81,6 +79,8 @@ def why_not_fused(device: torch.device) -> str:
     with the reference on two small pairs of pictures, once per process and device."""
     if importlib.util.find_spec("triton") is None:
         return "the package triton, which is part of torch's CUDA wheel, is not installed"
+    if _is_interpreted():
+        return "TRITON_INTERPRET is set, with which Triton computes on the CPU"
     parameters = Tvl1(scales=2, warps=2, outer_iterations=2, inner_iterations=4)
     first, second = (pictures.to(device) for pictures in _small_pictures())
     try:
@@ -105,8 +105,14 @@ def _is_fused(device: torch.device) -> bool:
     return not reason
 
 
-def _current(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    return torch.cuda.device(device)
+def _is_interpreted() -> bool:
+    """Whether Triton's interpreter is switched on."""
+    return os.environ.get("TRITON_INTERPRET", "").lower() in ("1", "true", "on", "yes", "y")
+
+
+def _made_current(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Triton launches on the current device, which need not be that of the pictures."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _small_pictures() -> tuple[Tensor, Tensor]:
