@@ -80,7 +80,7 @@ def run_python(folder: Path, words: list[str], **variables: str) -> str:
         env=os.environ | {"OMP_NUM_THREADS": "1"} | variables,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         check=False,
     )
     assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-4000:]
@@ -217,8 +217,8 @@ def test_a_gpu_that_cannot_run_the_kernels_uses_torch_and_says_so_once(with_trit
 @pytest.mark.long
 def test_the_kernels_flow_over_many_iterations_is_that_of_torch(with_triton, tmp_path):
     clips = (("HighJump", "v_HighJump_g01_c01.avi"), ("HorseRiding", "v_HorseRiding_g01_c03.avi"))
-    pictures = batch(*(frames("ucf101", *clip, size=(48, 64)) for clip in clips))
-    of = Tvl1(outer_iterations=3, inner_iterations=15)
+    pictures = batch(*(frames("ucf101", *clip, size=(32, 40)) for clip in clips))
+    of = Tvl1(scales=3, warps=3, outer_iterations=2, inner_iterations=10)
     interpreted = Interpreted(tmp_path, {"clips": (pictures, of)})
     flow, reference = interpreted.flow("clips"), interpreted.reference("clips")
     assert (flow - reference).norm(dim=1).mean() <= 0.02
