@@ -142,7 +142,8 @@ class _Scale:
         self.of, self.n, self.h, self.w, self.size = of, n, h, w, size
         self.first, self.planes = pictures[:, 0].contiguous(), with_slopes(pictures[:, 1])
         # Two flows, because the median filter cannot work in place: the flow and its next memory.
-        self.flow, self.other_flow = flow.contiguous(), torch.empty_like(flow)
+        self.flow = flow.contiguous()
+        self.other_flow = torch.empty_like(self.flow)
         self.dual, self.terms = pictures.new_zeros(n, 2, 2, size), new(n, 3, size)
         # An iteration reads the first flags and writes the second ones.
         self.live, self.live_after = new(n, dtype=torch.int32), new(n, dtype=torch.int32)
