@@ -7,7 +7,7 @@ flag on the device, and the kernels skip items that have stopped.
 
 The kernels repeat the operations of tvl1.py in the same order and with the same roundings, except
 that the length of a gradient is a rounded root of a rounded sum. Their flow is within 0.02 px of
-the reference, and usually equal to the last bits.
+the reference on average, and for most pictures equal to the last bits.
 
 Triton is part of torch's CUDA wheel. It compiles the kernels when they are first used, which takes
 some seconds, and keeps them in its cache folder. The speed on a GPU has not been measured yet. To
@@ -32,7 +32,11 @@ from reelbank.data.console import print_lines
 from reelbank.extract.flow.tvl1 import Tvl1, coarse_to_fine, enough, grey_floats, tvl1
 from reelbank.extract.flow.warp import with_slopes
 
-TOLERANCE_PX = 0.02  # largest difference from the reference
+TOLERANCE_PX = 0.02  # largest mean difference from the reference
+# Stores do not record which implementation computed the flow, so the kernels are used only if they
+# compute the same flow up to rounding. A grey level of stored flow is 0.16 px. In few iterations,
+# roundings amount to 0.00001 px.
+_CHECKED_PX = 0.001
 # Number of launches of each kernel since the process began. Every launch is counted.
 LAUNCHES: Counter[str] = Counter()
 # Pixels of one program. A program has 128 threads, and the kernels of the second kind need many
@@ -89,7 +93,7 @@ def why_not_fused(device: torch.device) -> str:
         lines = str(error).strip().splitlines() or [""]
         return f"Triton cannot run them here ({type(error).__name__}: {lines[0]})"
     difference = (flow - tvl1(first, second, parameters)).abs().max().item()
-    if not difference <= TOLERANCE_PX:
+    if not difference <= _CHECKED_PX:
         return f"on this GPU their flow differs from that of torch by {difference:.2g} px"
     return ""
 
