@@ -16,6 +16,9 @@ moved (n, blocks) float64: squared update of each block of pixels
 The grid is (blocks of BLOCK pixels, n), for `median` (blocks, 2 n).
 """
 
+# Triton compiles these functions, and its rules for types are not those of Python.
+# mypy: check-untyped-defs=False
+
 import triton
 import triton.language as tl
 
