@@ -321,7 +321,10 @@ def test_a_folder_leaves_a_table(
     (folder / "tone.wav").touch()
     assert run_command(made, str(folder), f"RUN={made.runs['rgb'].path}") == 0
     said, target = capsys.readouterr(), made.bank / "reports" / "predict-my_clips.csv"
-    assert said.out.splitlines()[-1] == f"scores of 2 videos: {target}" and "tone.wav" in said.err
+    assert (
+        said.out.splitlines()[-1] == f"scores of 2 videos written to {target}"
+        and "tone.wav" in said.err
+    )
     with target.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["video"] for row in rows] == [

@@ -716,7 +716,7 @@ def test_the_plan_shows_that_a_change_touches_only_what_depends_on_it(
     [
         ("epochs = 2", 'epochs = "two"', r"\[train\] epochs=two: must be a whole number"),
         ("epochs = 2", "epochs = -2", r"\[train\] epochs=-2: must be at least 1"),
-        ("hidden = 8", "hidden = 8\nmid = 'product'", r"\[models.joined\] with .*MID=product"),
+        ("hidden = 8", "hidden = 8\nmid = 'product'", r"\[models.joined\], .*MID=product"),
         ("t = 4", "stride = -4", r"\[extract\] stride=-4: must be at least 1"),
     ],
 )
@@ -900,7 +900,7 @@ def test_tables_without_any_run_are_written_too(bank: Path) -> None:
     publish(work)
     assert (
         rows_of(bank, only=("recurrent",))["gru", "", "ucf101"]["ours"]
-        == "not run: joined was not run"
+        == "not run: the model joined was not run"
     )
     assert (folder_of(bank) / "tables.csv").read_bytes() == before  # all tables stay as they were
     assert not stale.exists()
