@@ -24,7 +24,7 @@ from reelbank.extract.flow.tvl1 import Tvl1, tvl1
 from reelbank.extract.flow.tvl1_triton import fused_tvl1, tvl1_on_device
 
 SHORT = Tvl1(scales=2, warps=2, outer_iterations=1, inner_iterations=8, epsilon=0.1)
-ONCE = Tvl1(scales=1, warps=1, outer_iterations=1, inner_iterations=3)
+FEW = Tvl1(scales=1, warps=2, outer_iterations=1, inner_iterations=3)
 ENDLESS = Tvl1(scales=1, warps=1, outer_iterations=1, epsilon=0, median_px=0)
 INTERPRETED = """
 import json, sys
@@ -161,7 +161,7 @@ def test_the_kernels_flow_of_real_frames_is_that_of_torch_for_each_item_alone(
 
 def test_the_kernels_compute_small_pictures(with_triton, tmp_path):
     sizes = ((17, 23), (5, 3), (1, 1))
-    of = Interpreted(tmp_path, {f"{h} x {w}": (drawn(h, w), ONCE) for h, w in sizes})
+    of = Interpreted(tmp_path, {f"{h} x {w}": (drawn(h, w), FEW) for h, w in sizes})
     for name in of.cases:
         flow, reference = of.flow(name), of.reference(name)
         assert flow.shape == reference.shape and (flow - reference).abs().max() <= 0.02, name
@@ -188,9 +188,9 @@ def test_an_inner_iteration_is_at_most_three_launches_and_none_follows_a_stop(
 def test_without_a_gpu_torch_computes_the_flow(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     first, second = drawn(16, 16)
-    assert torch.equal(tvl1_on_device(first, second, ONCE), tvl1(first, second, ONCE))
+    assert torch.equal(tvl1_on_device(first, second, FEW), tvl1(first, second, FEW))
     with pytest.raises(ValueError, match=r"must be on a GPU.*got pictures on the CPU"):
-        fused_tvl1(first, second, ONCE)
+        fused_tvl1(first, second, FEW)
 
 
 def test_a_gpu_that_cannot_run_the_kernels_uses_torch_and_says_so_once(with_triton, tmp_path):
