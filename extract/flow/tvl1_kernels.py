@@ -17,7 +17,7 @@ The grid is (blocks of BLOCK pixels, n), for `median` (blocks, 2 n).
 """
 
 # Triton compiles these functions, and its rules for types are not those of Python.
-# mypy: check-untyped-defs=False
+# mypy: ignore-errors
 
 import triton
 import triton.language as tl
