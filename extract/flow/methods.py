@@ -1,8 +1,9 @@
 """Optical flow methods by name, and the conversion of flow fields to uint8.
 
-tvl1, raft_small and raft_large run on the device; dis and farneback (from OpenCV) run on the CPU,
-one pair of pictures at a time. On the CPU, the flow of a pair does not depend on the other pairs of
-the batch. On a GPU, RAFT computes several pairs together, which changes it by rounding only.
+tvl1, raft_small and raft_large run on the device, tvl1 on a GPU in fused kernels. dis and farneback
+(from OpenCV) run on the CPU, one pair of pictures at a time. On the CPU, the flow of a pair does
+not depend on the other pairs of the batch. On a GPU, RAFT computes several pairs together, which
+changes it by rounding only.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ from torch.nn import functional as F
 
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FlowPart
-from reelbank.extract.flow.tvl1 import Tvl1, grey, tvl1
+from reelbank.extract.flow.tvl1 import Tvl1, grey
+from reelbank.extract.flow.tvl1_triton import tvl1_on_device
 from reelbank.extract.networks.preprocessing import UnfitPicture
 from reelbank.extract.networks.provenance import Provenance
 from reelbank.extract.networks.published import (
@@ -100,7 +102,9 @@ def build_flow(
     if method not in METHODS:
         raise InputError(f"FLOW={method}: must be one of {', '.join(METHODS)}")
     if method == "tvl1":
-        return FlowMethod({"method": method, **asdict(Tvl1()), "rounded": "1/32 px"}, tvl1)
+        return FlowMethod(
+            {"method": method, **asdict(Tvl1()), "rounded": "1/32 px"}, tvl1_on_device
+        )
     if method in ("dis", "farneback"):
         return _opencv(method)
     return _raft(method, torch.device(device), weights, seed, fetch)
