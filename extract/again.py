@@ -106,9 +106,9 @@ def _read(recipe: Mapping[str, Any], files: UserFiles, bank: str, device: str) -
     stream = load_stream(text)
     if features.features_version != stream.features_version:
         raise InputError(
-            f"the features have version {features.features_version} of the stream {stream.name}, "
-            f"but the installed reelbank makes version {stream.features_version}; extract and "
-            "train again"
+            f"the features were extracted with version {features.features_version} of the stream "
+            f"{stream.name}, but the installed reelbank has version {stream.features_version}; "
+            "extract and train again"
         )
     network = _network(recipe, files) if stream.has_network else {}
     seed = min({*_seeds(features), *stream.seeds_of(features)}, default=0)
