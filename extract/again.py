@@ -231,7 +231,7 @@ def _following(options: ExtractOptions, recipe: FeatureRecipe, dataset: str) -> 
             return tried
     raise InputError(
         "the adaptive sampling of the features used an optical flow that cannot be computed here "
-        f"(FLOW={' and FLOW='.join(FOLLOWED)} give other flow lengths); extract and train again"
+        f"(FLOW={' and FLOW='.join(FOLLOWED)} give different flow lengths); extract and train again"
     )
 
 

@@ -51,7 +51,7 @@ def chosen_devices(names: str) -> list[torch.device]:
     devices = [chosen_device(name) for name in names.split()]
     gpus = [device.index or 0 for device in devices if device.type == "cuda"]
     if len(set(gpus)) < len(gpus):
-        raise InputError(f"DEVICE={names}: must name each GPU once")
+        raise InputError(f"DEVICE={names}: must name each GPU only once")
     return devices
 
 

@@ -39,7 +39,7 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
     options = dataclasses.replace(options, **empty)
     if bool(options.windows) != bool(options.window):
         raise InputError(
-            "WINDOWS (number of windows) and WINDOW (frames of each window) must be given together"
+            "WINDOWS (number of windows) and WINDOW (frames per window) must be given together"
         )
     if options.sampling == "adaptive" and (options.windows or options.views or not options.t):
         raise InputError(

@@ -83,8 +83,8 @@ def plan_streams(
     every_options = [stream_options(options, text) for text in options.stream]
     if options.split and not any(trained_runs(options, of_stream) for of_stream in every_options):
         raise InputError(
-            f"SPLIT={' '.join(options.split)}: only weights of 'reelbank pretrain' have "
-            "splits; leave SPLIT out"
+            f"SPLIT={' '.join(options.split)}: only weights from 'reelbank pretrain' "
+            "belong to a split; leave SPLIT out"
         )
     plans = []
     for text, of_stream in zip(options.stream, every_options, strict=True):
@@ -278,19 +278,20 @@ def _sized(
     if isinstance(new.resize_px, int) and isinstance(new.crop_px, tuple):
         raise InputError(
             f"RESIZE={new.resize_px}: must be height x width, because the crops of this network "
-            f"have {new.crop_px[0]} x {new.crop_px[1]} pixels; give SIZE as well for square crops"
+            f"have {new.crop_px[0]} x {new.crop_px[1]} pixels; for square crops, also give SIZE"
         )
     if isinstance(new.resize_px, int) and smallest < largest:
         raise InputError(
-            f"RESIZE={smallest}: must be at least the side of the crops, {largest} pixels; "
-            "give a smaller SIZE as well"
+            f"RESIZE={smallest}: must be at least the crop size, {largest} pixels; "
+            "give a larger RESIZE, or also give a smaller SIZE"
         )
     if isinstance(new.resize_px, tuple):
         h, w = pair(new.crop_px)
         if new.resize_px[0] < h or new.resize_px[1] < w:
             raise InputError(
                 f"SIZE={h}: must be at most the size of the resized picture, "
-                f"{new.resize_px[0]} x {new.resize_px[1]} pixels; give RESIZE as well"
+                f"{new.resize_px[0]} x {new.resize_px[1]} pixels; give a smaller "
+                "SIZE, or also give a larger RESIZE"
             )
     return new
 

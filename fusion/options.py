@@ -44,8 +44,8 @@ class FuseOptions(Selection):
     )
     validation: tuple[str, ...] = option(
         (),
-        "with SEARCH=1, the validation scores of the models whose score files are given in "
-        "RUNS: one file for each, in the same order",
+        "with SEARCH=1, files with validation scores: one for each score file in RUNS, in the "
+        "same order",
     )
     missing: str = option(
         "refuse",
@@ -100,8 +100,8 @@ class SvmOptions(Selection):
     missing: str = option(
         "refuse",
         "what to do if a run has no embedding of a video, for example because the video has "
-        "no sound: 'refuse' stops with an error, 'allow' uses zeros as the embedding and adds "
-        "an input for each run that says whether the embedding exists",
+        "no sound: 'refuse' stops with an error, 'allow' uses zeros as the embedding and, for "
+        "each run, adds an input that says whether the embedding exists",
         MISSING,
     )
 

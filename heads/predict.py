@@ -68,8 +68,8 @@ def predicted_and_embedded(
     if len(store_paths) != len(trained_on):
         raise InputError(
             f"STORE must name {len(trained_on)} stores (got {len(store_paths)}), because "
-            f"the run {name} was trained on this number of stores; write two stores, for "
-            "example, as STORE=a+b"
+            f"the run {name} was trained on this number of stores; for example, write "
+            "two stores as STORE=a+b"
         )
     with ExitStack() as stack:
         stores = [stack.enter_context(Store.open(path)) for path in store_paths]

@@ -398,7 +398,7 @@ def test_results_are_objects_with_the_printed_figures(
         ({"abnormal": ()}, "give exactly one of ABNORMAL='class class' "),
         ({"abnormal": CLASSES}, "must contain both normal and abnormal videos"),
         ({"split": "2"}, "does not have this split; it has 1"),
-        ({"false_alarms": (0.001,)}, "the share must be at least"),
+        ({"false_alarms": (0.001,)}, "the rate must be at least"),
         ({"false_alarms": (1.5,)}, "must be above 0 and below 1"),
         ({"bottleneck": (0,)}, "BOTTLENECK=0: must be at least 1"),
         ({"run": ("gru",)}, "give exactly one of STORE= and RUN="),

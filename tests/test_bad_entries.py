@@ -82,7 +82,7 @@ def test_commands_name_entries_that_are_not_stores_and_continue(
     good = make_store(tmp_path)
     told = bad_files(tmp_path / "stores", ".h5", good)
     (tmp_path / "stores" / "file.parts").write_bytes(b"x")
-    told["file.parts"] = "cannot be read as a store's folder of parts"
+    told["file.parts"] = "cannot be read as the parts folder of a store"
     assert reelbank.main(["stores", f"BANK={tmp_path}"]) == 0
     listed = capsys.readouterr()
     check_named(listed.out, told)

@@ -420,7 +420,7 @@ def test_a_store_that_does_not_know_of_damage_says_so(tmp_path, monkeypatch, cap
     assert reelbank.main(["inspect"]) == 0
     said = capsys.readouterr().out
     assert "videos damaged: 1" in said and "3 of its 30 frames had to be mended" in said
-    assert "videos whose damage is unknown, because an earlier version stored them: 2" in said
+    assert "videos with unknown damage (stored by an earlier version): 2" in said
 
 
 def test_damaged_sound_is_told_as_damaged_pictures_are(ours, capsys):

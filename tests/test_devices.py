@@ -83,7 +83,7 @@ def test_a_killed_process_loses_nothing_and_the_store_is_the_same(folder, capsys
     assert reelbank.main([*WORDS, "BANK=two", "DEVICE=cpu cpu"]) == 1
     printed = capsys.readouterr()
     assert not Path("kills").read_text()
-    assert "the process of cpu ended (SIGKILL: out of memory?)" in printed.out + printed.err
+    assert "the process for cpu ended (SIGKILL: out of memory?)" in printed.out + printed.err
     assert "17/17" in printed.err  # the progress counts each video once
     assert "decoded" in printed.out and "16 of 17 videos, done" in printed.out
     found, failed_too = rows_of("two")
@@ -111,7 +111,7 @@ def test_two_gpus_and_the_one_with_more_free_memory(monkeypatch, capsys):
     assert list(map(str, chosen_devices("all"))) == ["cuda:0", "cuda:1", "cuda:2"]
     assert chosen_device("auto") == torch.device("cuda:1")
     assert "cuda:1" in (note := capsys.readouterr().out) and "DEVICE=all" in note
-    with pytest.raises(InputError, match="must name each GPU once"):
+    with pytest.raises(InputError, match="must name each GPU only once"):
         chosen_devices("cuda:1 cuda:1")
 
 

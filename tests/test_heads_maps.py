@@ -397,7 +397,7 @@ def test_skips_in_networks_of_timm() -> None:
         ),
         (about("torchvision:resnet999"), "torchvision does not have this model"),
         (about("evil.py:build"), "names the Python file evil.py:build as its extractor"),
-        (about("mine.build"), r"a network of your own, build\(\) in mine.py; give EXTRACTOR="),
+        (about("mine.build"), r"your own network, build\(\) in mine.py; give EXTRACTOR="),
     ],
 )
 def test_networks_and_skips_that_cannot_be(facts: TrunkRecipe, line: str) -> None:

@@ -141,7 +141,7 @@ def test_other_names_need_a_table(tmp_path):
     np.save(tmp_path / "b.npy", VALUES[1][0])  # a vector is one row
     with pytest.raises(
         InputError,
-        match="can be read only from names of UCF-101 .got a clip.; give CSV=",
+        match="only if the video is named as in UCF-101 .got a clip.; give CSV=",
     ):
         run(tmp_path, tmp_path)
     table = tmp_path / "table.csv"
@@ -250,7 +250,7 @@ def test_export_says_where_it_cannot_write(tmp_path):
     (tmp_path / "file").write_text("")
     for to, told in (
         ("", "give TO=<new folder>"),
-        ("/", "exists already"),
+        ("/", "already exists"),
         (str(tmp_path / "file" / "x"), "cannot be written"),
     ):
         with pytest.raises(InputError, match=f"TO=.*{told}|{told}"):
@@ -317,7 +317,7 @@ def test_what_is_exported_is_imported_again(tmp_path, target, capsys):
     fill(tmp_path / "stores" / "made.h5", range(6))
     options = ExportOptions(to=str(tmp_path / target), bank=str(tmp_path), split="2")
     assert export(options) == 0
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         export(options)
     if target == "out":
         np.testing.assert_array_equal(

@@ -117,7 +117,7 @@ def test_pretraining_and_reproducing_take_an_own_data_set(
         ),
         (
             "code/my clips.py:MISNAMED",
-            "must return a Dataset whose name is options.name",
+            "must return a Dataset whose name is '",
         ),
     ],
 )

@@ -311,7 +311,7 @@ def test_inspect_tells_of_views_and_of_several_classes_a_video(tmp_path, capsys)
     assert "1 video, 2 of 2 classes, multi-label, 1 group, 0 failed" in shown
     assert (
         "3 rows (feature vectors) of 2 x 3 uint8; 3 to 3 per video" in shown
-        and "in addition 2 rows of augmented copies (views) of 1 video" in shown
+        and "plus 2 rows of augmented copies (views) of 1 video" in shown
     )
     assert "6 B per row" in shown
 

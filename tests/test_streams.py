@@ -556,7 +556,7 @@ def test_options_by_stream():
         (["EXTRACTOR=i3d"], "i3d has no weights to download"),
         (["EXTRACTOR=tiny.py:build", "WIDTH=0.5"], "WIDTH=0.5: tiny.py:build has a fixed width"),
         (["EXTRACTOR=tiny.py:build", "NODE=conv", "AT=conv"], "give only one of the two"),
-        (["EXTRACTOR=tiny.py:build", "SPLIT=1"], "only weights of 'reelbank pretrain' have splits"),
+        (["EXTRACTOR=tiny.py:build", "SPLIT=1"], "only weights from 'reelbank pretrain' belong"),
         (["EXTRACTOR=tiny.py:build", "WINDOWS=3"], "must be given together"),
         (
             ["EXTRACTOR=tiny.py:build", "JITTER=1"],

@@ -181,7 +181,7 @@ def test_a_users_network_is_named_each_time_and_never_run_from_a_run_folder(
     weights = networks.trunk(extractor).weights.to_json()
     path = make_store(tmp_path, "mine.build", "1", 8, **weights)
     with pytest.raises(
-        InputError, match=r"a network of your own, build\(\) in mine.py; give EXTRACTOR="
+        InputError, match=r"your own network, build\(\) in mine.py; give EXTRACTOR="
     ):
         trained(tmp_path)
     run = trained(tmp_path, extractor=extractor)

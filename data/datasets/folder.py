@@ -45,8 +45,8 @@ def load(options: DatasetOptions) -> Dataset:
     if classes and {name.casefold() for name in classes} <= _PART_FOLDERS:
         raise InputError(
             f"ROOT={root} must contain one folder per class (got the folders of a split: "
-            f"{', '.join(classes)}); use ROOT={root / classes[0]} for only these videos, or give "
-            "CSV=<file with the columns path,label,split> for all"
+            f"{', '.join(classes)}); to use only these videos, give ROOT={root / classes[0]}; to "
+            "use all videos, give CSV=<file with the columns path,label,split>"
         )
     unlabelled = sum(label == "" for label in labels.values())
     if unlabelled:

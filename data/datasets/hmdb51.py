@@ -53,8 +53,8 @@ def read_lists(folder: Path) -> dict[tuple[str, str], tuple[str, ...]]:
             if different:
                 raise InputError(
                     f"{folder}: the lists {label}_test_split1.txt and "
-                    f"{label}_test_split{split}.txt must name the same videos, but only one of the "
-                    f"two names {some(different)}; use the official lists"
+                    f"{label}_test_split{split}.txt must contain the same videos, but only one of "
+                    f"them contains {some(different)}; use the official lists"
                 )
         for stem in columns[0]:
             parts[label, stem] = tuple(column[stem] for column in columns)

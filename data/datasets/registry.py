@@ -66,8 +66,8 @@ def load_dataset(
     dataset = load_own(spec, options, name) if is_user_file(name) else spec.load(options)
     if is_user_file(name) and not is_of_dataset(dataset.name, name):
         raise InputError(
-            f"DATASET={name}: load() must return a Dataset whose name is options.name, "
-            f"'{recipe_name}', or begins with '{recipe_name}-' (got '{dataset.name}')"
+            f"DATASET={name}: load() must return a Dataset whose name is "
+            f"'{recipe_name}' (options.name) or begins with '{recipe_name}-' (got '{dataset.name}')"
         )
     dataset = _with_image_rate(dataset, image_fps)
     return _keep_classes(dataset, classes) if classes else dataset

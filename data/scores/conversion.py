@@ -123,9 +123,9 @@ def _check_labels(like: Scores, labels: np.ndarray, classes: Sequence[str]) -> N
         raise InputError(
             "LIKE must have the same labels as the score file, but the labels of "
             f"{int((~agrees).sum())} of {len(rows)} videos differ; for example, the score file has "
-            f"the label {classes[labels[row]]!r} for {like.video_ids[row]!r}, and LIKE has another "
-            "one. If the score file orders its classes differently, list them in this order with "
-            "CLASSES=<file>"
+            f"the label {classes[labels[row]]!r} for {like.video_ids[row]!r}, but LIKE gives it a "
+            "different one. If the score file orders its classes differently, list the classes in "
+            "the order of the score file with CLASSES=<file>"
         )
 
 
@@ -158,7 +158,7 @@ def _check_unique(side: str, stems: Sequence[str]) -> None:
     for stem in stems:
         if stem in earlier_stems:
             raise InputError(
-                f"{side}: the video names without folders and endings must be unique, but "
+                f"{side}: the video names without folders and extensions must be unique, but "
                 f"{stem!r} occurs twice"
             )
         earlier_stems.add(stem)

@@ -186,7 +186,7 @@ def _print_damage(store: Store) -> None:
     if damage.unknown:
         print_lines(
             "",
-            f"videos whose damage is unknown, because an earlier version stored them: {damage.unknown:,}",
+            f"videos with unknown damage (stored by an earlier version): {damage.unknown:,}",
         )
 
 
@@ -252,7 +252,7 @@ def _print_rows(store: Store) -> None:
     if store.has_views:
         viewed = store.all_rows - store.rows
         print_lines(
-            f"in addition {viewed.sum():,} rows of augmented copies (views) of "
+            f"plus {viewed.sum():,} rows of augmented copies (views) of "
             f"{counted(int(np.count_nonzero(viewed)), 'video')}"
         )
     times = [
@@ -262,7 +262,7 @@ def _print_rows(store: Store) -> None:
     ]
     steps = [(video_times[-1] - video_times[0]) / (len(video_times) - 1) for video_times in times]
     if store.recipe.get("times") == "row numbers":
-        print_lines("the times of the rows are unknown, because the imported features have none")
+        print_lines("the times of the rows are unknown, because no times were imported")
     elif steps:
         low, middle, high = np.percentile(steps, [0, 50, 100])
         print_lines(f"{low:.3g} to {high:.3g} seconds between rows, median {middle:.3g}")

@@ -74,7 +74,8 @@ def _names_in(folder: Path) -> list[str]:
         return []
     except OSError as error:
         raise InputError(
-            f"{folder}: cannot be read as a store's folder of parts ({error.strerror}); move it away"
+            f"{folder}: cannot be read as the parts folder of a store ({error.strerror}); move it "
+            "away"
         ) from None
 
 

@@ -224,7 +224,7 @@ class StoreWriter:
         known_parts = set(video.parts) <= set(PART_NAMES)
         if len(video.parts) != len(self.dataset.splits) or not known_parts:
             raise InputError(
-                f"{video.id}: must have one part for each split, train, test or '' (got "
+                f"{video.id}: must have one part (train, test or '') for each split (got "
                 f"{list(video.parts)})"
             )
 

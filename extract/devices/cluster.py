@@ -236,8 +236,8 @@ def _working_in(folder: str) -> Iterator[None]:
     InputError if this machine does not have it."""
     if not Path(folder).is_dir():
         raise InputError(
-            f"{folder}: is the command's working folder, but does not exist on this machine; start "
-            "the command in a folder that all machines of the cluster share"
+            f"{folder}: this is the command's working folder, but it does not exist on this "
+            "machine; start the command in a folder that all machines of the cluster share"
         )
     with contextlib.chdir(folder):
         yield

@@ -235,12 +235,12 @@ class DeviceQueue:
         self._reported -= still_missing
         if not self._processes:
             raise InputError(
-                f"the process of {process.device} ended ({reason}), and no other process is left; "
+                f"the process for {process.device} ended ({reason}), and no other process is left; "
                 "committed videos are kept. Run the same command to continue"
             )
         self._waiting.extendleft(reversed(lost))
         line = (
-            f"note: the process of {process.device} ended ({reason}); {count - len(lost)} of its "
+            f"note: the process for {process.device} ended ({reason}); {count - len(lost)} of its "
             f"last {counted(count, 'video')} are committed, and the other devices extract the rest"
         )
         return DeviceReport(lines=(line,), again=again)

@@ -106,7 +106,7 @@ def with_folded_batch_norm(
         size = " x ".join(map(str, input_shape))
         raise InputError(
             f"EXTRACTOR={extractor}: cannot process inputs of {size} ({_first_line(error)}); "
-            "give another SIZE, or for a video network another CLIP"
+            "give a different SIZE or, for a video network, a different CLIP"
         ) from error
     folded = copy.copy(whole)
     folded._modules = dict(whole._modules)

@@ -63,8 +63,8 @@ class ImprovedTrajectories(Stream):
     def check(self, options: StreamOptions) -> None:
         if options.resize_px and min(pair(options.resize_px)) < idt.PATCH_PX:
             raise InputError(
-                f"RESIZE={resize_text(options.resize_px)}: must be at least {idt.PATCH_PX}, the side in pixels "
-                "of the patches along a trajectory"
+                f"RESIZE={resize_text(options.resize_px)}: must be at least {idt.PATCH_PX} pixels, "
+                "the side length of the patches along a trajectory"
             )
 
     def clips(self, options: StreamOptions, grid: Sampling) -> Followed:

@@ -180,7 +180,7 @@ def _cut(options: AnomalyOptions, videos: StoreVideos, abnormal: Collection[str]
         raise InputError(
             f"FALSE_ALARMS={too_low[0]:g}: with "
             f"{counted(int(validation.sum()), 'normal validation video')} "
-            f"the share must be at least {smallest:.3g}; give a higher share, "
+            f"the rate must be at least {smallest:.3g}; give a higher rate, "
             "or a larger VALIDATION"
         )
     own = () if held_out == set(drawn) else tuple(sorted(held_out))

@@ -130,8 +130,8 @@ def _check(store: Store, first: Store, split: str) -> None:
         )
     if store.dataset.name != first.dataset.name:
         raise InputError(
-            f"RUN: all runs must be on the same data set, but {store.path} is of "
-            f"{store.dataset.name} and {first.path} of {first.dataset.name}; give runs on "
+            f"RUN: all runs must be on the same data set, but {store.path} is from "
+            f"{store.dataset.name} and {first.path} is from {first.dataset.name}; give runs on "
             "one data set"
         )
     check_unseen(store, split)

@@ -22,8 +22,8 @@ class Selection(Checked):
     bank: str = bank_option()
     runs: tuple[str, ...] = option(
         (),
-        "runs to use, given as names, starts of their hashes or their folders. Score files "
-        "(.npz) can be given too",
+        "runs to use, given by name, by the start of their hash, or by folder. Score "
+        "files (.npz) can also be given",
         positional=True,
         unset="all finished runs that match the options below",
     )

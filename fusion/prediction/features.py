@@ -108,8 +108,8 @@ class FileFeatures:
         """The store of one recipe, made by stage one."""
         if not re.fullmatch(r"[\w.-]+", about.name):
             raise InputError(
-                f"{run.path}: its recipe names the data set {about.name!r}, which is not a valid "
-                "name; train the run again"
+                f"{run.path}: its recipe contains an invalid name of a data set, "
+                f"{about.name!r}; train the run again"
             )
         device = self.options.device
         user_files = replace(self.user_files, bank=str(bank_of(run, self.options.bank)))

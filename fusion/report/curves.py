@@ -113,7 +113,7 @@ def read_history(folder: Path) -> History:
         raise InputError(f"{path} cannot be read: {error}; train the run again") from None
     if any("epoch" not in row or not all(map(math.isfinite, row.values())) for row in rows):
         raise InputError(
-            f"{path} cannot be read: a row has no epoch, or a value that is not a finite number; "
-            "train the run again"
+            f"{path} cannot be read: a row has no epoch, or contains a value that is not a "
+            "finite number; train the run again"
         )
     return rows

@@ -93,7 +93,7 @@ class ReproduceOptions(Checked):
     device: str = device_option()
     workers: int = option(
         0,
-        "number of decoding processes; 0 chooses it in the same way as 'reelbank extract'",
+        "number of decoding processes; 0 chooses the number in the same way as 'reelbank extract'",
         lowest=0,
         highest=MOST_WORKERS,
     )

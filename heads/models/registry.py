@@ -59,7 +59,7 @@ def recorded_head(name: str, code_sha256: str, own_head: str) -> str:
         raise InputError(f"the run's recipe names an unknown head, {name}; train the run again")
     if plugin_name(own_head) != name:
         raise InputError(
-            f"the run's head {name} is defined in a Python file of yours, {stem}.py; give "
+            f"the run's head {name} is defined in your own Python file, {stem}.py; give "
             f"its path with HEAD=<path of {stem}.py>:{attribute}"
         )
     head_spec(own_head)  # this raises InputError for a missing file

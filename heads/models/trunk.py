@@ -167,7 +167,7 @@ def _network(
     if ".py" in name:
         raise InputError(
             f"the recipe names the Python file {name} as its extractor, but for security "
-            "such a file is executed only if you give it yourself; give "
+            "this file is executed only if you name it yourself; give "
             "EXTRACTOR=<path>:<function>"
         )
     if "." in name and ":" not in name:  # a user's file, by stem and function (extractor_name)
@@ -196,7 +196,7 @@ def _check_own_network(recipe: TrunkRecipe, extractor: str) -> None:
     if extractor_name(extractor) != recipe.extractor or not path.is_file():
         stem, _, function = recipe.extractor.rpartition(".")
         raise InputError(
-            f"the feature maps were computed by a network of your own, {function}() in "
+            f"the feature maps were computed by your own network, {function}() in "
             f"{stem}.py; give EXTRACTOR=<path of {stem}.py>:{function}, or TRUNK=pool"
         )
     if hashlib.sha256(path.read_bytes()).hexdigest() != recipe.code_sha256:

@@ -146,7 +146,7 @@ class PretrainOptions(Checked):
         "epochs after which the learning rate is divided by 10",
         lowest=0,
         highest=1_000_000,
-        unset="none, the learning rate is constant",
+        unset="none (the learning rate is constant)",
     )
     weight_decay: float = option(
         0.0, "weight decay (L2 penalty) for the weights that are not frozen", lowest=0, highest=1000

@@ -15,7 +15,7 @@ class RunsOptions(Checked):
     split: str = option("", "list only runs on this split")
     remove: tuple[str, ...] = option(
         (),
-        "runs to delete permanently, given as names or as starts of their hashes; damaged "
-        "runs can be deleted too",
+        "runs to delete permanently, given by name or by the start of their hash; "
+        "damaged runs can also be deleted",
     )
     json: bool = json_option()

@@ -253,10 +253,10 @@ class TrainOptions(Checked):
     )
     init: tuple[str, ...] = option(
         (),
-        "runs from whose weights the training starts, one run for each split, given as names "
-        "or starts of their hashes",
+        "runs whose weights are used to initialise the training, one run for each split, given "
+        "by name or by the start of their hash",
         unset="random weights; with TRUNK=backbone, the layers of the network start from the "
-        "weights that extracted the store",
+        "weights that were used to extract the store",
     )
     classifier: str = option(
         "softmax",
@@ -350,9 +350,9 @@ class TrainOptions(Checked):
     )
     validation_store: str = option(
         "",
-        "store from which the validation videos are chosen, given like STORE. If some videos "
-        "are missing from a store, for example because they have no sound, use the same "
-        "VALIDATION_STORE for all runs so that they hold out the same videos",
+        "store from which the validation videos are chosen, given in the same way as STORE. If "
+        "some videos are missing from a store, for example because they have no sound, use the "
+        "same VALIDATION_STORE for all runs so that the runs hold out the same videos",
         unset="the store to train on",
     )
     refit: bool = option(

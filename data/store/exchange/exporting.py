@@ -37,7 +37,7 @@ def export(options: ExportOptions) -> int:
     table = target.parent / f"{target.name}.csv"
     if target.exists() or table.exists():
         raise InputError(
-            f"TO={options.to}: {target if target.exists() else table} exists already; give a new "
+            f"TO={options.to}: {target if target.exists() else table} already exists; give a new "
             "folder, or a new file that ends in .h5"
         )
     with Store.open(find_store(options.bank, options.store)) as store:

@@ -34,9 +34,9 @@ def labelled(source: Source, options: ImportOptions) -> Labelled:
     if not options.csv:
         titles = " or ".join(naming.title for naming in namings().values())
         raise InputError(
-            f"FILE={options.file}: the class and the split of a video can be read only from names "
-            f"of {titles} (got {source.names[0][0]}); give CSV=<file with the columns "
-            "path,label,split>"
+            f"FILE={options.file}: the class and the split of a video can be read from its name "
+            f"only if the video is named as in {titles} (got {source.names[0][0]}); give "
+            "CSV=<file with the columns path,label,split>"
         )
     return _from_table(source, options)
 
@@ -108,8 +108,8 @@ def _from_names(source: Source, dataset_name: str, naming: Naming) -> Labelled:
         video = next(filter(None, map(naming.read, names)), None)
         if video is None:
             raise InputError(
-                f"DATASET={dataset_name}: the names of the videos must have the form of "
-                f"{naming.title}, {naming.form} (got {names[0]})"
+                f"DATASET={dataset_name}: the videos must be named as in {naming.title}, "
+                f"in the form {naming.form} (got {names[0]})"
             )
         facts = {key: table[number] for key, table in source.facts.items()}
         _check_facts(names[0], facts, video, naming)

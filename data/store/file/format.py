@@ -170,7 +170,7 @@ def _write_uncompressed(
         whole.update(data.data)
         position += data.size
     if position != start + features_bytes:
-        raise ValueError("fewer videos were given than the index lists")
+        raise ValueError("the index lists more videos than were given")
     whole.update(after)
     return index_digest.digest(), whole.digest()
 

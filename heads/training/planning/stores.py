@@ -231,8 +231,8 @@ def _check_recipes(first: Store, other: Store) -> None:
     """Raises InputError when the stores were cut in different ways."""
     if other.dataset.name != first.dataset.name:
         raise InputError(
-            f"mid fusion: {first.path.name} is of the data set {first.dataset.name}, but "
-            f"{other.path.name} is of {other.dataset.name}; choose stores of the same "
+            f"mid fusion: {first.path.name} is from the data set {first.dataset.name}, but "
+            f"{other.path.name} is from {other.dataset.name}; choose stores of the same "
             "data set"
         )
     keys = ["views", "views_seed", "windows", "crops_kept"]
