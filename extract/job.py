@@ -9,6 +9,7 @@ import torch
 
 from reelbank.data.datasets.types import Video
 from reelbank.data.store.records import REFUSED, Failure, StoredVideo
+from reelbank.data.store.stored import FinishedStore, StoredFeatures
 from reelbank.data.store.writer import StoreWriter
 from reelbank.data.system.faults import MACHINE
 from reelbank.data.video.messages import SoundInfo, VideoInfo
@@ -44,15 +45,23 @@ class Outcome:
 
 @dataclass
 class Job:
-    """A stream's plan, its stores by node, and the ids of the videos that a store needs."""
+    """A stream's plan, its stores by node, and the ids of the videos that a store needs. finished:
+    stores that need no videos and are only read."""
 
     plan: StreamPlan
-    writers: dict[str, StoreWriter]
+    writers: dict[str, StoreWriter] = field(default_factory=dict)
+    finished: dict[str, FinishedStore] = field(default_factory=dict)
     video_ids: set[str] = field(default_factory=set)
 
     @property
     def name(self) -> str:
         return self.plan.name
+
+    @property
+    def stores(self) -> list[StoredFeatures]:
+        """The stores in the order of the plan's nodes."""
+        every_store = {**self.writers, **self.finished}
+        return [every_store[node] for node in self.plan.nodes]
 
     def find_missing(self, videos: Sequence[Video], files: SourceFiles, retry: Retry) -> None:
         """Set `video_ids` to the videos that at least one of the stores needs."""
@@ -141,8 +150,9 @@ class Job:
         track_facts = sound if self.plan.stream.input == "sound" else extracted.info
         damage = track_facts.damage if track_facts else ""
         file = files.now[video.id]
-        for number, writer in enumerate(self.writers.values()):
-            if files.are_in(writer, video):
+        for number, node in enumerate(self.plan.nodes):
+            writer = self.writers.get(node)
+            if writer is None or files.are_in(writer, video):
                 continue
             reason = result.reason or self._unstorable(result, number)
             outcome = Outcome("" if reason else damage, reason, result.by_machine)
@@ -202,8 +212,16 @@ def stored_video(
 
 
 def every_writer(jobs: Mapping[str, Job]) -> list[StoreWriter]:
-    """The stores of all jobs."""
+    """The stores of all jobs that may be written."""
     writers: list[StoreWriter] = []
     for job in jobs.values():
         writers += job.writers.values()
     return writers
+
+
+def every_store(jobs: Mapping[str, Job]) -> list[StoredFeatures]:
+    """The stores of all jobs."""
+    stores: list[StoredFeatures] = []
+    for job in jobs.values():
+        stores += job.stores
+    return stores

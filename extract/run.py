@@ -13,6 +13,7 @@ from reelbank.data.console import counted, print_lines, printable
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.datasets.types import Dataset, Video
 from reelbank.data.store.records import DatasetDescription, Failure
+from reelbank.data.store.stored import FinishedStore
 from reelbank.data.store.versions import Made
 from reelbank.data.store.writer import StoreWriter
 from reelbank.data.system.machine import cores
@@ -21,7 +22,8 @@ from reelbank.data.video.pool import DecodePool
 from reelbank.extract.device import chosen_device, device_name
 from reelbank.extract.estimate import estimate
 from reelbank.extract.fill import lengths_alone, with_defaults, with_image_fps
-from reelbank.extract.job import Job, Outcome, every_writer, span_of, stored_video
+from reelbank.extract.found import FinishedStores
+from reelbank.extract.job import Job, Outcome, every_store, every_writer, span_of, stored_video
 from reelbank.extract.notes import tell_inexact, tell_older_stores, tell_other_versions
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.pipeline.forward import check_precision
@@ -80,11 +82,12 @@ def extract_dataset(
     if options.plan:
         return ExtractionResult((), estimate(options, dataset, videos, plans, device))
     lengths = _flow_lengths(options, dataset, shard, device, plans)
-    tell_older_stores(plans, dataset.name)
+    files = SourceFiles.of(videos, options.bank)
     with contextlib.ExitStack() as closing:
-        jobs = _open_jobs(options, dataset, plans, device, closing)
-        writers = every_writer(jobs)
-        files = SourceFiles.of(videos, options.bank)
+        found = FinishedStores(dataset, videos, files, Retry.of(options)).among(plans, closing)
+        tell_older_stores(plans, dataset.name, found)
+        jobs = _open_jobs(options, dataset, plans, device, found=found, closing=closing)
+        writers, stores = every_writer(jobs), every_store(jobs)
         for job in jobs.values():
             job.find_missing(videos, files, Retry.of(options))
         files.digests.save()
@@ -104,15 +107,15 @@ def extract_dataset(
         )
         every_video = [stored_video(video) for video in dataset.videos]
         finished = [writer.finish(every_video) for writer in writers]
-        tell_damage(dataset.videos, writers, refuse_damaged=options.damaged == "refuse")
+        tell_damage(dataset.videos, stores, refuse_damaged=options.damaged == "refuse")
         exit_code = closing_words(
             dataset.videos,
-            writers,
+            stores,
             finished=all(finished),
             shard=options.shard,
             unread=unread,
         )
-        return ExtractionResult(tuple(writer.path for writer in writers), exit_code)
+        return ExtractionResult(tuple(store.path for store in stores), exit_code)
 
 
 def _flow_lengths(
@@ -135,19 +138,25 @@ def _open_jobs(
     dataset: Dataset,
     plans: ExtractionPlan,
     device: torch.device,
+    *,
+    found: Mapping[Path, FinishedStore],
     closing: contextlib.ExitStack,
 ) -> dict[str, Job]:
     """A job for each stream, by name, with its stores opened. `closing` closes them, which commits
-    their features, also after Ctrl-C."""
+    their features, also after Ctrl-C. found: stores that are only read, by their planned paths."""
     description = DatasetDescription.of(dataset)
     streams = dict.fromkeys(plan.stream.name for plan in plans.streams)
     device_and_streams = Made(device_name(device), " ".join(streams))
-    jobs = {}
+    jobs: dict[str, Job] = {}
     for plan in plans.streams:
-        writers = {}
+        job = jobs[plan.name] = Job(plan)
         for node, path, recipe in zip(plan.nodes, plan.paths, plan.recipes, strict=True):
+            if path in found:
+                print_lines(f"store {found[path].path} (is only read)")
+                job.finished[node] = found[path]
+                continue
             print_lines(f"store {path}")
-            writers[node] = StoreWriter(
+            writer = job.writers[node] = StoreWriter(
                 path,
                 recipe.to_json(),
                 description,
@@ -155,8 +164,7 @@ def _open_jobs(
                 shard=options.shard.replace("/", "of"),
                 made=device_and_streams,
             )
-            closing.callback(writers[node].close)
-        jobs[plan.name] = Job(plan, writers)
+            closing.callback(writer.close)
     return jobs
 
 

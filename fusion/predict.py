@@ -28,7 +28,7 @@ from reelbank.fusion.prediction.runs import check_weights, named_runs, own_head,
 from reelbank.fusion.prediction.scoring import fused_scores, run_scores
 from reelbank.heads.predict import predicted
 from reelbank.heads.runs.folder import Run
-from reelbank.heads.runs.writing import written_to
+from reelbank.heads.runs.writing import output_file, written_to
 from reelbank.heads.training.planning.stores import store_names
 
 
@@ -127,13 +127,19 @@ def predict_videos(options: PredictOptions) -> int:
 
 def _output_file(options: PredictOptions) -> str:
     """The value of TO, checked before the work starts. The default for a folder of videos is a CSV
-    file in the bank."""
+    file in the bank, or none if the bank is read-only."""
     to = options.to
     folders = [word for word in options.videos if Path(word).is_dir()]
     if folders and not to:
         name = re.sub(r"[^\w.-]+", "_", Path(folders[0]).resolve().name) or "videos"
-        to = str(Path(options.bank, "reports", f"predict-{name}.csv"))
-        Path(to).parent.mkdir(parents=True, exist_ok=True)
+        usual = output_file("", Path(options.bank, "reports", f"predict-{name}.csv"))
+        if usual is None:
+            print_lines(
+                "note: the bank is read-only; TO=<file>.csv writes a table", file=sys.stderr
+            )
+            return ""
+        usual.parent.mkdir(parents=True, exist_ok=True)
+        to = str(usual)
     if to and Path(to).suffix not in (".csv", ".npz"):
         raise InputError(
             f"TO={to}: the name must end in .csv (the likeliest classes) or .npz (all scores)"

@@ -26,7 +26,7 @@ from reelbank.fusion.evaluation.selection import leak_lines, select
 from reelbank.fusion.evaluation.significance import calibration
 from reelbank.fusion.evaluation.tried import selection, tried_models
 from reelbank.fusion.metrics import Share, accuracy, category_accuracies, class_figures, share
-from reelbank.heads.runs.writing import written_to
+from reelbank.heads.runs.writing import output_file, written_to
 
 # with five classes or fewer, top-5 accuracy is always 100 %
 LEAST_CLASSES_FOR_TOP5 = 6
@@ -110,13 +110,13 @@ class ModelTable:
 @dataclass(frozen=True)
 class Evaluation:
     """The result of `evaluate_runs`. tables: one for each data set and list of classes; notes:
-    lines about runs that were left out; csv: the file with every run's figures. Printing the object
-    shows the tables."""
+    lines about runs that were left out; csv: the file with every run's figures, None if the bank is
+    read-only. Printing the object shows the tables."""
 
     part: str
     tables: tuple[ModelTable, ...]
     notes: tuple[str, ...]
-    csv: Path
+    csv: Path | None
 
     def records(self) -> list[dict[str, Any]]:
         """Every model as one flat JSON-serialisable record, for pandas.DataFrame or JSON."""
@@ -140,7 +140,10 @@ class Evaluation:
             if per_class:
                 yield from table_lines(table.class_rows())
                 yield ""
-        yield f"every run's figures: {self.csv}"
+        if self.csv:
+            yield f"every run's figures: {self.csv}"
+        else:
+            yield "the bank is read-only; OUT=<file>.csv writes every run's figures"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -158,25 +161,26 @@ def evaluate(options: EvaluateOptions) -> int:
     if options.json:
         for note in evaluation.notes:
             print_lines(f"note: {note}", file=sys.stderr)
-        print_json(
-            {"part": evaluation.part, "csv": str(evaluation.csv), "models": evaluation.records()}
-        )
+        csv = str(evaluation.csv) if evaluation.csv else None
+        print_json({"part": evaluation.part, "csv": csv, "models": evaluation.records()})
     else:
         print_lines(*evaluation.lines(per_class=options.per_class))
     return 0
 
 
 def evaluate_runs(options: EvaluateOptions) -> Evaluation:
-    """Evaluate the selected runs and write every run's figures as CSV.
+    """Evaluate the selected runs and write every run's figures as CSV. If OUT is not given and the
+    bank is read-only, nothing is written.
 
     Raises InputError when no run matches or the CSV cannot be written.
     """
     check_ending("OUT", options.out, [".csv"])
     selected = select(options, options.part)
     tables = tuple(_table(contest, options) for contest in contests(selected.entries))
-    out = Path(options.out or Path(options.bank, "reports", f"evaluation-{options.part}.csv"))
-    with written_to("OUT", out):
-        write_csv(out, selected.entries, options.part)
+    out = output_file(options.out, Path(options.bank, "reports", f"evaluation-{options.part}.csv"))
+    if out:
+        with written_to("OUT", out):
+            write_csv(out, selected.entries, options.part)
     notes = (*selected.notes, *leak_lines(selected.entries))
     return Evaluation(options.part, tables, notes, out)
 

@@ -31,7 +31,7 @@ from reelbank.fusion.report.pair import calibration_section, versus_of, versus_s
 from reelbank.fusion.report.results import results_section
 from reelbank.fusion.report.sweeps import Sweep, read_sweeps, sweep_section
 from reelbank.fusion.report.view import Chapter, Page, Section
-from reelbank.heads.runs.writing import written_to
+from reelbank.heads.runs.writing import output_file, written_to
 
 _FOLDER = Path(__file__).parent
 # Every value is escaped when it is inserted. An undefined name in a template is an error.
@@ -94,7 +94,8 @@ def write_report(
     names: Mapping[str, str] | None = None,
     compared: Sequence[str] = (),
 ) -> Report:
-    """Write the report on the selected runs.
+    """Write the report on the selected runs. If OUT is not given and the bank is read-only, the
+    report is written to the current folder.
 
     first_sections: sections that come before all others; names: the name of each run's model;
     compared: two of these names, which are compared instead of the two most accurate models if the
@@ -118,9 +119,16 @@ def write_report(
         compared=compared,
     )
     document = render(page_of(contents, options))
-    path = _path(options, datasets)
-    figures = path.with_name(f"{path.stem}-figures") if options.figures else None
+    usual = Path(options.bank, "reports", f"{_name(options, datasets)}.html")
+    path = output_file(options.out, usual)
     notes = list(contents.notes)
+    if path is None:
+        path = Path(usual.name)
+        notes.append(
+            "the bank is read-only, so the report is in the current folder; OUT=<file>.html gives "
+            "it another place"
+        )
+    figures = path.with_name(f"{path.stem}-figures") if options.figures else None
     with written_to("OUT", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -142,12 +150,9 @@ def _renamed(contest: Contest, names: Mapping[str, str]) -> Contest:
     return replace(contest, groups=tuple(groups))
 
 
-def _path(options: ReportOptions, datasets: Sequence[str]) -> Path:
-    if options.out:
-        return Path(options.out)
+def _name(options: ReportOptions, datasets: Sequence[str]) -> str:
     names = dict.fromkeys(in_file_name(dataset or "scores") for dataset in datasets)
-    name = options.name or "-".join(names)
-    return Path(options.bank, "reports", f"{name.replace('/', '-')}.html")
+    return (options.name or "-".join(names)).replace("/", "-")
 
 
 def _videos(options: ReportOptions, datasets: Sequence[str]) -> dict[str, Path]:
