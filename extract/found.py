@@ -1,18 +1,22 @@
-"""Finished stores that an extraction does not have to write: in a folder that may only be read."""
+"""Finished stores that an extraction does not have to write: those of other banks, and those in a
+folder that may only be read."""
 
 import contextlib
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from reelbank.data.banks import Banks, tell_once, tell_shadowed
 from reelbank.data.datasets.types import Dataset, Video
+from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.files import is_read_only
 from reelbank.data.store.parts import parts_folder
 from reelbank.data.store.records import DatasetDescription
 from reelbank.data.store.stored import FinishedStore
 from reelbank.extract.job import stored_video
-from reelbank.extract.planned import ExtractionPlan
-from reelbank.extract.todo import Retry, SourceFiles, StoredVideos
+from reelbank.extract.plan import StreamPlan
+from reelbank.extract.todo import Retry, SourceFiles, StoredVideos, store_exists
 
 
 class FinishedStores:
@@ -27,20 +31,50 @@ class FinishedStores:
         self.every_video = [stored_video(video) for video in dataset.videos]
 
     def among(
-        self, plans: ExtractionPlan, closing: contextlib.ExitStack
+        self, plans: Sequence[StreamPlan], banks: Banks, closing: contextlib.ExitStack
     ) -> dict[Path, FinishedStore]:
-        """The finished stores by the paths that the plan gives them. `closing` closes them. Raises
-        InputError if a store cannot be read."""
+        """The finished stores by the paths that the plans give them. `closing` closes them. Raises
+        InputError if a store of BANK cannot be read; a note names such stores of other banks."""
         found = {}
-        for plan in plans.streams:
+        for plan in plans:
             for path, recipe in zip(plan.paths, plan.recipes, strict=True):
-                if is_read_only(parts_folder(path)) and (store := self._at(path, recipe)):
+                if store_exists(path):
+                    self._tell_shadowed(path, banks)
+                    is_needed = not is_read_only(parts_folder(path))
+                    store = None if is_needed else self._at(path, recipe)
+                else:
+                    store = self._in_others(path, recipe, banks)
+                if store:
                     closing.callback(store.close)
                     found[path] = store
         return found
 
+    def _tell_shadowed(self, path: Path, banks: Banks) -> None:
+        for folder in banks.below("stores")[1:]:
+            if store_exists(folder / path.name):
+                tell_shadowed(folder / path.name, path)
+
+    def _in_others(self, path: Path, recipe: FeatureRecipe, banks: Banks) -> FinishedStore | None:
+        """The store of this name in another bank, if it is finished."""
+        for folder in banks.below("stores")[1:]:
+            other = folder / path.name
+            if not store_exists(other):
+                continue
+            try:
+                store = self._at(other, recipe)
+            except InputError as error:
+                tell_once(f"note: a store is left out: {error}")
+                continue
+            if store:
+                return store
+            tell_once(
+                f"note: {other} is not used, because it does not have all videos of this "
+                "extraction with their current files, labels and splits"
+            )
+        return None
+
     def _at(self, path: Path, recipe: FeatureRecipe) -> FinishedStore | None:
-        """The store at `path`; None if it needs a video or does not exist."""
+        """The store at `path`; None if it needs a video."""
         store = FinishedStore.at(path, recipe.to_json(), self.description, self.every_video)
         if store is None:
             return None
@@ -48,3 +82,16 @@ class FinishedStores:
             store.close()
             return None
         return store
+
+
+def with_found(
+    plans: Sequence[StreamPlan], found: Mapping[Path, FinishedStore]
+) -> list[StreamPlan]:
+    """The plans with the paths of the stores that were found."""
+    return [
+        dataclasses.replace(
+            plan,
+            paths=tuple(found[path].path if path in found else path for path in plan.paths),
+        )
+        for plan in plans
+    ]

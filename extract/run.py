@@ -3,7 +3,7 @@ same command continues an interrupted extraction."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +22,7 @@ from reelbank.data.video.pool import DecodePool
 from reelbank.extract.device import chosen_device, device_name
 from reelbank.extract.estimate import estimate
 from reelbank.extract.fill import lengths_alone, with_defaults, with_image_fps
-from reelbank.extract.found import FinishedStores
+from reelbank.extract.found import FinishedStores, with_found
 from reelbank.extract.job import Job, Outcome, every_store, every_writer, span_of, stored_video
 from reelbank.extract.notes import tell_inexact, tell_older_stores, tell_other_versions
 from reelbank.extract.options import ExtractOptions
@@ -79,12 +79,14 @@ def extract_dataset(
     options = with_image_fps(options, dataset)
     videos = dataset.videos[shard]
     plans = plan_extraction(options, dataset, device)
-    if options.plan:
-        return ExtractionResult((), estimate(options, dataset, videos, plans, device))
-    lengths = _flow_lengths(options, dataset, shard, device, plans)
     files = SourceFiles.of(videos, options.bank)
     with contextlib.ExitStack() as closing:
-        found = FinishedStores(dataset, videos, files, Retry.of(options)).among(plans, closing)
+        finished_stores = FinishedStores(dataset, videos, files, Retry.of(options))
+        found = finished_stores.among(plans.streams, options.searched, closing)
+        if options.plan:
+            plans = replace(plans, streams=tuple(with_found(plans.streams, found)))
+            return ExtractionResult((), estimate(options, dataset, videos, plans, device))
+        lengths = _flow_lengths(options, dataset, shard, device, plans)
         tell_older_stores(plans, dataset.name, found)
         jobs = _open_jobs(options, dataset, plans, device, found=found, closing=closing)
         writers, stores = every_writer(jobs), every_store(jobs)
@@ -129,8 +131,8 @@ def _flow_lengths(
     without adaptive sampling."""
     if plans.lengths is None:
         return None
-    extract_dataset(lengths_alone(options), dataset, shard, device)
-    return read_lengths(plans.lengths.paths[0], [video.id for video in dataset.videos[shard]])
+    (path,) = extract_dataset(lengths_alone(options), dataset, shard, device).paths
+    return read_lengths(path, [video.id for video in dataset.videos[shard]])
 
 
 def _open_jobs(
@@ -152,7 +154,7 @@ def _open_jobs(
         job = jobs[plan.name] = Job(plan)
         for node, path, recipe in zip(plan.nodes, plan.paths, plan.recipes, strict=True):
             if path in found:
-                print_lines(f"store {found[path].path} (is only read)")
+                print_lines(f"store {found[path].path} (finished, only read)")
                 job.finished[node] = found[path]
                 continue
             print_lines(f"store {path}")

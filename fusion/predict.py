@@ -158,11 +158,11 @@ def predict_with(options: PredictOptions) -> Prediction:
     """
     words = run_words(options.run)
     if not options.videos:
-        return _predict_store(named_runs(options.bank, words), options)
+        return _predict_store(named_runs(options.searched, words), options)
     if options.store:
         raise InputError(f"STORE={options.store}: give a store or videos, not both")
     videos = named_videos(options.videos)
-    return _predict_files(videos, named_runs(options.bank, words), options)
+    return _predict_files(videos, named_runs(options.searched, words), options)
 
 
 def predict(
@@ -172,6 +172,7 @@ def predict(
     weights: Sequence[float] = (),
     bank: str | Path = "bank",
     *,
+    banks: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     head: str | Sequence[str] = (),
     limits: Limits | None = None,
     **options: Any,
@@ -179,19 +180,20 @@ def predict(
     """Score video files with runs. The scores of several runs are fused by `fusion.late.fuse`.
 
     videos: files, or folders that are searched for videos; runs: those that `train` returned, or
-    their folders, names or starts of hashes in `bank`; options: extractor, extractor_weights, flow_weights,
+    their folders, names or starts of hashes in `bank` or other `banks`; options: extractor, extractor_weights, flow_weights,
     stream, device, workers, image_fps and damaged, as for the command. `video_ids` are file names without extension (below a
     folder, with their subfolders). The labels are unknown. A video that cannot be predicted is not
     in the table, and `about["failed"]` contains the reason.
 
     Raises InputError when no video can be predicted, and as `predict_with` does.
     """
-    values = {"bank": str(bank), "how": how, "weights": tuple(weights), "head": _listed(head)}
+    values = {"bank": str(bank), "banks": _listed(banks), "how": how, "weights": tuple(weights)}
+    values["head"] = _listed(head)
     values |= vars(limits) if limits else {}
     checked = PredictOptions(**{**values, **options})
     words = _listed(runs)
     prediction = _predict_files(
-        named_videos(_listed(videos)), named_runs(checked.bank, words), checked
+        named_videos(_listed(videos)), named_runs(checked.searched, words), checked
     )
     for note in prediction.notes:
         print_lines(f"note: {note}", file=sys.stderr)
@@ -229,7 +231,7 @@ def top(scores: Scores, k: int = 5) -> dict[str, list[ClassProbability]]:
 def _predict_store(runs: Sequence[Run], options: PredictOptions) -> Prediction:
     """The scores of all videos of a store."""
     check_weights(runs, options.weights)
-    paths = [find_store(options.bank, name) for name in store_names(options.store)]
+    paths = [find_store(options.searched, name) for name in store_names(options.store)]
     tables = [
         predicted(
             run.path,

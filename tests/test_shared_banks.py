@@ -1,5 +1,5 @@
 """A bank that may only be read: commands that have nothing to write work, others say where they can
-write."""
+write. And several banks: stores and runs of all of them are found, and one is written."""
 
 import os
 import shutil
@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 from made_runs import made_run
 from test_extract import encode
+from test_train import make_store
 
 import reelbank
+from reelbank.data.errors import InputError
+from reelbank.data.store.bank import find_store
+from reelbank.heads.runs.folder import find_runs
 
 PIXELS = ("extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=pixels", "CROPS=1", "T=2")
 
@@ -109,12 +113,12 @@ def test_a_bank_may_be_read_only(read_only: Callable[..., list[str]], tmp_path: 
         "verify",
     ]
     extract, evaluate, compare, report, *others = read_only(
-        *reading, "evaluate OUT=figures.csv", f"{' '.join(PIXELS[:-1])} T=3"
+        *reading, "evaluate OUT=figures.csv", f"{' '.join(PIXELS[:-1])} T=3", "fuse"
     )
-    *_, own_place, more_rows = others
-    for output in [extract, evaluate, compare, report, *others[:-1]]:
+    *_, own_place, more_rows, fuse = others
+    for output in [extract, evaluate, compare, report, *others[:-2]]:
         assert output.endswith("exit code 0\n"), output
-    assert "(is only read)" in extract and "4 already extracted, 0 to extract" in extract
+    assert "(finished, only read)" in extract and "4 already extracted, 0 to extract" in extract
     assert "the bank is read-only; OUT=<file>.csv writes every run's figures" in evaluate
     assert "the bank is read-only; OUT=<file>.csv writes the gain of every class" in compare
     assert "the bank is read-only, so the report is in the current folder" in report
@@ -125,3 +129,141 @@ def test_a_bank_may_be_read_only(read_only: Callable[..., list[str]], tmp_path: 
     ]
     # There something would have to be written.
     assert more_rows.endswith("exit code 2\n") and "choose another BANK" in more_rows
+    assert fuse.endswith("exit code 2\n") and "give BANKS=bank to use the stores" in fuse
+
+
+def run(*words: object) -> int:
+    return reelbank.main([str(word) for word in words])
+
+
+def contents(folder: Path) -> dict[Path, int]:
+    """Every file and folder, and when it was changed."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def mine(lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder next to the laboratory's videos, whose bank no test may change."""
+    (tmp_path / "videos").symlink_to(lab / "videos")
+    monkeypatch.chdir(tmp_path)
+    before = contents(lab / "bank")
+    yield tmp_path / "bank"
+    assert contents(lab / "bank") == before
+
+
+def test_extract_finds_a_finished_store_in_another_bank(
+    lab: Path, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (found,) = (lab / "bank" / "stores").iterdir()
+    for words in ([], ["PLAN=1"]):
+        assert run(*PIXELS, f"BANKS={lab / 'bank'}", *words) == 0
+        output = capsys.readouterr().out
+        assert str(found) in output and not mine.exists()
+    (store,) = reelbank.extract_features(
+        dataset="folder", root="videos", extractor="pixels", crops=1, t=2, banks=[lab / "bank"]
+    )
+    with store:
+        assert store.path == found and len(store) == 4
+    assert not mine.exists()
+    assert run(*PIXELS[:-1], "T=3", f"BANKS={lab / 'bank'}") == 0
+    assert len(list((mine / "stores").iterdir())) == 1
+
+
+def test_extract_makes_a_store_that_another_bank_has_in_part(
+    lab: Path, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (found,) = (lab / "bank" / "stores").iterdir()
+    new_video = lab / "videos" / "left" / "clip_g09_c01.avi"
+    encode(new_video, 6, 9)
+    try:
+        assert run(*PIXELS, f"BANKS={lab / 'bank'}") == 0
+    finally:
+        new_video.unlink()
+    captured = capsys.readouterr()
+    assert "0 already extracted, 5 to extract" in captured.out
+    assert f"note: {found} is not used, because it does not have all videos" in captured.err
+    assert [path.name for path in (mine / "stores").iterdir()] == [found.name]
+
+
+def test_commands_find_the_stores_and_runs_of_other_banks(
+    lab: Path, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (store,) = (lab / "bank" / "stores").iterdir()
+    runs = sorted(path.name for path in (lab / "bank" / "runs").iterdir())
+    others = f"BANKS={lab / 'bank'}"
+    start = store.stem.rpartition("-")[2]
+    shown = {
+        ("stores",): [start],
+        ("runs",): runs,
+        ("inspect", start): [str(store), "4 videos"],
+        ("verify",): [f"{store}: undamaged"],
+        ("export", start, "TO=features"): ["features"],
+        ("evaluate",): ["gru rgb net", "lstm rgb net", "bank/reports/evaluation-test.csv"],
+        ("compare",): ["A: gru rgb net", "bank/reports/compare-"],
+        ("fuse",): ["product of these"],
+        ("report",): ["report on 3 runs: bank/reports/made.html"],
+    }
+    for words, texts in shown.items():
+        assert run(*words, others) == 0
+        output = capsys.readouterr().out
+        assert [text for text in texts if text not in output] == []
+        assert run(words[0], "BANKS=nowhere") == 2
+        assert "BANKS=nowhere: must be the folder of a bank" in capsys.readouterr().err
+    assert [path.name for path in sorted(mine.iterdir())] == ["reports", "runs"]
+    (fused,) = (mine / "runs").iterdir()
+    assert fused.name.startswith("fused-")
+
+
+def test_nothing_is_removed_from_another_bank(
+    lab: Path, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (store,) = (lab / "bank" / "stores").iterdir()
+    run_folder = sorted((lab / "bank" / "runs").iterdir())[0]
+    for words in (
+        ("remove", f"STORE={store.stem.rpartition('-')[2]}", "YES=1"),
+        ("remove", f"STORE={store}", "YES=1"),
+        ("runs", f"REMOVE={run_folder.name}"),
+    ):
+        assert run(*words, f"BANKS={lab / 'bank'}") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"it is in another bank; give BANK={lab / 'bank'} to remove it" in line
+
+
+def test_the_bank_itself_takes_precedence(
+    lab: Path, mine: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (theirs,) = (lab / "bank" / "stores").iterdir()
+    shutil.copytree(lab / "bank", mine)
+    with pytest.raises(InputError, match="no store in .* or "):
+        find_store(mine, "fff", banks=[lab / "bank"])
+    for _ in range(2):
+        assert find_store(mine, banks=[lab / "bank"]) == mine / "stores" / theirs.name
+        assert {one.path.parent for one in find_runs(mine, banks=[lab / "bank"])} == {mine / "runs"}
+    told = capsys.readouterr().err
+    assert told.count(f"note: {theirs} is not used, because {mine}") == 1
+    assert run("remove", f"STORE={theirs.name}", "YES=1", f"BANKS={lab / 'bank'}") == 0
+    assert find_store(mine, banks=[lab / "bank"]) == theirs
+
+
+def test_heads_are_trained_on_the_stores_of_another_bank(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab, mine, other = (tmp_path / name for name in ("lab", "mine", "other"))
+    store = make_store(lab)
+    before = contents(lab)
+    words = ["HEAD=meanpool", "EPOCHS=2", "LR=0.01", "BATCH=8", "REFIT=0", "DEVICE=cpu"]
+    assert run("train", *words, f"BANK={mine}", f"BANKS={lab}") == 0
+    (trained,) = find_runs(mine)
+    assert contents(lab) == before
+    before = contents(mine)
+    for command in ("train", "sweep"):
+        capsys.readouterr()
+        assert run(command, *words, f"BANK={other}", f"BANKS={lab} {mine}") == 0
+        assert trained.path.name in capsys.readouterr().out
+        assert not (other / "runs").exists()
+    assert run("predict", f"RUN={trained.path.name}", f"STORE={store.name}", "TO=scores.npz") == 2
+    words = [f"RUN={trained.path.name}", f"STORE={store.stem}", f"TO={tmp_path / 'scores.npz'}"]
+    assert run("predict", *words, f"BANK={other}", f"BANKS={lab},{mine}") == 0
+    (evaluated,) = reelbank.evaluate(bank=other, banks=[lab, mine]).records()
+    assert evaluated["runs"] == [trained.path.name]
+    assert contents(mine) == before

@@ -186,7 +186,7 @@ def evaluate_runs(options: EvaluateOptions) -> Evaluation:
 
 
 def _table(contest: Contest, options: EvaluateOptions) -> ModelTable:
-    tried = tried_models(options.bank, contest, options.part)
+    tried = tried_models(options.searched, contest, options.part)
     return ModelTable(
         dataset=contest.dataset,
         classes=contest.classes,

@@ -107,7 +107,7 @@ def write_report(
     named_contests = [_renamed(contest, names or {}) for contest in contests(selected.entries)]
     # models of one data set that know different classes are several contests
     datasets = list(dict.fromkeys(contest.dataset for contest in named_contests))
-    costs = read_costs(options.bank, named_contests)
+    costs = read_costs(options.searched, named_contests)
     contents = Contents(
         contests=named_contests,
         notes=[*selected.notes, *leak_lines(selected.entries), *damage_notes(costs)],
@@ -158,7 +158,7 @@ def _name(options: ReportOptions, datasets: Sequence[str]) -> str:
 def _videos(options: ReportOptions, datasets: Sequence[str]) -> dict[str, Path]:
     """The files of the videos that the report shows frames of, by id. It is {} if ROOT is not given
     and the bank contains no generated videos of the data set."""
-    drawn = drawn_folder(datasets[0], options.bank) if len(datasets) == 1 else None
+    drawn = drawn_folder(datasets[0], options.searched) if len(datasets) == 1 else None
     root = options.root or (str(drawn) if drawn else "")
     if not root:
         if options.show:
@@ -249,7 +249,9 @@ def _sections(
             anchor=anchor,
             interval_kind=options.interval,
             selected=selection(
-                len(contest.groups), tried_models(options.bank, contest, options.part), options.part
+                len(contest.groups),
+                tried_models(options.searched, contest, options.part),
+                options.part,
             ),
         ),
         curves_section(contest, letters),

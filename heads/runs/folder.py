@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reelbank.data.banks import AnyBank, Banks, tell_shadowed
 from reelbank.data.console import print_lines
 from reelbank.data.datasets.registry import is_of_dataset
 from reelbank.data.errors import InputError
@@ -127,21 +128,30 @@ def folder_name(recipe: dict[str, Any]) -> str:
     return f"{recipe.get('head')}-{signature(recipe)[:12]}"
 
 
-def read_runs(bank: str | Path) -> tuple[list[Run], dict[Path, str]]:
+def read_runs(bank: AnyBank) -> tuple[list[Run], dict[Path, str]]:
     """Every run of the bank, finished or not, in the order of folder names; and the folders that
-    cannot be read as a run, with the reason."""
+    cannot be read as a run, with the reason. The runs of other banks follow; one that an earlier
+    bank has is left out, and a note on stderr says so."""
     runs, bad = [], {}
-    for path in sorted(Path(bank, "runs").glob("[!.]*")):
-        try:
-            if not path.is_dir():
-                raise InputError(f"{path} must be a folder, like every run; move it out of runs/")
-            runs.append(read_run(path))
-        except InputError as error:
-            bad[path] = str(error)
+    first_at: dict[str, Path] = {}  # by name, which contains the hash
+    for folder in Banks.of(bank).below("runs"):
+        for path in sorted(folder.glob("[!.]*")):
+            first = first_at.setdefault(path.name, path)
+            if first != path:
+                tell_shadowed(path, first)
+                continue
+            try:
+                if not path.is_dir():
+                    raise InputError(
+                        f"{path} must be a folder, like every run; move it out of runs/"
+                    )
+                runs.append(read_run(path))
+            except InputError as error:
+                bad[path] = str(error)
     return runs, bad
 
 
-def all_runs(bank: str | Path) -> list[Run]:
+def all_runs(bank: AnyBank) -> list[Run]:
     """The runs of `read_runs`. A note on stderr names each folder that is left out."""
     runs, bad = read_runs(bank)
     for reason in bad.values():
@@ -165,13 +175,17 @@ def matches(recipe: Mapping[str, Any], **match: Any) -> bool:
     return all(recipe.get(key) == value for key, value in match.items())
 
 
-def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> list[Run]:
-    """The finished runs whose recipe `matches` (head="gru", split="1", ...).
+def find_runs(
+    bank: AnyBank, wanted: Sequence[str] = (), *, banks: Sequence[str | Path] = (), **match: Any
+) -> list[Run]:
+    """The finished runs of `bank`, and of other `banks`, whose recipe `matches` (head="gru",
+    split="1", ...).
 
     wanted: folder names or hashes, or their first characters; only these runs are returned, in this
     order. Raises InputError for a name that does not match exactly one finished run.
     """
-    runs = [run for run in all_runs(bank) if run.finished]
+    every_bank = Banks.of(bank, banks)
+    runs = [run for run in all_runs(every_bank) if run.finished]
     if wanted:
         chosen = []
         for start in wanted:
@@ -185,7 +199,7 @@ def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> lis
                 reason = (
                     f"matches {len(fits)} finished runs ({fitting})"
                     if fits
-                    else f"matches no finished run in {Path(bank, 'runs')}"
+                    else f"matches no finished run in {every_bank.shown('runs')}"
                 )
                 raise InputError(f"run '{start}' {reason}; 'reelbank runs' lists the runs")
             chosen += fits
