@@ -109,7 +109,7 @@ def test_a_bank_may_be_read_only(read_only: Callable[..., list[str]], tmp_path: 
         "report",
         "runs",
         "stores",
-        "inspect",
+        "inspect folder-videos",
         "verify",
     ]
     extract, evaluate, compare, report, *others = read_only(
@@ -235,14 +235,16 @@ def test_the_bank_itself_takes_precedence(
     (theirs,) = (lab / "bank" / "stores").iterdir()
     shutil.copytree(lab / "bank", mine)
     with pytest.raises(InputError, match="no store in .* or "):
-        find_store(mine, "fff", banks=[lab / "bank"])
+        find_store(mine, "zzz", banks=[lab / "bank"])
     for _ in range(2):
-        assert find_store(mine, banks=[lab / "bank"]) == mine / "stores" / theirs.name
+        assert (
+            find_store(mine, "folder-videos", banks=[lab / "bank"]) == mine / "stores" / theirs.name
+        )
         assert {one.path.parent for one in find_runs(mine, banks=[lab / "bank"])} == {mine / "runs"}
     told = capsys.readouterr().err
     assert told.count(f"note: {theirs} is not used, because {mine}") == 1
     assert run("remove", f"STORE={theirs.name}", "YES=1", f"BANKS={lab / 'bank'}") == 0
-    assert find_store(mine, banks=[lab / "bank"]) == theirs
+    assert find_store(mine, "folder-videos", banks=[lab / "bank"]) == theirs
 
 
 def test_heads_are_trained_on_the_stores_of_another_bank(
