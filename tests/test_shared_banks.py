@@ -155,10 +155,11 @@ def test_extract_finds_a_finished_store_in_another_bank(
     lab: Path, mine: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (found,) = (lab / "bank" / "stores").iterdir()
-    for words in ([], ["PLAN=1"]):
+    for words, text in (([], f"store {found} (finished, only read)"), (["PLAN=1"], "4 videos")):
         assert run(*PIXELS, f"BANKS={lab / 'bank'}", *words) == 0
         output = capsys.readouterr().out
-        assert str(found) in output and not mine.exists()
+        assert text in output and "4 already extracted, 0 to extract" in output
+        assert not mine.exists()
     (store,) = reelbank.extract_features(
         dataset="folder", root="videos", extractor="pixels", crops=1, t=2, banks=[lab / "bank"]
     )
