@@ -82,6 +82,12 @@ device_option = partial(
     "device to compute on; 'auto' uses a GPU if there is one, otherwise the CPU",
     form=DEVICE,
 )
+cluster_option = partial(
+    option,
+    "",
+    "address of a Dask scheduler, for example tcp://host:8786, whose workers do the work. All machines "
+    "need the same paths for BANK and the videos. Needs reelbank[dask]",
+)
 json_option = partial(
     option, False, "print the result as one JSON document; other messages go to standard error"
 )

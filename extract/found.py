@@ -11,7 +11,7 @@ from reelbank.data.datasets.types import Dataset, Video
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.files import is_read_only
-from reelbank.data.store.parts import parts_folder
+from reelbank.data.store.parts import begun, parts_folder
 from reelbank.data.store.records import DatasetDescription
 from reelbank.data.store.stored import FinishedStore
 from reelbank.extract.job import stored_video
@@ -32,22 +32,30 @@ class FinishedStores:
 
     def among(
         self, plans: Sequence[StreamPlan], banks: Banks, closing: contextlib.ExitStack
-    ) -> dict[Path, FinishedStore]:
-        """The finished stores by the paths that the plans give them. `closing` closes them. Raises
-        InputError if a store of BANK cannot be read; a note names such stores of other banks."""
+    ) -> dict[str, tuple[FinishedStore, ...]]:
+        """By the name of its plan, the stores of each stream of which all stores are finished and
+        need not be written. `closing` closes them. Raises InputError if a store of BANK cannot be
+        read; a note names such stores of other banks."""
         found = {}
         for plan in plans:
-            for path, recipe in zip(plan.paths, plan.recipes, strict=True):
-                if store_exists(path):
-                    self._tell_shadowed(path, banks)
-                    is_needed = not is_read_only(parts_folder(path))
-                    store = None if is_needed else self._at(path, recipe)
-                else:
-                    store = self._in_others(path, recipe, banks)
-                if store:
-                    closing.callback(store.close)
-                    found[path] = store
+            stores = self._of_stream(plan, banks)
+            for store in stores:
+                closing.callback(store.close)
+            if len(stores) == len(plan.paths):
+                found[plan.name] = tuple(stores)
         return found
+
+    def _of_stream(self, plan: StreamPlan, banks: Banks) -> list[FinishedStore]:
+        stores = []
+        for path, recipe in zip(plan.paths, plan.recipes, strict=True):
+            if not store_exists(path) or begun(path):
+                store = self._in_others(path, recipe, banks)
+            else:
+                self._tell_shadowed(path, banks)
+                is_written = not is_read_only(parts_folder(path))
+                store = None if is_written else self._at(path, recipe)
+            stores += [store] if store else []
+        return stores
 
     def _tell_shadowed(self, path: Path, banks: Banks) -> None:
         for folder in banks.below("stores")[1:]:
@@ -85,13 +93,18 @@ class FinishedStores:
 
 
 def with_found(
-    plans: Sequence[StreamPlan], found: Mapping[Path, FinishedStore]
+    plans: Sequence[StreamPlan], found: Mapping[str, Sequence[FinishedStore]]
 ) -> list[StreamPlan]:
     """The plans with the paths of the stores that were found."""
     return [
         dataclasses.replace(
-            plan,
-            paths=tuple(found[path].path if path in found else path for path in plan.paths),
+            plan, paths=tuple(store.path for store in found.get(plan.name, ())) or plan.paths
         )
         for plan in plans
     ]
+
+
+def present(path: Path, banks: Banks) -> Path:
+    """The store at `path`, or if it does not exist, the store of this name in another bank."""
+    paths = [path, *(folder / path.name for folder in banks.below("stores")[1:])]
+    return next((one for one in paths if store_exists(one) and not begun(one)), path)

@@ -11,8 +11,9 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, banks_option, device_option, option
+from reelbank.data.options import bank_option, banks_option, cluster_option, option
 from reelbank.data.ranges import (
+    DEVICES,
     HIGHEST_SEED,
     MOST_PX,
     MOST_ROWS,
@@ -47,7 +48,7 @@ class ExtractOptions(Checked, WithBanks):
             "damaged retry timeout picture_mpx in_flight_mpx slowness"
         ),
         "Store": "bank banks plan shard digest part_seconds",
-        "Machine": "device workers decoder batch precision compile",
+        "Machine": "device cluster workers decoder batch precision compile",
     }
 
     dataset: str = dataset_option(USUAL_DATASET)
@@ -84,8 +85,8 @@ class ExtractOptions(Checked, WithBanks):
     )
     split: tuple[str, ...] = option(
         (),
-        "splits to extract for, if 'reelbank pretrain' trained separate WEIGHTS for each "
-        "split; each split gets its own store",
+        "splits for which to extract features, if 'reelbank pretrain' trained separate "
+        "WEIGHTS for each split; each split gets its own store",
         unset="all splits that have weights",
     )
     width: str = option(
@@ -176,13 +177,13 @@ class ExtractOptions(Checked, WithBanks):
         None,
         "number of windows per video. A window is a section of WINDOW frames, and T clips are "
         "taken from each",
-        unset="none, the T clips are taken from the whole video; 10 for charades",
+        unset="no windows; 10 for charades",
         lowest=1,
         highest=10_000,
     )
     window: int | None = option(
         None,
-        "number of frames per window; WINDOWS and WINDOW must be given together",
+        "number of frames per window; required if WINDOWS is set",
         unset="256 for charades",
         lowest=1,
         highest=MOST_ROWS,
@@ -258,11 +259,18 @@ class ExtractOptions(Checked, WithBanks):
         lowest=0,
         highest=100_000,
     )
-    device: str = device_option()
+    device: str = option(
+        "auto",
+        "device to compute on; 'auto' uses a GPU if there is one, otherwise the CPU. 'all' "
+        "uses every GPU, and 'cuda:0 cuda:1' uses the GPUs with these numbers; each GPU gets "
+        "a separate process",
+        form=DEVICES,
+    )
+    cluster: str = cluster_option()
     workers: int = option(
         0,
-        "number of decoding processes; 0 means one per core if the network runs on a GPU or "
-        "idt is extracted, and a single process otherwise",
+        "total number of decoding processes for all devices; 0 means one per core if the "
+        "network runs on a GPU or idt is extracted, and a single process otherwise",
         lowest=0,
         highest=MOST_WORKERS,
     )

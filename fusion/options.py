@@ -39,8 +39,9 @@ class FuseOptions(Selection):
     )
     search: bool = option(
         False,
-        "search for the weights with the highest accuracy on the validation scores, "
-        "separately for each split and seed",
+        "search for the weights with the highest accuracy on the validation scores (for "
+        "multi-label data, the highest mean average precision), separately for each split and "
+        "seed",
     )
     validation: tuple[str, ...] = option(
         (),
@@ -80,7 +81,7 @@ class SvmOptions(Selection):
     )
     cv: int = option(
         0,
-        "number of cross-validation folds with which C is chosen on the training part; videos "
+        "number of folds of the cross-validation that chooses C on the training part; videos "
         "of one group are in the same fold. 0 turns cross-validation off",
         lowest=0,
         highest=1000,
@@ -130,8 +131,8 @@ class AnomalyOptions(Checked, WithBanks):
     )
     detector: str = option(
         "",
-        "detector from an earlier run of this command, given as the name of its folder or the "
-        "start of its hash; it scores all videos of STORE",
+        "detector that an earlier 'reelbank anomaly' saved, given as the name of its folder "
+        "or the start of its hash; it scores all videos of STORE",
     )
     abnormal: tuple[str, ...] = option(
         (), "classes that are abnormal; all other classes are normal"
@@ -154,7 +155,7 @@ class AnomalyOptions(Checked, WithBanks):
     )
     bottleneck: tuple[int, ...] = option(
         (16,),
-        "number of units in the narrowest layer. If you give several numbers, the one that "
+        "number of units in the narrowest layer. If you give several numbers, the number that "
         "best separates the abnormal training videos from the normal validation videos is "
         "used",
         lowest=1,

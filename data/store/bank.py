@@ -30,7 +30,8 @@ def shelved(bank: AnyBank) -> Iterator[tuple[Path, Store | None, str]]:
         for path in sorted(
             {final_path(name) for name in [*folder.glob("*.h5"), *folder.glob("*.parts")]}
         ):
-            if _is_shadowed(path, first_at.setdefault(path.name, path)):
+            first = path if begun(path) else first_at.setdefault(path.name, path)
+            if _is_shadowed(path, first):
                 continue
             try:
                 store = Store.open(path)
@@ -83,15 +84,16 @@ class _Match:
 def find_store(
     bank: AnyBank, requested: str = "", *, banks: Sequence[str | Path] = (), **match: Any
 ) -> Path:
-    """The path of one store of `bank`, or of other `banks`.
+    """Find a feature store in a bank, or in other `banks`. Returns the path of the store.
 
-    requested: its file, or the start of its hash or name. Without it: the only store that matches
-    `match`: `dataset=` is its data set ("folder" matches any folder's), any other name a value of
-    its recipe. Intermediate stores of other commands match only if their extractor or stream is
-    requested.
+    requested: the file of the store, or the first characters of its hash or name. match: if
+    `requested` is not given, values that the store must have, such as `dataset="ucf101"` or
+    `stream="rgb"`. `dataset` is the data set of the store ("folder" matches every data set that was
+    loaded from a folder); all other names are keys of the store's recipe. Intermediate stores of
+    other commands match only if their extractor or stream is requested.
 
-    Raises InputError if no store matches, with the command to run, or if several match, with the
-    values in which they differ.
+    Raises InputError if no store matches, with the command that makes one, or if several stores
+    match, with the values in which they differ.
     """
     every_bank = Banks.of(bank, banks)
     if requested.endswith((".h5", ".parts")):

@@ -20,8 +20,8 @@ from reelbank.data.video.sources import SourceFile
 
 
 class StoredFeatures:
-    """What is committed in the store of one recipe and data set: done: id -> source bytes, sources:
-    id -> SourceFile, failed: id -> Failure."""
+    """The saved videos of the store of one recipe and data set. done: id -> size of the video file in
+    bytes; sources: id -> SourceFile; failed: id -> Failure."""
 
     sources: dict[str, SourceFile]
     done: dict[str, int]
@@ -44,20 +44,21 @@ class StoredFeatures:
         self.failed = self._catalog.failures
 
     def facts(self) -> dict[str, Mapping[str, Any]]:
-        """All facts about the files of the committed videos, by id."""
+        """Facts about the files of the saved videos, by id."""
         return {
             video_id: place.file.index.about.sources[place.number]
             for video_id, place in self._catalog.where.items()
         }
 
     def versions(self) -> Counter[Versions]:
-        """What the committed videos were made with, and how many with each."""
+        """Package versions with which the saved videos were computed, and the number of videos for
+        each."""
         return Counter(
             place.file.index.versions[place.number] for place in self._catalog.where.values()
         )
 
     def cost(self) -> Cost:
-        """What the committed videos have cost."""
+        """The time that computing the saved videos took, and the devices."""
         return self._catalog.cost()
 
     def _has_settled(self, videos: Sequence[StoredVideo]) -> bool:

@@ -1,5 +1,5 @@
-"""Writing a feature store: parts while it grows, one file when every video is there
-(docs/store.md)."""
+"""Writes feature stores. An unfinished store is a folder of parts; when all videos are extracted,
+the parts are merged into one file (docs/store.md)."""
 
 import contextlib
 import json
@@ -41,15 +41,19 @@ _PART_BYTES = 1 << 28  # a part is kept in memory: feature maps close it before 
 
 
 class StoreWriter(StoredFeatures):
-    """Writes a store; not for use from two threads at once.
+    """Writes a feature store. Videos are collected in memory and saved together as a part.
 
-    done: id -> source bytes, sources: id -> SourceFile, and failed: id -> Failure say what is
-    committed. Any number of writers may work on one store under different `shard` names. A part is
-    closed after `part_videos` videos or `part_seconds` seconds, which is checked when a video is
-    added. compression: "gzip" or "lzf" saves disk and costs time. made: on what device, for which
-    streams and with which versions the features are computed, for people; with the seconds that the
-    writer was open it makes up the store's cost. Raises InputError if another writer has this shard,
-    the store has another recipe, or the folder cannot be written.
+    part_videos, part_seconds: a part is saved after this number of videos or seconds, which is
+    checked when a video is added. shard: several writers may write one store at the same time if
+    they have different names of shards. compression: "gzip" or "lzf" needs less disk space but more
+    time. made: device, streams and package versions with which the features are computed. They are
+    recorded for information, together with the time for which the writer was open.
+
+    The attributes `done` (id -> size of the video file in bytes), `sources` (id -> SourceFile) and
+    `failed` (id -> Failure) describe the videos that are already saved.
+
+    Raises InputError if another writer uses this shard, if the store has another recipe, or if the
+    folder cannot be written. A writer must not be used by two threads at the same time.
     """
 
     def __init__(
@@ -130,13 +134,16 @@ class StoreWriter(StoredFeatures):
         times_seconds: np.ndarray,
         views: np.ndarray | None = None,
     ) -> None:
-        """Add a video's rows (K, ...) with their times (K,) in seconds; the arrays are copied. Rows
-        are stored as uint8 if they are uint8, otherwise as float16. views: (K,), 0 for a clean row,
-        n for a row of the n-th augmented view; clean rows first, then view by view (default: all
-        rows are clean).
+        """Add the features of a video. The arrays are copied.
 
-        Raises InputError naming the video if a value is not finite in float16, shapes do not fit, or
-        the other rows of the store have another shape or type.
+        values: the rows, (K, ...), one for each clip. They are stored as uint8 if they are uint8,
+        and otherwise as float16. times_seconds: (K,), the times of the rows. views: (K,), 0 for a
+        row without augmentation and n for a row of the n-th augmented view. Rows without
+        augmentation come first, followed by view 1, view 2 and so on. By default, no row is
+        augmented.
+
+        Raises InputError, with the id of the video, if a value is not finite in float16, if the
+        arrays have different lengths, or if the other rows of the store have another shape or type.
         """
         self._check_video(video)
         stored = as_stored(video.id, values)  # (K, ...)
@@ -168,8 +175,8 @@ class StoreWriter(StoredFeatures):
         self._flush_if_due()
 
     def fail(self, video: StoredVideo, reason: str, *, by_machine: bool = False) -> None:
-        """Record why a video has no features. by_machine: a fault of the machine; the store is not
-        finished before the video was read."""
+        """Record why a video has no features. by_machine: whether the machine caused the failure, and
+        not the video. The store is then not finished until the video has been read."""
         check_ids([video.id])
         self._begin()
         if video.id not in self._open:
@@ -212,8 +219,9 @@ class StoreWriter(StoredFeatures):
             self.flush()
 
     def flush(self) -> None:
-        """Commit the open part: once this returns, its videos survive kills and power cuts. Raises
-        InputError if it cannot be written; then only the open part is lost."""
+        """Save all videos that were added. Saved videos are not lost if the process is killed or the
+        power fails. Raises InputError if they cannot be written. In this case only the videos that
+        were added since the last part are lost."""
         rows, failures, rows_bytes = self._open, self._open_failures, self._open_bytes
         self._open, self._open_failures, self._open_bytes = {}, {}, 0
         try:
@@ -265,18 +273,19 @@ class StoreWriter(StoredFeatures):
             ) from None
 
     def finish(self, videos: Sequence[StoredVideo]) -> bool:
-        """Commit; once every video of the list is there or failed, merge everything into the one
-        finished file and remove the parts.
+        """Save all videos that were added. If every video of `videos` now has features or a recorded
+        failure, merge all parts into the finished file and remove the parts.
 
-        Labels, groups and parts of the list replace older ones; videos that are not listed stay.
-        Returns whether the store is finished now. Raises InputError for a full disk, a damaged
-        video, or a group of a drawn split that would be in both parts; nothing is lost then.
+        The labels, groups and parts in `videos` replace earlier ones. Videos of the store that are
+        not in `videos` are kept. Returns whether the store is finished now. Raises InputError if
+        the disk is full, a video is damaged, or a group of a random split would be in both the
+        training and the test part. In these cases no data is lost.
         """
         self.flush()
         for video in videos:
             self._check_video(video)
         with merging(self._folder) as merge_lock:
-            self._rescan()
+            self.reread()
             if not self._has_settled(videos):
                 return False
             about = self._combined()
@@ -288,17 +297,18 @@ class StoreWriter(StoredFeatures):
             for path in [*(file.path for file in self._catalog.parts), *self._catalog.damaged]:
                 path.unlink(missing_ok=True)
             sync_folder(self._folder)
-            self._rescan()
+            self.reread()
         return True
 
-    def _rescan(self) -> None:
+    def reread(self) -> None:
+        """Read again which videos are committed: other writers of the store may have added some."""
         self._catalog.close()
         self._catalog = scan(self.path, whole=True)
         self._check_recipe()
         self._refresh()
 
     def close(self) -> None:
-        """Commit the open part and release the store."""
+        """Save all videos that were added, and release the store for other processes."""
         if self._lock is None:
             return
         try:

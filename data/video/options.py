@@ -18,8 +18,8 @@ picture_option = partial(
 in_flight_option = partial(
     option,
     256.0,
-    "maximum total size, in megapixels, of the pictures of all videos that are decoded at "
-    "the same time, counting one picture per video; further videos wait",
+    "maximum total size, in megapixels, of the pictures that are decoded at the same time "
+    "(one picture per video is counted); further videos wait",
     above=0,
     highest=_MOST,
 )

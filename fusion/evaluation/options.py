@@ -73,7 +73,8 @@ class CompareOptions(Selection):
     part: str = option("test", "part of the split whose videos are compared", PARTS)
     most: int = option(
         10,
-        "number of classes to print with the largest gains, and also with the largest losses",
+        "number of classes with the largest gains to print; the same number of classes with "
+        "the largest losses is printed too",
         lowest=0,
         highest=1_000_000,
     )

@@ -52,7 +52,7 @@ class ReproduceOptions(Checked, WithBanks):
     )
     plan: bool = option(
         False,
-        "print what would be extracted and trained and the time and disk space that it needs, "
+        "print what would be extracted and trained, and the time and disk space needed, "
         "without computing anything",
     )
     set: str = option(

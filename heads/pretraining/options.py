@@ -172,8 +172,8 @@ class PretrainOptions(Checked, WithBanks):
     )
     validation: float = option(
         0.2,
-        "fraction of the training part to hold out for validation. Related videos (a group) "
-        "are held out together; 0 holds out nothing",
+        "fraction of the training part to hold out for validation. Groups of related videos "
+        "are held out as a whole; 0 holds out nothing",
         lowest=0,
         below=1,
     )

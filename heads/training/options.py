@@ -215,8 +215,8 @@ class TrainOptions(Checked, WithBanks):
     )
     trunk_weights: str = option(
         "",
-        "weights file of the network that computed the feature maps; required if WEIGHTS was "
-        "a file when they were extracted",
+        "weights file of the network that computed the feature maps; required if the weights "
+        "of this network came from a file",
     )
     skip: str = option("identity", "for rrn, type of the temporal skip connections", SKIP_KINDS)
     skips: tuple[str, ...] = option(
@@ -226,7 +226,7 @@ class TrainOptions(Checked, WithBanks):
     )
     context: int = option(
         2,
-        "for rrn, number of frames that influence one output through the temporal skip connections",
+        "for rrn, number of frames that the temporal skip connections combine",
         lowest=2,
         highest=1000,
     )
@@ -345,8 +345,8 @@ class TrainOptions(Checked, WithBanks):
     )
     validation: float = option(
         0.2,
-        "fraction of the training part to hold out for validation. Related videos (a group) "
-        "are held out together; 0 holds out nothing",
+        "fraction of the training part to hold out for validation. Groups of related videos "
+        "are held out as a whole; 0 holds out nothing",
         lowest=0,
         below=1,
     )
