@@ -205,11 +205,11 @@ def test_commands_find_the_stores_and_runs_of_other_banks(
         ("report",): ["report on 3 runs: bank/reports/made.html"],
     }
     for words, texts in shown.items():
+        assert run(*words, "BANKS=nowhere") == 2
+        assert "BANKS=nowhere: must be the folder of a bank" in capsys.readouterr().err
         assert run(*words, others) == 0
         output = capsys.readouterr().out
         assert [text for text in texts if text not in output] == []
-        assert run(*words, "BANKS=nowhere") == 2
-        assert "BANKS=nowhere: must be the folder of a bank" in capsys.readouterr().err
     assert [path.name for path in sorted(mine.iterdir())] == ["reports", "runs"]
     (fused,) = (mine / "runs").iterdir()
     assert fused.name.startswith("fused-")
