@@ -119,10 +119,10 @@ def test_a_bank_may_be_read_only(read_only: Callable[..., list[str]], tmp_path: 
     for output in [extract, evaluate, compare, report, *others[:-2]]:
         assert output.endswith("exit code 0\n"), output
     assert "(finished, only read)" in extract and "4 already extracted, 0 to extract" in extract
-    assert "the bank is read-only; OUT=<file>.csv writes every run's figures" in evaluate
-    assert "the bank is read-only; OUT=<file>.csv writes the gain of every class" in compare
+    assert "the bank is read-only; OUT=<file>.csv writes the results of every run" in evaluate
+    assert "the bank is read-only; OUT=<file>.csv writes the results of every class" in compare
     assert "the bank is read-only, so the report is in the current folder" in report
-    assert "every run's figures: figures.csv" in own_place
+    assert "results of every run: figures.csv" in own_place
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
         "figures.csv",
         "made.html",

@@ -26,7 +26,9 @@ def named_runs(bank: AnyBank, words: Sequence[str]) -> list[Run]:
             continue
         run = read_run(Path(word).resolve())
         if not run.finished:
-            raise InputError(f"{word}: this run is not finished; repeat its command to continue it")
+            raise InputError(
+                f"{word}: this run is not finished; run its command again to finish it"
+            )
         runs.append(run)
     if not runs:
         raise InputError("RUN= is required; 'reelbank runs' lists the runs")
@@ -37,7 +39,8 @@ def check_weights(runs: Sequence[Run], weights: Sequence[float]) -> None:
     """Raises InputError when the number of weights differs from the number of runs."""
     if weights and len(runs) == 1:
         raise InputError(
-            "WEIGHTS needs several runs, with one number for each, but RUN= names one; omit WEIGHTS"
+            "WEIGHTS needs several runs, with one number for each run, but RUN= names "
+            "only one run; omit WEIGHTS"
         )
     if weights and len(weights) != len(runs):
         numbers = " ".join(f"{weight:g}" for weight in weights)
@@ -68,7 +71,8 @@ def members_of(run: Run, banks: Banks) -> list[Run]:
         or not all(isinstance(recipe, dict) for recipe in recipes)
     ):
         raise InputError(
-            f"{run.path}: the recipe does not name the members of this fusion; fuse them again"
+            f"{run.path}: the recipe does not name the members of this fusion; fuse the "
+            "members again"
         )
     members = []
     for recipe in recipes:
@@ -83,7 +87,7 @@ def members_of(run: Run, banks: Banks) -> list[Run]:
         if not found:
             places = " or ".join(map(str, dict.fromkeys(parents)))
             raise InputError(
-                f"{run.path.name}: its member {name} is not in {places}; train it again"
+                f"{run.path.name}: its member {name} is not in {places}; train this member again"
             )
         members.append(read_run(found[0]))
     return members
@@ -100,5 +104,7 @@ def recorded_weights(run: Run) -> list[float]:
         or len(weights) != len(run.recipe["members"])
         or not all(isinstance(weight, int | float) and math.isfinite(weight) for weight in weights)
     ):
-        raise InputError(f"{run.path} does not record the weights of its members; fuse them again")
+        raise InputError(
+            f"{run.path} does not record the weights of its members; fuse the members again"
+        )
     return [float(weight) for weight in weights]
