@@ -85,12 +85,16 @@ class Child:
 
     def end(self) -> str:
         """What it prints when it has nothing more to do."""
-        rest, _ = self.process.communicate(timeout=60)
+        self.process.stdin.close()
+        rest = self.process.stdout.read()
+        self.process.wait()
         return rest.rstrip("\n")
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
 
 
 @pytest.fixture(scope="session")
