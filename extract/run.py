@@ -3,7 +3,7 @@ same command continues an interrupted extraction."""
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from reelbank.extract.devices.cluster import ClusterQueue
 from reelbank.extract.devices.lease_worker import dataset_of
 from reelbank.extract.devices.one_device import Decoded, DevicePass, Lease, decoder_count
 from reelbank.extract.devices.queue import DeviceQueue, DeviceReport
-from reelbank.extract.estimate import estimate
+from reelbank.extract.estimate import Totals, estimate
 from reelbank.extract.fill import lengths_alone, with_defaults, with_image_fps
 from reelbank.extract.found import FinishedStores, with_found
 from reelbank.extract.job import Job, every_writer, names_of, open_jobs, stored_video
@@ -35,10 +35,12 @@ from reelbank.extract.todo import Retry, SourceFiles, shard_slice
 @dataclass(frozen=True)
 class ExtractionResult:
     """The stores of an extraction (none with PLAN=1), and the command's exit code: 1 if a video of
-    the data set failed (the reason is in the store), NOT_ALL_READ, or 0."""
+    the data set failed (the reason is in the store), NOT_ALL_READ, or 0. estimated: time and disk
+    space, with PLAN=1."""
 
     paths: tuple[Path, ...]
     exit_code: int
+    estimated: Totals = field(default_factory=Totals)
 
 
 def extract(options: ExtractOptions) -> int:
@@ -91,7 +93,7 @@ def extract_dataset(
             if len(devices) > 1:
                 print_lines(f"note: the times are those of {device} alone, not of all devices")
             plans = replace(plans, streams=tuple(with_found(plans.streams, found)))
-            return ExtractionResult((), estimate(options, dataset, videos, plans, device))
+            return ExtractionResult((), 0, estimate(options, dataset, videos, plans, device))
         lengths = _flow_lengths(options, dataset, shard, devices, plans)
         tell_older_stores(plans, dataset.name, found)
         for plan in plans.streams:

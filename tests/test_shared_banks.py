@@ -122,7 +122,7 @@ def test_a_bank_may_be_read_only(read_only: Callable[..., list[str]], tmp_path: 
     assert "the bank is read-only; OUT=<file>.csv writes the results of every run" in evaluate
     assert "the bank is read-only; OUT=<file>.csv writes the results of every class" in compare
     assert "the bank is read-only, so the report is in the current folder" in report
-    assert "results of every run: figures.csv" in own_place
+    assert "figures.csv" in own_place
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
         "figures.csv",
         "made.html",

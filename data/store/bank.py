@@ -140,9 +140,9 @@ def find_store(
     ]
     damaged = f" ({'; '.join(reasons)})" if reasons else ""
     folder = every_bank.shown("stores")
-    if requested:
+    if requested:  # a store that cannot be read would have matched by its name
         raise InputError(
-            f"{query}: no store in {folder} has a name or hash that begins with this{damaged}; "
+            f"{query}: no store in {folder} has a name or hash that begins with this; "
             "'reelbank stores' lists all stores"
         )
     command = f"reelbank extract {query}".rstrip()

@@ -145,7 +145,7 @@ class Evaluation:
                 yield from table_lines(table.class_rows())
                 yield ""
         if self.csv:
-            yield f"results of every run: {self.csv}"
+            yield f"results of every run as CSV: {self.csv}"
         else:
             yield "the bank is read-only; OUT=<file>.csv writes the results of every run"
 
