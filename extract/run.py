@@ -2,13 +2,8 @@
 same command continues an interrupted extraction."""
 
 import contextlib
-<<<<<<< HEAD
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-=======
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
->>>>>>> main
 from pathlib import Path
 
 import torch
