@@ -85,7 +85,7 @@ def test_a_killed_process_loses_nothing_and_the_store_is_the_same(folder, capsys
     assert not Path("kills").read_text()
     assert "the process of cpu ended (SIGKILL: out of memory?)" in printed.out + printed.err
     assert "17/17" in printed.err  # the progress counts each video once
-    assert "decoded" in printed.out and "16 of 17 videos, done" in printed.out
+    assert "decoded" in printed.out and "16 of 17 videos stored; finished" in printed.out
     found, failed_too = rows_of("two")
     assert failed_too == failed and found.keys() == expected.keys()
     for video_id, rows in expected.items():
