@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from tiny_networks import LAYERED
 from torch import nn
 
+from reelbank.data.banks import Banks
 from reelbank.data.datasets import toy_drawing
 from reelbank.data.errors import InputError
 from reelbank.data.store.reader import Store
@@ -344,6 +345,8 @@ def test_a_folder_holds_all_and_learns(
         == {"1": one, "2": two}
     )
     assert find_weights(tmp_path, family) == {"1": one, "2": two}
+    several = Banks.of(tmp_path / "elsewhere", [tmp_path])
+    assert find_weights(several, family) == {"1": one, "2": two}
     assert (
         find_weights(tmp_path, two.name)
         == find_weights(tmp_path / "elsewhere", str(two))
