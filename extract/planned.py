@@ -70,7 +70,8 @@ def planned_stores(options: ExtractOptions, dataset: Dataset) -> list[PlannedSto
     retry = Retry(all=False, refused=options.damaged == "keep")
     files: SourceFiles | None = None  # read only if a store exists
     stores = []
-    for plan in plan_extraction(options, dataset, chosen_device(options.device)).streams:
+    device = torch.device("cpu") if options.cluster else chosen_device(options.device)
+    for plan in plan_extraction(options, dataset, device).streams:
         for path, node in zip(plan.paths, plan.nodes, strict=True):
             finished_videos = 0
             if store_exists(path):

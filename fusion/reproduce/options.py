@@ -10,7 +10,7 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, device_option, option
+from reelbank.data.options import bank_option, cluster_option, device_option, option
 from reelbank.data.ranges import HIGHEST_SEED, MOST_PX, MOST_WORKERS, Checked
 from reelbank.extract.defaults import USUAL_DATASET
 
@@ -23,7 +23,7 @@ class ReproduceOptions(Checked):
         "What to reproduce": "system only split seed quick set scores plan",
         "Videos": "dataset root lists csv classes image_fps",
         "Another network": "extractor weights resize size",
-        "Machine": "device workers bank",
+        "Machine": "device cluster workers bank",
     }
 
     system: str = option(
@@ -91,6 +91,7 @@ class ReproduceOptions(Checked):
         highest=MOST_PX,
     )
     device: str = device_option()
+    cluster: str = cluster_option()
     workers: int = option(
         0,
         "number of decoding processes; 0 chooses it in the same way as 'reelbank extract'",

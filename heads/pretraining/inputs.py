@@ -5,6 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reelbank.data.console import print_lines
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.datasets.types import Dataset
@@ -37,7 +39,7 @@ def pixels_store(options: PretrainOptions) -> Path:
     for note in dataset.notes:
         print_lines(note)
     (store,) = planned_stores(extraction, dataset)
-    device = chosen_device(options.device)
+    device = torch.device("cpu") if options.cluster else chosen_device(options.device)
     result = extract_dataset(extraction, dataset, slice(None), [device])
     if result.exit_code == NOT_ALL_READ:
         raise InputError(
@@ -66,6 +68,7 @@ def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset
             seed=options.seed,
             image_fps=options.image_fps,
             device=options.device,
+            cluster=options.cluster,
             bank=options.bank,
             stream=(options.stream,),
             sampling="segments",

@@ -10,7 +10,7 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, device_option, option
+from reelbank.data.options import bank_option, cluster_option, device_option, option
 from reelbank.data.ranges import (
     HIGHEST_SEED,
     MOST_PX,
@@ -34,7 +34,7 @@ class PretrainOptions(Checked):
         "Optimisation": (
             "optimiser lr lr_drops weight_decay batch epochs patience best_by validation seed"
         ),
-        "Machine": "device workers picture_mpx in_flight_mpx slowness bank",
+        "Machine": "device cluster workers picture_mpx in_flight_mpx slowness bank",
     }
 
     dataset: str = dataset_option(defaults.PRETRAINED_DATASET)
@@ -192,6 +192,7 @@ class PretrainOptions(Checked):
         highest=MOST_PX,
     )
     device: str = device_option()
+    cluster: str = cluster_option()
     workers: int = option(1, "number of threads that read pictures", lowest=1, highest=MOST_WORKERS)
     picture_mpx: float = picture_option()
     in_flight_mpx: float = in_flight_option()
