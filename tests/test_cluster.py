@@ -89,7 +89,7 @@ class Cluster:
             process.wait()
 
 
-def until(condition: Callable[[], Any], seconds: float = 200.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 600.0) -> Any:
     """Wait until the condition is true, and return its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
