@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import testdata
+from test_reproduce import NINTH
 from test_train import make_store
 
 import reelbank
@@ -38,11 +39,6 @@ WORDS = [
 SWEEP = [
     *("sweep", "HEAD=gru", "LAYERS=1", "HIDDEN=4 8", "SEED=0 1", "LR=0.001", "BATCH=8"),
     *("PATIENCE=0", "REFIT=0", "DEVICE=cpu"),
-]
-PRETRAIN = [
-    *("pretrain", "DATASET=folder", "ROOT=videos", "EXTRACTOR=torchvision:squeezenet1_1"),
-    *("WEIGHTS=random", "RESIZE=40", "SIZE=32", "T=2", "SEGMENTS=1", "EPOCHS=1", "BATCH=8"),
-    *("DEVICE=cpu", "SPLIT=all"),
 ]
 
 
@@ -148,6 +144,12 @@ def check_same_features(expected: dict[tuple[str, str], np.ndarray]) -> None:
     assert not list(Path("cluster", "stores").glob("*.parts"))
 
 
+def weights_of(run: Path) -> bytes:
+    """The checkpoint of a run; b"" for a fused run."""
+    path = run / "checkpoint.safetensors"
+    return path.read_bytes() if path.exists() else b""
+
+
 def check_same_runs(expected: str, found: str, count: int) -> None:
     """The runs of two banks have equal weights and figures."""
     runs, others = all_runs(expected), all_runs(found)
@@ -155,28 +157,32 @@ def check_same_runs(expected: str, found: str, count: int) -> None:
     assert len(runs) == count
     for run, other in zip(runs, others, strict=True):
         assert run.finished and other.finished
-        checkpoints = [
-            Path(path, "checkpoint.safetensors").read_bytes() for path in (run.path, other.path)
-        ]
-        assert checkpoints[0] == checkpoints[1], run.path.name
+        assert weights_of(run.path) == weights_of(other.path), run.path.name
         assert run.metrics.parts == other.metrics.parts
         assert (run.metrics.leaks, run.metrics.notes) == (other.metrics.leaks, other.metrics.notes)
 
 
-def kill_one_that_trains(cluster: Cluster, bank: str) -> subprocess.Popen:
+def trains(worker: subprocess.Popen, bank: str) -> Path | None:
+    """The folder of the run that a worker trains at the moment."""
+    opened = {file.path for file in psutil.Process(worker.pid).open_files()}
+    for state in Path(bank, "runs").glob("*/state.safetensors"):
+        if str(state.parent.absolute() / ".lock") in opened:
+            return state.parent
+    return None
+
+
+def kill_one_that_trains(cluster: Cluster, bank: str) -> None:
     """Kill a worker in the middle of a run."""
 
-    def killed() -> subprocess.Popen | None:
-        for state in Path(bank, "runs").glob("*/state.safetensors"):
-            lock = str(state.parent.absolute() / ".lock")
-            for worker in cluster.workers:
-                if lock in [file.path for file in psutil.Process(worker.pid).open_files()]:
-                    worker.kill()
-                    worker.wait()
-                    return worker if not (state.parent / "metrics.json").exists() else None
-        return None
+    def is_killed() -> bool:
+        for worker in cluster.workers:
+            if run := trains(worker, bank):
+                worker.kill()
+                worker.wait()
+                return not (run / "metrics.json").exists()
+        return False
 
-    return until(killed)
+    until(is_killed)
 
 
 def test_extraction_survives_a_killed_worker_and_a_killed_decoder(
@@ -221,6 +227,65 @@ def test_a_sweep_survives_a_killed_worker(three_workers, tmp_path, monkeypatch, 
     assert [line.split(",")[:7] for line in Path("alone.csv").read_text().splitlines()] == [
         line.split(",")[:7] for line in Path("cluster.csv").read_text().splitlines()
     ]
+
+
+def test_reproduce_and_pretrain(three_workers, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    link_clips(sorted(testdata("clips", "ucf101").rglob("*.avi"))[:12])
+    Path("ninth.toml").write_text(NINTH)
+    words = ["reproduce", "ninth.toml", "DATASET=folder", "ROOT=videos", "DEVICE=cpu"]
+    assert reelbank.main([*words, "BANK=alone"]) == 0
+    printed = capsys.readouterr().out
+    assert reelbank.main([*words, "BANK=cluster", f"CLUSTER={three_workers.address}"]) == 0
+    clustered = capsys.readouterr().out
+    steps = [line for line in printed.splitlines() if line.startswith("== ")]
+    assert {"== pretrain motion", "== extract colours", "== train motion"} <= {*steps}
+    assert steps == [line for line in clustered.splitlines() if line.startswith("== ")]
+    weights = sorted(path.relative_to("alone") for path in Path("alone").glob("weights/*/*.saf*"))
+    assert weights
+    for path in weights:
+        assert Path("alone", path).read_bytes() == Path("cluster", path).read_bytes()
+    check_same_features(features("alone"))
+    check_same_runs("alone", "cluster", len(all_runs("alone")))
+
+
+@pytest.mark.long
+def test_more_videos_maps_and_two_kills(three_workers, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    link_clips(sorted(testdata("clips", "ucf101").rglob("*.avi"))[:120])
+    address = three_workers.address
+    maps = ["extract", *WORDS[1:3], "CROPS=1", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random"]
+    maps += ["T=3", "RESIZE=40", "SIZE=32", "AT=layer4.0", "COMPILE=0"]
+    for words in (WORDS, maps):
+        assert reelbank.main([*words, "BANK=alone"]) == 0
+
+    def kill_two_that_extract():
+        for count in (1, 4):
+            until(lambda count=count: len(list(Path().glob("cluster/stores/*/part+*"))) >= count)
+            three_workers.workers[0].kill()
+            three_workers.add_worker()
+
+    with meanwhile(kill_two_that_extract):
+        assert reelbank.main([*WORDS, "BANK=cluster", f"CLUSTER={address}"]) == 0
+    assert reelbank.main([*maps, "BANK=cluster", f"CLUSTER={address}"]) == 0
+    check_same_features(features("alone"))
+
+    sweep = [*SWEEP, "EPOCHS=400", "STREAM=rgb", "EXTRACTOR=torchvision:squeezenet1_1"]
+    rrn = ["train", "HEAD=rrn", "SEED=0 1 2", "EPOCHS=2", "PATIENCE=0", "DEVICE=cpu"]
+    rrn += ["EXTRACTOR=torchvision:resnet18"]
+    for words in (sweep, rrn):
+        assert reelbank.main([*words, "BANK=alone"]) == 0
+
+    def kill_two_that_train():
+        for _ in range(2):
+            kill_one_that_trains(three_workers, "cluster")
+            late = three_workers.add_worker()
+        until(lambda: trains(late, "cluster"))
+
+    with meanwhile(kill_two_that_train):
+        assert reelbank.main([*sweep, "BANK=cluster", f"CLUSTER={address}"]) == 0
+    assert reelbank.main([*rrn, "BANK=cluster", f"CLUSTER={address}"]) == 0
+    check_same_runs("alone", "cluster", 4 + 3)
 
 
 def test_a_task_that_fails_is_given_to_another_worker(three_workers, tmp_path, monkeypatch):
