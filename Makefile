@@ -1,6 +1,6 @@
 # `make train HEAD=gru SEED="0 1 2"` creates the environment if needed, and runs `reelbank train HEAD=gru SEED="0 1 2"` in it.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor test lint bench clean
+.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor test lint bench gpu clean
 
 # Values are passed on exactly as they were typed. make would expand $x or $(shell ...) in a value whenever it uses the variable
 # or starts a command. So the variables of the command line are first replaced by plain text.
@@ -34,12 +34,14 @@ LONG :=
 
 # Variables set on make's command line are passed to the command, which rejects unknown ones. Environment variables such as ROOT
 # or T may be set for other reasons, so only those listed here for a target are passed.
-environment_extract := DATASET RECIPE ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS NODE CROPS T CLIP STRIDE FLOW SEED DEVICE WORKERS BANK
-environment_pretrain := DATASET ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS SPLIT CLIP FLOW SEED DEVICE WORKERS BANK
-environment_train := DATASET RECIPE STREAM EXTRACTOR STORE HEAD LAYERS HIDDEN SPLIT SEED CLASSES T DEVICE WORKERS BANK
+environment_extract := DATASET RECIPE ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS NODE CROPS T CLIP STRIDE FLOW SEED DEVICE WORKERS BANK BANKS
+environment_pretrain := DATASET ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS SPLIT CLIP FLOW SEED DEVICE WORKERS BANK BANKS
+environment_train := DATASET RECIPE STREAM EXTRACTOR STORE HEAD LAYERS HIDDEN SPLIT SEED CLASSES T DEVICE WORKERS BANK BANKS
 environment_sweep := $(environment_train)
-environment_reproduce := SYSTEM DATASET ROOT LISTS CSV CLASSES DEVICE WORKERS BANK
-override listed = $(foreach name,$(or $(environment_$@),BANK),$(if $(filter environment,$(origin $(name))),$(name)))
+environment_import := BANK
+environment_doctor := BANK
+environment_reproduce := SYSTEM DATASET ROOT LISTS CSV CLASSES DEVICE WORKERS BANK BANKS
+override listed = $(foreach name,$(or $(environment_$@),BANK BANKS),$(if $(filter environment,$(origin $(name))),$(name)))
 override options = $(foreach name,$(sort $(filter-out PYTHON VERSIONS LONG,$(given)) $(listed)),$(name)=$(call quote,$(value $(name))))
 
 help: ## print this list
@@ -120,7 +122,10 @@ lint: $(READY) ## check style and types
 	cd .lint && ../$(BIN)/mypy --config-file ../pyproject.toml -p reelbank
 
 bench: $(READY) ## compare the speed with other libraries
-	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+gpu: $(READY) ## run the tests that need a GPU and measure extraction on it; appends to benchmarks/gpu.csv
+	$(BIN)/python benchmarks/gpu.py
 
 clean: ## remove the environment and the caches, but not the bank
 	rm -rf .venv .lint .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -3,7 +3,7 @@ same command continues an interrupted extraction."""
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -11,13 +11,15 @@ from tqdm import tqdm
 
 from reelbank.data.console import counted, print_lines, printable
 from reelbank.data.datasets.types import Dataset, Video
+from reelbank.data.store.stored import StoredFeatures
 from reelbank.extract.device import check_device_of_cluster, chosen_devices
 from reelbank.extract.devices.cluster import ClusterQueue
 from reelbank.extract.devices.lease_worker import dataset_of
 from reelbank.extract.devices.one_device import Decoded, DevicePass, Lease, decoder_count
 from reelbank.extract.devices.queue import DeviceQueue, DeviceReport
-from reelbank.extract.estimate import estimate
+from reelbank.extract.estimate import Totals, estimate
 from reelbank.extract.fill import lengths_alone, with_defaults, with_image_fps
+from reelbank.extract.found import FinishedStores, with_found
 from reelbank.extract.job import Job, every_writer, names_of, open_jobs, stored_video
 from reelbank.extract.notes import tell_inexact, tell_older_stores, tell_other_versions
 from reelbank.extract.options import ExtractOptions
@@ -32,10 +34,12 @@ from reelbank.extract.todo import Retry, SourceFiles, shard_slice
 @dataclass(frozen=True)
 class ExtractionResult:
     """The stores of an extraction (none with PLAN=1), and the command's exit code: 1 if a video of
-    the data set failed (the reason is in the store), NOT_ALL_READ, or 0."""
+    the data set failed (the reason is in the store), NOT_ALL_READ, or 0. estimated: time and disk
+    space, with PLAN=1."""
 
     paths: tuple[Path, ...]
     exit_code: int
+    estimated: Totals = field(default_factory=Totals)
 
 
 def extract(options: ExtractOptions) -> int:
@@ -76,19 +80,30 @@ def extract_dataset(
     # With several devices, each has a process of its own, and this process computes nothing.
     device = devices[0] if len(devices) == 1 or options.plan else torch.device("cpu")
     plans = plan_extraction(options, dataset, device)
-    if options.plan:
-        if len(devices) > 1:
-            print_lines(f"note: the times are those of {device} alone, not of all devices")
-        return ExtractionResult((), estimate(options, dataset, videos, plans, device))
-    lengths = _flow_lengths(options, dataset, shard, devices, plans)
-    tell_older_stores(plans, dataset.name)
+    files = SourceFiles.of(videos, options.bank)
     with contextlib.ExitStack() as closing:
+        finished_stores = FinishedStores(dataset, videos, files, Retry.of(options))
+        found = finished_stores.among(plans.streams, options.searched, closing)
+        if options.plan:
+            if len(devices) > 1:
+                print_lines(f"note: the times are those of {device} alone, not of all devices")
+            plans = replace(plans, streams=tuple(with_found(plans.streams, found)))
+            return ExtractionResult((), 0, estimate(options, dataset, videos, plans, device))
+        lengths = _flow_lengths(options, dataset, shard, devices, plans)
+        tell_older_stores(plans, dataset.name, found)
         for plan in plans.streams:
-            print_lines(*(f"store {path}" for path in plan.paths))
+            print_lines(
+                *(f"store {store.path} (finished, only read)" for store in found.get(plan.name, ()))
+            )
+            if plan.name not in found:
+                print_lines(*(f"store {path}" for path in plan.paths))
         name = options.shard.replace("/", "of")
-        jobs = open_jobs(options, dataset, plans.streams, closing, device=device, shard=name)
+        written = [plan for plan in plans.streams if plan.name not in found]
+        jobs = open_jobs(options, dataset, written, closing, device=device, shard=name)
         writers = every_writer(jobs)
-        files = SourceFiles.of(videos, options.bank)
+        stores: list[StoredFeatures] = []
+        for plan in plans.streams:
+            stores += found.get(plan.name) or every_writer({plan.name: jobs[plan.name]})
         for job in jobs.values():
             job.find_missing(videos, files, Retry.of(options))
         files.digests.save()
@@ -125,15 +140,15 @@ def extract_dataset(
             _tell_decoded(one_device.decoded, plans)
         every_video = [stored_video(video) for video in dataset.videos]
         finished = [writer.finish(every_video) for writer in writers]
-        tell_damage(dataset.videos, writers, refuse_damaged=options.damaged == "refuse")
+        tell_damage(dataset.videos, stores, refuse_damaged=options.damaged == "refuse")
         exit_code = closing_words(
             dataset.videos,
-            writers,
+            stores,
             finished=all(finished),
             shard=options.shard,
             unread=unread.reasons,
         )
-        return ExtractionResult(tuple(writer.path for writer in writers), exit_code)
+        return ExtractionResult(tuple(store.path for store in stores), exit_code)
 
 
 def _flow_lengths(
@@ -147,8 +162,8 @@ def _flow_lengths(
     without adaptive sampling."""
     if plans.lengths is None:
         return None
-    extract_dataset(lengths_alone(options), dataset, shard, devices)
-    return read_lengths(plans.lengths.paths[0], [video.id for video in dataset.videos[shard]])
+    (path,) = extract_dataset(lengths_alone(options), dataset, shard, devices).paths
+    return read_lengths(path, [video.id for video in dataset.videos[shard]])
 
 
 def _needed(videos: Sequence[Video], jobs: Mapping[str, Job]) -> list[Video]:
@@ -193,7 +208,10 @@ def _tell_decoded(decoded: Decoded, plans: ExtractionPlan) -> None:
         return
     again = ""
     if decoded.again:
-        again = f" ({decoded.again} twice, because their headers state a wrong number of frames)"
+        again = (
+            f" ({counted(decoded.again, 'video')} twice, because of a wrong number of frames in "
+            "the header)"
+        )
     streams = " ".join(dict.fromkeys(plan.stream.name for plan in plans.streams))
     print_lines(
         f"decoded {decoded.frames:,} frames of {counted(decoded.videos, 'video')}, each "

@@ -8,7 +8,7 @@ from reelbank.data.datasets.types import Video
 from reelbank.data.errors import InputError
 from reelbank.data.store.damage import damage_among
 from reelbank.data.store.records import Failure
-from reelbank.data.store.writer import StoreWriter
+from reelbank.data.store.stored import StoredFeatures
 from reelbank.extract.devices.one_device import VideoReport
 
 # Exit code if the machine could not read some videos. The same command tries them again.
@@ -65,7 +65,7 @@ def _identity_of(folder: Path) -> tuple[int, int]:
 
 
 def tell_damage(
-    videos: Sequence[Video], writers: Sequence[StoreWriter], *, refuse_damaged: bool
+    videos: Sequence[Video], stores: Sequence[StoredFeatures], *, refuse_damaged: bool
 ) -> None:
     """Print the damage of the files of stored videos.
 
@@ -76,8 +76,8 @@ def tell_damage(
     # Each stream's store describes what the stream read, so a video may have several lines.
     damage_lines: dict[str, list[str]] = {}
     remark_lines: dict[str, list[str]] = {}
-    for writer in writers:
-        facts = writer.facts()
+    for store in stores:
+        facts = store.facts()
         stored |= facts.keys() & {video.id for video in videos}
         damage = damage_among(facts, list(facts.values()))
         for lines_by_id, lines in ((damage_lines, damage.videos), (remark_lines, damage.remarks)):
@@ -86,7 +86,7 @@ def tell_damage(
     damaged = _joined_lines(videos, damage_lines)
     remarks = _joined_lines(videos, remark_lines)
     verb = "is" if len(damaged) == 1 else "are"
-    hint = "DAMAGED=refuse leaves them out"
+    hint = "give DAMAGED=refuse to leave them out"
     if refuse_damaged:
         hint = (
             "kept, because an earlier run stored them or this stream is not damaged; 'reelbank "
@@ -120,7 +120,7 @@ def _distinct(lines: Iterable[str]) -> Iterable[str]:
 
 def closing_words(
     videos: Sequence[Video],
-    writers: Sequence[StoreWriter],
+    stores: Sequence[StoredFeatures],
     *,
     finished: bool,
     shard: str,
@@ -131,29 +131,33 @@ def closing_words(
     unread: reasons of videos that could not be read in this run, also of those that have features
     from an earlier run
     """
-    for writer in writers:
-        stored = sum(video.id in writer.done for video in videos)
-        without = sum(failure.is_absence for failure in writer.failed.values())
+    for store in stores:
+        stored = sum(video.id in store.done for video in videos)
+        without = sum(failure.is_absence for failure in store.failed.values())
         silent = f", {without} without sound" if without else ""
         waiting = sum(
-            writer.failed[video.id].by_machine for video in videos if video.id in writer.failed
+            store.failed[video.id].by_machine for video in videos if video.id in store.failed
         )
-        why = "; other shards are missing" if shard else ""
-        if waiting:
-            why = f"; {waiting} could not be read because of this machine"
+        state = "finished" if finished else "not finished"
+        if waiting and not finished:
+            state += f", because {counted(waiting, 'video')} could not be read on this machine"
+        elif shard and not finished:
+            state += ", because other shards are missing"
         print_lines(
-            f"{writer.path}: {stored} of {len(videos)} videos{silent}, {'done' if finished else 'not finished' + why}"
+            f"{store.path}: {stored} of {counted(len(videos), 'video')} stored{silent}; {state}"
         )
     failures: list[tuple[str, Failure]] = []
-    for writer in writers:
-        failures += [item for item in writer.failed.items() if not item[1].is_absence]
+    for store in stores:
+        failures += [item for item in store.failed.items() if not item[1].is_absence]
     not_read = unread | {key: failure.reason for key, failure in failures if failure.by_machine}
     failed = {key: str(failure) for key, failure in failures if key not in not_read}
     lost = [video for video in videos if video.id in failed]
-    _print_reasons("failed (RETRY=1 tries them again; 'reelbank inspect' lists all)", lost, failed)
+    _print_reasons(
+        "failed (give RETRY=1 to try them again; 'reelbank inspect' lists all)", lost, failed
+    )
     again = [video for video in videos if video.id in not_read]
     _print_reasons(
-        "could not be read because of this machine (the same command tries them again)",
+        "could not be read on this machine (run the same command to try them again)",
         again,
         not_read,
     )
@@ -164,6 +168,6 @@ def closing_words(
 
 def _print_reasons(what: str, videos: list[Video], reasons: dict[str, str]) -> None:
     if videos:
-        print_lines(f"{len(videos)} {what}:")
+        print_lines(f"{counted(len(videos), 'video')} {what}:")
     for video in videos[:_MOST_LISTED]:
         print_lines(f"  {video.id}: {reasons[video.id]}")

@@ -315,8 +315,8 @@ def test_real_clips_are_extracted_in_2000_mb(memory_group: Path, tmp_path: Path)
         ["-m", "reelbank", *words, "EXTRACTOR=torchvision:resnet18", f"BANK={tmp_path}"],
     )
     assert ended.returncode == 0, ended.stdout[-2000:] + ended.stderr[-2000:]
-    assert ended.stdout.count("208 of 208 videos, done") == 2  # rgb, flow
-    assert "59 of 208 videos, 149 without sound, done" in ended.stdout
+    assert ended.stdout.count("208 of 208 videos stored; finished") == 2  # rgb, flow
+    assert "59 of 208 videos stored, 149 without sound; finished" in ended.stdout
 
 
 @pytest.mark.long
@@ -405,10 +405,10 @@ def test_workers_get_by_with_dockers_shared_memory(tmp_path: Path) -> None:
     refused = ended("READ_FROM=memory", JOBLIB_TEMP_FOLDER="/dev/shm")
     assert (
         refused.returncode == 2
-        and "WORKERS=2: there is not enough room for the 0.1 GiB of features" in refused.stderr
+        and "WORKERS=2: there is not enough space for the 0.1 GiB of features" in refused.stderr
     )
     done = ended("READ_FROM=memory")  # through the folder of temporary files
     assert done.returncode == 0, done.stderr
     streamed = ended("SEED=2 3", JOBLIB_TEMP_FOLDER="/dev/shm")
-    assert streamed.returncode == 0 and "more than there is room for in /dev/shm" in streamed.stdout
+    assert streamed.returncode == 0 and "more than fits into /dev/shm" in streamed.stdout
     assert len(list((tmp_path / "runs").glob("*/metrics.json"))) == 4

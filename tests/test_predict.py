@@ -321,7 +321,10 @@ def test_a_folder_leaves_a_table(
     (folder / "tone.wav").touch()
     assert run_command(made, str(folder), f"RUN={made.runs['rgb'].path}") == 0
     said, target = capsys.readouterr(), made.bank / "reports" / "predict-my_clips.csv"
-    assert said.out.splitlines()[-1] == f"scores of 2 videos: {target}" and "tone.wav" in said.err
+    assert (
+        said.out.splitlines()[-1] == f"scores of 2 videos written to {target}"
+        and "tone.wav" in said.err
+    )
     with target.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["video"] for row in rows] == [
@@ -368,7 +371,7 @@ def test_what_is_impossible_is_refused_before_work(made: Made, tmp_path: Path) -
         ((file, run, "STORE=abc"), "give a store or videos, not both"),
         ((file, run, "TO=x.txt"), r"TO=x.txt: the name must end in .csv .* or .npz"),
         ((file, run, f"TO={tmp_path}/no/x.csv"), r"no/x.csv: cannot be written \(No such file"),
-        ((file, "RUN=none"), "run 'none' matches no finished run"),
+        ((file, "RUN=none"), "the run name 'none' must match exactly one finished run"),
         ((file, run, "HOW=mean"), "HOW=mean: choose from"),
     ):
         with pytest.raises(InputError, match=line):
@@ -419,7 +422,7 @@ def changed_recipe(made: Made, tmp_path: Path, **changes: Any) -> Path:
     ("changes", "line"),
     [
         ({"imported": True}, "the features were imported from another tool"),
-        ({"features_version": 1}, "features are version 1"),
+        ({"features_version": 1}, "features have version 1"),
         (
             {"extractor": "evil.py:build"},
             "names the file evil.py:build as extractor; this file is not run",
@@ -591,7 +594,7 @@ def test_weights_trained_here_are_found_and_tell_what_they_saw(
         capsys.readouterr()
         assert predict_videos(parse(PredictOptions, [*files, *words], "predict")) == 0
         assert (
-            f"note: the backbone was trained with {seen} of {len(names)} videos"
+            f"note: {seen} of {len(names)} videos were used to train the backbone"
             in capsys.readouterr().err
         ) == bool(seen)
         table = predict(files, run, extractor=extractor)
@@ -601,12 +604,15 @@ def test_weights_trained_here_are_found_and_tell_what_they_saw(
         rows = [own.video_ids.index(name) for name in names]
         np.testing.assert_allclose(probabilities(table), probabilities(own)[rows], atol=1e-4)
     with pytest.raises(
-        InputError, match=r"its network is your own file.*give EXTRACTOR=.*tiny.py:build"
+        InputError,
+        match=r"the network of these weights is in your own.*give EXTRACTOR=.*tiny.py:build",
     ):
         predict(files, run)
     (folder,) = (run.parent.parent / "weights").glob("*split1")
     moved = folder.rename(run.parent.parent / folder.name)
-    with pytest.raises(InputError, match="does not contain them .or they are unfinished."):
+    with pytest.raises(
+        InputError, match="does not contain these weights, or their training is not finished"
+    ):
         predict(files, run, extractor=extractor)
     again = predict(files, run, extractor=extractor, extractor_weights=str(moved))
     np.testing.assert_array_equal(again.logits, table.logits)
@@ -631,7 +637,7 @@ def test_weights_of_a_file_may_lie_elsewhere_but_must_be_those(made: Made, tmp_p
     np.testing.assert_allclose(probabilities(table)[0], probabilities(own)[row], atol=1e-4)
     torch.manual_seed(8)
     torch.save(model["build"]().state_dict(), moved)
-    with pytest.raises(InputError, match="weights.sha256: .*give the same files"):
+    with pytest.raises(InputError, match="weights.sha256: .*give the files"):
         predict(file, run.path, extractor=extractor, extractor_weights=str(moved))
 
 
@@ -657,7 +663,7 @@ def test_several_labels_a_video_stay_several(made: Made, tmp_path: Path) -> None
     (run,) = command(tmp_path, "train", "HEAD=meanpool", "EPOCHS=2", "VALIDATION=0.3", "SPLIT=1")
     own = predicted(run.path, tmp_path / "stores" / "s.h5")
     video = made.videos / "left" / "clip_g00_c01.avi"
-    with pytest.raises(InputError, match="HOW=rank: multi-label ranks"):
+    with pytest.raises(InputError, match="HOW=rank: for multi-label data"):
         predict(video, [run.path, run.path], "rank")
     table = predict(video, run.path)
     assert table.multilabel and own.multilabel and not table.labels.any()

@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from tiny_networks import LAYERED
 from torch import nn
 
+from reelbank.data.banks import Banks
 from reelbank.data.datasets import toy_drawing
 from reelbank.data.errors import InputError
 from reelbank.data.store.reader import Store
@@ -183,6 +184,18 @@ def test_boxes_lie_inside_the_picture(height: int, width: int, h: int, w: int, s
         assert box.top + box.height <= picture[0] and box.left + box.width <= picture[1]
 
 
+def test_training_without_jitter_and_flip_reads_the_centre_of_every_picture() -> None:
+    """Multi-stream paper: no augmentation. With them, boxes of many sizes, half of them mirrored."""
+    kinds = {}
+    for jitter, flip in ((False, False), (True, True)):
+        crops = Crops((40, 48), (32, 32), jitter=jitter, flip=flip)
+        rng = np.random.default_rng(0)
+        batches = training_batches(rng, np.full(60, 5), segments=1, batch=20, crops=crops)
+        kinds[jitter] = {box for batch in batches for box in batch.boxes}
+    assert kinds[False] == {Box(4, 8, 32, 32, flipped=False)}
+    assert len(kinds[True]) > 10 and {box.flipped for box in kinds[True]} == {False, True}
+
+
 def test_every_snippet_of_a_video_is_cut_alike_and_each_video_on_its_own() -> None:
     pixels = torch.randint(0, 256, (2, 3, 3, 20, 24), dtype=torch.uint8)  # N, S, C, H, W
     crops = augmented(pixels, [Box(2, 4, 16, 16), Box(0, 8, 16, 16, True)], (16, 16), flow=False)
@@ -332,6 +345,8 @@ def test_a_folder_holds_all_and_learns(
         == {"1": one, "2": two}
     )
     assert find_weights(tmp_path, family) == {"1": one, "2": two}
+    several = Banks.of(tmp_path / "elsewhere", [tmp_path])
+    assert find_weights(several, family) == {"1": one, "2": two}
     assert (
         find_weights(tmp_path, two.name)
         == find_weights(tmp_path / "elsewhere", str(two))
@@ -397,7 +412,7 @@ def test_frozen_modules_keep_weights_and_statistics(tmp_path: Path, tiny: str) -
     (folder,) = pretrained(tmp_path, tiny, freeze="conv2", weight_decay=0.1, optimiser="sgd")
     namespace: dict[str, Any] = {}
     exec(LAYERED, namespace)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         before = namespace["build"]().state_dict()
     after = load_weights(folder).state
@@ -551,7 +566,7 @@ def epochs_in(bank: Path) -> int:
         ({"split": ("9",)}, "SPLIT=9: made does not have this split; it has 1, 2"),
         ({"classes": ("upp",)}, "did you mean up"),
         ({"freeze": "bn3"}, "FREEZE=bn3: the network has no module of this name; did you mean bn"),
-        ({"size": 22}, "SIZE: crops of 22 x 22 do not fit into pictures of 20 x 24"),
+        ({"size": 22}, "SIZE: crops of 22 x 22 pixels do not fit into pictures of 20 x 24"),
         ({"weights": "missing"}, "WEIGHTS=missing"),
         ({"lr": 0.0}, "LR=0.0"),
         ({"segments": 0}, "SEGMENTS=0"),
@@ -623,7 +638,7 @@ def test_unknown_things_are_refused_before_pixels_are_extracted(tmp_path: Path) 
     options = PretrainOptions(bank=str(tmp_path), device="cpu")
     for changes, line in (
         ({"freeze": "conv9"}, "FREEZE=conv9"),
-        ({"size": 80}, "RESIZE=72 must be at least the crops' 80"),
+        ({"size": 80}, "RESIZE=72 must not be smaller than the crops, which have 80"),
         ({"extractor": "vggish"}, "vggish"),
         ({"weights": "abc"}, "WEIGHTS=abc: the file does not exist"),
         ({"extractor": "torchvision:resnet81"}, "resnet81"),
@@ -671,13 +686,15 @@ def test_the_epoch_of_lowest_loss_is_kept_and_patience_waits_for_a_lower_one(
     """Multi-stream paper, V.D: training stops after 10 epochs without a lower validation loss."""
     wrong = ("up/g2_c0", "up/g3_c1", "up/g4_c0", "down/g1_c1", "down/g2_c0")
     make_pixels(tmp_path, changed=wrong)
-    changes: dict[str, Any] = {"epochs": 40, "patience": 3, "lr": 0.1, "segments": 1, "seed": 2}
+    changes: dict[str, Any] = {"epochs": 40, "patience": 3, "lr": 0.1, "segments": 1, "seed": 11}
     (folder,) = pretrained(tmp_path, tiny, best_by="loss", **changes)
     losses = [float(past["validation_loss"]) for past in history(folder)]
     best = 1 + losses.index(min(losses))
     assert metrics(folder)["best_epoch"] == best
     assert metrics(folder)["epochs"] == len(losses) == best + 3
     # labels are partly wrong, so the epoch of highest accuracy is another one
+    accuracies = [float(past["validation_accuracy"]) for past in history(folder)]
+    assert accuracies[best - 1] < max(accuracies)
     (by_accuracy,) = pretrained(tmp_path, tiny, **changes)
     accuracies = [float(past["validation_accuracy"]) for past in history(by_accuracy)]
     assert accuracies[metrics(by_accuracy)["best_epoch"] - 1] == max(accuracies)
@@ -688,7 +705,9 @@ def test_the_epoch_of_lowest_loss_is_kept_and_patience_waits_for_a_lower_one(
 
 def test_the_best_loss_needs_a_class_with_two_groups(tmp_path: Path, tiny: str) -> None:
     make_pixels(tmp_path, groups=2)
-    with pytest.raises(InputError, match="no class in split 1 has two groups of videos; give BEST"):
+    with pytest.raises(
+        InputError, match="no class in split 1 has at least two groups of related videos; give BEST"
+    ):
         pretrained(tmp_path, tiny, best_by="loss")
 
 
@@ -710,7 +729,9 @@ def test_training_pictures_may_be_stretched_to_a_height_and_a_width(tmp_path: Pa
     )
     extraction, _ = pixels_extraction(with_defaults(options))
     assert extraction.extractor == "pixels" and extraction.resize == "40x36"
-    with pytest.raises(InputError, match="RESIZE=40x36 must be at least the crops' 38 pixels"):
+    with pytest.raises(
+        InputError, match="RESIZE=40x36 must not be smaller than the crops, which have 38 pixels"
+    ):
         pixels_extraction(with_defaults(dataclasses.replace(options, size=38)))
 
 
@@ -794,6 +815,7 @@ def test_from_videos_to_weights_to_features(tmp_path: Path) -> None:
         assert [one[0] for one in features.parts] != parts and leaked
     line = f"SPLIT=1: {len(leaked)} of the {len(tested_now)} test videos of split 1 were used to train the backbone "
     with pytest.raises(
-        InputError, match=line + r"\(split 1\); pretrain on the current split 1, or restore"
+        InputError,
+        match=line + r"\(trained on split 1\); pretrain on the current split 1, or restore",
     ):
         train(heads)

@@ -205,7 +205,10 @@ def test_a_users_recipe_and_its_mistakes(tmp_path: Path) -> None:
             "[models.a]\non = 'x'\nlr = inf\n",
             "[models.a] lr=inf: must be above 0 and at most 1e+38",
         ),
-        ("[train]\nhidden = true\n", "[train] hidden = true: true and false are for switches only"),
+        (
+            "[train]\nhidden = true\n",
+            "[train] hidden = true: the values true and false are only for switches",
+        ),
         ("[train]\nepochs = 2.5\n", "[train] epochs=2.5: must be a whole number"),
         ("[train]\nlr = [1, 2]\n", "[train] lr=1 2: must be a number"),
         ("[extract]\nstream = 'rgp'\n", "[extract] stream=rgp: choose from rgb, flow"),
@@ -229,6 +232,16 @@ def test_what_is_mistyped_in_a_recipe_is_one_line_of_every_command(
         and line in errors
         and errors.count("\n") == 1
     )
+
+
+def test_the_nearest_recipe_is_named() -> None:
+    for option in ("SYSTEM", "RECIPE"):
+        with pytest.raises(
+            InputError, match=rf"^{option}=rnn: choose from .*; did you mean rrn\?$"
+        ):
+            read_recipe("rnn", option)
+        with pytest.raises(InputError, match=rf"^{option}=xyzzy: .* give a .toml file$"):
+            read_recipe("xyzzy", option)
 
 
 def test_a_recipe_names_no_code_to_extract_with(tmp_path: Path) -> None:
@@ -269,10 +282,16 @@ def test_variants_have_features_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["MID=product"], "MID=product: applies only to several stores"),
+        (["MID=product"], "MID=product: applies only if several stores are combined"),
         (["SVM_LAMBDA=0.5"], "SVM_LAMBDA=0.5: applies only to CLASSIFIER=svm"),
-        (["HEAD=rrn", "CONTEXT=5", "SKIPS=layer4.2"], "CONTEXT=5: applies only without SKIPS"),
-        (["BATCH=5", "BATCH_SHARE=0.1"], "BATCH=5: applies only without BATCH_SHARE"),
+        (
+            ["HEAD=rrn", "CONTEXT=5", "SKIPS=layer4.2"],
+            "CONTEXT=5: has no effect if SKIPS is given; omit CONTEXT",
+        ),
+        (
+            ["BATCH=5", "BATCH_SHARE=0.1"],
+            "BATCH=5: has no effect if BATCH_SHARE is given; omit BATCH",
+        ),
     ],
 )
 def test_options_without_their_counterpart_are_refused(words: list[str], line: str) -> None:

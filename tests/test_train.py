@@ -386,7 +386,7 @@ def test_killed_before_the_metrics_writes_the_outputs_again(tmp_path: Path) -> N
         ({"split": ("9",)}, "SPLIT=9: made does not have this split; it has 1, 2"),
         ({"classes": ("jmup",)}, "did you mean jump"),
         ({"layers": 3}, "LAYERS=3: the head meanpool has no such option"),
-        ({"pca": 17}, "only 16 dimensions"),
+        ({"pca": 17}, "dimensions, which is 16"),
         ({"schedule": "plateau", "validation": 0.0}, "SCHEDULE=plateau needs a validation part"),
         ({"schedule": "step"}, "LR_DROPS"),
         ({"lr": 0.0}, "LR=0.0"),
@@ -405,7 +405,7 @@ def test_bad_input_gets_one_clear_line(tmp_path: Path, changes: dict[str, Any], 
 
 def test_a_store_without_labels_is_refused(tmp_path: Path) -> None:
     make_store(tmp_path, labels=False)
-    with pytest.raises(InputError, match="no labels"):
+    with pytest.raises(InputError, match="no class labels"):
         trained(tmp_path)
 
 
@@ -421,6 +421,25 @@ def test_one_group_leaves_no_validation_part_and_says_so(
     )
     with pytest.raises(InputError, match="no scores of part 'validation'"):
         run.scores("validation")
+
+
+def test_a_class_without_test_videos_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a small folder of videos: a class with a single group is used only for training."""
+    dataset = DatasetDescription("made", CLASSES[:3], ("1",))
+    with StoreWriter(tmp_path / "stores" / "s.h5", {"stream": "rgb"}, dataset) as writer:
+        videos = []
+        for number in range(24):
+            label = CLASSES[number % 3]
+            part = "test" if label != "sit" and number < 6 else "train"
+            group = "" if label != "sit" else "one"
+            videos.append(StoredVideo(f"{label}/{number}", label, group, (part,), {}))
+            writer.add(videos[-1], np.full((2, 4), number, np.float32), np.arange(2.0))
+        assert writer.finish(videos)
+    trained(tmp_path, epochs=1, dataset="made")
+    notes = [line for line in capsys.readouterr().out.splitlines() if "no video" in line]
+    assert notes[-1] == "note: split 1: the test part has no video of these classes: sit"
 
 
 def test_a_run_in_training_is_not_trained_twice(tmp_path: Path) -> None:
@@ -534,7 +553,7 @@ def test_accuracies_and_summary_by_hand() -> None:
     made = Scores(("a", "b", "c"), np.array([6, 2, 1]), tuple("abcdefg"), logits)
     assert part_metrics(made).to_json() == {"videos": 3, "top1": 1 / 3, "top5": 2 / 3}
     assert summary({"1": [90.0, 92.0], "2": [94.0, 96.0]}) == (
-        "mean 93.00, deviation 2.58 over 4 runs, 2.83 over the means of 2 splits"
+        "mean 93.00, standard deviation 2.58 over 4 runs and 2.83 over the means of 2 splits"
     )
     assert summary({"1": [90.0]}) == "mean 90.00"
 

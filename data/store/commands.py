@@ -8,11 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from reelbank.data.console import counted, print_json, print_lines, print_table, printable, some
+from reelbank.data.console import (
+    counted,
+    print_json,
+    print_lines,
+    print_table,
+    printable,
+    size_text,
+    some,
+)
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.identity import brief
-from reelbank.data.store.bank import find_store, flattened, shelved, stores_folder
+from reelbank.data.store.bank import find_store, flattened, shelved
 from reelbank.data.store.damage import damage_among, damage_line
 from reelbank.data.store.options import InspectOptions, RemoveOptions, StoresOptions, VerifyOptions
 from reelbank.data.store.parts import begun, parts_folder
@@ -22,15 +30,6 @@ from reelbank.data.store.summary import missing_videos, store_document, store_li
 from reelbank.data.store.versions import Versions, apart, is_inexact, that_count
 from reelbank.data.system.locks import Lock, holder, lock
 
-
-def _size(size_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size_bytes < 1024:
-            return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1024
-    return f"{size_bytes:.1f} GiB"
-
-
 _HEADS = (
     *("hash", "dataset", "stream", "extractor", "T", "crops"),
     *("videos", "failed", "rows", "size", "state"),
@@ -38,12 +37,12 @@ _HEADS = (
 
 
 def stores(options: StoresOptions) -> int:
-    """Print a table of all stores of the bank."""
+    """Print a table of all stores of the bank, and of other banks."""
     if options.json:
         return _print_stores_json(options)
     rows: list[tuple[str, ...]] = [_HEADS]
     broken = []
-    for path, store, reason in shelved(options.bank):
+    for path, store, reason in shelved(options.searched):
         if store is None:
             broken.append(
                 f"{path.name}: unfinished, contains no videos yet"
@@ -60,7 +59,7 @@ def stores(options: StoresOptions) -> int:
             f"{len(store.video_ids):,}",
             str(len(missing.failed)),
             f"{store.rows.sum():,}",
-            _size(store.size_bytes),
+            size_text(store.size_bytes),
         ]
         state = "finished" if store.finished else "unfinished"
         state += f", without sound: {len(missing.without_sound)}" if missing.without_sound else ""
@@ -74,7 +73,9 @@ def stores(options: StoresOptions) -> int:
     if len(rows) > 1:
         print_table(rows)
     elif not broken:
-        print_lines(f"no stores in {stores_folder(options.bank)}; 'reelbank extract' makes one")
+        print_lines(
+            f"no stores in {options.searched.shown('stores')}; 'reelbank extract' makes one"
+        )
     for line in broken:
         print_lines(line)
     return 0
@@ -82,7 +83,7 @@ def stores(options: StoresOptions) -> int:
 
 def _print_stores_json(options: StoresOptions) -> int:
     lines, unreadable = [], []
-    for path, store, reason in shelved(options.bank):
+    for path, store, reason in shelved(options.searched):
         if store is not None:
             lines.append(store_line(store))
         elif begun(path):
@@ -110,7 +111,7 @@ _LONGEST_VALUE = 120
 
 def inspect(options: InspectOptions) -> int:
     """Print a store's recipe, coverage, failures and sizes."""
-    with Store.open(find_store(options.bank, options.store)) as store:
+    with Store.open(find_store(options.searched, options.store)) as store:
         if options.json:
             print_json(store_document(store))
             return 0
@@ -130,8 +131,8 @@ def inspect(options: InspectOptions) -> int:
         _print_cost(store.cost)
         if is_inexact(store.cost.device):
             print_lines(
-                "note: an earlier version computed some features of this store on a GPU, with "
-                "inexact fp32 and resizing; see docs/store.md"
+                "note: an earlier version of reelbank computed some features of this store on a "
+                "GPU, where its fp32 arithmetic and its resizing were inexact; see docs/store.md"
             )
         _print_versions(store)
         print_lines("", "recipe")
@@ -156,13 +157,13 @@ def inspect(options: InspectOptions) -> int:
         if unread := missing.not_read:
             print_lines(
                 "",
-                f"{counted(len(unread), 'video')} could not be read because of this machine; "
+                f"{counted(len(unread), 'video')} could not be read on this machine; "
                 "'reelbank extract' tries them again",
             )
             print_table([(f"  {video_id}", reason) for video_id, reason in unread.items()])
         _print_damage(store)
         for reason in store.damaged.values():
-            print_lines(f"damaged part of the store, left out: {reason}")
+            print_lines(f"a damaged part of the store is ignored: {reason}")
     return 0
 
 
@@ -187,7 +188,7 @@ def _print_damage(store: Store) -> None:
     if damage.unknown:
         print_lines(
             "",
-            f"videos stored by an earlier version, which did not record damage: {damage.unknown:,}",
+            f"videos whose damage is unknown, because an earlier version stored them: {damage.unknown:,}",
         )
 
 
@@ -200,8 +201,8 @@ def _print_versions(store: Store) -> None:
         print_lines(f"made with {next(iter(made_with))}")
     elif made_with:
         print_lines(
-            f"MIXED: made with {len(made_with)} different sets of versions; docs/store.md "
-            "explains which results stay the same"
+            f"MIXED: the videos were extracted with {len(made_with)} different sets of package "
+            "versions; docs/store.md explains which results stay the same"
         )
         differing = zip(apart(list(made_with)), made_with.values(), strict=True)
         print_table(
@@ -253,7 +254,7 @@ def _print_rows(store: Store) -> None:
     if store.has_views:
         viewed = store.all_rows - store.rows
         print_lines(
-            f"and {viewed.sum():,} rows of augmented copies (views) of "
+            f"in addition {viewed.sum():,} rows of augmented copies (views) of "
             f"{counted(int(np.count_nonzero(viewed)), 'video')}"
         )
     times = [
@@ -263,22 +264,22 @@ def _print_rows(store: Store) -> None:
     ]
     steps = [(video_times[-1] - video_times[0]) / (len(video_times) - 1) for video_times in times]
     if store.recipe.get("times") == "row numbers":
-        print_lines("times unknown, because the imported features have none")
+        print_lines("the times of the rows are unknown, because the imported features have none")
     elif steps:
         low, middle, high = np.percentile(steps, [0, 50, 100])
         print_lines(f"{low:.3g} to {high:.3g} seconds between rows, median {middle:.3g}")
     row_bytes = store.dtype.itemsize * int(np.prod(store.row_shape))
-    print_lines(f"{_size(store.size_bytes)} on disk, {_size(row_bytes)} per row")
+    print_lines(f"{size_text(store.size_bytes)} on disk, {size_text(row_bytes)} per row")
 
 
 def verify(options: VerifyOptions) -> int:
     """Read every byte of one store or all; print what is damaged. Returns 1 if anything is damaged."""
     if options.store:
-        paths = [find_store(options.bank, options.store)]
+        paths = [find_store(options.searched, options.store)]
     else:
-        paths = [path for path, _, _ in shelved(options.bank)]
+        paths = [path for path, _, _ in shelved(options.searched)]
         if not paths:
-            print_lines(f"no stores in {stores_folder(options.bank)}")
+            print_lines(f"no stores in {options.searched.shown('stores')}")
     damaged = 0
     for path in paths:
         if begun(path):
@@ -288,11 +289,11 @@ def verify(options: VerifyOptions) -> int:
             with Store.open(path) as store:
                 lines = store.verify()
                 videos = len(store.video_ids)
-                state = f"{_size(store.size_bytes)} in {counted(videos, 'video')}"
+                state = f"{size_text(store.size_bytes)} in {counted(videos, 'video')}"
                 damaged_videos = damage_among(store.video_ids, store.sources).videos
                 if damaged_videos:
                     line = damage_line(damaged_videos, videos)
-                    state += f"; no byte has changed, but {line}"
+                    state += f"; no byte of the store has changed, but {line}"
         except InputError as error:
             lines = [str(error)]
         for line in lines:
@@ -306,17 +307,19 @@ def verify(options: VerifyOptions) -> int:
 
 def remove(options: RemoveOptions) -> int:
     """Delete a store and its parts after the user has confirmed it. Raises InputError for an unknown
-    store, or one that is being written."""
+    store, one of another bank, or one that is being written."""
     if not options.store:
         raise InputError(
             "give STORE=<start of the hash of the store to remove>; 'reelbank stores' lists "
             "all stores"
         )
-    path = find_store(options.bank, options.store)
+    path = find_store(options.searched, options.store)
+    options.searched.check_own(path)
     if not options.yes:
         if not sys.stdin.isatty():
             raise InputError(
-                f"{path}: give YES=1 to remove it, because there is no terminal on which to ask"
+                f"{path}: cannot ask for confirmation without a terminal; give YES=1 to remove the "
+                "store"
             )
         if input(printable(f"remove {path} permanently? Type yes: ")).strip() != "yes":
             print_lines("nothing was removed")

@@ -18,6 +18,7 @@ from reelbank.extract.devices.one_device import (
     VideoReport,
     decoder_count,
 )
+from reelbank.extract.found import present
 from reelbank.extract.job import Job, every_writer, open_jobs, store_names
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.planned import plan_extraction
@@ -58,7 +59,10 @@ class LeaseWorker:
         self._videos = {video.id: video for video in dataset.videos}
         self._files = SourceFiles.of((), options.bank)
         plans = plan_extraction(options, dataset, device)
-        lengths = read_lengths(plans.lengths.paths[0], self._videos) if plans.lengths else None
+        lengths = None
+        if plans.lengths:
+            path = present(plans.lengths.paths[0], options.searched)
+            lengths = read_lengths(path, self._videos)
         with contextlib.ExitStack() as closing:
             self._jobs: dict[str, Job] = open_jobs(
                 options, dataset, plans.streams, closing, device=device, shard=shard

@@ -31,7 +31,7 @@ from reelbank.fusion.evaluation.significance import (
     mcnemar,
     paired_bootstrap,
 )
-from reelbank.heads.runs.writing import written_to
+from reelbank.heads.runs.writing import output_file, written_to
 
 
 class Gain(NamedTuple):
@@ -97,7 +97,7 @@ class ComparedModel:
 class Comparison:
     """The result of `compare_runs`. differences: first minus second, over "videos", and over
     "groups" if the groups are known; gains: all classes, largest gain first; csv: the file with the
-    gains."""
+    gains, None if the bank is read-only."""
 
     first: ComparedModel
     second: ComparedModel
@@ -105,7 +105,7 @@ class Comparison:
     differences: dict[str, Difference]
     gains: tuple[Gain, ...]
     notes: tuple[str, ...]
-    csv: Path
+    csv: Path | None
 
     def records(self) -> dict[str, Any]:
         """The comparison as JSON-serialisable values."""
@@ -135,12 +135,18 @@ class Comparison:
             if by in self.differences:
                 yield _difference_text(self.differences[by], by)
             else:
-                yield "no interval over groups, because the scores do not contain groups"
+                yield (
+                    "no bootstrap over groups is possible, because the scores do not record "
+                    "the videos' groups"
+                )
         judged = [gain for gain in self.gains if np.isfinite(gain.gain)]
         yield ""
         heading = ("class", "videos", "A %", "B %", "A - B")
         yield from table_lines([heading, *map(_gain_cells, _extremes(judged, most))])
-        yield f"every class: {self.csv}"
+        if self.csv:
+            yield f"results of every class: {self.csv}"
+        else:
+            yield "the bank is read-only; OUT=<file>.csv writes the results of every class"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -170,7 +176,8 @@ def compare(options: CompareOptions) -> int:
 
 
 def compare_runs(options: CompareOptions) -> Comparison:
-    """Compare the two selected models, and write each class's gain as CSV.
+    """Compare the two selected models, and write each class's gain as CSV. If OUT is not given and
+    the bank is read-only, nothing is written.
 
     Raises InputError unless exactly two models, evaluated on the same videos, are selected.
     """
@@ -179,10 +186,13 @@ def compare_runs(options: CompareOptions) -> Comparison:
     groups = grouped(selected.entries)
     if len(groups) != 2:
         names = ", ".join(group.label for group in groups[:6])
-        message = f"compare needs exactly two models, but {len(groups)} are selected ({names})"
+        message = (
+            f"'reelbank compare' needs exactly two models, but {len(groups)} are selected ({names})"
+        )
         raise InputError(
             selected.explained(
-                f"{message}; name their runs, or select with HEAD=, STREAM= or STORE="
+                f"{message}; name the runs of two models, or select them with HEAD=, "
+                "STREAM= or STORE="
             )
         )
     pair = paired(*groups)
@@ -190,7 +200,7 @@ def compare_runs(options: CompareOptions) -> Comparison:
     names = "-".join(
         group.entries[0].name.removesuffix(".npz") for group in (pair.first, pair.second)
     )
-    out = Path(options.out or Path(options.bank, "reports", f"compare-{names}.csv"))
+    out = output_file(options.out, Path(options.bank, "reports", f"compare-{names}.csv"))
     comparison = Comparison(
         first=_compared(pair.first),
         second=_compared(pair.second),
@@ -202,8 +212,9 @@ def compare_runs(options: CompareOptions) -> Comparison:
         notes=tuple(selected.notes),
         csv=out,
     )
-    with written_to("OUT", out):
-        write_gains(out, gains)
+    if out:
+        with written_to("OUT", out):
+            write_gains(out, gains)
     return comparison
 
 
@@ -227,7 +238,7 @@ def _run_pairs(pair: Pair) -> Iterator[RunPair]:
 def _run_rows(runs: Sequence[RunPair]) -> list[tuple[str, ...]]:
     heading = ["split", "seed", "videos", "A %", "B %", "A - B"]
     if runs[0].mcnemar:
-        heading += ["only A", "only B", "McNemar p"]
+        heading += ["only A right", "only B right", "McNemar p"]
     rows = [tuple(heading)]
     for run in runs:
         cells = [run.split or "-", run.seed or "-", str(run.videos)]
@@ -249,8 +260,8 @@ def _calibration_text(calibration: MeanCalibration) -> str:
 def _difference_text(difference: Difference, by: str) -> str:
     interval = f"{_signed(difference.low)} to {_signed(difference.high)}"
     return (
-        f"A - B: {_signed(difference.value)} points, 95 % {interval}, p {p_value(difference.p)} "
-        f"(paired bootstrap over {by})"
+        f"A - B: {_signed(difference.value)} points, 95 % interval {interval}, p "
+        f"{p_value(difference.p)} (paired bootstrap over {by})"
     )
 
 

@@ -159,8 +159,7 @@ def by_repetition(entries: Sequence[Entry]) -> dict[tuple[str, str], list[Entry]
     """
     if len(datasets := sorted({entry.fact("dataset") for entry in entries} - {""})) > 1:
         raise InputError(
-            f"the runs are of different data sets ({', '.join(datasets)}); "
-            "select one with DATASET=..."
+            f"the runs use different data sets ({', '.join(datasets)}); select one with DATASET=..."
         )
     members = list(dict.fromkeys(experiment(entry.recipe) for entry in entries))
     splits = sorted({entry.fact("split") for entry in entries} - {""}) or [""]
@@ -188,8 +187,9 @@ def _only_run(
     if len(runs) == 1:
         return runs[0]
     example = next(entry for entry in entries if experiment(entry.recipe) == member)
-    name = f"{' '.join(names_of(example))} (for example {example.name})"
+    name = f"{' '.join(names_of(example))} (for example the run {example.name})"
     raise InputError(
-        f"split {split or '-'}, seed {seed or '-'}: {name} has {len(runs) or 'no'} runs, but every "
-        "member needs exactly one run per split and seed; give SPLIT= and SEED=, or name the runs"
+        f"split {split or '-'}, seed {seed or '-'}: the model {name} has "
+        f"{len(runs) or 'no'} runs, but every model needs exactly one run per split and "
+        "seed; give SPLIT= and SEED=, or name the runs"
     )

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reelbank.data.banks import AnyBank
 from reelbank.data.console import counted
 from reelbank.fusion.evaluation.contests import Contest
 from reelbank.heads.runs.folder import read_runs
 from reelbank.heads.runs.repetition import experiment
 
 
-def tried_models(bank: str, contest: Contest, part: str) -> int:
+def tried_models(bank: AnyBank, contest: Contest, part: str) -> int:
     """The number of experiments that were judged on this part of the contest's data set and
     classes: those of the contest, and all others in the bank. Fusions with other weights are other
     experiments."""
@@ -38,8 +39,8 @@ def selection(shown: int, tried: int, part: str) -> str:
     if tried == 1:
         return ""
     if shown == 1:
-        return f"1 model of {tried:,} in the bank"
+        return f"one of {tried:,} models in the bank"
     models = counted(shown, "model")
     if shown < tried:
-        models += f" shown, of {tried:,} in the bank"
-    return f"highest of {models}, selected on {part}"
+        models += f" shown here ({tried:,} in the bank)"
+    return f"the best of {models}, selected on the {part} part"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reelbank.data.banks import AnyBank
 from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.store.bank import opened
 from reelbank.data.store.damage import damage_among, damage_line
@@ -43,8 +44,8 @@ class StoreCost:
         return f"{self.stream} {network}{node}"
 
 
-def read_costs(bank: str, contests: Sequence[Contest]) -> list[StoreCost]:
-    """The stores of the bank that a model of the contests was trained on."""
+def read_costs(bank: AnyBank, contests: Sequence[Contest]) -> list[StoreCost]:
+    """The stores of the bank, and of other banks, that a model of the contests was trained on."""
     used = set().union(*map(_stores_of, contests))
     return [_cost(store) for _, store in opened(bank) if store.identity in used]
 
@@ -107,12 +108,13 @@ def _extraction(stores: Sequence[StoreCost]) -> Table:
         Column("MB", number=True),
         Column("Extraction, s", number=True),
         Column("s per video", number=True),
-        Column("On"),
-        Column("Streams in the pass"),
+        Column("Device"),
+        Column("Streams extracted together"),
     ]
     about = (
-        "Wall-clock time of all extraction passes that filled the store. Models can share a "
-        "store. Streams that were extracted in one pass share its time."
+        "Wall-clock time of all extraction commands that filled the store. Several "
+        "models can use the same store. Streams that were extracted together have the "
+        "same time."
     )
     return Table(columns, [_extraction_row(store) for store in stores], about)
 
@@ -136,7 +138,7 @@ def _training(groups: Sequence[Group], letters: Sequence[str]) -> Table:
         Column("Model"),
         Column("Runs", number=True),
         Column("Training, s per run", number=True),
-        Column("All runs, s", number=True),
+        Column("Training of all runs, s", number=True),
     ]
     rows: list[list[Cell]] = []
     for letter, group in zip(letters, groups, strict=True):
@@ -151,7 +153,10 @@ def _training(groups: Sequence[Group], letters: Sequence[str]) -> Table:
                     Number(sum(seconds), f"{sum(seconds):.0f}"),
                 ]
             )
-    about = "Wall-clock time of training. The time of a fused model does not include its members."
+    about = (
+        "Wall-clock time of training. The time of a fused model does not include the "
+        "training of its members."
+    )
     return Table(columns, rows, about)
 
 

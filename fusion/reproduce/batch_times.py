@@ -27,6 +27,7 @@ from reelbank.extract.networks.module import pooled
 from reelbank.extract.networks.preprocessing import pair
 from reelbank.fusion.reproduce.comparable import class_count
 from reelbank.fusion.reproduce.plan import Figure
+from reelbank.fusion.reproduce.recipe.changes import setting
 from reelbank.fusion.reproduce.work import Work
 from reelbank.heads.models.model import Model, build_model
 from reelbank.heads.recipe import RunRecipe
@@ -103,7 +104,7 @@ def measured_times(work: Work, figure: Figure, folder: Path) -> list[BatchTime]:
     times = []
     for subject in subjects:
         if subject.timed not in earlier:
-            print_lines(f"== time {subject.timed.name}", flush=True)
+            print_lines(f"== measure the step time of {subject.timed.name}", flush=True)
             earlier[subject.timed] = _measured(subject, device)
         times.append(earlier[subject.timed])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,13 +136,16 @@ def _model(work: Work, figure: Figure, name: str, device: torch.device) -> Subje
     folders = work.runs.get(name, ())
     if not folders:
         raise InputError(
-            f"needs {name}, which is missing ({work.failed.get(name, 'not trained yet')})"
+            f"needs the model {name}, which is missing ({work.failed.get(name, 'not trained yet')})"
         )
     recipe = RunRecipe.from_json(read_run(folders[0]).recipe)
     stores = json.loads((folders[0] / "recipe.json").read_text()).get("store_recipes", [])
     features = FeatureRecipe.from_json(stores[0]) if len(stores) == 1 else None
     if recipe.trunk or features is None or features.preprocessing is None:
-        raise InputError(f"{name}: only heads on the vectors of one image network can be timed")
+        raise InputError(
+            f"the step time of {name} cannot be measured, because this is possible only for "
+            "heads on the vectors of a single image network"
+        )
     timed = Timed(
         name=name,
         network=str(features.extractor),
@@ -155,8 +159,8 @@ def _model(work: Work, figure: Figure, name: str, device: torch.device) -> Subje
         device=device_name(device),
     )
     shape = (timed.clips, timed.frames, 3, *timed.size_px)
-    setting = f"figures.{figure.name}.batch"
-    return Subject(timed, lambda: _whole(timed, recipe), shape, setting)
+    batch_setting = setting("figures", figure.name, "batch")
+    return Subject(timed, lambda: _whole(timed, recipe), shape, batch_setting)
 
 
 def _size(stored: object) -> Any:
@@ -188,8 +192,10 @@ def _network(work: Work, figure: Figure, name: str, device: torch.device) -> Sub
     )
     frames = (timed.frames,) if whole.kind == "video" else ()
     shape = (timed.clips, 3, *frames, *timed.size_px)
-    setting = f"figures.{figure.name}.networks.{name}"
-    return Subject(timed, lambda: _with_linear(whole.model, shape, timed.classes), shape, setting)
+    batch_setting = setting("figures", figure.name, "networks", name)
+    return Subject(
+        timed, lambda: _with_linear(whole.model, shape, timed.classes), shape, batch_setting
+    )
 
 
 def _with_linear(network: nn.Module, shape: Sequence[int], classes: int) -> nn.Module:
@@ -228,8 +234,16 @@ def _check_memory(subject: Subject, module: nn.Module) -> None:
         raise InputError(
             f"a training step of {timed.name} on {counted(timed.clips, 'clip')} needs about "
             f"{needed / 1e9:.1f} GB of memory, but only {available / 1e9:.1f} GB are available; "
-            f"use a GPU, or a smaller batch, such as SET={subject.batch_setting}=1"
+            f"{_how_to_need_less(subject)}"
         )
+
+
+def _how_to_need_less(subject: Subject) -> str:
+    if subject.timed.clips == 1:  # no batch is smaller
+        return "use a GPU, or a computer with more memory"
+    change = f"{subject.batch_setting}=1"
+    quoted = f"'{change}'" if '"' in change else change  # for the shell
+    return f"use a GPU, or a smaller batch, such as SET={quoted}"
 
 
 def _measured(subject: Subject, device: torch.device) -> BatchTime:

@@ -127,7 +127,7 @@ def extract_store(work: Work, name: str) -> None:
         print_lines(f"== extract {name}", flush=True)
         if extract(options) == NOT_ALL_READ:
             raise InputError(
-                "some videos could not be read because of this machine (for example too little "
+                "some videos could not be read on this machine (for example too little "
                 "memory); run the same command again"
             )
         stores = stores_there(work, options)
@@ -140,10 +140,14 @@ def train_model(work: Work, name: str) -> None:
     first = starts_from(work.recipe, name)
     if first in work.imported:
         raise InputError(
-            f"starts from the weights of {first}, but SCORES gives only scores of {first}"
+            f"the model starts from the weights of {first}, but SCORES gives only the "
+            f"scores of {first}"
         )
     if first and first not in work.runs:
-        raise InputError(f"starts from {first}: {work.failed.get(first, 'not trained yet')}")
+        raise InputError(
+            f"needs the weights of the model {first}, which is missing "
+            f"({work.failed.get(first, 'not trained yet')})"
+        )
     folders: list[Path] = []
     for paths, splits in stores_by_splits(work, name).items():
         options = train_options(work, name, paths, splits)
@@ -162,14 +166,15 @@ def fuse_members(work: Work, name: str) -> None:
     for member in members:
         if member not in work.runs:
             raise InputError(
-                f"needs {member}, which is missing ({work.failed.get(member, 'not trained yet')})"
+                f"needs the model {member}, which is missing "
+                f"({work.failed.get(member, 'not trained yet')})"
             )
     runs: list[str] = []
     for member in members:
         runs += [str(path) for path in work.runs[member] if _split(path) in work.splits[name]]
     handled_here = ("members", "how", "weights")
     options = {key: value for key, value in fusion.items() if key not in handled_here}
-    values = {"bank": work.options.bank, **options}
+    values = {"bank": work.options.bank, "banks": work.options.banks, **options}
     print_lines(f"== fuse {name}", flush=True)
     if fusion["how"] == "svm":
         joined = make_svms(parse(SvmOptions, [*runs, *words_of(values)], "svm"))

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from reelbank.data.banks import AnyBank
 from reelbank.data.console import print_lines
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.datasets.types import Dataset
@@ -43,7 +44,7 @@ def pixels_store(options: PretrainOptions) -> Path:
     result = extract_dataset(extraction, dataset, slice(None), [device])
     if result.exit_code == NOT_ALL_READ:
         raise InputError(
-            f"{store.path}: some videos could not be read because of this machine (for example too "
+            f"{store.path}: some videos could not be read on this machine (for example too "
             "little memory); run the same command again"
         )
     return store.path
@@ -52,7 +53,7 @@ def pixels_store(options: PretrainOptions) -> Path:
 def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset]:
     """The options of the pixels' extraction, and its data set. Raises InputError like
     `pixels_store`."""
-    weights = initial_weights(options.bank, options.weights)
+    weights = initial_weights(options.searched, options.weights)
     sizes = pixel_sizes(options, next(iter(weights.values())))
     limits = dataclasses.asdict(Limits.of(options))
     extraction = with_defaults(
@@ -70,6 +71,7 @@ def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset
             device=options.device,
             cluster=options.cluster,
             bank=options.bank,
+            banks=options.banks,
             stream=(options.stream,),
             sampling="segments",
             crops=1,
@@ -111,13 +113,14 @@ def pixel_sizes(options: PretrainOptions, weights: str) -> dict[str, Any]:
     crop_px = options.size or pair(network.preprocessing.crop_px)[0]
     if crop_px > min(pair(resize_px)):
         raise InputError(
-            f"RESIZE={resize_text(resize_px)} must be at least the crops' {crop_px} pixels; give a "
-            "larger RESIZE or a smaller SIZE"
+            f"RESIZE={resize_text(resize_px)} must not be smaller than the crops, which "
+            f"have {crop_px} pixels (SIZE); give a larger RESIZE or a smaller SIZE"
         )
     if network.kind == "image":
         if options.clip and not fields:
             raise InputError(
-                f"CLIP={options.clip}: {options.extractor} takes single pictures; omit CLIP"
+                f"CLIP={options.clip}: {options.extractor} takes single pictures as "
+                "input, not clips; omit CLIP"
             )
         clip = str(fields or "")
     else:
@@ -129,7 +132,7 @@ def pixel_sizes(options: PretrainOptions, weights: str) -> dict[str, Any]:
     }
 
 
-def initial_weights(bank: str, weights: str) -> dict[str, str]:
+def initial_weights(bank: AnyBank, weights: str) -> dict[str, str]:
     """The initial weights of each split. They are {"": WEIGHTS} for weights shared by all splits,
     or the folders of weights from an earlier `pretrain`, by split."""
     if weights in ("", "pretrained", "random", "own") or Path(weights).is_file():
@@ -143,8 +146,9 @@ def weights_of(weights: dict[str, str], split: str, options: PretrainOptions) ->
     weights for this split."""
     if "" not in weights and split not in weights:
         raise InputError(
-            f"WEIGHTS={options.weights}: these weights were trained on split {', '.join(weights)}, "
-            f"not on split {split}; run pretrain on split {split} first"
+            f"WEIGHTS={options.weights}: these weights were trained on split "
+            f"{', '.join(weights)}, not on split {split}; first run 'reelbank pretrain' "
+            f"on split {split}"
         )
     return weights[split if split in weights else ""]
 
@@ -158,8 +162,9 @@ def initial_trunk(
     network = _trunk(options, store.row_shape[0], weights, fetch=fetch)
     if network.kind != ("image" if len(store.row_shape) == 3 else "video"):
         raise InputError(
-            f"EXTRACTOR={options.extractor}: a network for {network.kind} cannot be trained on "
-            f"{store.path}"
+            f"EXTRACTOR={options.extractor} takes {network.kind} input, but {store.path} "
+            f"contains {'single pictures' if len(store.row_shape) == 3 else 'clips'}; "
+            "give another network or another store"
         )
     height, width = store.row_shape[-2:]
     crop_px = options.size or network.preprocessing.crop_px

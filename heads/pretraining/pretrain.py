@@ -57,6 +57,7 @@ from reelbank.heads.training.fit import (
     past_epochs,
     write_history,
 )
+from reelbank.heads.training.repeatable import notes_on, repeatable
 
 
 def pretrain(options: PretrainOptions) -> int:
@@ -148,7 +149,7 @@ def _plans(store: Store, options: PretrainOptions, fetch: bool = True) -> list[P
             f"{store.recipe['stream']}; give STREAM={store.recipe['stream']}, or another store"
         )
     plans = []
-    weights_by_split = initial_weights(options.bank, options.weights)
+    weights_by_split = initial_weights(options.searched, options.weights)
     for split in plan_splits(options, store.dataset.name, store.dataset.splits):
         weights = weights_of(weights_by_split, split, options)
         trunk = initial_trunk(options, store, weights, fetch)
@@ -165,13 +166,14 @@ def train_run(
     """Train one run, or continue it, and write its folder."""
     began = time.perf_counter()
     plan.path.mkdir(parents=True, exist_ok=True)
-    with locked(plan.path):
+    with locked(plan.path), repeatable(device) as unrepeatable:
         _write_recipe(plan, store, device)
         network = _network(plan, store, options).to(device)
         history = _fitted(network, PixelExamples(store, plan, device, options.workers))
         write_history(plan.path / "history.csv", history)
         save_tensors(plan.path / CHECKPOINT, network.state_dict())
         metrics = _metrics(plan, history)
+        metrics["notes"] += notes_on(unrepeatable)
         metrics["seconds"] = round(time.perf_counter() - began, 2)
         # written last, because a run without it is not finished
         write_json(plan.path / "metrics.json", metrics)
@@ -320,7 +322,16 @@ def _percent(accuracy: float | None) -> str:
 def print_runs(plans: list[PretrainPlan]) -> None:
     """Print a row for each run, and the WEIGHTS= value that selects its weights."""
     lines: list[tuple[str, ...]] = [
-        ("split", "videos", "train %", "validation %", "epochs", "best", "seconds", "weights")
+        (
+            "split",
+            "training + validation videos",
+            "train %",
+            "validation %",
+            "epochs",
+            "best epoch",
+            "seconds",
+            "weights",
+        )
     ]
     for plan in plans:
         metrics = json.loads((plan.path / "metrics.json").read_text())
@@ -343,4 +354,4 @@ def print_runs(plans: list[PretrainPlan]) -> None:
     for family in dict.fromkeys(family_of(plan.recipe.to_json())[:8] for plan in plans):
         extractor = plans[0].recipe.extractor  # a user's file is run only if the user names it
         own_network = f" EXTRACTOR={extractor}" if is_user_file(extractor) else ""
-        print_lines(f"extract with WEIGHTS={family}{own_network}")
+        print_lines(f"to extract features with these networks, give WEIGHTS={family}{own_network}")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reelbank.data.banks import AnyBank, Banks, tell_shadowed
 from reelbank.data.console import print_lines
 from reelbank.data.datasets.registry import is_of_dataset
 from reelbank.data.errors import InputError
@@ -73,7 +74,7 @@ def read_run(path: Path) -> Run:
         try:
             documents.append(json.loads(read_text(path / name), parse_constant=_no_number))
             if not isinstance(documents[-1], dict):
-                raise ValueError("not a JSON object")
+                raise ValueError("the file must contain a JSON object")
         except FileNotFoundError:
             documents.append({})
         except (OSError, ValueError, RecursionError) as error:
@@ -82,11 +83,14 @@ def read_run(path: Path) -> Run:
             ) from None
     recipe = documents[0].get("recipe")
     if not isinstance(recipe, dict):
-        raise InputError(f"{path} is not a run folder (no recipe.json)")
+        raise InputError(
+            f"{path} is not the folder of a run, because it has no valid recipe.json; give "
+            "the folder of a run"
+        )
     if folder_name(recipe) != path.name:
         raise InputError(
-            f"{path}/recipe.json does not belong to this run because it was changed or the folder "
-            "was renamed; restore the file or the folder's name"
+            f"{path}/recipe.json does not match the name of its folder: either the file "
+            "was changed or the folder was renamed; restore the file or the folder's name"
         )
     try:
         metrics = RunMetrics.from_json(documents[1])
@@ -130,21 +134,31 @@ def folder_name(recipe: dict[str, Any]) -> str:
     return f"{recipe.get('head')}-{signature(recipe)[:12]}"
 
 
-def read_runs(bank: str | Path) -> tuple[list[Run], dict[Path, str]]:
+def read_runs(bank: AnyBank) -> tuple[list[Run], dict[Path, str]]:
     """Every run of the bank, finished or not, in the order of folder names; and the folders that
-    cannot be read as a run, with the reason."""
+    cannot be read as a run, with the reason. The runs of other banks follow; one that an earlier
+    bank has is left out, and a note on stderr says so."""
     runs, bad = [], {}
-    for path in sorted(Path(bank, "runs").glob("[!.]*")):
-        try:
-            if not path.is_dir():
-                raise InputError(f"{path} must be a folder, like every run; move it out of runs/")
-            runs.append(read_run(path))
-        except InputError as error:
-            bad[path] = str(error)
+    first_at: dict[str, Path] = {}  # by name, which contains the hash
+    for folder in Banks.of(bank).below("runs"):
+        for path in sorted(folder.glob("[!.]*")):
+            first = first_at.setdefault(path.name, path)
+            if first != path:
+                tell_shadowed(path, first)
+                continue
+            try:
+                if not path.is_dir():
+                    raise InputError(
+                        f"{path} is a file, but the folder runs/ may contain only folders of "
+                        "runs; move the file out of runs/"
+                    )
+                runs.append(read_run(path))
+            except InputError as error:
+                bad[path] = str(error)
     return runs, bad
 
 
-def all_runs(bank: str | Path) -> list[Run]:
+def all_runs(bank: AnyBank) -> list[Run]:
     """The runs of `read_runs`. A note on stderr names each folder that is left out."""
     runs, bad = read_runs(bank)
     for reason in bad.values():
@@ -168,14 +182,17 @@ def matches(recipe: Mapping[str, Any], **match: Any) -> bool:
     return all(recipe.get(key) == value for key, value in match.items())
 
 
-def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> list[Run]:
-    """Find the finished runs of a bank.
+def find_runs(
+    bank: AnyBank, wanted: Sequence[str] = (), *, banks: Sequence[str | Path] = (), **match: Any
+) -> list[Run]:
+    """Find the finished runs of a bank, and of other `banks`.
 
     match: values that the recipe of a run must have, such as `head="gru"` and `split="1"`. wanted:
     folder names or hashes of runs, or their first characters. Only these runs are returned, in the
     given order. Raises InputError if one of these names does not match exactly one finished run.
     """
-    runs = [run for run in all_runs(bank) if run.finished]
+    every_bank = Banks.of(bank, banks)
+    runs = [run for run in all_runs(every_bank) if run.finished]
     if wanted:
         chosen = []
         for start in wanted:
@@ -186,12 +203,13 @@ def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> lis
             ]
             if len(fits) != 1:
                 fitting = ", ".join(run.path.name for run in fits[:5])
-                reason = (
-                    f"matches {len(fits)} finished runs ({fitting})"
-                    if fits
-                    else f"matches no finished run in {Path(bank, 'runs')}"
+                matched = (
+                    f"{len(fits)} ({fitting})" if fits else f"none in {every_bank.shown('runs')}"
                 )
-                raise InputError(f"run '{start}' {reason}; 'reelbank runs' lists the runs")
+                raise InputError(
+                    f"the run name '{start}' must match exactly one finished run, but it matches "
+                    f"{matched}; 'reelbank runs' lists the runs"
+                )
             chosen += fits
         runs = chosen
     return [run for run in runs if matches(run.recipe, **match)]
@@ -218,7 +236,10 @@ def load_run(
 
     run = read_run(Path(path))
     if "members" in run.recipe:
-        raise InputError(f"{run.path.name}: a fused run has no model; name one of its members")
+        raise InputError(
+            f"{run.path.name} is a fused run, which has no model of its own; name one of its "
+            "members instead"
+        )
     try:
         recipe = RunRecipe.from_json(run.recipe)
         model = build_model(recipe, head=head, extractor=extractor, streams=streams)

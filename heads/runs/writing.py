@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import reelbank
 from reelbank.data.errors import BusyError, InputError
-from reelbank.data.files import replacing
+from reelbank.data.files import is_read_only, replacing
 from reelbank.data.system.locks import holder, lock
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ def written_to(name: str, path: str | Path) -> Iterator[None]:
         ) from None
 
 
+def output_file(given: str, usual: Path) -> Path | None:
+    """The file that a command writes: the one that its option gives, otherwise the usual one in the
+    bank, or None if the bank is read-only."""
+    if given:
+        return Path(given)
+    return None if is_read_only(usual.parent) else usual
+
+
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Lock the run folder. Raises BusyError when another process trains this run. If the lock is
@@ -40,8 +48,8 @@ def locked(folder: Path) -> Iterator[None]:
     taken = lock(path, wait=False)
     if taken is None:
         raise BusyError(
-            f"{folder} is being trained by another process{holder(path)}; wait for that process or "
-            "stop it"
+            f"{folder} is being trained by another process{holder(path)}; wait until that process has "
+            "finished, or stop it"
         )
     try:
         yield

@@ -9,8 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from reelbank.data.banks import WithBanks
 from reelbank.data.errors import InputError
-from reelbank.data.options import bank_option, cluster_option, device_option, option
+from reelbank.data.options import (
+    bank_option,
+    banks_option,
+    cluster_option,
+    device_option,
+    option,
+)
 from reelbank.data.plugins import is_user_file
 from reelbank.data.ranges import HIGHEST_SEED, MOST_ROWS, MOST_WORKERS, Checked
 from reelbank.data.recipes import preset_options, variant_options
@@ -35,12 +42,12 @@ READ_FROM = ("auto", "memory", "disk")
 
 
 @dataclass(frozen=True)
-class TrainOptions(Checked):
+class TrainOptions(Checked, WithBanks):
     """Options of the command `train`. The defaults train every head; RECIPE= sets what a paper
     states."""
 
     GROUPS: ClassVar[dict[str, str]] = {
-        "What to train on": "bank store dataset stream extractor weights mid split classes without",
+        "What to train on": "bank banks store dataset stream extractor weights mid split classes without",
         "Head": (
             "head recipe layers hidden residual attention pool branches components "
             "dropout input_dropout rnn_dropout trunk trunk_weights skip skips context "
@@ -55,6 +62,7 @@ class TrainOptions(Checked):
     }
 
     bank: str = bank_option()
+    banks: tuple[str, ...] = banks_option()
     recipe: str = option(
         "",
         "recipe that sets the options to the values of a paper: the name of a built-in "
@@ -389,8 +397,9 @@ class TrainOptions(Checked):
             if name in unused and name not in options:
                 head = options.get("head", preset["head"])
                 raise InputError(
-                    f"RECIPE={options['recipe']} sets {name.upper()}, which has no effect with "
-                    f"HEAD={head} and the other options; give another HEAD or omit the variant"
+                    f"RECIPE={options['recipe']} sets {name.upper()}, which has no effect "
+                    f"with HEAD={head} and the other options; give another HEAD, or omit "
+                    "the variant of the recipe"
                 )
         return {name: value for name, value in preset.items() if name not in unused}
 
@@ -405,13 +414,14 @@ def unused_options(values: Mapping[str, Any]) -> dict[str, str]:
     for name in (*spec.defaults, *spec.unused):
         if name not in TrainOptions.__dataclass_fields__:
             raise InputError(
-                f"HEAD={head}: its HeadSpec names '{name}', which is not an option of train"
+                f"HEAD={head}: its HeadSpec has an entry for '{name}', which is not an "
+                "option of 'reelbank train'; remove the entry from defaults or unused"
             )
     for name in spec.defaults:
         if default_of(name) not in ("", None):  # only empty options are filled
             raise InputError(
-                f"HEAD={head}: its HeadSpec has a default of '{name}', which has no effect; only lr, "
-                "layers, sampling, t and znorm can have one"
+                f"HEAD={head}: its HeadSpec must not set a default for '{name}'; only lr, "
+                "layers, sampling, t and znorm can have a default"
             )
     reasons = spec.unused_options(head)
     usual = spec.defaults.get("sampling", defaults.TRAIN["sampling"])
