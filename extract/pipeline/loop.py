@@ -7,7 +7,7 @@ device computes, results are fetched one batch late, and a batch may hold clips 
 
 import re
 import time
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +35,7 @@ from reelbank.data.video.pool import DecodePool
 from reelbank.data.video.sampling import Sampling
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.networks.preprocessing import Resize, UnfitPicture
+from reelbank.extract.pipeline.batches import ClipBatches
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.pipeline.items import Items
 from reelbank.extract.pipeline.progress import VideoInProgress
@@ -219,8 +220,8 @@ class Extraction:
             needed_from = last_number + 1
             for name in names:
                 track = video.tracks[name]
-                while track.waiting and track.waiting[0].numbers.max() <= last:
-                    self._show(name, video, track.waiting.popleft())
+                if clips := track.ready(last):
+                    self._show(name, video, clips)
                 if track.waiting:
                     needed_from = min(needed_from, int(track.waiting[0].numbers.min()))
             items.forget(needed_from)
@@ -243,24 +244,38 @@ class Extraction:
         for name in names:
             video.tracks[name].fail(reason)
 
-    def _show(self, name: str, video: VideoInProgress, clip: Clip) -> None:
-        """Add a clip's items to their batch; without a network they become the clip's row."""
-        pipeline, track = self.pipelines[name], video.tracks[name]
-        by_number = video.items[name].by_number
-        items = [by_number[number] for number in clip.numbers.tolist()]
+    def _show(self, name: str, video: VideoInProgress, clips: Sequence[Clip]) -> None:
+        """Add the items of clips to their batch; without a network they become the clips' rows."""
+        pipeline, items = self.pipelines[name], video.items[name]
         if pipeline.network is None:
             with self._failing(video, [name]):
-                track.put(clip.rows, [_row(items)])
+                for piece in items.pieces(np.stack([clip.numbers for clip in clips])):
+                    rows = piece.block.items.numpy()[piece.positions]  # (B, s) or (B, s, D)
+                    of_clips = [clip.rows for clip in clips[piece.clips]]
+                    video.tracks[name].put(of_clips, [rows.reshape(len(rows), -1)])
             return
-        batches = pipeline.augmented if clip.view else pipeline.clean
-        assert batches is not None
-        inputs = None
-        with self._failing(video, [name]):
-            inputs = pipeline.inputs_of_clip(items, video.task.rows[name], view=clip.view)
-        # A batch has clips of several videos, so an error inside the network is not the fault of
-        # this video: it ends the run.
-        if inputs is not None:
-            batches.add(track, clip.rows, inputs)
+        self._fill(name, video, [clip for clip in clips if not clip.view], pipeline.clean)
+        self._fill(name, video, [clip for clip in clips if clip.view], pipeline.augmented)
+
+    def _fill(
+        self,
+        name: str,
+        video: VideoInProgress,
+        clips: Sequence[Clip],
+        batches: ClipBatches | None,
+    ) -> None:
+        """Add the network inputs of clips to batches."""
+        pipeline, track = self.pipelines[name], video.tracks[name]
+        while clips and not track.reason:
+            assert batches is not None
+            inputs = batches.free(len(clips))
+            some, clips = clips[: len(inputs)], clips[len(inputs) :]
+            with self._failing(video, [name]):
+                pipeline.fill(inputs, video.items[name], some, video.task.rows[name])
+            # A batch has clips of several videos, so an error inside the network is not the fault
+            # of this video: it ends the run.
+            if not track.reason:
+                batches.add(track, [clip.rows for clip in some])
 
     def _listen(self, video: VideoInProgress, message: Sound) -> None:
         """Process sound examples that the decoder selected."""
@@ -284,12 +299,15 @@ class Extraction:
         track, batches = video.tracks[name], self.pipelines[name].clean
         if track.reason:
             return
-        for example, centre in zip(examples, seconds.tolist(), strict=True):
-            row = track.append(centre)
-            if batches:
-                batches.add(track, row, example[None])
-            else:
-                track.put(row, [example.cpu().numpy()])
+        rows = track.append(seconds.tolist())
+        if batches is None:
+            track.put(rows, [examples.cpu().numpy()])
+            return
+        while rows:
+            inputs = batches.free(len(rows))  # (n, 1, ...)
+            inputs[:, 0] = examples[: len(inputs)]
+            batches.add(track, rows[: len(inputs)])
+            rows, examples = rows[len(inputs) :], examples[len(inputs) :]
 
     def _end(self, video: VideoInProgress, message: Done | Failed) -> None:
         """Process the decoder's last message about a video."""
@@ -323,8 +341,3 @@ class Extraction:
                     video.tracks[name].times(video.seconds)
         video.items.clear()
         video.followers.clear()
-
-
-def _row(items: list[Tensor]) -> np.ndarray:
-    """The row of a clip without a network: the concatenated numbers of its items."""
-    return torch.stack(items).flatten().numpy()

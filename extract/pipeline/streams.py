@@ -6,6 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,9 +16,10 @@ from reelbank.data.video.sound import SoundInfo
 from reelbank.extract.networks.build import Network
 from reelbank.extract.networks.preprocessing import Resize, pair
 from reelbank.extract.pipeline.batches import ClipBatches
-from reelbank.extract.pipeline.crops import box_crop, take_crops, view_crop
-from reelbank.extract.pipeline.items import as_large
-from reelbank.extract.pipeline.tracks import Result, box_of_view, place_of_view
+from reelbank.extract.pipeline.crops import box_crop, corners, view_corner
+from reelbank.extract.pipeline.gather import Corners, gather, on_device
+from reelbank.extract.pipeline.items import Items, Piece
+from reelbank.extract.pipeline.tracks import Clip, Result, box_of_view, place_of_view
 from reelbank.extract.streams.base import Stream
 
 
@@ -45,36 +47,86 @@ class StreamPipeline:
         """Whether the stream reads pictures, not sound."""
         return self.stream.input == "pictures"
 
-    def inputs_of_clip(
-        self, items: Sequence[Tensor], rows: Sampling | Examples, *, view: int
-    ) -> Tensor:
-        """The network inputs of a clip, from its items (C, H, W) uint8: (crops, C, s, h, w), or for
-        image networks (crops, s * C, h, w). view: number of the augmented view, 0 for clean
-        rows."""
-        assert self.network is not None and self.clean is not None
-        crop_px, mirrored = self.network.preprocessing.crop_px, self.stream.mirrored
-        clip = torch.stack([as_large(item, items[0]) for item in items])
-        if view:
-            assert isinstance(rows, Sampling) and self.augmented is not None
-            crops = [self._view_crop(clip, rows, view, n) for n in range(self.augmented.crops)]
-            cut = torch.cat(crops, 1)  # (s, crops, C, h, w)
-        else:
-            cut = take_crops(clip, crop_px, self.clean.crops, mirrored)  # (s, crops, C, h, w)
-        if self.network.is_video:
-            return cut.permute(1, 2, 0, 3, 4)
-        return cut.transpose(0, 1).flatten(1, 2)  # of L flow fields: x1 y1 x2 y2 ...
-
-    def _view_crop(self, clip: Tensor, rows: Sampling, view: int, number: int) -> Tensor:
-        """One crop of a view of a clip (s, C, H, W) uint8: (s, 1, C, h, w)."""
+    def fill(
+        self, inputs: Tensor, items: Items, clips: Sequence[Clip], rows: Sampling | Examples
+    ) -> None:
+        """Fill network inputs with the crops of as many clips, which are all clean, or all of
+        views. inputs: (B, crops, C, s, h, w), or for image networks (B, crops, s * C, h, w)."""
         assert self.network is not None
-        crop_px, mirrored = self.network.preprocessing.crop_px, self.stream.mirrored
-        if not self.jitter:
-            return view_crop(clip, crop_px, place_of_view(rows, view, number), mirrored)
-        picture_px = (clip.shape[-2], clip.shape[-1])
-        size_px = pair(crop_px)
-        box = box_of_view(rows, view, number, picture_px=picture_px, crop_px=size_px)
-        how = dataclasses.replace(self.resize, size_px=size_px, fill=None)
-        return box_crop(clip, box, how, mirrored)
+        by_item = (  # (B, crops, s, C, h, w)
+            inputs.transpose(2, 3)
+            if self.network.is_video
+            else inputs.unflatten(2, (-1, self.stream.channels))
+        )
+        for piece in items.pieces(np.stack([clip.numbers for clip in clips])):
+            some = clips[piece.clips]
+            if not some[0].view:
+                self._fill_clean(by_item[piece.clips], piece)
+                continue
+            assert isinstance(rows, Sampling)
+            fill = self._fill_jittered if self.jitter else self._fill_views
+            fill(by_item[piece.clips], piece, some, rows)
+
+    def _fill_clean(self, inputs: Tensor, piece: Piece) -> None:
+        crops = inputs.shape[1]
+        picture_px = (piece.block.items.shape[-2], piece.block.items.shape[-1])
+        places = corners(picture_px, self._crop_px, crops)
+        is_mirrored = np.arange(crops) >= len(places)
+        places *= 1 + int(is_mirrored.any())
+        self._gather(inputs, piece, (tuple(places),), is_mirrored[None])
+
+    def _fill_views(
+        self, inputs: Tensor, piece: Piece, clips: Sequence[Clip], rows: Sampling
+    ) -> None:
+        picture_px = (piece.block.items.shape[-2], piece.block.items.shape[-1])
+        of_view: dict[int, list[tuple[float, float, bool]]] = {}
+        for view in {clip.view for clip in clips}:
+            of_view[view] = [place_of_view(rows, view, crop) for crop in range(inputs.shape[1])]
+        places = []
+        for clip in clips:
+            offsets = [(down, right) for down, right, _ in of_view[clip.view]]
+            places.append(tuple(view_corner(picture_px, self._crop_px, at) for at in offsets))
+        is_mirrored = np.array([[place[2] for place in of_view[clip.view]] for clip in clips])
+        self._gather(inputs, piece, tuple(places), is_mirrored)
+
+    def _fill_jittered(
+        self, inputs: Tensor, piece: Piece, clips: Sequence[Clip], rows: Sampling
+    ) -> None:
+        """Views whose crops have several sizes in the picture, and one after a resize."""
+        crops = inputs.shape[1]
+        pictures = piece.block.items
+        picture_px = (pictures.shape[-2], pictures.shape[-1])
+        how = dataclasses.replace(self.resize, size_px=self._crop_px, fill=None)
+        cuts: list[Tensor] = []
+        frames = np.empty((len(clips), crops, inputs.shape[2]), np.int64)
+        view_of_clip = np.array([clip.view for clip in clips])
+        for view in np.unique(view_of_clip).tolist():
+            of_view = view_of_clip == view
+            used, positions = np.unique(piece.positions[of_view], return_inverse=True)
+            shown = pictures.index_select(0, on_device(used, pictures.device))
+            for crop in range(crops):
+                box = box_of_view(rows, view, crop, picture_px=picture_px, crop_px=self._crop_px)
+                frames[of_view, crop] = sum(map(len, cuts)) + positions.reshape(-1, inputs.shape[2])
+                cuts.append(box_crop(shown, box, how, self.stream.mirrored))
+        gather(inputs, torch.cat(cuts), frames, (((0, 0),) * crops,))
+
+    def _gather(
+        self, inputs: Tensor, piece: Piece, places: Corners, is_mirrored: np.ndarray
+    ) -> None:
+        """is_mirrored: (B or 1, crops) bool."""
+        frames = piece.positions[:, None]  # (B, 1, s)
+        if is_mirrored.any():
+            frames = frames + is_mirrored[..., None] * len(piece.block.items)  # (B, crops, s)
+            pictures = piece.block.with_mirrored(self.stream.mirrored)
+        else:
+            # Lines of pictures as decoded have gaps; a single crop is copied faster as it is.
+            pictures = piece.block.without_gaps() if inputs.shape[1] > 1 else piece.block.items
+        gather(inputs, pictures, frames, places)
+
+    @property
+    def _crop_px(self) -> tuple[int, int]:
+        assert self.network is not None
+        return pair(self.network.preprocessing.crop_px)
 
 
 @dataclass(frozen=True)
