@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional as F
 
 from reelbank.extract.networks.preprocessing import Resize, UnfitPicture, pair
 from reelbank.extract.pipeline.boxes import Box
-from reelbank.extract.pipeline.gather import gather, on_device
+from reelbank.extract.pipeline.copying import copy_crops, on_device
 from reelbank.extract.pipeline.resize import resize_exactly
 
 # The whole picture is resized to the given short side, so a very narrow one would need gigabytes.
@@ -115,15 +115,12 @@ def take_crops(
     1, 5: as in `corners`. 10: these five, then the same five of the mirrored picture (Res-LSTM
     paper, 3.3: "four corners and the center of each frame, along with their mirrors").
     """
-    h, w = pair(crop_px)
-    numbers = np.arange(len(frames))[:, None, None]  # (n, 1, 1)
     places = corners((frames.shape[-2], frames.shape[-1]), crop_px, crops)
-    if crops == 10:
-        frames, places = torch.cat([frames, mirrored(frames)]), places * 2
-        numbers = numbers + np.repeat([0, len(numbers)], 5)[:, None]  # (n, 10, 1)
-    cut = frames.new_empty((len(numbers), crops, 1, frames.shape[1], h, w))
-    gather(cut, frames, numbers, (tuple(places),))
-    return cut[:, :, 0]
+    versions = torch.stack([frames, mirrored(frames)]) if crops == 10 else frames[None]
+    shape = (len(frames), len(versions), len(places), 1, frames.shape[1], *pair(crop_px))
+    inputs = frames.new_empty(shape)
+    copy_crops(inputs, versions, np.arange(len(frames))[:, None], places)
+    return inputs.flatten(1, 3)
 
 
 def box_crop(

@@ -12,8 +12,8 @@ from reelbank.data.errors import InputError
 from reelbank.data.plugins import user_error
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.networks.preprocessing import Resize
+from reelbank.extract.pipeline.copying import on_device
 from reelbank.extract.pipeline.crops import resize
-from reelbank.extract.pipeline.gather import on_device
 from reelbank.extract.streams.base import Stream
 
 
@@ -25,11 +25,16 @@ class Block:
     items: Tensor
     both: Tensor | None = None  # with the mirrored ones, if these were needed
 
+    @property
+    def picture_px(self) -> tuple[int, int]:
+        """Height and width of items (n, C, H, W)."""
+        return self.items.shape[-2], self.items.shape[-1]
+
     def with_mirrored(self, mirrored: Callable[[Tensor], Tensor]) -> Tensor:
-        """(2n, C, H, W): the items, then the mirrored ones."""
+        """(2, n, C, H, W): the items, and the mirrored ones."""
         if self.both is None:
             items = self.without_gaps()
-            self.both = torch.cat([items, mirrored(items)])
+            self.both = torch.stack([items, mirrored(items)])
         return self.both
 
     def without_gaps(self) -> Tensor:

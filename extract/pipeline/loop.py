@@ -10,6 +10,8 @@ import time
 from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -254,20 +256,23 @@ class Extraction:
                     of_clips = [clip.rows for clip in clips[piece.clips]]
                     video.tracks[name].put(of_clips, [rows.reshape(len(rows), -1)])
             return
-        self._fill(name, video, [clip for clip in clips if not clip.view], pipeline.clean)
-        self._fill(name, video, [clip for clip in clips if clip.view], pipeline.augmented)
+        if self.device.type == "cuda":  # few groups are few operations
+            clips = sorted(clips, key=attrgetter("view"))
+        for view, of_view in groupby(clips, attrgetter("view")):
+            batches = pipeline.augmented if view else pipeline.clean
+            assert batches is not None
+            self._fill(name, video, list(of_view), batches)
 
     def _fill(
         self,
         name: str,
         video: VideoInProgress,
         clips: Sequence[Clip],
-        batches: ClipBatches | None,
+        batches: ClipBatches,
     ) -> None:
-        """Add the network inputs of clips to batches."""
+        """Add the network inputs of clips of one view to batches."""
         pipeline, track = self.pipelines[name], video.tracks[name]
         while clips and not track.reason:
-            assert batches is not None
             inputs = batches.free(len(clips))
             some, clips = clips[: len(inputs)], clips[len(inputs) :]
             with self._failing(video, [name]):

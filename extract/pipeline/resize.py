@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from reelbank.extract.pipeline.gather import on_device
+from reelbank.extract.pipeline.copying import on_device
 
 _MOST_BITS = 22  # of a weight's fraction
 _FLOAT32_BITS = 24  # float32 holds whole numbers of this many bits

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from reelbank.data.video.frames import Reading, VideoInfo
@@ -16,8 +15,8 @@ from reelbank.data.video.sound import SoundInfo
 from reelbank.extract.networks.build import Network
 from reelbank.extract.networks.preprocessing import Resize, pair
 from reelbank.extract.pipeline.batches import ClipBatches
+from reelbank.extract.pipeline.copying import copy_crops, on_device
 from reelbank.extract.pipeline.crops import box_crop, corners, view_corner
-from reelbank.extract.pipeline.gather import Corners, gather, on_device
 from reelbank.extract.pipeline.items import Items, Piece
 from reelbank.extract.pipeline.tracks import Clip, Result, box_of_view, place_of_view
 from reelbank.extract.streams.base import Stream
@@ -50,8 +49,8 @@ class StreamPipeline:
     def fill(
         self, inputs: Tensor, items: Items, clips: Sequence[Clip], rows: Sampling | Examples
     ) -> None:
-        """Fill network inputs with the crops of as many clips, which are all clean, or all of
-        views. inputs: (B, crops, C, s, h, w), or for image networks (B, crops, s * C, h, w)."""
+        """Fill network inputs with the crops of as many clips, which are all clean, or all of one
+        view. inputs: (B, crops, C, s, h, w), or for image networks (B, crops, s * C, h, w)."""
         assert self.network is not None
         by_item = (  # (B, crops, s, C, h, w)
             inputs.transpose(2, 3)
@@ -59,69 +58,47 @@ class StreamPipeline:
             else inputs.unflatten(2, (-1, self.stream.channels))
         )
         for piece in items.pieces(np.stack([clip.numbers for clip in clips])):
-            some = clips[piece.clips]
-            if not some[0].view:
-                self._fill_clean(by_item[piece.clips], piece)
+            some = by_item[piece.clips]
+            view = clips[piece.clips.start].view
+            if not view:
+                self._fill_clean(some, piece)
                 continue
             assert isinstance(rows, Sampling)
-            fill = self._fill_jittered if self.jitter else self._fill_views
-            fill(by_item[piece.clips], piece, some, rows)
+            fill = self._fill_jittered_view if self.jitter else self._fill_view
+            fill(some, piece, view, rows)
 
     def _fill_clean(self, inputs: Tensor, piece: Piece) -> None:
-        crops = inputs.shape[1]
-        picture_px = (piece.block.items.shape[-2], piece.block.items.shape[-1])
-        places = corners(picture_px, self._crop_px, crops)
-        is_mirrored = np.arange(crops) >= len(places)
-        places *= 1 + int(is_mirrored.any())
-        self._gather(inputs, piece, (tuple(places),), is_mirrored[None])
-
-    def _fill_views(
-        self, inputs: Tensor, piece: Piece, clips: Sequence[Clip], rows: Sampling
-    ) -> None:
-        picture_px = (piece.block.items.shape[-2], piece.block.items.shape[-1])
-        of_view: dict[int, list[tuple[float, float, bool]]] = {}
-        for view in {clip.view for clip in clips}:
-            of_view[view] = [place_of_view(rows, view, crop) for crop in range(inputs.shape[1])]
-        places = []
-        for clip in clips:
-            offsets = [(down, right) for down, right, _ in of_view[clip.view]]
-            places.append(tuple(view_corner(picture_px, self._crop_px, at) for at in offsets))
-        is_mirrored = np.array([[place[2] for place in of_view[clip.view]] for clip in clips])
-        self._gather(inputs, piece, tuple(places), is_mirrored)
-
-    def _fill_jittered(
-        self, inputs: Tensor, piece: Piece, clips: Sequence[Clip], rows: Sampling
-    ) -> None:
-        """Views whose crops have several sizes in the picture, and one after a resize."""
-        crops = inputs.shape[1]
-        pictures = piece.block.items
-        picture_px = (pictures.shape[-2], pictures.shape[-1])
-        how = dataclasses.replace(self.resize, size_px=self._crop_px, fill=None)
-        cuts: list[Tensor] = []
-        frames = np.empty((len(clips), crops, inputs.shape[2]), np.int64)
-        view_of_clip = np.array([clip.view for clip in clips])
-        for view in np.unique(view_of_clip).tolist():
-            of_view = view_of_clip == view
-            used, positions = np.unique(piece.positions[of_view], return_inverse=True)
-            shown = pictures.index_select(0, on_device(used, pictures.device))
-            for crop in range(crops):
-                box = box_of_view(rows, view, crop, picture_px=picture_px, crop_px=self._crop_px)
-                frames[of_view, crop] = sum(map(len, cuts)) + positions.reshape(-1, inputs.shape[2])
-                cuts.append(box_crop(shown, box, how, self.stream.mirrored))
-        gather(inputs, torch.cat(cuts), frames, (((0, 0),) * crops,))
-
-    def _gather(
-        self, inputs: Tensor, piece: Piece, places: Corners, is_mirrored: np.ndarray
-    ) -> None:
-        """is_mirrored: (B or 1, crops) bool."""
-        frames = piece.positions[:, None]  # (B, 1, s)
-        if is_mirrored.any():
-            frames = frames + is_mirrored[..., None] * len(piece.block.items)  # (B, crops, s)
-            pictures = piece.block.with_mirrored(self.stream.mirrored)
+        crops, block = inputs.shape[1], piece.block
+        places = corners(block.picture_px, self._crop_px, crops)
+        if crops == 1:
+            pictures = block.items[None]  # a single crop is copied fastest as it was decoded
+        elif crops == len(places):
+            pictures = block.without_gaps()[None]
         else:
-            # Lines of pictures as decoded have gaps; a single crop is copied faster as it is.
-            pictures = piece.block.without_gaps() if inputs.shape[1] > 1 else piece.block.items
-        gather(inputs, pictures, frames, places)
+            pictures = block.with_mirrored(self.stream.mirrored)
+        copy_crops(inputs.unflatten(1, (len(pictures), -1)), pictures, piece.positions, places)
+
+    def _fill_view(self, inputs: Tensor, piece: Piece, view: int, rows: Sampling) -> None:
+        """Fill inputs of one view."""
+        for crop in range(inputs.shape[1]):
+            down, right, is_mirrored = place_of_view(rows, view, crop)
+            corner = view_corner(piece.block.picture_px, self._crop_px, (down, right))
+            pictures = piece.block.items[None]
+            if is_mirrored:
+                pictures = piece.block.with_mirrored(self.stream.mirrored)[1:]
+            copy_crops(inputs[:, None, crop : crop + 1], pictures, piece.positions, [corner])
+
+    def _fill_jittered_view(self, inputs: Tensor, piece: Piece, view: int, rows: Sampling) -> None:
+        """Fill inputs of one view whose crops have several sizes in the picture, and one after a
+        resize."""
+        block, how = piece.block, dataclasses.replace(self.resize, size_px=self._crop_px, fill=None)
+        used, positions = np.unique(piece.positions, return_inverse=True)
+        pictures = block.items.index_select(0, on_device(used, block.items.device))
+        for crop in range(inputs.shape[1]):
+            box = box_of_view(rows, view, crop, picture_px=block.picture_px, crop_px=self._crop_px)
+            cut = box_crop(pictures, box, how, self.stream.mirrored)[None]
+            frames = positions.reshape(piece.positions.shape)
+            copy_crops(inputs[:, None, crop : crop + 1], cut, frames, [(0, 0)])
 
     @property
     def _crop_px(self) -> tuple[int, int]:
