@@ -2,10 +2,14 @@
 operations: on a GPU each operation costs time, however small it is."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from reelbank.data.video.messages import Frames
+from reelbank.data.video.process.ring import Ring
 
 
 def on_device(array: np.ndarray, device: torch.device) -> Tensor:
@@ -14,6 +18,62 @@ def on_device(array: np.ndarray, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return tensor
     return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def own_copy(tensor: Tensor, *, lent: Tensor) -> Tensor:
+    """The tensor, or a copy if it lies in the memory of `lent` on the CPU, which is lent for a short
+    time. On a GPU nothing is lent."""
+    if tensor.is_cuda or tensor.untyped_storage().data_ptr() != lent.untyped_storage().data_ptr():
+        return tensor
+    return tensor.clone()
+
+
+@contextmanager
+def frames_on_device(message: Frames, device: torch.device) -> Iterator[Tensor]:
+    """The pictures of a message on the device, (n, 3, H, W), released at the end of the block or,
+    on a GPU, as soon as they are copied."""
+    pixels = torch.from_numpy(message.pixels)
+    if device.type != "cuda":
+        yield pixels.movedim(-1, 1)
+        message.release()
+        return
+    if message.lease is not None and message.lease.is_pinned:
+        pixels = pixels.to(device, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record(torch.cuda.current_stream(device))
+        message.release(copied)
+    else:
+        pinned = pixels.pin_memory()
+        message.release()
+        pixels = pinned.to(device, non_blocking=True)
+    yield pixels.movedim(-1, 1)
+
+
+@contextmanager
+def pinned(rings: Sequence[Ring], device: torch.device) -> Iterator[None]:
+    """Pin the buffers of decode processes within the block, so that a GPU copies from them while
+    this process goes on. Buffers that cannot be pinned stay as they are."""
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.init()
+    runtime = torch.cuda.cudart()
+    with torch.cuda.device(device):
+        for ring in rings:
+            failed = runtime.cudaHostRegister(ring.address, ring.memory_bytes, 0)
+            ring.is_pinned = not int(failed)
+            if not ring.is_pinned:
+                with suppress(RuntimeError):
+                    torch.zeros(1, device=device)  # takes the error, which torch would report later
+    try:
+        yield
+    finally:
+        with suppress(RuntimeError), torch.cuda.device(device):  # an earlier error ends the run
+            torch.cuda.synchronize()
+            for ring in rings:
+                if ring.is_pinned:
+                    ring.is_pinned = False
+                    runtime.cudaHostUnregister(ring.address)
 
 
 def copy_crops(

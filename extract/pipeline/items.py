@@ -12,7 +12,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.plugins import user_error
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.networks.preprocessing import Resize
-from reelbank.extract.pipeline.copying import on_device
+from reelbank.extract.pipeline.copying import on_device, own_copy
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.streams.base import Stream
 
@@ -82,8 +82,11 @@ class Items:
             return
         chosen = numbers[is_needed].tolist()
         if not is_needed.all():
-            frames = frames.index_select(0, on_device(np.flatnonzero(is_needed), frames.device))
-        pictures = resize(frames, self.resize)  # (n', 3, H', W')
+            positions = on_device(np.flatnonzero(is_needed), frames.device)
+            # in their order in memory, in which whole pictures are copied
+            frames = frames.movedim(1, -1).index_select(0, positions).movedim(-1, 1)
+        # (n', 3, H', W'), which are kept
+        pictures = own_copy(resize(frames, self.resize), lent=frames)
         if not self.stream.reads_pairs:
             self._keep(chosen, pictures, None, flow)
             return

@@ -38,6 +38,7 @@ from reelbank.data.video.sampling import Sampling
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.networks.preprocessing import Resize, UnfitPicture
 from reelbank.extract.pipeline.batches import ClipBatches
+from reelbank.extract.pipeline.copying import frames_on_device, own_copy, pinned
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.pipeline.items import Items
 from reelbank.extract.pipeline.progress import VideoInProgress
@@ -80,9 +81,8 @@ class Extraction:
         Memory is bounded by the frames in flight between the workers and the loop, the clips that
         wait for their last frame, two batches, and the features of unfinished videos.
         """
-        with ThreadPoolExecutor(
-            cores().value, thread_name_prefix="reelbank-follow"
-        ) as self.threads:
+        threads = ThreadPoolExecutor(cores().value, thread_name_prefix="reelbank-follow")
+        with threads as self.threads, pinned(pool.rings, self.device):
             yield from self._run(tasks, pool, decoder)
 
     def _run(self, tasks: Iterable[Task], pool: DecodePool, decoder: str) -> Iterator[Extracted]:
@@ -194,24 +194,26 @@ class Extraction:
     def _see(self, video: VideoInProgress, message: Frames) -> None:
         """Process pictures that the decoder selected."""
         if not self._looking(video):
+            message.release()
             return
         numbers = message.numbers
-        frames = torch.from_numpy(message.pixels)
-        if self.device.type == "cuda":
-            frames = frames.pin_memory().to(self.device, non_blocking=True)
-        frames = frames.permute(0, 3, 1, 2)  # (n, 3, H, W)
         video.seconds.update(zip(numbers.tolist(), message.seconds.tolist(), strict=True))
-        for items, names in video.distinct_items():
-            if users := [name for name in self._looking(video) if name in names]:
-                with self._failing(video, users):
-                    items.take(numbers, frames, self.flow)
-        for name in self._looking(video):
-            if name in video.followers:
-                with self._failing(video, [name]):
-                    resized = resize(frames, self.pipelines[name].resize)  # (n, 3, H', W')
-                    pictures = resized.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-                    video.followers[name].see(pictures)
+        with frames_on_device(message, self.device) as frames:  # (n, 3, H, W)
+            for items, names in video.distinct_items():
+                if users := [name for name in self._looking(video) if name in names]:
+                    with self._failing(video, users):
+                        items.take(numbers, frames, self.flow)
+            for name in self._looking(video):
+                if name in video.followers:
+                    with self._failing(video, [name]):
+                        self._follow(name, video, frames)
         self._send_off(video, int(numbers[-1]))
+
+    def _follow(self, name: str, video: VideoInProgress, frames: Tensor) -> None:
+        """Give pictures (n, 3, H, W) to the follower of a stream."""
+        resized = resize(frames, self.pipelines[name].resize)  # (n, 3, H', W')
+        pictures = own_copy(resized.movedim(1, -1).contiguous(), lent=frames)
+        video.followers[name].see(pictures.cpu().numpy())
 
     def _send_off(self, video: VideoInProgress, last_number: int) -> None:
         """Send off every clip whose pictures have all arrived, and drop the items that no later
