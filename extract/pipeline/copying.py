@@ -69,8 +69,9 @@ def pinned(rings: Sequence[Ring], device: torch.device) -> Iterator[None]:
         yield
     finally:
         with suppress(RuntimeError), torch.cuda.device(device):  # an earlier error ends the run
-            torch.cuda.synchronize()
             for ring in rings:
+                while ring.copying:
+                    ring.wait_for_copy()
                 if ring.is_pinned:
                     ring.is_pinned = False
                     runtime.cudaHostUnregister(ring.address)

@@ -132,9 +132,10 @@ class Ring:
                 self.copying.append((copy, lease))
 
     def wait_for_copy(self) -> None:
-        """Wait until the oldest copy is complete, and give its buffer back."""
+        """Give the buffer of the oldest copy back; first wait until the copy is complete."""
         copy, lease = self.copying.pop(0)
-        copy.synchronize()
+        if not copy.query():
+            copy.synchronize()
         self.release(lease)
 
     def reclaim(self) -> None:
