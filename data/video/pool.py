@@ -4,10 +4,10 @@ Among the process pools that were tested with crashing tasks, only pebble lost n
 it returns one object per task, and a long video has many chunks. Hence this small supervisor. Each
 worker is a new interpreter (never a fork, which decoders do not survive) with its own socket.
 Workers share no lock and no queue, so a worker that is killed while it sends does not disturb the
-others. A worker writes pixels into memory that it shares with this process alone (see `process.ring`), and
-the consumer gets them there, without a copy, until it releases them. The other parts of a message
-pass through the socket. Each worker has only a few buffers and waits until one is free, so a slow
-consumer costs no memory. Workers send numbers and JSON, never pickles.
+others. A worker writes pixels into memory that it shares with this process alone (see
+`process.ring`), and the consumer gets them there, without a copy, until it releases them. The other
+parts of a message pass through the socket. Each worker has only a few buffers and waits until one
+is free, so a slow consumer costs no memory. Workers send numbers and JSON, never pickles.
 
 A worker is not started through `multiprocessing`, so it does not import the caller's main module.
 No `__main__` guard is needed, and the pool works in a notebook. However, selections must be

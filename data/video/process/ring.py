@@ -87,8 +87,8 @@ class Ring:
 
     def __init__(self, slot_bytes: int) -> None:
         self.slot_bytes = slot_bytes
-        self.file = shared_file(SLOTS * slot_bytes)
         self.memory_bytes = SLOTS * slot_bytes
+        self.file = shared_file(self.memory_bytes)
         self.memory = mmap.mmap(self.file, self.memory_bytes)
         self.is_pinned = False  # set by who pins the memory for copies to a GPU
         self.lent: dict[int, Lease] = {}
