@@ -1,6 +1,6 @@
 # `make train HEAD=gru SEED="0 1 2"` creates the environment if needed, and runs `reelbank train HEAD=gru SEED="0 1 2"` in it.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor test lint bench clean
+.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor test lint bench gpu clean
 
 # Values are passed on exactly as they were typed. make would expand $x or $(shell ...) in a value whenever it uses the variable
 # or starts a command. So the variables of the command line are first replaced by plain text.
@@ -120,7 +120,10 @@ lint: $(READY) ## check style and types
 	cd .lint && ../$(BIN)/mypy --config-file ../pyproject.toml -p reelbank
 
 bench: $(READY) ## compare the speed with other libraries
-	for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+gpu: $(READY) ## run the tests that need a GPU and measure extraction on it; appends to benchmarks/gpu.csv
+	$(BIN)/python benchmarks/gpu.py
 
 clean: ## remove the environment and the caches, but not the bank
 	rm -rf .venv .lint .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,5 +1,8 @@
-"""Reelbank: video clips go in once, features stay for good. `import reelbank` in a notebook,
-`reelbank` on the command line."""
+"""Reelbank computes features of videos once, stores them, and trains models on them.
+
+This module is the public interface of `import reelbank`, and the entry point of the command
+`reelbank`.
+"""
 
 import importlib
 import os

@@ -4,9 +4,11 @@ import sys
 
 
 class InputError(Exception):
-    """Wrong input. The message is one line: the file or option, what is wrong and what to do.
+    """Raised for input that is wrong. The message is one line: the file or option, what is wrong,
+    and what to do.
 
-    The command line prints the message and exits with 2; stored data is not changed.
+    On the command line, the message is printed and the command exits with 2. Stored data is not
+    changed.
     """
 
 

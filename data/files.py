@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from reelbank.data.errors import InputError
+from reelbank.data.system.locks import check_locks
 
 # A temporary name contains the machine, the process and the start time of the process.
 _OWNED = re.compile(r"[.].*[.]([0-9a-f]{8})-(\d+)-(\d+)[.]tmp", re.DOTALL)
@@ -35,7 +36,8 @@ _swept: set[Path] = set()  # folders that this process has cleaned; it lists a f
 @contextmanager
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name to write to. The file replaces `path` when the block ends without an error.
-    durable: sync the file to disk first. It gets the permissions that the umask gives, even if the
+    durable: sync the file to disk first. Raises LostLock if this process had a lock on a file of
+    the folder, and another process has taken it over. The file gets the permissions that the umask gives, even if the
     library that writes it sets others (safetensors: 0600)."""
     _sweep(path.parent, path.name)
     temporary = path.with_name(f".{path.name}{_mark()}")
@@ -48,6 +50,7 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
+        check_locks(path.parent)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

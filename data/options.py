@@ -71,9 +71,20 @@ def option(
 
 # Options of many commands.
 bank_option = partial(option, "bank", "folder that contains all stores, runs and reports")
-device_option = partial(option, "auto", "device to compute on", form=DEVICE)
+device_option = partial(
+    option,
+    "auto",
+    "device to compute on; 'auto' uses a GPU if there is one, otherwise the CPU",
+    form=DEVICE,
+)
+cluster_option = partial(
+    option,
+    "",
+    "address of a Dask scheduler, for example tcp://host:8786, whose workers do the work. All machines "
+    "need the same paths for BANK and the videos. Needs reelbank[dask]",
+)
 json_option = partial(
-    option, False, "print the result as one JSON document; notes go to standard error"
+    option, False, "print the result as one JSON document; other messages go to standard error"
 )
 
 

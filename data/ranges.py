@@ -29,6 +29,10 @@ class Form(NamedTuple):
 
 
 DEVICE = Form(r"auto|cpu|cuda(:[0-9]{1,3})?", "auto, cpu, cuda or cuda:<number>")
+DEVICES = Form(
+    rf"all|{DEVICE.pattern}|(cpu|cuda:[0-9]{{1,3}})( (cpu|cuda:[0-9]{{1,3}}))+",
+    "auto, all, cpu, cuda, cuda:<number>, or several separated by spaces",
+)
 
 
 @dataclass(frozen=True)

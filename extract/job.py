@@ -1,5 +1,6 @@
 """One stream of an extraction with one network: its plan, its stores and the videos to extract."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,13 +8,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from reelbank.data.datasets.types import Video
-from reelbank.data.store.records import REFUSED, Failure, StoredVideo
+from reelbank.data.datasets.types import Dataset, Video
+from reelbank.data.store.records import REFUSED, DatasetDescription, Failure, StoredVideo
+from reelbank.data.store.versions import Made
 from reelbank.data.store.writer import StoreWriter
 from reelbank.data.system.faults import MACHINE
 from reelbank.data.video.messages import SoundInfo, VideoInfo
 from reelbank.data.video.sampling import Examples, Sampling
 from reelbank.data.video.sources import SourceFile
+from reelbank.extract.device import device_name
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.pipeline.batches import ClipBatches
 from reelbank.extract.pipeline.forward import Forward
@@ -56,8 +59,12 @@ class Job:
 
     def find_missing(self, videos: Sequence[Video], files: SourceFiles, retry: Retry) -> None:
         """Set `video_ids` to the videos that at least one of the stores needs."""
+        self.video_ids = self.missing(videos, files, retry)
+
+    def missing(self, videos: Sequence[Video], files: SourceFiles, retry: Retry) -> set[str]:
+        """The ids of the videos that at least one of the stores needs."""
         stores = [StoredVideos.of(writer) for writer in self.writers.values()]
-        self.video_ids = {video.id for video in files.missing_in(videos, stores, retry)}
+        return {video.id for video in files.missing_in(videos, stores, retry)}
 
     def pipeline(
         self, options: ExtractOptions, device: torch.device, videos: int
@@ -199,6 +206,42 @@ def stored_video(
         source |= {"sound": dataclasses.asdict(sound)} if sound else {}
         source |= {"span_seconds": list(video.span_seconds)} if video.span_seconds else {}
     return StoredVideo(video.id, video.label, video.group, video.parts, source)
+
+
+def open_jobs(
+    options: ExtractOptions,
+    dataset: Dataset,
+    plans: Sequence[StreamPlan],
+    closing: contextlib.ExitStack,
+    *,
+    device: torch.device,
+    shard: str,
+) -> dict[str, Job]:
+    """A job for each stream, by name, with its stores opened. `closing` closes them, which commits
+    their features, also after Ctrl-C. shard: a name that no other writer of the stores has."""
+    description = DatasetDescription.of(dataset)
+    streams = dict.fromkeys(plan.stream.name for plan in plans)
+    made = Made(device_name(device), " ".join(streams))
+    jobs = {}
+    for plan in plans:
+        writers = {}
+        for node, path, recipe in zip(plan.nodes, plan.paths, plan.recipes, strict=True):
+            writers[node] = StoreWriter(
+                path,
+                recipe.to_json(),
+                description,
+                part_seconds=options.part_seconds,
+                shard=shard,
+                made=made,
+            )
+            closing.callback(writers[node].close)
+        jobs[plan.name] = Job(plan, writers)
+    return jobs
+
+
+def names_of(jobs: Mapping[str, Job], video: Video) -> list[str]:
+    """The names of the jobs that need a video."""
+    return [name for name, job in jobs.items() if video.id in job.video_ids]
 
 
 def every_writer(jobs: Mapping[str, Job]) -> list[StoreWriter]:

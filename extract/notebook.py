@@ -10,11 +10,13 @@ from reelbank.extract.run import extract_stores
 
 
 def extract_features(**options: Any) -> list[Store]:
-    """Extract the features that are missing, and open the stores, one for each stream and node.
+    """Extract the features that do not exist yet. Returns the open stores, one for each stream and
+    each stored layer of a network.
 
-    options: those of `reelbank extract` in lower case, such as `dataset="ucf101"`,
-    `stream=["rgb", "flow"]`. Videos that failed are in `store.failures`. Close the stores after
-    use. Raises InputError for invalid options, and if the machine can no longer read any video.
+    options: the options of the command `reelbank extract` in lower case, such as
+    `dataset="ucf101"` and `stream=["rgb", "flow"]`. Videos whose extraction failed are listed in
+    `store.failures`. Close the stores after use. Raises InputError for invalid options, or if the
+    machine can no longer read any video.
     """
     with enough_memory("extract"):
         result = extract_stores(options_from(ExtractOptions, options, "extract"))

@@ -10,8 +10,9 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, device_option, option
+from reelbank.data.options import bank_option, cluster_option, option
 from reelbank.data.ranges import (
+    DEVICES,
     HIGHEST_SEED,
     MOST_PX,
     MOST_ROWS,
@@ -46,14 +47,15 @@ class ExtractOptions(Checked):
             "damaged retry timeout picture_mpx in_flight_mpx slowness"
         ),
         "Store": "bank plan shard digest part_seconds",
-        "Machine": "device workers decoder batch precision compile",
+        "Machine": "device cluster workers decoder batch precision compile",
     }
 
     dataset: str = dataset_option(USUAL_DATASET)
     recipe: str = option(
         "",
-        "recipe with the feature settings of a paper, by name or as a TOML file; options on the "
-        "command line override it",
+        "recipe that sets the feature options to the values of a paper: the name of a "
+        "built-in recipe, such as 'multistream', or a TOML file. Options on the command line "
+        "override it",
     )
     root: str = root_option()
     lists: str = lists_option()
@@ -61,50 +63,57 @@ class ExtractOptions(Checked):
     classes: tuple[str, ...] = option((), "extract only the videos of these classes", unset="all")
     stream: tuple[str, ...] = option(
         USUAL_STREAMS,
-        "streams to extract, all in one pass over the videos. Options marked 'per stream' take "
-        "one value for all streams, or 'rgb=VALUE flow=VALUE'",
+        "streams (kinds of input) to extract, all in one pass over the videos. Options marked "
+        "'per stream' accept one value for all streams, or one for each: 'rgb=VALUE "
+        "flow=VALUE'",
         tuple(STREAMS),
         own_file=True,
     )
     extractor: str = option(
         "",
-        "network (per stream): torchvision:<model>, timm:<model>, i3d, c3d, bn_inception, "
-        "motion_cnn, vggish, pixels, or <file>.py:<function> for your own network",
+        "network that computes the features, per stream: torchvision:<model>, timm:<model>, "
+        "i3d, c3d, bn_inception, motion_cnn, vggish, pixels, or <file>.py:<function> for your "
+        "own network",
         unset="torchvision:resnet50; vggish for audio; torchvision:resnet18 for toy",
     )
     weights: str = option(
         "",
-        "weights of the network (per stream): pretrained, random, a file, or the hash of weights "
-        "from 'reelbank pretrain'",
+        "weights of the network, per stream: pretrained, random, the path of a weights file, "
+        "or the hash that 'reelbank pretrain' printed",
         unset="pretrained; random for toy",
     )
     split: tuple[str, ...] = option(
         (),
-        "splits to extract for, if WEIGHTS were trained separately for each split; each split "
-        "gets its own store",
+        "splits for which to extract features, if 'reelbank pretrain' trained separate "
+        "WEIGHTS for each split; each split gets its own store",
         unset="all splits that have weights",
     )
     width: str = option(
         "",
-        "multiplier for the channel counts of motion_cnn, per stream",
+        "factor by which the channel counts of motion_cnn are multiplied, per stream",
         above=0,
         highest=64,
+        unset="1; for weights from 'reelbank pretrain', the width with which they were trained",
     )
     node: str = option(
         "",
-        "names of the network's layers (nodes) whose outputs to store as vectors, per stream; "
+        "names of the network layers (nodes) whose outputs are stored as vectors, per stream; "
         "each layer gets its own store",
         unset="the input of the classifier",
     )
     at: str = option(
         "",
-        "names of the network's layers (nodes) whose outputs to store as feature maps, per "
-        "stream; for heads that contain the network's remaining layers",
+        "names of the network layers (nodes) whose outputs are stored as feature maps, per "
+        "stream. Use it for heads that apply the remaining layers of the network themselves",
     )
-    pool: bool = option(True, "average feature maps over space and time; 0 stores the whole maps")
+    pool: bool = option(
+        True,
+        "average the output of each NODE over space and time before it is stored; 0 stores "
+        "the whole output",
+    )
     crops: int | None = option(
         None,
-        "number of crops per picture, over which the features are averaged; 1 takes only the "
+        "number of crops per picture, over which the features are averaged; 1 uses only the "
         "centre crop",
         (1, 5, 10),
         unset="10; 1 for toy and charades",
@@ -112,16 +121,16 @@ class ExtractOptions(Checked):
     keep_crops: bool = option(False, "store the features of every crop instead of their average")
     views: int = option(
         0,
-        "number of augmented copies (views) of each training video to store in addition to the "
-        "original. Each view has a random flip, a random choice of clips and one random crop "
-        "(with KEEP_CROPS=1, CROPS random crops)",
+        "number of augmented copies (views) of each training video to store in addition to "
+        "the original. Each view has a random flip, a random choice of clips and one random "
+        "crop (CROPS random crops with KEEP_CROPS=1)",
         lowest=0,
         highest=255,
     )
     jitter: bool = option(
         False,
-        "with VIEWS, vary the size and aspect ratio of the crops, as in the training of TSN; 0 "
-        "gives all crops the size SIZE",
+        "with VIEWS, vary the size and aspect ratio of the random crops, as in the training "
+        "of TSN; 0 uses crops of SIZE x SIZE pixels",
     )
     t: int | None = option(
         None,
@@ -132,49 +141,59 @@ class ExtractOptions(Checked):
     )
     sampling: str = option(
         "",
-        "how the T clips are spread over a video: 'sigma' spreads them evenly and includes both "
-        "ends, 'segments' takes the centres of T equal segments, 'adaptive' takes more clips where "
-        "there is more motion",
+        "how the T clips of a video are chosen: 'sigma' spreads them evenly from the first to "
+        "the last possible clip, 'segments' takes the centres of T equal segments, 'adaptive' "
+        "takes more clips where there is more motion",
         SAMPLINGS,
         unset="sigma; segments for charades",
     )
     clip: str = option(
         "",
-        "frames per clip, per stream; on the flow stream, flow fields per clip",
-        unset="1 for image networks, 10 for flow; video networks have their own length",
+        "length of a clip, per stream: the number of frames, or the number of flow fields on "
+        "the flow stream",
+        unset="1 for image networks; 10 for flow (5 for bn_inception and toy); video networks have "
+        "their own length",
         lowest=1,
         highest=10_000,
     )
     stride: int | None = option(
         None,
-        "number of frames between the starts of two clips",
+        "number of frames from the start of one clip to the start of the next; SAMPLING "
+        "chooses T of these clips",
         unset="1; 8 for video networks",
         lowest=1,
         highest=MOST_ROWS,
     )
     grid: int = option(
         0,
-        "clip length, in frames, from which to compute the clip positions. All streams use these "
-        "positions, so their clips are aligned; 0 uses the length of the longest clip",
+        "clip length, in frames, from which the clip positions of all streams are computed; 0 "
+        "uses the longest clip of the extracted streams. If you extract streams separately, "
+        "use the same GRID for all so that their clips are aligned",
         lowest=0,
         highest=10_000,
     )
     windows: int | None = option(
         None,
-        "number of windows per video, each with T clips",
-        unset="1; 10 for charades",
+        "number of windows per video. A window is a section of WINDOW frames, and T clips are "
+        "taken from each",
+        unset="no windows; 10 for charades",
         lowest=1,
         highest=10_000,
     )
     window: int | None = option(
-        None, "number of frames per window", unset="256 for charades", lowest=1, highest=MOST_ROWS
+        None,
+        "number of frames per window; required if WINDOWS is set",
+        unset="256 for charades",
+        lowest=1,
+        highest=MOST_ROWS,
     )
     flow: str = option(
         "", "method that computes optical flow", FLOW_METHODS, unset="tvl1; dis for toy"
     )
     flow_weights: str = option(
         "",
-        "weights of FLOW=raft_small or raft_large: pretrained, random, or a file",
+        "weights of the RAFT network, with FLOW=raft_small or raft_large: pretrained, random, "
+        "or the path of a weights file",
         unset="pretrained",
     )
     trajectories: int = option(
@@ -186,37 +205,39 @@ class ExtractOptions(Checked):
     )
     resize: str = option(
         "",
-        "size in pixels to which pictures are resized before cropping, per stream; 256 sets the short "
-        "side, 256x340 stretches them to height x width",
-        unset="as in the training of the weights; 112 for toy",
+        "size in pixels to which pictures are resized before cropping, per stream. 256 sets "
+        "the short side and keeps the aspect ratio; 256x340 sets height x width",
+        unset="as in the preprocessing of the weights; 112 for toy",
         lowest=1,
         highest=MOST_PX,
     )
     size: str = option(
         "",
-        "side length of the crops in pixels, per stream",
-        unset="as in the training of the weights; 112 for toy",
+        "side length of the square crops in pixels, per stream",
+        unset="as in the preprocessing of the weights; 112 for toy",
         lowest=1,
         highest=MOST_PX,
     )
     antialias: str = option(
         "",
-        "whether to smooth pictures before they are made smaller: 1 does, 0 does not; per stream",
-        unset="as in the training of the weights",
+        "whether to use antialiasing when pictures are made smaller: 1 (yes) or 0 (no), per stream",
+        unset="as in the preprocessing of the weights",
     )
     preset: str = option(
         "",
-        "if WEIGHTS is a file, use the preprocessing of these published weights, for example "
-        "IMAGENET1K_V1 or a timm tag; per stream",
-        unset="the network's usual preprocessing",
+        "published weights whose preprocessing is used if WEIGHTS is a file or random, per "
+        "stream; for example IMAGENET1K_V1 (torchvision) or a1_in1k (a timm tag)",
+        unset="the network's default preprocessing",
     )
     decoder: str = option(
-        "auto", "library that decodes videos", ("auto", "pyav", "opencv", "decord")
+        "auto",
+        "library that decodes videos; 'auto' is the same as 'pyav'",
+        ("auto", "pyav", "opencv", "decord"),
     )
     damaged: str = option(
         "keep",
         "what to do with damaged videos: 'keep' stores the frames that can be decoded and "
-        "records the damage, 'refuse' skips the videos",
+        "records the damage, 'refuse' stores no features and records the videos as failed",
         DAMAGED,
     )
     precision: str = option(
@@ -226,54 +247,65 @@ class ExtractOptions(Checked):
     )
     compile: str = option(
         "auto",
-        "whether to speed up the network with torch.compile: 1 does, 0 does not, 'auto' does for "
-        "large jobs",
+        "whether to speed up the network with torch.compile: 1 (yes), 0 (no) or 'auto' (only "
+        "for large extractions)",
         ("auto", "1", "0"),
     )
     batch: int = option(
         0,
-        "number of network inputs per batch; 0 means 30 on the CPU and 250 on a GPU, or an "
-        "eighth of these numbers for video networks",
+        "number of network inputs per batch; 0 means 30 on the CPU and 250 on a GPU (an "
+        "eighth of these numbers for video networks)",
         lowest=0,
         highest=100_000,
     )
-    device: str = device_option()
+    device: str = option(
+        "auto",
+        "device to compute on; 'auto' uses a GPU if there is one, otherwise the CPU. 'all' "
+        "uses every GPU, and 'cuda:0 cuda:1' uses the GPUs with these numbers; each GPU gets "
+        "a separate process",
+        form=DEVICES,
+    )
+    cluster: str = cluster_option()
     workers: int = option(
         0,
-        "number of decoding processes; 0 means one per core, but 1 if a network runs on the CPU "
-        "and idt is not extracted",
+        "total number of decoding processes for all devices; 0 means one per core if the "
+        "network runs on a GPU or idt is extracted, and a single process otherwise",
         lowest=0,
         highest=MOST_WORKERS,
     )
     image_fps: float | None = image_fps_option()
     seed: int = option(
         0,
-        "seed for random weights, views, trajectories, the toy set and the random split of a "
-        "folder",
+        "random seed for random weights, views, the selection of trajectories, the videos of "
+        "toy, and the random split of DATASET=folder",
         lowest=0,
         highest=HIGHEST_SEED,
     )
     shard: str = option(
         "",
-        "part of the videos to extract, as i/n; run 1/4, 2/4, 3/4 and 4/4 in separate processes "
-        "to share the work. All parts go into one store",
+        "part of the videos to extract, as i/n. For example, start 1/4, 2/4, 3/4 and 4/4 in "
+        "four processes to share the work; all of them write to the same store",
+        unset="all videos",
     )
-    retry: bool = option(False, "retry videos that failed in an earlier extraction")
+    retry: bool = option(False, "try again to extract videos that failed in an earlier extraction")
     digest: str = option(
         "sampled",
-        "how to detect that a video file of unchanged size has changed: 'sampled' compares hashes "
-        "of its beginning, middle and end, 'whole' compares hashes of the whole file",
+        "how to detect that a video file has changed if its size is the same: 'sampled' "
+        "compares hashes of its beginning, middle and end, 'whole' compares hashes of the "
+        "whole file",
         DIGESTS,
     )
     part_seconds: float = option(
         30.0,
-        "seconds between commits to disk; an interruption loses at most this many seconds of work",
+        "number of seconds between writes to disk; if the command is interrupted, at most "
+        "this much work is lost",
         above=0,
         highest=86_400,
     )
     timeout: float = option(
         120.0,
-        "seconds to wait for a decoded frame before a video counts as failed",
+        "maximum number of seconds without a newly decoded frame; after this time, the video "
+        "is recorded as failed",
         above=0,
         highest=1_000_000,
     )
@@ -282,8 +314,8 @@ class ExtractOptions(Checked):
     slowness: float = slowness_option()
     plan: bool = option(
         False,
-        "print the number of videos and the time and disk space needed, then stop; "
-        "DATASET=toy generates its videos first",
+        "print the number of videos and the time and disk space that the extraction needs, "
+        "without extracting anything (DATASET=toy still generates its videos)",
     )
     bank: str = bank_option()
 

@@ -2,7 +2,7 @@
 same command continues an interrupted extraction."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,28 +10,24 @@ import torch
 from tqdm import tqdm
 
 from reelbank.data.console import counted, print_lines, printable
-from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.datasets.types import Dataset, Video
-from reelbank.data.store.records import DatasetDescription, Failure
-from reelbank.data.store.versions import Made
-from reelbank.data.store.writer import StoreWriter
-from reelbank.data.system.machine import cores
-from reelbank.data.video.limits import Limits
-from reelbank.data.video.pool import DecodePool
-from reelbank.extract.device import chosen_device, device_name
+from reelbank.data.errors import InputError
+from reelbank.extract.device import chosen_devices
+from reelbank.extract.devices.cluster import ClusterQueue
+from reelbank.extract.devices.lease_worker import dataset_of
+from reelbank.extract.devices.one_device import Decoded, DevicePass, Lease, decoder_count
+from reelbank.extract.devices.queue import DeviceQueue, DeviceReport
 from reelbank.extract.estimate import estimate
 from reelbank.extract.fill import lengths_alone, with_defaults, with_image_fps
-from reelbank.extract.job import Job, Outcome, every_writer, span_of, stored_video
+from reelbank.extract.job import Job, every_writer, names_of, open_jobs, stored_video
 from reelbank.extract.notes import tell_inexact, tell_older_stores, tell_other_versions
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.pipeline.forward import check_precision
-from reelbank.extract.pipeline.loop import Extraction
-from reelbank.extract.pipeline.streams import Task
 from reelbank.extract.plan import flow_of_weights
 from reelbank.extract.planned import ExtractionPlan, plan_extraction
 from reelbank.extract.streams.adaptive import FlowLengths, read_lengths
 from reelbank.extract.summary import UnreadVideos, closing_words, tell_damage
-from reelbank.extract.todo import Retry, SourceFiles, shard_slice, with_digests
+from reelbank.extract.todo import Retry, SourceFiles, shard_slice
 
 
 @dataclass(frozen=True)
@@ -53,55 +49,85 @@ def extract_stores(options: ExtractOptions) -> ExtractionResult:
     any video."""
     options = with_defaults(flow_of_weights(options))
     shard = shard_slice(options.shard)
-    device = chosen_device(options.device)
-    dataset = load_dataset(
-        options.dataset,
-        options.root,
-        splits_dir=options.lists,
-        csv=options.csv,
-        classes=options.classes,
-        seed=options.seed,
-        bank=options.bank,
-        image_fps=options.image_fps or 0.0,
-    )
+    devices = _devices_of(options)
+    dataset = dataset_of(options)
     for note in dataset.notes:
         print_lines(note)
-    return extract_dataset(options, dataset, shard, device)
+    return extract_dataset(options, dataset, shard, devices)
+
+
+def _devices_of(options: ExtractOptions) -> list[torch.device]:
+    """The devices of this machine that extract; its CPU for the planning alone with CLUSTER."""
+    if not options.cluster or options.plan:
+        return chosen_devices(options.device)
+    if options.device not in ("auto", "cpu", "cuda"):
+        raise InputError(
+            f"DEVICE={options.device}: cannot be used with CLUSTER; use auto, cpu or cuda, and start "
+            "one Dask worker for each GPU"
+        )
+    return [torch.device("cpu")]
 
 
 def extract_dataset(
-    options: ExtractOptions, dataset: Dataset, shard: slice, device: torch.device
+    options: ExtractOptions, dataset: Dataset, shard: slice, devices: Sequence[torch.device]
 ) -> ExtractionResult:
-    """Extract a data set's videos, or those of a shard. options: with defaults filled in."""
-    check_precision(options.precision, device)
+    """Extract a data set's videos, or those of a shard. options: with defaults filled in. With
+    several devices, `dataset` must be the data set that the options describe."""
+    if not options.cluster:
+        for device in devices:
+            check_precision(options.precision, device)
     options = with_image_fps(options, dataset)
     videos = dataset.videos[shard]
+    # With several devices, each has a process of its own, and this process computes nothing.
+    device = devices[0] if len(devices) == 1 or options.plan else torch.device("cpu")
     plans = plan_extraction(options, dataset, device)
     if options.plan:
+        if len(devices) > 1:
+            print_lines(f"note: the times are those of {device} alone, not of all devices")
         return ExtractionResult((), estimate(options, dataset, videos, plans, device))
-    lengths = _flow_lengths(options, dataset, shard, device, plans)
+    lengths = _flow_lengths(options, dataset, shard, devices, plans)
     tell_older_stores(plans, dataset.name)
     with contextlib.ExitStack() as closing:
-        jobs = _open_jobs(options, dataset, plans, device, closing)
+        for plan in plans.streams:
+            print_lines(*(f"store {path}" for path in plan.paths))
+        name = options.shard.replace("/", "of")
+        jobs = open_jobs(options, dataset, plans.streams, closing, device=device, shard=name)
         writers = every_writer(jobs)
         files = SourceFiles.of(videos, options.bank)
         for job in jobs.values():
             job.find_missing(videos, files, Retry.of(options))
         files.digests.save()
-        _tell_count(videos, jobs)
+        needed = _needed(videos, jobs)
+        _tell_count(videos, needed, jobs)
         if lengths:
             for job in jobs.values():
                 job.fail_without_lengths(videos, files, lengths)
-        unread = _extract_videos(
-            options,
-            dataset,
-            _needed(videos, jobs),
-            jobs,
-            plans=plans,
-            files=files,
-            lengths=lengths,
-            device=device,
-        )
+            needed = _needed(videos, jobs)
+        unread = UnreadVideos(dataset.root)
+        if needed and (options.cluster or len(devices) > 1):
+            queue: ClusterQueue | DeviceQueue = DeviceQueue(options, devices, needed, jobs, files)
+            if options.cluster:
+                queue = ClusterQueue(options, needed, jobs)
+            _follow(queue.run(), needed, unread)
+            _tell_decoded(queue.decoded, plans)
+        elif needed:
+            decoders = min(decoder_count(options, device, plans), len(needed))
+            unread.most += decoders - 1
+            one_device = DevicePass(
+                options,
+                dataset,
+                plans,
+                jobs,
+                files=files,
+                lengths=lengths,
+                device=device,
+                expected_videos=len(needed),
+                decoders=decoders,
+            )
+            lease = Lease(needed, {video.id: names_of(jobs, video) for video in needed})
+            with one_device:
+                _follow(map(DeviceReport, one_device.run([lease])), needed, unread)
+            _tell_decoded(one_device.decoded, plans)
         every_video = [stored_video(video) for video in dataset.videos]
         finished = [writer.finish(every_video) for writer in writers]
         tell_damage(dataset.videos, writers, refuse_damaged=options.damaged == "refuse")
@@ -110,7 +136,7 @@ def extract_dataset(
             writers,
             finished=all(finished),
             shard=options.shard,
-            unread=unread,
+            unread=unread.reasons,
         )
         return ExtractionResult(tuple(writer.path for writer in writers), exit_code)
 
@@ -119,45 +145,15 @@ def _flow_lengths(
     options: ExtractOptions,
     dataset: Dataset,
     shard: slice,
-    device: torch.device,
+    devices: Sequence[torch.device],
     plans: ExtractionPlan,
 ) -> FlowLengths | None:
     """The flow lengths that adaptive sampling follows, extracted first if they are missing; None
     without adaptive sampling."""
     if plans.lengths is None:
         return None
-    extract_dataset(lengths_alone(options), dataset, shard, device)
+    extract_dataset(lengths_alone(options), dataset, shard, devices)
     return read_lengths(plans.lengths.paths[0], [video.id for video in dataset.videos[shard]])
-
-
-def _open_jobs(
-    options: ExtractOptions,
-    dataset: Dataset,
-    plans: ExtractionPlan,
-    device: torch.device,
-    closing: contextlib.ExitStack,
-) -> dict[str, Job]:
-    """A job for each stream, by name, with its stores opened. `closing` closes them, which commits
-    their features, also after Ctrl-C."""
-    description = DatasetDescription.of(dataset)
-    streams = dict.fromkeys(plan.stream.name for plan in plans.streams)
-    device_and_streams = Made(device_name(device), " ".join(streams))
-    jobs = {}
-    for plan in plans.streams:
-        writers = {}
-        for node, path, recipe in zip(plan.nodes, plan.paths, plan.recipes, strict=True):
-            print_lines(f"store {path}")
-            writers[node] = StoreWriter(
-                path,
-                recipe.to_json(),
-                description,
-                part_seconds=options.part_seconds,
-                shard=options.shard.replace("/", "of"),
-                made=device_and_streams,
-            )
-            closing.callback(writers[node].close)
-        jobs[plan.name] = Job(plan, writers)
-    return jobs
 
 
 def _needed(videos: Sequence[Video], jobs: Mapping[str, Job]) -> list[Video]:
@@ -165,9 +161,9 @@ def _needed(videos: Sequence[Video], jobs: Mapping[str, Job]) -> list[Video]:
     return [video for video in videos if any(video.id in job.video_ids for job in jobs.values())]
 
 
-def _tell_count(videos: Sequence[Video], jobs: Mapping[str, Job]) -> None:
+def _tell_count(videos: Sequence[Video], needed: Sequence[Video], jobs: Mapping[str, Job]) -> None:
     """Print the number of videos to extract, and warn if a store will mix versions."""
-    missing = len(_needed(videos, jobs))
+    missing = len(needed)
     print_lines(
         f"{counted(len(videos), 'video')}, {len(videos) - missing} already extracted, "
         f"{missing} to extract",
@@ -178,85 +174,33 @@ def _tell_count(videos: Sequence[Video], jobs: Mapping[str, Job]) -> None:
     tell_inexact(continued)
 
 
-def _extract_videos(
-    options: ExtractOptions,
-    dataset: Dataset,
-    videos: Sequence[Video],
-    jobs: Mapping[str, Job],
-    *,
-    plans: ExtractionPlan,
-    files: SourceFiles,
-    lengths: FlowLengths | None,
-    device: torch.device,
-) -> dict[str, str]:
-    """Decode each video once for all jobs that need it, and store the features. Returns the reasons
-    of videos that the machine could not read, by id."""
-    unread = UnreadVideos(dataset.root)
-    if not videos:
-        return unread.reasons
-    pipelines = [job.pipeline(options, device, len(videos)) for job in jobs.values()]
-    extraction = Extraction(pipelines, plans.flow, device, wait_seconds=options.part_seconds)
-    # A network on the CPU keeps all cores busy, so a single decoder is enough.
-    cores_are_idle = device.type == "cuda" or any(
-        plan.stream.uses_threads for plan in plans.streams
-    )
-    workers = min(options.workers or (cores().value if cores_are_idle else 1), len(videos))
-    with DecodePool(workers, options.timeout, limits=Limits.of(options)) as pool:
-        unread.most += len(pool.workers) - 1
-        read = with_digests(videos, files, options.digest, options.timeout)
-        tasks = _tasks(read, jobs, lengths, dataset.image_fps)
-        by_id = {video.id: video for video in videos}
-        with tqdm(
-            total=len(videos), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract"
-        ) as bar:
-            for extracted in extraction.run(tasks, pool, options.decoder):
-                video = by_id[str(extracted.key)]
-                outcomes: list[Outcome] = []
-                for name in extracted.results:
-                    outcomes += jobs[name].store(
-                        video, files, extracted, refuse_damaged=options.damaged == "refuse"
-                    )
-                for line in _lines_of(video, outcomes):
+def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: UnreadVideos) -> None:
+    """Show the progress, and count the videos that the machine could not read. Raises InputError if
+    there are too many in a row."""
+    by_id = {video.id: video for video in videos}
+    with tqdm(
+        total=len(videos), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract"
+    ) as bar:
+        for report in reports:
+            for line in report.lines:
+                bar.write(printable(line))
+            bar.update(-report.again)
+            if report.video:
+                for line in report.video.lines:
                     bar.write(printable(line))
                 bar.update()
-                unread.see(video, extracted.results.values(), extraction.read)
-    _tell_decoded(extraction, plans)
-    return unread.reasons
+                unread.see(by_id[report.video.video_id], report.video)
 
 
-def _tasks(
-    videos: Iterator[Video], jobs: Mapping[str, Job], lengths: FlowLengths | None, image_fps: float
-) -> Iterator[Task]:
-    """The tasks of the loop: each video with the rows of the jobs that need it."""
-    for video in videos:
-        needing = [job for job in jobs.values() if video.id in job.video_ids]
-        rows = {job.name: job.rows_of(video, lengths) for job in needing}
-        yield Task(video.id, video.path, rows, span_of(video, needing), image_fps)
-
-
-def _lines_of(video: Video, outcomes: Sequence[Outcome]) -> list[str]:
-    """The lines to print about a video: its damage once, and each reason of a failure once."""
-    damages = [outcome.damage for outcome in outcomes if outcome.damage]
-    lines = [f"damaged: {video.path}: {damage}" for damage in damages[:1]]
-    reasons = {
-        outcome.reason: outcome
-        for outcome in outcomes
-        if outcome.reason and not Failure.of(outcome.reason).is_absence
-    }
-    for reason, outcome in reasons.items():
-        lines.append(f"{'not read' if outcome.by_machine else 'failed'}: {video.path}: {reason}")
-    return lines
-
-
-def _tell_decoded(extraction: Extraction, plans: ExtractionPlan) -> None:
+def _tell_decoded(decoded: Decoded, plans: ExtractionPlan) -> None:
     """Print how many frames were decoded, and for which streams."""
-    if not extraction.videos:  # only sound was read
+    if not decoded.videos:  # only sound was read
         return
     again = ""
-    if extraction.again:
-        again = f" ({extraction.again} twice, because their headers state a wrong number of frames)"
+    if decoded.again:
+        again = f" ({decoded.again} twice, because their headers state a wrong number of frames)"
     streams = " ".join(dict.fromkeys(plan.stream.name for plan in plans.streams))
     print_lines(
-        f"decoded {extraction.frames:,} frames of {counted(extraction.videos, 'video')}, each "
+        f"decoded {decoded.frames:,} frames of {counted(decoded.videos, 'video')}, each "
         f"once{again}, for {streams}"
     )

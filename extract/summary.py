@@ -1,6 +1,6 @@
 """The summary at the end of an extraction: damaged files, missing videos, and the reasons."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from reelbank.data.console import counted, print_lines
@@ -9,7 +9,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.store.damage import damage_among
 from reelbank.data.store.records import Failure
 from reelbank.data.store.writer import StoreWriter
-from reelbank.extract.pipeline.tracks import Result
+from reelbank.extract.devices.one_device import VideoReport
 
 # Exit code if the machine could not read some videos. The same command tries them again.
 NOT_ALL_READ = 3
@@ -30,19 +30,17 @@ class UnreadVideos:
         self.identity_of_root = _identity_of(root)
         self.reasons: dict[str, str] = {}
 
-    def see(self, video: Video, results: Collection[Result], read: int) -> None:
-        """Record the results of a video. read: number of videos read so far, including those whose
-        features are not complete. Raises InputError if too many videos in a row could not be read,
-        or if ROOT is gone."""
-        for result in results:
-            if result.by_machine:
-                self.reasons[video.id] = result.reason
-        if read > self.read:
-            self.in_a_row, self.read = 0, read
-        if not all(result.by_machine for result in results):
+    def see(self, video: Video, report: VideoReport) -> None:
+        """Record what became of a video. Raises InputError if too many videos in a row could not be
+        read, or if ROOT is gone."""
+        if report.unread:
+            self.reasons[video.id] = report.unread[-1]
+        if report.read > self.read:
+            self.in_a_row, self.read = 0, report.read
+        if not report.is_unread:
             return
         self.in_a_row += 1
-        last = f"{video.path}: {next(iter(results)).reason}"
+        last = f"{video.path}: {report.unread[0]}"
         again = "run the same command to continue; finished videos are kept"
         if _identity_of(self.root) != self.identity_of_root:
             raise InputError(

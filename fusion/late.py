@@ -129,17 +129,23 @@ def fuse(
     weights: Sequence[float] = (),
     missing: str = "refuse",
 ) -> Scores:
-    """Join the tables by video id and fuse them (Res-LSTM paper, 3.3: y = y_rgb (+ or *) y_flow on
-    softmax outputs; the weighted sum there is how="sum", weights 1.5 for flow and 1 for RGB).
+    """Fuse the scores of several models. The rows of the tables are matched by video id.
 
-    weights: one for each table, 0 or above and not all 0 (default: all 1). missing="allow": each
-    video is fused from the tables that contain it (for example, an audio model's table does not
-    contain videos without sound). softmax(logits) of the result (sigmoid for multi-label data) are
-    the fused probabilities: for "sum" the weighted mean of the members' probabilities, for
-    "product" and "logits" the normalised product of their powers, for "geometric" their normalised
-    weighted geometric mean, for "rank" proportional to the mean share of classes that are scored
-    lower. Raises InputError when videos, labels, classes, data set, split or part of the tables
-    differ, or when the number of weights differs from the number of tables.
+    how: the method of fusion. "sum" is the weighted mean of the models' probabilities. "product"
+    and "logits" are the normalised product of the probabilities, each raised to the power of its
+    weight. "geometric" is the normalised weighted geometric mean of the probabilities. "rank" is
+    proportional to the weighted mean, over the models, of the share of classes with a lower score.
+    weights: one number for each table, at least 0 and not all 0 (default: all 1). missing: if
+    "allow", each video is fused from the tables that contain it. For example, the table of an audio
+    model does not contain videos without sound. If "refuse", all tables must contain the same
+    videos.
+
+    Returns a table. The fused probabilities are the softmax of its logits, or the sigmoid for
+    multi-label data. Raises InputError if the videos, labels, classes, data set, split or part of
+    the tables differ, or if the number of weights differs from the number of tables.
+
+    The weighted sum of the Res-LSTM paper (3.3) is how="sum" with weights 1.5 for flow and 1 for
+    RGB.
     """
     if how not in HOWS:
         raise InputError(f"HOW={how}: choose from {', '.join(HOWS)}")

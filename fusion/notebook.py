@@ -12,20 +12,21 @@ from reelbank.fusion.report.page import write_report
 
 
 def evaluate(**options: Any) -> Evaluation:
-    """Evaluate runs. `print(evaluation)` shows the tables, and `evaluation.records()` returns their
-    rows.
+    """Evaluate runs. If you print the returned Evaluation, it shows the tables. Its method
+    `records()` returns the rows of the tables.
 
-    options: those of `reelbank evaluate` in lower case, such as `runs=["gru-0123"]`, `part="test"`.
-    Raises InputError if no run matches.
+    options: the options of the command `reelbank evaluate` in lower case, such as
+    `runs=["gru-0123"]` and `part="test"`. Raises InputError if no run matches.
     """
     with enough_memory("evaluate"):
         return evaluate_runs(options_from(EvaluateOptions, options, "evaluate"))
 
 
 def report(**options: Any) -> Path:
-    """Write the report on the selected runs. Returns the path of the page.
+    """Write a report on the selected runs. Returns the path of the HTML page.
 
-    options: those of `reelbank report` in lower case. Raises InputError if no run matches.
+    options: the options of the command `reelbank report` in lower case. Raises InputError if no run
+    matches.
     """
     with enough_memory("report"):
         return write_report(options_from(ReportOptions, options, "report")).path

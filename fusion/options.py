@@ -25,31 +25,32 @@ class FuseOptions(Selection):
 
     how: str = option(
         "product",
-        "how scores are combined; logits combines them before the softmax, the other rules "
-        "after it",
+        "how the scores are combined: 'logits' adds the logits before the softmax; the other "
+        "methods combine the probabilities after it, by sum, product, geometric mean or rank",
         HOW_CHOICES,
     )
     weights: tuple[float, ...] = option(
         (),
-        "weight of each fused run, in the order in which the runs are printed",
+        "weights of the runs in the fusion, in the order in which the command prints the runs",
         unset="all 1",
         lowest=0,
         highest=1e9,
     )
     search: bool = option(
         False,
-        "choose the weights that are best on the validation scores, for each split and seed "
-        "separately",
+        "search for the weights with the highest accuracy on the validation scores (for "
+        "multi-label data, the highest mean average precision), separately for each split and "
+        "seed",
     )
     validation: tuple[str, ...] = option(
         (),
-        "with SEARCH=1, files with validation scores, one for each score file in RUNS and in the "
-        "same order",
+        "with SEARCH=1, the validation scores of the models whose score files are given in "
+        "RUNS: one file for each, in the same order",
     )
     missing: str = option(
         "refuse",
-        "what to do if a run has no scores for a video, for example one without sound: 'refuse' "
-        "stops with an error, 'allow' fuses the other runs",
+        "what to do if a run has no scores for a video, for example because the video has no "
+        "sound: 'refuse' stops with an error, 'allow' fuses the scores of the other runs",
         MISSING,
     )
 
@@ -65,43 +66,42 @@ class SvmOptions(Selection):
 
     c: float | None = option(
         None,
-        "penalty C as in scikit-learn, which minimises |w|^2 / 2 + C times the sum of the "
+        "penalty C as in scikit-learn: the SVM minimises |w|^2 / 2 + C times the sum of the "
         "hinge losses",
         above=0,
         highest=1e12,
     )
     svm_lambda: float | None = option(
         None,
-        "penalty lambda, as an alternative to C; the SVM then minimises lambda |w|^2 + the mean "
-        "hinge loss",
+        "penalty lambda, an alternative to C: the SVM minimises lambda |w|^2 + the mean hinge loss",
         unset="0.01, if C is not given",
         above=0,
         highest=1e12,
     )
     cv: int = option(
         0,
-        "choose C by cross-validation on the training part with this number of folds; videos of "
-        "one group stay in one fold. 0 turns cross-validation off",
+        "number of folds of the cross-validation that chooses C on the training part; videos "
+        "of one group are in the same fold. 0 turns cross-validation off",
         lowest=0,
         highest=1000,
     )
     cs: tuple[float, ...] = option(
         (),
-        "with CV, values of C to try",
+        "values of C to try with CV",
         unset="powers of 10 from 0.0001 to 100",
         above=0,
         highest=1e12,
     )
     znorm: bool = option(
         False,
-        "first scale each embedding dimension to mean 0 and standard deviation 1 on the "
-        "training part",
+        "first normalise each embedding dimension to mean 0 and standard deviation 1; the "
+        "statistics are computed on the training part",
     )
     missing: str = option(
         "refuse",
-        "what to do if a run has no embedding of a video, for example one without sound: 'refuse' "
-        "stops with an error, 'allow' replaces the embedding by zeros and adds inputs that say "
-        "which runs are present",
+        "what to do if a run has no embedding of a video, for example because the video has "
+        "no sound: 'refuse' stops with an error, 'allow' uses zeros as the embedding and adds "
+        "an input for each run that says whether the embedding exists",
         MISSING,
     )
 
@@ -119,8 +119,8 @@ class AnomalyOptions(Checked):
     bank: str = bank_option()
     store: str = option(
         "",
-        "feature store, given as the start of its hash or as its file; each video is "
-        "represented by the mean of its rows (feature vectors)",
+        "feature store, given as the start of its hash or as the path of its file; each video "
+        "is represented by the mean of its rows (feature vectors)",
     )
     run: tuple[str, ...] = option(
         (),
@@ -129,37 +129,39 @@ class AnomalyOptions(Checked):
     )
     detector: str = option(
         "",
-        "saved detector that scores all videos of STORE, given as the name of its folder or the "
-        "start of its hash",
+        "detector that an earlier 'reelbank anomaly' saved, given as the name of its folder "
+        "or the start of its hash; it scores all videos of STORE",
     )
     abnormal: tuple[str, ...] = option(
         (), "classes that are abnormal; all other classes are normal"
     )
     each: bool = option(
         False,
-        "instead of ABNORMAL, use each class in turn as the abnormal class, and print one table "
-        "of all experiments",
+        "use each class in turn as the abnormal class, instead of ABNORMAL, and print the "
+        "results as one table",
     )
     split: str = option(
-        "1", "split to use; detectors are fitted on its training part and scored on its test part"
+        "1",
+        "split to use; the detector is trained on its training part and evaluated on its test part",
     )
     seed: tuple[int, ...] = option(
         (0,),
-        "seeds for the initial weights, the batches and the validation part",
+        "random seeds for the initial weights, the order of batches and the choice of the "
+        "validation videos; one detector is trained for each seed",
         lowest=0,
         highest=HIGHEST_SEED,
     )
     bottleneck: tuple[int, ...] = option(
         (16,),
-        "number of units of the narrowest layer; if several are given, the one whose "
-        "autoencoder best separates the abnormal training videos from the normal validation "
-        "videos is used",
+        "number of units in the narrowest layer. If you give several numbers, the number that "
+        "best separates the abnormal training videos from the normal validation videos is "
+        "used",
         lowest=1,
         highest=65_536,
     )
     hidden: int = option(
         128,
-        "number of units of the layers before and after the narrowest one",
+        "number of units in the layers before and after the narrowest layer",
         lowest=1,
         highest=65_536,
     )
@@ -172,16 +174,17 @@ class AnomalyOptions(Checked):
     lr: float = option(1e-3, "learning rate of the Adam optimiser", above=0, highest=1e38)
     validation: float = option(
         0.2,
-        "fraction of the normal training videos to hold out, in whole groups. These videos decide "
-        "when to stop training, which BOTTLENECK to use and where to set the thresholds. With RUN, "
-        "the videos that the heads were not trained on are held out instead",
+        "fraction of the normal training videos to hold out, in whole groups of related "
+        "videos. The held-out videos decide when the training stops, which BOTTLENECK is used "
+        "and where the thresholds are. With RUN, the videos that were not used to train the "
+        "heads are held out instead",
         above=0,
         below=1,
     )
     false_alarms: tuple[float, ...] = option(
         (0.05, 0.1),
-        "fractions of normal videos that may be reported as abnormal; each fraction sets one "
-        "threshold",
+        "accepted false-alarm rates: fractions of normal videos that may be reported as "
+        "abnormal. Each rate gives one threshold",
         above=0,
         below=1,
     )
@@ -194,7 +197,7 @@ class PredictOptions(Checked):
     GROUPS: ClassVar[dict[str, str]] = {
         "What to classify": "videos store image_fps",
         "Models": "run how weights bank",
-        "Networks that the features need": "head stream extractor extractor_weights flow_weights",
+        "Your own Python files, and weights files": "head stream extractor extractor_weights flow_weights",
         "Output": "top to",
         "Damaged and oversized videos": "damaged picture_mpx in_flight_mpx slowness",
         "Machine": "device workers",
@@ -206,51 +209,59 @@ class PredictOptions(Checked):
     )
     run: str = option(
         "",
-        "run to predict with, given as its name, the start of its hash, or its folder; the "
-        "scores of several runs, 'a b', are fused",
+        "run to predict with, given as its name, the start of its hash, or its folder. To "
+        "fuse the scores of several runs, write 'a b'",
     )
     store: str = option(
         "",
-        "classify the videos of this feature store instead of VIDEOS. The store is given as the "
-        "start of its hash or as its file; for mid fusion give two, a+b",
+        "classify the videos of this feature store instead of VIDEOS. The store is given as "
+        "the start of its hash or as the path of its file; for a run with mid fusion, give "
+        "both stores as a+b",
         unset="the only store of the bank, if VIDEOS is empty",
     )
-    how: str = option("product", "how the scores of several runs are combined", HOW_CHOICES)
+    how: str = option(
+        "product", "how the scores of several runs are combined, as in 'reelbank fuse'", HOW_CHOICES
+    )
     weights: tuple[float, ...] = option(
         (),
-        "weights with which the scores of the runs are combined, in the order of RUN",
+        "weights of the runs in the fusion, in the order of RUN",
         unset="all 1",
         lowest=0,
         highest=1e9,
     )
     extractor: str = option(
         "",
-        "<file>.py:<function> of your own network, if it made the features; give several "
+        "your own network as <file>.py:<function>, if it computed the features; write several "
         "networks as 'a b'",
     )
     stream: str = option(
         "",
-        "<file>.py:<Class> of your own stream, if the features were made with one; give several "
-        "streams as 'a b'",
+        "your own stream as <file>.py:<Class>, if the features were extracted with it; write "
+        "several streams as 'a b'",
     )
     extractor_weights: str = option(
-        "", "weights file of the network, if its weights came from a file"
+        "",
+        "weights file of the network that computes the features; required if its weights came "
+        "from a file",
     )
-    flow_weights: str = option("", "weights file of RAFT, if its weights came from a file")
+    flow_weights: str = option(
+        "", "weights file of RAFT; required if the weights of RAFT came from a file"
+    )
     head: tuple[str, ...] = option(
-        (), "path/to/file.py:name of your own head, if the runs were trained with one"
+        (), "your own head as path/to/file.py:name, if the runs were trained with it"
     )
     image_fps: float = option(
         0.0,
-        "frames per second of videos that are folders of images; 0 uses the rate of the run's "
-        "training videos",
+        "frame rate, in frames per second, of videos that are stored as folders of images; 0 "
+        "uses the frame rate of the run's training videos",
         lowest=0,
         highest=MOST_FPS,
     )
     top: int = option(5, "number of classes to print for each video", lowest=1, highest=1_000_000)
     to: str = option(
         "",
-        "file to write to: .csv with the TOP classes, or .npz with all scores",
+        "file to write the predictions to: .csv for the TOP classes of each video, or .npz "
+        "for the scores of all classes",
         unset="reports/predict-<name>.csv in the bank, if VIDEOS is a folder",
     )
     damaged: str = option(
@@ -262,7 +273,8 @@ class PredictOptions(Checked):
     device: str = device_option()
     workers: int = option(
         0,
-        "number of decoding processes; 0 means one per core, but 1 if the network runs on the CPU",
+        "number of decoding processes; 0 means one per core if the network runs on a GPU, and "
+        "a single process otherwise",
         lowest=0,
         highest=MOST_WORKERS,
     )

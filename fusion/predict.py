@@ -1,4 +1,5 @@
-"""The command `predict`. It scores video files, or every video of a store, with trained runs."""
+"""The command `predict`, which computes class scores of video files, or of every video of a store,
+with trained runs."""
 
 import os
 import re
@@ -170,15 +171,22 @@ def predict(
     limits: Limits | None = None,
     **options: Any,
 ) -> Scores:
-    """Score video files with runs. The scores of several runs are fused by `fusion.late.fuse`.
+    """Predict the classes of video files with trained runs. Returns the scores of all classes; `top`
+    returns the most likely classes.
 
-    videos: files, or folders that are searched for videos; runs: those that `train` returned, or
-    their folders, names or starts of hashes in `bank`; options: extractor, extractor_weights, flow_weights,
-    stream, device, workers, image_fps and damaged, as for the command. `video_ids` are file names without extension (below a
-    folder, with their subfolders). The labels are unknown. A video that cannot be predicted is not
-    in the table, and `about["failed"]` contains the reason.
+    videos: video files, or folders that are searched for videos. runs: runs that `train` returned,
+    their folders, or names or first characters of hashes of runs in `bank`. how, weights: how the
+    scores of several runs are fused (see `fuse`). head: path/to/file.py:name, for a run whose head
+    is defined in a user's file. limits: limits on the memory and time for decoding a video.
+    options: extractor, extractor_weights, flow_weights, stream, device, workers, image_fps and
+    damaged, as for the command `reelbank predict`.
 
-    Raises InputError when no video can be predicted, and as `predict_with` does.
+    The `video_ids` of the result are file names without the extension. For videos in folders, they
+    also contain the subfolders. The labels are unknown. If a video cannot be predicted, it is not
+    in the result, and `about["failed"]` maps its id to the reason.
+
+    Raises InputError if no video can be predicted, if a file or run does not exist, or if the
+    features cannot be computed in the same way as in training.
     """
     values = {"bank": str(bank), "how": how, "weights": tuple(weights), "head": _listed(head)}
     values |= vars(limits) if limits else {}
@@ -208,7 +216,8 @@ def _listed(values: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -
 
 def top(scores: Scores, k: int = 5) -> dict[str, list[ClassProbability]]:
     """The k most likely classes of each video with their probabilities, the most likely first.
-    Equally likely classes keep their order. Raises InputError for a k below 1."""
+    Returns a dictionary from video ids to lists of ClassProbability. Classes with equal
+    probabilities are in the order of `scores.classes`. Raises InputError if k is below 1."""
     check_value("TOP", k, int, PredictOptions.__dataclass_fields__["top"].metadata)
     probabilities = score_tables.probabilities(scores)  # (V, C)
     best = best_classes(probabilities, k).tolist()

@@ -10,10 +10,11 @@ from reelbank.heads.training.train import train_runs
 
 
 def train(**options: Any) -> list[Run]:
-    """Train the runs that are not finished yet. Returns all runs, one for each split and seed.
+    """Train a head for each split and seed. Returns one run for each of them. Runs that are already
+    finished are not trained again.
 
-    options: those of `reelbank train` in lower case, such as `head="gru"`, `seed=[0, 1]`. Raises
-    InputError before any training if one of the runs is impossible.
+    options: the options of the command `reelbank train` in lower case, such as `head="gru"` and
+    `seed=[0, 1]`. Raises InputError before any training if one of the runs is not possible.
     """
     with enough_memory("train"):
         return train_runs(options_from(TrainOptions, options, "train"))

@@ -209,14 +209,14 @@ _AS_THEY_ARE = (  # keys whose values are the same in JSON and in RunRecipe
 
 @dataclass(frozen=True)
 class RunRecipe:
-    """Everything that the result of one run depends on.
+    """Everything that determines the result of a run.
 
-    store_family: what the stores of all splits have in common, if their weights were trained by
-    `pretrain`; row_shape: shape of the store's rows; input_shape: shape of a row as the head is
-    given it; head_code_sha256: hash of the user's file that defines the head; views: how augmented
-    views are used, "" without any; initial: the run whose weights the head starts from; coverage:
-    hash of the videos, their parts and features; refit: whether the best epoch was followed by
-    training on training and validation data.
+    store_family: identifies the stores of all splits together, if their extractors were trained by
+    `pretrain`. row_shape: shape of the store's rows. input_shape: shape of the rows that the head
+    reads. head_code_sha256: hash of the user's file that defines the head. views: how augmented
+    views are used, "" if there are none. initial: the run from whose weights the head starts.
+    coverage: hash of the videos, their parts and their features. refit: whether the head was
+    trained again on training and validation videos together.
     """
 
     store: str

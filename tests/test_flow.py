@@ -7,10 +7,18 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.optical_flow import raft_small
 
 from reelbank.data.errors import InputError
-from reelbank.extract.flow.methods import METHODS, build_flow, magnitude, mirrored, to_uint8
+from reelbank.extract.flow.methods import (
+    METHODS,
+    build_flow,
+    magnitude,
+    mirrored,
+    raft_fields,
+    to_uint8,
+)
 
 
 def moving(
@@ -136,6 +144,38 @@ def test_raft_is_torchvisions_on_padded_pictures(tmp_path):
         flow.recipe["weights"]["sha256"]
         != build_flow("raft_small", "cpu", "random").recipe["weights"]["sha256"]
     )
+
+
+def test_raft_in_batches_is_raft_pair_by_pair():
+    torch.manual_seed(5)
+    model = raft_small(weights=None).eval()
+    first, second = moving(size=(128, 136), n=3)
+    with torch.inference_mode():
+        alone = raft_fields(model, first, second, pairs=1)
+        together = raft_fields(model, first, second, pairs=2)
+        only_first = raft_fields(model, first[:1], second[:1], pairs=2)
+    assert alone.abs().max() > 0.5
+    assert (together - alone).abs().max() < 1e-3  # pixels
+    assert (only_first - together[:1]).abs().max() < 1e-3  # whatever the other pair is
+
+
+def test_a_batch_of_raft_starts_few_kernels_for_each_pair():
+    model = raft_small(weights=None).eval().to("meta")
+    pictures = torch.zeros(32, 3, 128, 136, dtype=torch.uint8, device="meta")
+    counter = KernelCounter()
+    with torch.inference_mode(), counter:
+        raft_fields(model, pictures, pictures, pairs=32)
+    assert 500 < counter.count <= 60 * 32
+
+
+class KernelCounter(TorchDispatchMode):
+    """Counts the operations that compute something."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not func.is_view
+        return func(*args, **(kwargs or {}))
 
 
 def test_random_raft_is_the_same_for_the_same_seed():

@@ -47,7 +47,11 @@ def build():
 """
 COMMANDS = """
 import sys
+import torch
 import reelbank
+from reelbank.extract.devices.lease_worker import LeaseWorker
+from reelbank.extract.fill import with_defaults
+from reelbank.extract.options import ExtractOptions
 
 basic = ["extract", "DATASET=folder", "ROOT=videos", "CROPS=1", "T=2", "COMPILE=0", "WORKERS=1", "STREAM=rgb flow", "FLOW=dis"]
 pixels = ["EXTRACTOR=pixels", "RESIZE=20", "CLIP=flow=1"]
@@ -56,6 +60,17 @@ assert reelbank.main([*basic, *pixels, "DEVICE=cuda", "BANK=cuda"]) == 0
 network = ["STREAM=rgb", "EXTRACTOR=tiny.py:build", "SIZE=16", "RESIZE=20", "BANK=cuda"]
 for precision in ("fp32", "tf32"):
     assert reelbank.main([*basic, *network, "DEVICE=cuda", f"PRECISION={precision}"]) == 0
+
+# What a process of DEVICE="cuda:0 cuda:1" does on the second GPU, then the command that finishes the
+# store with nothing left to extract.
+options = ExtractOptions(
+    dataset="folder", root="videos", crops=1, t=2, compile="0", workers=1, stream=("rgb", "flow"),
+    flow="dis", clip="flow=1", extractor="pixels", resize="20", bank="second",
+)
+leases = [{f"{name}/clip_g01_c01": ["rgb", "flow"]} for name in ("left", "right")]
+with LeaseWorker(with_defaults(options), torch.device("cuda:1"), "device1", 2) as worker:
+    assert [report.lines for report in worker.run(leases)] == [(), ()]
+assert reelbank.main([*basic, *pixels, "DEVICE=cpu", "BANK=second"]) == 0
 """
 BUDGET = """
 import collections
@@ -110,7 +125,7 @@ def on_pretend_gpu(folder: Path, script: str) -> str:
     if not shutil.which("g++") or not sys.platform.startswith("linux"):
         pytest.skip("the pretend device needs Linux and g++")
     (folder / "commands.py").write_text(script)
-    words = [sys.executable, str(guard), "--report", "report.json", "commands.py"]
+    words = [sys.executable, str(guard), "--devices", "2", "--report", "report.json", "commands.py"]
     environment = os.environ | {"DEVICEGUARD_BUILD": str(folder / "lib")}
     ran = subprocess.run(
         words, env=environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False
@@ -123,13 +138,16 @@ def on_pretend_gpu(folder: Path, script: str) -> str:
 def test_a_pretend_gpu_sees_the_cpus_pictures_and_computes_fp32(folder):
     on_pretend_gpu(folder, COMMANDS)
     for stream in ("rgb", "flow"):
-        (of_cpu,), (of_gpu,) = (
-            stores(bank, stream=stream, extractor="pixels") for bank in ("cpu", "cuda")
+        of_cpu, *of_gpus = (
+            path
+            for bank in ("cpu", "cuda", "second")
+            for path in stores(bank, stream=stream, extractor="pixels")
         )
-        assert of_cpu.name == of_gpu.name
-        with Store.open(of_cpu) as expected, Store.open(of_gpu) as found:
-            assert (found.load()[0] == expected.load()[0]).all()
-            assert found.cost.device.endswith(" (exact)") and not is_inexact(found.cost.device)
+        assert [path.name for path in of_gpus] == [of_cpu.name] * 2
+        for of_gpu in of_gpus:
+            with Store.open(of_cpu) as expected, Store.open(of_gpu) as found:
+                assert (found.load()[0] == expected.load()[0]).all()
+                assert found.cost.device.endswith(" (exact)") and not is_inexact(found.cost.device)
     on_gpu = [
         line.split()[1:]
         for line in Path("flags.txt").read_text().splitlines()

@@ -113,7 +113,7 @@ def taken(run) -> list[tuple]:
     messages = []
     for key, message in run:
         if isinstance(message, Frames):
-            lent, message = message, replace(message, pixels=message.pixels.copy(), lease=None)
+            lent, message = message, replace(message, pixels=message.pixels.copy(), loan=None)
             lent.release()
         messages.append((key, message))
     return messages
@@ -125,7 +125,7 @@ def same(one: Message, other: Message) -> bool:
         return False
     if not isinstance(one, Frames | Sound):
         return one == other
-    names = [field.name for field in fields(one) if field.name != "lease"]
+    names = [field.name for field in fields(one) if field.name != "loan"]
     pairs = [(getattr(one, name), getattr(other, name)) for name in names]
     return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 

@@ -35,7 +35,7 @@ COMMANDS = {
         "Features",
         "heads.pretraining.pretrain:pretrain",
         "heads.pretraining.options:PretrainOptions",
-        "train or fine-tune an extractor on the training part of a split",
+        "train or fine-tune an extractor (feature network) on the training part of a split",
     ),
     "train": Command(
         "Heads",
@@ -47,7 +47,8 @@ COMMANDS = {
         "Heads",
         "heads.training.sweep:sweep",
         "heads.training.sweep_options:SweepOptions",
-        "train a head with every combination of the given option values, and print one table",
+        "train one run for every combination of the given option values, and print one table; "
+        "options accept several values, such as --hidden '256 512'",
     ),
     "evaluate": Command(
         "Results",
@@ -59,7 +60,7 @@ COMMANDS = {
         "Results",
         "fusion.evaluation.compare:compare",
         "fusion.evaluation.options:CompareOptions",
-        "test whether one of two models is better, and list the gain or loss of each class",
+        "test whether two models differ significantly, and list the gain or loss of each class",
     ),
     "fuse": Command(
         "Results",
@@ -77,7 +78,7 @@ COMMANDS = {
         "Results",
         "fusion.anomaly:anomaly",
         "fusion.options:AnomalyOptions",
-        "detect abnormal videos with an autoencoder and two baselines",
+        "detect abnormal videos with an autoencoder and two baseline methods",
     ),
     "predict": Command(
         "Results",
@@ -89,19 +90,19 @@ COMMANDS = {
         "Results",
         "fusion.report.page:report",
         "fusion.report.options:ReportOptions",
-        "write an HTML page of results",
+        "write the results of runs to one HTML page",
     ),
     "reproduce": Command(
         "Results",
         "fusion.reproduce.run:reproduce",
         "fusion.reproduce.options:ReproduceOptions",
-        "run a published system from its recipe, and print its results next to ours",
+        "repeat the experiments of a paper, and print the published results next to the measured ones",
     ),
     "scores": Command(
         "Results",
         "fusion.evaluation.score_files:score_file",
         "fusion.evaluation.options:ScoresOptions",
-        "describe a score file of another tool, or convert scores between formats",
+        "describe a score file of another tool, or convert it to another format",
     ),
     "stores": Command(
         "Stores and runs",
@@ -119,7 +120,7 @@ COMMANDS = {
         "Stores and runs",
         "data.store.commands:verify",
         "data.store.options:VerifyOptions",
-        "read every byte of a store, and list damaged parts",
+        "read every byte of a store to verify its checksums, and list what is damaged",
     ),
     "remove": Command(
         "Stores and runs",
@@ -137,7 +138,7 @@ COMMANDS = {
         "Stores and runs",
         "data.store.exchange.exporting:export",
         "data.store.options:ExportOptions",
-        "write the features of a store in a form that other tools read, one array per video",
+        "write the features of a store to files that other tools can read, one array per video",
     ),
     "runs": Command(
         "Stores and runs",
@@ -155,7 +156,7 @@ COMMANDS = {
         "This machine",
         "data.command_line.completion:completion",
         "data.command_line.options:CompletionOptions",
-        "print a script that completes commands and options in your shell",
+        "print a shell script that enables tab completion of commands and options",
     ),
 }
 

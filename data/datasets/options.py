@@ -9,25 +9,34 @@ from reelbank.data.ranges import MOST_FPS
 
 
 def dataset_option(default: str) -> Any:
-    return option(default, f"data set: {dataset_choices()} for your own")
+    return option(
+        default,
+        f"data set: {dataset_choices()} for a data set that you define in Python. 'folder' reads "
+        "a folder of your own videos, and 'toy' generates a small set of videos",
+    )
 
 
 root_option = partial(
-    option, "", "folder that contains the class folders with the videos; toy needs none"
+    option,
+    "",
+    "folder of the data set's videos, usually with one subfolder per class; not needed for toy",
 )
 lists_option = partial(
     option,
     "",
-    "folder of the data set's official lists; required for hmdb51 and charades, optional for "
-    "ucf101",
+    "folder with the data set's official split lists (for charades, its annotation "
+    "files); required for hmdb51 and charades, optional for ucf101",
 )
 csv_option = partial(
-    option, "", "with DATASET=folder, a CSV file with the columns path,label,split"
+    option,
+    "",
+    "with DATASET=folder, CSV file that describes the videos. The column path is "
+    "required; label, split (train or test) and group are optional",
 )
 image_fps_option = partial(
     option,
     None,
-    "frames per second of videos that are folders of images",
+    "frame rate, in frames per second, of videos that are stored as folders of images",
     unset="24 for charades, 30 for hmdb51, otherwise unknown",
     above=0,
     highest=MOST_FPS,

@@ -32,15 +32,19 @@ def load_dataset(
     bank: str = "bank",
     image_fps: float = 0.0,
 ) -> Dataset:
-    """Load the data set `name` (a key of DATASETS, or path/to/file.py:name) from the folder `root`.
+    """Load a data set from the folder `root`.
 
-    splits_dir: folder of official lists (ucf101: optional; hmdb51, charades: required). csv: table
-    of path,label,split (folder). classes: keep only videos of these classes; `Dataset.classes`
-    stays the whole list, so that a label's number never changes. seed: of the drawn split (folder)
-    and of the drawn videos (toy). bank: where the toy videos are drawn if `root` is not given.
-    image_fps: frames per second of folders of images; 0: as in the data set's own release, if that
-    is known. Raises InputError for an unknown name or class, a wrong root, or an input that the
-    data set does not take.
+    name: ucf101, hmdb51, charades, folder, toy, or path/to/file.py:name for a user's own data set.
+    splits_dir: folder that contains the official split lists (optional for ucf101, required for
+    hmdb51 and charades). csv: CSV file with the columns path, label and split (only for folder).
+    classes: keep only videos of these classes. `Dataset.classes` still contains all classes, so
+    that the number of a class does not change. seed: determines the random split (folder) or the
+    generated videos (toy). bank: folder in which the toy videos are generated if `root` is not
+    given. image_fps: frames per second of folders of images; 0 uses the rate of the official data
+    set, if it is known.
+
+    Raises InputError for an unknown name or class, a wrong `root`, or an argument that does not
+    apply to this data set.
     """
     check_value("SEED", seed, int, {"range": Range(0, HIGHEST_SEED)})
     check_value("IMAGE_FPS", image_fps, float, {"range": Range(0, MOST_FPS)})

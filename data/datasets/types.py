@@ -7,12 +7,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Video:
-    """One video: a file, or a folder of numbered images.
+    """A video: a file, or a folder of numbered images.
 
-    id: its path below ROOT with '/', without a file's ending. label: its class, '' if unlabelled.
-    group: the source that it was cut from, '' if unknown. parts: 'train', 'test' or '' for each
-    split of the data set. span_seconds: the part of the file that is the video, None for the whole
-    file; with a span, `id` begins with the id of the file.
+    id: path relative to ROOT, with '/' between folders and without the extension. label: name of
+    the class, '' if unlabelled. group: the recording that the video was cut from, '' if unknown.
+    parts: for each split of the data set 'train', 'test' or ''. span_seconds: start and end of the
+    video within the file, None if the video is the whole file. If there is a span, `id` begins with
+    the id of the file.
     """
 
     id: str
@@ -25,14 +26,14 @@ class Video:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A loaded data set; its videos are in order of id.
+    """A loaded data set, whose videos are sorted by id.
 
-    classes: the whole class list in its official order, even if only some classes have videos.
-    coarse: category -> classes, {} if there are no categories. notes: lines for the user about
-    videos that are missing or left out. multilabel: a label is any number of classes joined by ';',
-    and '' means that a video shows none of them. files: number of files that the videos are cut
-    from; 0 if each video is a separate file. image_fps: frames per second of the folders of
-    images, 0 if unknown.
+    classes: all classes in their official order, even if only some of them have videos. coarse:
+    maps each category to its classes; {} if there are no categories. notes: messages about videos
+    that are missing or left out. multilabel: whether a video can have any number of classes; its
+    label then contains their names separated by ';', and is '' if the video has no class. files:
+    number of files from which the videos are cut; 0 if each video is a separate file. image_fps:
+    frames per second of the folders of images, 0 if unknown.
     """
 
     name: str

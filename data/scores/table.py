@@ -1,5 +1,5 @@
-"""Score tables: the scores that a model gave to videos, by video id, so that models can be
-evaluated and fused without the features.
+"""Score tables contain the scores of a model for each video, so that models can be evaluated and
+fused without the features.
 
 A table is stored as an npz of plain arrays: `video_ids` and `classes` (unicode), `labels` (int64;
 uint8 for multi-label data), `logits` (float32), `about` (JSON text), `groups` and `parts` (unicode,
@@ -34,18 +34,24 @@ DAMAGE = (
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of V videos over C classes. Raises InputError if the arrays do not fit together.
+    """Scores of a model for V videos and C classes.
 
-    video_ids: V unique ids. labels: (V,) int64, index into `classes`, -1 if unknown; for
-    multi-label data (V, C) uint8 of 0 and 1. classes: C unique names. logits: (V, C) float32,
-    finite; softmax(logits) is the model's distribution over classes; for multi-label data,
-    sigmoid(logits) is each class's probability. about: where the scores come from, as JSON:
-    dataset, split, part, seed, head, store, signature, coarse categories ... groups: V names of
-    the sources that the videos were cut from (UCF-101's g01), "" for a video of its own source, ()
-    if unknown. Videos of one group resemble each other, so a confidence interval may resample
-    groups instead of videos. parts: V names of PARTS, the part of the split that each video was in
-    when the model was trained ("none": in no part, so the model has not seen it); () if that is not
-    recorded per video. `about["part"]`, if set, holds for all videos.
+    video_ids: V unique ids. labels: (V,) int64, the index of each video's class in `classes`, or -1
+    if unknown; for multi-label data (V, C) uint8, which contains 0 and 1. classes: C unique names.
+    logits: (V, C) float32, finite. The probabilities are softmax(logits), or sigmoid(logits) for
+    multi-label data. about: where the scores come from (JSON-serialisable): dataset, split, part,
+    seed, head, store, signature, coarse categories and others.
+
+    groups: for each video the name of the recording that it was cut from (such as g01 in UCF-101),
+    or "" if it does not belong to a group; () if groups are unknown. Videos of one group resemble
+    each other, so confidence intervals can be computed by resampling groups instead of videos.
+
+    parts: for each video the part of the split to which it belonged when the model was trained:
+    "train", "validation", "test", "none" (the video was not in the split, so the model has not seen
+    it) or "unknown". () if the parts of the videos are not recorded separately. If `about["part"]`
+    is set, it is the part of all videos.
+
+    Raises InputError if the shapes, types or values of the arrays are wrong.
     """
 
     video_ids: tuple[str, ...]
@@ -92,7 +98,7 @@ class Scores:
 
     @property
     def multilabel(self) -> bool:
-        """Whether a video can have any number of classes."""
+        """Whether a video can have any number of classes (multi-label data)."""
         return self.labels.ndim == 2
 
 

@@ -74,15 +74,16 @@ class _Match:
 
 
 def find_store(bank: str | Path, requested: str = "", **match: Any) -> Path:
-    """The path of one store.
+    """Find a feature store in a bank. Returns the path of the store.
 
-    requested: its file, or the start of its hash or name. Without it: the only store that matches
-    `match`: `dataset=` is its data set ("folder" matches any folder's), any other name a value of
-    its recipe. Intermediate stores of other commands match only if their extractor or stream is
-    requested.
+    requested: the file of the store, or the first characters of its hash or name. match: if
+    `requested` is not given, values that the store must have, such as `dataset="ucf101"` or
+    `stream="rgb"`. `dataset` is the data set of the store ("folder" matches every data set that was
+    loaded from a folder); all other names are keys of the store's recipe. Intermediate stores of
+    other commands match only if their extractor or stream is requested.
 
-    Raises InputError if no store matches, with the command to run, or if several match, with the
-    values in which they differ.
+    Raises InputError if no store matches, with the command that makes one, or if several stores
+    match, with the values in which they differ.
     """
     if requested.endswith((".h5", ".parts")):
         path = final_path(requested)

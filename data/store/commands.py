@@ -1,6 +1,5 @@
 """The commands stores, inspect, verify and remove."""
 
-import os
 import shutil
 import sys
 from collections import Counter
@@ -16,11 +15,12 @@ from reelbank.data.identity import brief
 from reelbank.data.store.bank import find_store, flattened, shelved, stores_folder
 from reelbank.data.store.damage import damage_among, damage_line
 from reelbank.data.store.options import InspectOptions, RemoveOptions, StoresOptions, VerifyOptions
-from reelbank.data.store.parts import begun, lock, parts_folder
+from reelbank.data.store.parts import begun, parts_folder
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import Cost
 from reelbank.data.store.summary import missing_videos, store_document, store_line
 from reelbank.data.store.versions import Versions, apart, is_inexact, that_count
+from reelbank.data.system.locks import Lock, holder, lock
 
 
 def _size(size_bytes: float) -> str:
@@ -322,18 +322,20 @@ def remove(options: RemoveOptions) -> int:
             print_lines("nothing was removed")
             return 1
     folder = parts_folder(path)
-    locks: list[int | None] = []
+    locks: list[Lock] = []
     try:
         for name in folder.glob("shard+*.lock"):
-            locks.append(lock(name, wait=False))
-            if locks[-1] is None:
-                raise InputError(f"{path}: an extraction into this store is running; stop it first")
+            taken = lock(name, wait=False)
+            if taken is None:
+                raise InputError(
+                    f"{path}: an extraction into this store is running{holder(name)}; stop it first"
+                )
+            locks.append(taken)
         path.unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
     finally:
-        for fd in locks:
-            if fd is not None:
-                os.close(fd)
+        for each in locks:
+            each.release(remove=False)
     print_lines(f"removed {path}")
     return 0

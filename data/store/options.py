@@ -22,7 +22,7 @@ class InspectOptions(Checked):
     bank: str = bank_option()
     store: str = option(
         "",
-        "feature store, given as the start of its hash or as its file",
+        "feature store, given as the start of its hash or as the path of its file",
         positional=True,
         unset="the only store of the bank",
     )
@@ -36,7 +36,7 @@ class VerifyOptions(Checked):
     bank: str = bank_option()
     store: str = option(
         "",
-        "feature store, given as the start of its hash or as its file",
+        "feature store to check, given as the start of its hash or as the path of its file",
         positional=True,
         unset="all stores of the bank",
     )
@@ -49,7 +49,7 @@ class RemoveOptions(Checked):
     bank: str = bank_option()
     store: str = option(
         "",
-        "feature store to delete, given as the start of its hash or as its file",
+        "feature store to delete, given as the start of its hash or as the path of its file",
         positional=True,
     )
     yes: bool = option(False, "delete without asking for confirmation")
@@ -62,15 +62,17 @@ class ImportOptions(Checked):
     file: str = option("", "HDF5 file, or folder of .npy files, to import", positional=True)
     dataset: str = option(
         "",
-        "name of the data set; for ucf101, labels and splits are read from the names of the videos",
-        unset="ucf101, if all names have its form",
+        "name of the data set; for ucf101, labels and splits are derived from the names of "
+        "the videos",
+        unset="ucf101, if all videos are named as in UCF101",
     )
     csv: str = option(
         "",
-        "CSV table with the columns path,label[,group][,split]; the paths are the video names in "
-        "FILE. A column 'labels' instead of 'label' holds several labels separated by ';'",
+        "CSV file with the labels of the videos. Its columns are path (the name of a video in "
+        "FILE), label and, optionally, group and split. For multi-label data, use a column "
+        "'labels' with class names separated by ';'",
     )
-    stream: str = option(DEFAULT_STREAM, "stream of the features")
+    stream: str = option(DEFAULT_STREAM, "stream from which the features were computed")
     extractor: str = option(
         "", "network or method that computed the features", unset="the name of the file"
     )
@@ -83,16 +85,18 @@ class ExportOptions(Checked):
 
     store: str = option(
         "",
-        "feature store, given as the start of its hash or as its file",
+        "feature store, given as the start of its hash or as the path of its file",
         positional=True,
         unset="the only store of the bank",
     )
     to: str = option(
-        "", "new folder (one .npy file per video), or new .h5 file (one dataset per video)"
+        "",
+        "folder to create (one .npy file per video), or .h5 file to create (one dataset per video)",
     )
     split: str = option(
         "",
-        "split whose parts (train, test) are written to the CSV file next to the features",
+        "split for the CSV file that is written next to the features; this file says whether "
+        "a video is in the training or the test part",
         unset="the first split",
     )
     bank: str = bank_option()

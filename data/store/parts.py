@@ -1,14 +1,13 @@
 """The folder of parts of an unfinished store: the names of its files, and their locks."""
 
 import contextlib
-import fcntl
-import os
 import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from reelbank.data.errors import InputError
+from reelbank.data.system.locks import Lock, lock
 
 
 def final_path(path: Path | str) -> Path:
@@ -31,6 +30,12 @@ def temporary_name(folder: Path, shard: str) -> Path:
     """A new name for a file that is being written; `remove_leftovers` removes it if its writer
     dies."""
     return folder / f"tmp+{shard}+{uuid.uuid4().hex}.h5"
+
+
+def merge_name(folder: Path) -> Path:
+    """A new name for a merged file that is being written; the next `merging` removes it if its
+    writer dies."""
+    return folder / f"merge+{uuid.uuid4().hex}.h5"
 
 
 def part_files(folder: Path) -> list[Path]:
@@ -86,44 +91,19 @@ def check_shard(shard: str) -> None:
         )
 
 
-def lock(path: Path, *, wait: bool) -> int | None:
-    """Take an exclusive lock on a file, which is created with its folder if it is missing.
-
-    Returns its descriptor, or None if another process has the lock and `wait` is False. The system
-    releases the lock when this process ends in any way.
-    """
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except FileNotFoundError:  # another writer removed the emptied folder meanwhile
-            continue
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            # The process that had the lock may have removed the file. Then our descriptor is of a
-            # file without a name, and its lock keeps nobody out.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(fd), path.stat()):
-                    return fd
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(fd)
-
-
 @contextlib.contextmanager
-def merging(folder: Path) -> Iterator[None]:
+def merging(folder: Path) -> Iterator[Lock]:
     """Only one process at a time merges; the others wait."""
-    fd = lock(folder / "merge.lock", wait=True)
-    assert fd is not None
+    taken = lock(folder / "merge.lock", wait=True)
+    assert taken is not None
     try:
-        yield
+        # Files of killed mergers. A suspended one whose lock was taken over cannot commit its file
+        # any more, and so cannot replace what newer parts were merged into.
+        for leftover in folder.glob("merge+*.h5"):
+            leftover.unlink(missing_ok=True)
+        yield taken
     finally:
-        (folder / "merge.lock").unlink()
-        os.close(fd)
+        taken.release()
 
 
 def remove_leftovers(folder: Path, own_shard: str) -> None:
@@ -135,12 +115,11 @@ def remove_leftovers(folder: Path, own_shard: str) -> None:
             if path.suffix == ".h5":
                 path.unlink(missing_ok=True)
             continue
-        fd = lock(shard_lock(folder, shard), wait=False)
-        if fd is not None:
+        taken = lock(shard_lock(folder, shard), wait=False)
+        if taken is not None:
             for leftover in folder.glob(f"tmp+{shard}+*.h5"):
                 leftover.unlink(missing_ok=True)
-            shard_lock(folder, shard).unlink()
-            os.close(fd)
+            taken.release()
 
 
 def begun(path: Path) -> bool:

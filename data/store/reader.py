@@ -23,21 +23,26 @@ _READ_BYTES = 1 << 20  # small enough that the checksum finds in the cache what 
 
 
 class Store:
-    """Reads a store, finished or not: V videos, R rows in total.
+    """A feature store that is open for reading. It contains the features of V videos.
 
-    Any number of threads may read at once. A finished store is opened and checked once, then each
-    video is one read. A store is a collection of videos: `len(store)`, `video_id in store`,
-    `store[video_id]` (its features) and iteration over the ids work; a pickled store is opened
-    again by its path.
+    The features of a video are a sequence of rows, one for each clip. Rows without augmentation are
+    called clean rows; a store can also contain the rows of augmented views. The store may be
+    unfinished. `len(store)`, `video_id in store`, `store[video_id]` (the clean rows of a video) and
+    iteration over the video ids are supported. Several threads may read at the same time. If a
+    store is pickled, it is opened again by its path.
 
-    Of each video, (V,): `video_ids`; `labels`, class names, joined by ";" in a multi-label data
-    set; `groups`; `parts`, "train", "test" or "" for each split; `sources`, facts about its file;
-    `versions`, what it was made with; `rows`, int64, how many clean rows it has; `all_rows`, int64,
-    with those of augmented views; `checksums`, uint64, of the bytes of all its rows.
+    Attributes with V entries, one for each video:
+    `video_ids`; `labels` (class names, separated by ";" in a multi-label data set); `groups`;
+    `parts` ("train", "test" or "" for each split); `sources` (facts about the video file);
+    `versions` (package versions with which the features were computed); `rows` (int64, number of
+    clean rows); `all_rows` (int64, number of rows including augmented views); `checksums` (uint64,
+    of the bytes of all rows).
 
-    Of the store: `recipe`, `dataset` (a DatasetDescription), `identity`, `finished`, `row_shape`,
-    `dtype` (float16 or uint8), `has_views`, `failures` (id -> Failure), `cost` (a Cost), `written`
-    (versions and time of the last writing), and `damaged`, parts that were left out -> why.
+    Attributes of the store:
+    `path`; `recipe`; `dataset` (a DatasetDescription); `identity` (hash of recipe and data set);
+    `finished`; `row_shape`; `dtype` (float16 or uint8); `has_views`; `failures` (maps the id of a
+    video without features to a Failure); `cost` (a Cost); `written` (package versions and time of
+    the last change); `damaged` (maps files of the store that were left out to the reason).
     """
 
     def __init__(self, path: Path, catalog: Catalog) -> None:
@@ -75,8 +80,9 @@ class Store:
 
     @classmethod
     def open(cls, path: Path | str) -> "Store":
-        """Open the store at `path` (the .h5 file, there or not yet, or the .parts folder). Raises
-        InputError."""
+        """Open the store at `path`, which is the .h5 file, or the .parts folder of an unfinished
+        store. For an unfinished store, the path of the future .h5 file can also be given. Raises
+        InputError if the store does not exist, contains no videos yet, or is damaged."""
         path = final_path(path)
         catalog = scan(path)
         if catalog.files:
@@ -100,7 +106,7 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Close the file; arrays that were read stay valid."""
+        """Close the files of the store. Arrays that were read before can still be used."""
         self._catalog.close()
 
     def __reduce__(self) -> tuple[Callable[[str, str], "Store"], tuple[str, str]]:
@@ -125,47 +131,51 @@ class Store:
         return iter(self.video_ids)
 
     def __getitem__(self, video_id: str) -> np.ndarray:
-        """One video's clean rows (K, ...), as `features` reads them."""
+        """The clean rows of a video, (K, ...), as returned by `features`."""
         return self.features(video_id)[0]
 
     @property
     def size_bytes(self) -> int:
-        """Bytes on disk, parts included."""
+        """Size of the store on disk in bytes."""
         return sum(file.size_bytes for file in self._catalog.files)
 
     def features(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
-        """One video's clean rows (K, ...) and their times (K,) float64 in seconds. Raises
-        InputError for an unknown id or damaged bytes."""
+        """The clean rows of a video, (K, ...), and their times in seconds, (K,) float64. Raises
+        InputError for an unknown id or damaged data."""
         values, _, times_seconds = self.load([video_id])
         return values, times_seconds
 
     def times_seconds(self, video_id: str) -> np.ndarray:
-        """The times of one video's clean rows, (K,) float64 in seconds, without reading its
-        features."""
+        """The times of a video's clean rows in seconds, (K,) float64. The features are not read."""
         file, number = self._catalog.where[video_id]
         first = int(file.index.offsets[number])
         return file.index.times_seconds[first : first + int(file.index.clean_rows[number])]
 
     def views(self, video_id: str) -> np.ndarray:
-        """The view of each of one video's rows, (K,) uint8, 0 for a clean one, without reading its
-        features."""
+        """For each row of a video the number of its augmented view, or 0 for a clean row, (K,)
+        uint8. The features are not read."""
         file, number = self._catalog.where[video_id]
         return file.index.views[file.index.offsets[number] : file.index.offsets[number + 1]]
 
     def load(
         self, video_ids: Sequence[str] | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Clean rows of many videos end to end, in the order given (default: the store's): values
-        (R, ...), offsets (V + 1,) int64, times (R,) float64 in seconds. Every video's checksum is
-        checked. Raises InputError."""
+        """Read the clean rows of several videos (by default, of all videos of the store).
+
+        Returns the rows of all videos one after another, (R, ...); the offsets, (V + 1,) int64; and
+        the times of the rows in seconds, (R,) float64. The rows of video i are
+        `rows[offsets[i]:offsets[i + 1]]`. The checksum of every video is verified. Raises
+        InputError for an unknown id or damaged data.
+        """
         values, offsets, times_seconds, _ = self._load(video_ids, with_views=False)
         return values, offsets, times_seconds
 
     def load_views(
         self, video_ids: Sequence[str] | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """As `load`, with the rows of augmented views: each video's clean rows, then view 1's, 2's
-        ...; and last `views` (R,) uint8, 0 for a clean row, n for one of the n-th view."""
+        """Like `load`, but with the rows of augmented views. The clean rows of each video come first,
+        followed by the rows of view 1, view 2 and so on. A fourth array, (R,) uint8, contains the
+        number of the view of each row, or 0 for a clean row."""
         return self._load(video_ids, with_views=True)
 
     def _load(
@@ -214,8 +224,9 @@ class Store:
         return values, offsets, times_seconds, views
 
     def verify(self) -> list[str]:
-        """Read every byte: a line for each damaged part, and for each video that is damaged or not
-        finite; no line if the store is intact."""
+        """Check all data of the store. Returns a line of text for each damaged file of the store, and
+        for each video that is damaged or contains NaN or infinity. The list is empty if the store
+        is intact."""
         lines = list(self.damaged.values())
         for file in self._catalog.files:
             lines += file.damage(with_values=True)

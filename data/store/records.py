@@ -26,10 +26,11 @@ def identity(recipe: Mapping[str, Any], dataset_name: str) -> str:
 
 @dataclass(frozen=True)
 class DatasetDescription:
-    """A data set as a store describes it.
+    """The description of a data set in a store.
 
-    classes: all of them in their official order. coarse: category -> classes. multilabel: a video
-    shows any number of classes, and its label joins their names with ';'.
+    classes: all classes in their official order. coarse: maps each category to its classes.
+    multilabel: whether a video can have any number of classes; its label then contains their names
+    separated by ';'.
     """
 
     name: str
@@ -112,11 +113,12 @@ def _combined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """What a store keeps of a video besides its features.
+    """What a store records about a video in addition to its features.
 
-    label: class name, "" if unlabelled; names joined by ';' in a multi-label data set. group: the
-    source that the video was cut from, "" if unknown. parts: "train", "test" or "" for each split.
-    source: facts about the file, such as its size in `bytes`, frame count and decoder; JSON.
+    label: class name, "" if unlabelled; in a multi-label data set, class names separated by ';'.
+    group: the recording that the video was cut from, "" if unknown. parts: "train", "test" or ""
+    for each split. source: facts about the file, such as its size in `bytes`, the number of frames
+    and the decoder (JSON-serialisable).
     """
 
     id: str
@@ -131,11 +133,11 @@ class StoredVideo:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a store has no features of a video.
+    """The reason why a store has no features of a video.
 
-    kind: NO_SOUND (a fact about the video, not an error), REFUSED (damaged, and damaged files were
-    to be rejected), MACHINE (the machine could not read the file, which is tried again), "" any
-    other. source: the file as it was.
+    kind: NO_SOUND (the video has no sound, which is not an error), REFUSED (the video is damaged,
+    and DAMAGED=refuse was set), MACHINE (the machine could not read the file; the video is tried
+    again), or "" for any other reason. source: facts about the video file.
     """
 
     reason: str
@@ -182,8 +184,12 @@ class Failure:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a store has cost: wall time of all passes that wrote it, None if a file does not say;
-    the devices, and the streams that shared the passes, each as a list joined by ', '."""
+    """The time that it took to compute a store.
+
+    seconds: wall time of all extractions that wrote the store, None if it is not recorded. device:
+    the devices that were used, separated by ', '. streams: the streams that were extracted at the
+    same time, separated by ', '.
+    """
 
     seconds: float | None
     device: str = ""

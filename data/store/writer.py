@@ -1,9 +1,8 @@
-"""Writing a feature store: parts while it grows, one file when every video is there
-(docs/store.md)."""
+"""Writes feature stores. An unfinished store is a folder of parts; when all videos are extracted,
+the parts are merged into one file (docs/store.md)."""
 
 import contextlib
 import json
-import os
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from reelbank.data.store.merge import is_same, merged_index, read_all
 from reelbank.data.store.parts import (
     check_shard,
     final_path,
-    lock,
+    merge_name,
     merging,
     new_part,
     parts_folder,
@@ -36,21 +35,26 @@ from reelbank.data.store.parts import (
 from reelbank.data.store.records import Cost, DatasetDescription, Failure, StoredVideo, identity
 from reelbank.data.store.rows import VideoRows, as_stored, check_views, part_index
 from reelbank.data.store.versions import Made, Versions
+from reelbank.data.system.locks import Lock, holder, lock
 from reelbank.data.video.sources import SourceFile
 
 _PART_BYTES = 1 << 28  # a part is kept in memory: feature maps close it before their number does
 
 
 class StoreWriter:
-    """Writes a store; not for use from two threads at once.
+    """Writes a feature store. Videos are collected in memory and saved together as a part.
 
-    done: id -> source bytes, sources: id -> SourceFile, and failed: id -> Failure say what is
-    committed. Any number of writers may work on one store under different `shard` names. A part is
-    closed after `part_videos` videos or `part_seconds` seconds, which is checked when a video is
-    added. compression: "gzip" or "lzf" saves disk and costs time. made: on what device, for which
-    streams and with which versions the features are computed, for people; with the seconds that the
-    writer was open it makes up the store's cost. Raises InputError if another writer has this shard,
-    the store has another recipe, or the folder cannot be written.
+    part_videos, part_seconds: a part is saved after this number of videos or seconds, which is
+    checked when a video is added. shard: several writers may write one store at the same time if
+    they have different names of shards. compression: "gzip" or "lzf" needs less disk space but more
+    time. made: device, streams and package versions with which the features are computed. They are
+    recorded for information, together with the time for which the writer was open.
+
+    The attributes `done` (id -> size of the video file in bytes), `sources` (id -> SourceFile) and
+    `failed` (id -> Failure) describe the videos that are already saved.
+
+    Raises InputError if another writer uses this shard, if the store has another recipe, or if the
+    folder cannot be written. A writer must not be used by two threads at the same time.
     """
 
     def __init__(
@@ -80,7 +84,7 @@ class StoreWriter:
         self._open_failures: dict[str, Failure] = {}
         self._open_bytes, self._open_since = 0, 0.0
         self._made, self._paid_until = made or Made(), time.monotonic()
-        self._lock: int | None = self._take_lock()
+        self._lock: Lock | None = self._take_lock()
         try:
             remove_leftovers(self._folder, shard)
             self._catalog = scan(self.path, whole=True)
@@ -101,19 +105,20 @@ class StoreWriter:
     ) -> None:
         self.close()
 
-    def _take_lock(self) -> int:
+    def _take_lock(self) -> Lock:
+        path = shard_lock(self._folder, self._shard)
         try:
-            fd = lock(shard_lock(self._folder, self._shard), wait=False)
+            taken = lock(path, wait=False)
         except OSError as error:
             raise InputError(
                 f"{self._folder}: cannot be written ({error.strerror}); choose another BANK"
             ) from None
-        if fd is None:
+        if taken is None:
             raise InputError(
-                f"{self.path}: another extraction into this store is running; wait for it, "
-                "or stop it"
+                f"{self.path}: another extraction into this store is running{holder(path)}; wait "
+                "for it, or stop it"
             )
-        return fd
+        return taken
 
     def _check_recipe(self) -> None:
         for file in self._catalog.files[:1]:
@@ -134,20 +139,21 @@ class StoreWriter:
         self.failed: Mapping[str, Failure] = self._catalog.failures
 
     def facts(self) -> dict[str, Mapping[str, Any]]:
-        """All facts about the files of the committed videos, by id."""
+        """Facts about the files of the saved videos, by id."""
         return {
             video_id: place.file.index.about.sources[place.number]
             for video_id, place in self._catalog.where.items()
         }
 
     def versions(self) -> Counter[Versions]:
-        """What the committed videos were made with, and how many with each."""
+        """Package versions with which the saved videos were computed, and the number of videos for
+        each."""
         return Counter(
             place.file.index.versions[place.number] for place in self._catalog.where.values()
         )
 
     def cost(self) -> Cost:
-        """What the committed videos have cost."""
+        """The time that computing the saved videos took, and the devices."""
         return self._catalog.cost()
 
     def add(
@@ -157,13 +163,16 @@ class StoreWriter:
         times_seconds: np.ndarray,
         views: np.ndarray | None = None,
     ) -> None:
-        """Add a video's rows (K, ...) with their times (K,) in seconds; the arrays are copied. Rows
-        are stored as uint8 if they are uint8, otherwise as float16. views: (K,), 0 for a clean row,
-        n for a row of the n-th augmented view; clean rows first, then view by view (default: all
-        rows are clean).
+        """Add the features of a video. The arrays are copied.
 
-        Raises InputError naming the video if a value is not finite in float16, shapes do not fit, or
-        the other rows of the store have another shape or type.
+        values: the rows, (K, ...), one for each clip. They are stored as uint8 if they are uint8,
+        and otherwise as float16. times_seconds: (K,), the times of the rows. views: (K,), 0 for a
+        row without augmentation and n for a row of the n-th augmented view. Rows without
+        augmentation come first, followed by view 1, view 2 and so on. By default, no row is
+        augmented.
+
+        Raises InputError, with the id of the video, if a value is not finite in float16, if the
+        arrays have different lengths, or if the other rows of the store have another shape or type.
         """
         self._check_video(video)
         stored = as_stored(video.id, values)  # (K, ...)
@@ -195,8 +204,8 @@ class StoreWriter:
         self._flush_if_due()
 
     def fail(self, video: StoredVideo, reason: str, *, by_machine: bool = False) -> None:
-        """Record why a video has no features. by_machine: a fault of the machine; the store is not
-        finished before the video was read."""
+        """Record why a video has no features. by_machine: whether the machine caused the failure, and
+        not the video. The store is then not finished until the video has been read."""
         check_ids([video.id])
         self._begin()
         if video.id not in self._open:
@@ -239,8 +248,9 @@ class StoreWriter:
             self.flush()
 
     def flush(self) -> None:
-        """Commit the open part: once this returns, its videos survive kills and power cuts. Raises
-        InputError if it cannot be written; then only the open part is lost."""
+        """Save all videos that were added. Saved videos are not lost if the process is killed or the
+        power fails. Raises InputError if they cannot be written. In this case only the videos that
+        were added since the last part are lost."""
         rows, failures, rows_bytes = self._open, self._open_failures, self._open_bytes
         self._open, self._open_failures, self._open_bytes = {}, {}, 0
         try:
@@ -265,36 +275,46 @@ class StoreWriter:
         )
         index = part_index(part, about)
         path = new_part(self._folder, self._shard)
-        self._commit(index, (rows.values for rows in part), path)
+        assert self._lock
+        temporary = temporary_name(self._folder, self._shard)
+        self._commit(index, (rows.values for rows in part), (temporary, path), self._lock)
         self._catalog.append(FeatureFile(path))
         self._refresh()
 
-    def _commit(self, index: Index, values: Iterable[np.ndarray], path: Path) -> None:
-        temporary = temporary_name(self._folder, self._shard)
+    def _commit(
+        self, index: Index, values: Iterable[np.ndarray], names: tuple[Path, Path], held: Lock
+    ) -> None:
+        """Write a file under the first name and give it the second, if the lock is still held."""
+        temporary, path = names
         try:
             write(temporary, index, values, self._compression)
+            if not held.is_held():
+                temporary.unlink(missing_ok=True)
+            held.check()
             temporary.replace(path)
             sync_folder(path.parent)
             sync_folder(self._folder)
         except OSError as error:
+            held.check()  # the new owner of the lock may have removed the file
             raise InputError(
                 f"{path}: cannot be written ({error.strerror}); earlier commits are safe. Free "
                 "disk space and run the command again"
             ) from None
 
     def finish(self, videos: Sequence[StoredVideo]) -> bool:
-        """Commit; once every video of the list is there or failed, merge everything into the one
-        finished file and remove the parts.
+        """Save all videos that were added. If every video of `videos` now has features or a recorded
+        failure, merge all parts into the finished file and remove the parts.
 
-        Labels, groups and parts of the list replace older ones; videos that are not listed stay.
-        Returns whether the store is finished now. Raises InputError for a full disk, a damaged
-        video, or a group of a drawn split that would be in both parts; nothing is lost then.
+        The labels, groups and parts in `videos` replace earlier ones. Videos of the store that are
+        not in `videos` are kept. Returns whether the store is finished now. Raises InputError if
+        the disk is full, a video is damaged, or a group of a random split would be in both the
+        training and the test part. In these cases no data is lost.
         """
         self.flush()
         for video in videos:
             self._check_video(video)
-        with merging(self._folder):
-            self._rescan()
+        with merging(self._folder) as merge_lock:
+            self.reread()
             settled = self._catalog.where.keys() | lasting(self._catalog.failures).keys()
             if not settled.issuperset(video.id for video in videos):
                 return False
@@ -305,21 +325,23 @@ class StoreWriter:
             index, places = merged_index(self.path, self._catalog, about, self.dataset, videos)
             final = self._catalog.final
             if final is None or not is_same(index, final.index):
-                self._commit(index, read_all(places), self.path)
+                names = (merge_name(self._folder), self.path)
+                self._commit(index, read_all(places), names, merge_lock)
             for path in [*(file.path for file in self._catalog.parts), *self._catalog.damaged]:
                 path.unlink(missing_ok=True)
             sync_folder(self._folder)
-            self._rescan()
+            self.reread()
         return True
 
-    def _rescan(self) -> None:
+    def reread(self) -> None:
+        """Read again which videos are committed: other writers of the store may have added some."""
         self._catalog.close()
         self._catalog = scan(self.path, whole=True)
         self._check_recipe()
         self._refresh()
 
     def close(self) -> None:
-        """Commit the open part and release the store."""
+        """Save all videos that were added, and release the store for other processes."""
         if self._lock is None:
             return
         try:
@@ -330,9 +352,9 @@ class StoreWriter:
 
     def _release(self) -> None:
         assert self._lock is not None
-        remove_leftovers(self._folder, self._shard)
-        shard_lock(self._folder, self._shard).unlink(missing_ok=True)
-        os.close(self._lock)
+        if self._lock.is_held():  # otherwise they are those of the new owner
+            remove_leftovers(self._folder, self._shard)
+        self._lock.release()
         self._lock = None
         with contextlib.suppress(OSError):  # not empty: parts, or another writer's lock
             self._folder.rmdir()

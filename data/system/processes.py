@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from reelbank.data.system.locks import release_files
+
 _LOOKS_SECONDS = 0.5  # interval of the checks whether the parent is alive
 
 
@@ -28,6 +30,7 @@ def _watch(parent: int, tidy: Callable[[], None]) -> None:
     while os.getppid() == parent:
         time.sleep(_LOOKS_SECONDS)
     tidy()
+    release_files()
     os._exit(1)
 
 

@@ -24,7 +24,7 @@ _SLOWEST_HZ, _UNKNOWN_HZ, _FASTEST_HZ = 1.0, 25.0, 60.0
 
 @dataclass(frozen=True)
 class Limits(Checked):
-    """The options of the same names, which every command that decodes has.
+    """Limits for decoding one video. Every command that decodes has options of the same names.
 
     Reasons for the defaults: a picture may have twice the 33 megapixels of 8K. Four such pictures
     may be in flight; with the reference frames that a decoder keeps, each costs about 20 bytes per

@@ -10,22 +10,24 @@ _MOST = 1_000_000_000  # highest value of each limit: in effect none
 picture_option = partial(
     option,
     PICTURE_PX / 1e6,
-    "largest picture to decode, in megapixels (10^6 pixels); videos with larger pictures fail",
+    "maximum size of a picture in megapixels (10^6 pixels); videos with larger pictures "
+    "are rejected",
     above=0,
     highest=_MOST,
 )
 in_flight_option = partial(
     option,
     256.0,
-    "limit on the sum of the picture sizes of all videos that are decoded at the same time, in "
-    "megapixels; further videos wait",
+    "maximum total size, in megapixels, of the pictures that are decoded at the same time "
+    "(one picture per video is counted); further videos wait",
     above=0,
     highest=_MOST,
 )
 slowness_option = partial(
     option,
     100.0,
-    "maximum time to decode one second of video, in core-seconds; slower videos fail",
+    "maximum processor time for decoding one second of video, in core-seconds; videos "
+    "that need more are rejected",
     above=0,
     highest=_MOST,
 )

@@ -1,11 +1,11 @@
 """Optical flow methods by name, and the conversion of flow fields to uint8.
 
 tvl1, raft_small and raft_large run on the device; dis and farneback (from OpenCV) run on the CPU,
-one pair of pictures at a time. With every method, the flow of a pair does not depend on the other
-pairs of the batch.
+one pair of pictures at a time. On the CPU, the flow of a pair does not depend on the other pairs of
+the batch. On a GPU, RAFT computes several pairs together, which changes it by rounding only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,9 @@ RAFT_UPDATES = 12  # torchvision's default
 # crashes, or the flow is NaN.
 _DIS_SMALLEST_PX, _DIS_WIDEST_PX = 16, 45
 _RAFT_STEP_PX, _RAFT_SMALLEST_PX = 8, 128
+# Pairs that a GPU computes together. RAFT starts about 1,500 kernels however many pairs a batch has,
+# and its largest array compares every 8 x 8 pixels of one picture with all of the other.
+_RAFT_MOST_PAIRS, _RAFT_BATCH_BYTES = 32, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -184,28 +187,45 @@ def _raft(method: str, device: torch.device, weights: str, seed: int, fetch: boo
     model = model.to(device)
 
     def compute(first: Tensor, second: Tensor) -> Tensor:
-        # One pair at a time: the order of sums inside a convolution depends on the batch size.
-        pairs = zip(first.split(1), second.split(1), strict=True)
-        return torch.cat([_raft_pair(model, a.to(device), b.to(device)) for a, b in pairs]).to(
-            first.device
-        )
+        pairs = _raft_pairs(first.shape[2:]) if device.type == "cuda" else 1
+        return raft_fields(model, first.to(device), second.to(device), pairs).to(first.device)
 
     return FlowMethod(
         {"method": method, "updates": RAFT_UPDATES, "weights": origin.to_json()}, compute, absent
     )
 
 
-def _raft_pair(model: nn.Module, first: Tensor, second: Tensor) -> Tensor:
-    """(1, 3, H, W) uint8 -> (1, 2, H, W). RAFT needs sides that are multiples of 8 and at least 128
-    pixels: the edges are repeated, and the result is cropped."""
+def raft_fields(model: nn.Module, first: Tensor, second: Tensor, pairs: int) -> Tensor:
+    """The flow of RAFT, computed for `pairs` pairs of pictures at a time.
+
+    first, second: (n, 3, H, W) uint8 -> (n, 2, H, W) float32 pixels. RAFT needs sides that are
+    multiples of 8 and at least 128 pixels: the edges are repeated, and the result is cropped.
+
+    The order of sums inside a convolution depends on the number of pairs in a batch. So the last
+    batch is filled up with copies of its last pair. The flow of a pair differs from that of a batch
+    of one by less than 0.001 pixels.
+    """
     h, w = first.shape[2:]
     left, right, top, bottom = (*_margins(w), *_margins(h))
-    wide = [
-        F.pad(x.float() / 127.5 - 1, (left, right, top, bottom), mode="replicate")
-        for x in (first, second)
-    ]
-    field = model(*wide, num_flow_updates=RAFT_UPDATES)[-1]
-    return field[:, :, top : top + h, left : left + w].float().contiguous()
+    fields = []
+    for batch in zip(first.split(pairs), second.split(pairs), strict=True):
+        count = len(batch[0])
+        full = [torch.cat([x, x[-1:].expand(pairs - count, -1, -1, -1)]) for x in batch]
+        wide = [
+            F.pad(x.float() / 127.5 - 1, (left, right, top, bottom), mode="replicate") for x in full
+        ]
+        field = model(*wide, num_flow_updates=RAFT_UPDATES)[-1]  # (pairs, 2, H', W')
+        fields.append(field[:count, :, top : top + h, left : left + w].float())
+    return torch.cat(fields).contiguous()
+
+
+def _raft_pairs(picture_px: Sequence[int]) -> int:
+    """The number of pairs of pictures (height, width) that a GPU computes together."""
+    cells = 1
+    for side_px in picture_px:
+        cells *= (side_px + sum(_margins(side_px))) // _RAFT_STEP_PX
+    bytes_per_pair = 4 * cells**2 * 4 // 3  # float32, with three coarser levels
+    return max(1, min(_RAFT_MOST_PAIRS, _RAFT_BATCH_BYTES // bytes_per_pair))
 
 
 def _margins(side_px: int) -> tuple[int, int]:

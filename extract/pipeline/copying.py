@@ -37,7 +37,7 @@ def frames_on_device(message: Frames, device: torch.device) -> Iterator[Tensor]:
         yield pixels.movedim(-1, 1)
         message.release()
         return
-    if message.lease is not None and message.lease.is_pinned:
+    if message.loan is not None and message.loan.is_pinned:
         pixels = pixels.to(device, non_blocking=True)
         copied = torch.cuda.Event()
         copied.record(torch.cuda.current_stream(device))

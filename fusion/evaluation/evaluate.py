@@ -34,11 +34,12 @@ LEAST_CLASSES_FOR_TOP5 = 6
 
 @dataclass(frozen=True)
 class Model:
-    """One line of the table, with an experiment's figures in [0, 1] over its runs.
+    """One row of the table: the results of an experiment over its runs, in [0, 1].
 
-    figure: top-1 accuracy, or mean average precision for multi-label data; top5: top-5 accuracy,
-    None for at most five classes and for multi-label data; categories: mean accuracy of each coarse
-    category; classes: mean figure of each class, nan for a class without videos.
+    figure: top-1 accuracy, or mean average precision for multi-label data. top5: top-5 accuracy,
+    None if there are at most five classes, and for multi-label data. categories: mean accuracy of
+    each coarse category. classes: mean accuracy or average precision of each class, nan for a class
+    without videos.
     """
 
     name: str
@@ -109,9 +110,11 @@ class ModelTable:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of `evaluate_runs`. tables: one for each data set and list of classes; notes:
-    lines about runs that were left out; csv: the file with every run's figures. Printing the object
-    shows the tables."""
+    """The result of an evaluation. Printing the object shows the tables.
+
+    tables: one table for each data set and list of classes. notes: messages about runs that were
+    left out. csv: path of the CSV file that contains the results of every run.
+    """
 
     part: str
     tables: tuple[ModelTable, ...]
@@ -119,7 +122,7 @@ class Evaluation:
     csv: Path
 
     def records(self) -> list[dict[str, Any]]:
-        """Every model as one flat JSON-serialisable record, for pandas.DataFrame or JSON."""
+        """One dictionary for each model, which can be used with pandas.DataFrame or written as JSON."""
         records: list[dict[str, Any]] = []
         for table in self.tables:
             facts = {"dataset": table.dataset, "part": self.part, "chance": table.chance}

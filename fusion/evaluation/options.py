@@ -22,15 +22,16 @@ class Selection(Checked):
     bank: str = bank_option()
     runs: tuple[str, ...] = option(
         (),
-        "runs to use: their names, starts of their hashes or their folders; or score files (.npz)",
+        "runs to use, given as names, starts of their hashes or their folders. Score files "
+        "(.npz) can be given too",
         positional=True,
         unset="all finished runs that match the options below",
     )
     dataset: str = option("", "use only runs on this data set")
     stream: str = option("", "use only runs on this stream")
-    store: str = option("", "use only runs on the store whose hash starts with this")
-    head: str = option("", "use only runs of this head")
-    split: str = option("", "use only runs of this split")
+    store: str = option("", "use only runs on this store, given as the start of its hash")
+    head: str = option("", "use only runs with this head")
+    split: str = option("", "use only runs on this split")
     seed: int | None = option(None, "use only runs with this seed", lowest=0, highest=HIGHEST_SEED)
 
 
@@ -44,12 +45,12 @@ class EvaluateOptions(Selection):
         "Output": "out json",
     }
 
-    part: str = option("test", "part of the split to evaluate on", PARTS)
-    per_class: bool = option(False, "also print a table of all classes")
+    part: str = option("test", "part of the split whose videos are evaluated", PARTS)
+    per_class: bool = option(False, "also print the result of each class")
     interval: str = option(
         "wilson",
-        "method of the 95 % confidence intervals: Wilson's formula, or a bootstrap over "
-        "videos or over groups of videos",
+        "method for the 95 % confidence intervals: 'wilson' is Wilson's formula, 'videos' is "
+        "a bootstrap over videos, 'groups' is a bootstrap over groups of related videos",
         INTERVALS,
     )
     out: str = option(
@@ -67,11 +68,11 @@ class CompareOptions(Selection):
         "Comparison": "part most out",
     }
 
-    part: str = option("test", "part of the split to compare on", PARTS)
+    part: str = option("test", "part of the split whose videos are compared", PARTS)
     most: int = option(
         10,
-        "number of classes with the largest gains to print; the same number of classes with the "
-        "largest losses is printed too",
+        "number of classes with the largest gains to print; the same number of classes with "
+        "the largest losses is printed too",
         lowest=0,
         highest=1_000_000,
     )
@@ -94,47 +95,53 @@ class ScoresOptions(Checked):
 
     file: str = option(
         "",
-        "score file to read: an .npz of reelbank, TSN or CoViAR, or with other arrays; a pickle "
-        "of mmaction2; or a CSV",
+        "score file to read: an .npz file (from reelbank, TSN, CoViAR or another tool), a "
+        "pickle of mmaction2, or a CSV file",
         positional=True,
     )
     to: str = option(
         "",
-        "file to write the scores to; its ending sets the format: .npz (reelbank), .tsn.npz "
-        "(TSN) or .csv",
-        unset="none, the file is only described",
+        "file to write the scores to; its extension sets the format: .npz (reelbank), "
+        ".tsn.npz (TSN) or .csv",
+        unset="no file is written, and the scores are only described",
     )
     key: str = option(
-        "", "name of the array to read from an .npz that contains several score arrays"
+        "", "name of the score array to read, if the .npz file contains more than one"
     )
     list: str = option(
-        "", "file with the video names of the rows, one per line, for a score file without names"
+        "",
+        "text file with the video name of each row, one per line; required if the score file "
+        "does not contain video names",
     )
     order: str = option(
         "auto",
-        "order of the score file's rows: 'list' is the order of LIST, 'sorted' is LIST sorted by "
-        "name, 'auto' assumes the order of the tool that wrote the file and checks it against the "
-        "labels",
+        "order of the rows in the score file: 'list' is the order of the names in LIST, "
+        "'sorted' is their alphabetical order, 'auto' is the order that the tool usually "
+        "writes, which is checked against the labels",
         ORDERS,
     )
-    classes: str = option("", "file with the class names, one per line, or UCF's classInd.txt")
+    classes: str = option(
+        "", "text file with the class names, one per line, or the file classInd.txt of UCF101"
+    )
     like: str = option(
         "", "run or reelbank score file from which to take video ids, labels, classes and groups"
     )
     scale: str = option(
         "auto",
-        "scale of the scores; 'auto' detects the scale: rows that sum to 1 are probabilities, rows "
-        "that sum to 100 are percentages, and negative values are logits",
+        "type of the scores; 'auto' detects it: rows that sum to 1 are probabilities, rows "
+        "that sum to 100 are percentages, and rows with negative values are logits",
         SCALES,
     )
-    name: str = option("", "name of the model that made the scores", unset="the name of the file")
-    dataset: str = option("", "data set of the videos")
-    split: str = option("", "split of the data set")
+    name: str = option(
+        "", "name of the model that computed the scores", unset="the name of the file"
+    )
+    dataset: str = option("", "data set that contains the videos")
+    split: str = option("", "split on which the model was trained")
     stream: str = option("", "stream that the model takes as input")
     part: str = option(
         "",
-        "part of the split that the videos belong to",
+        "part of the split that contains the videos",
         PARTS,
-        unset="the part that the file states, otherwise test",
+        unset="the part that the score file states, otherwise test",
     )
     bank: str = bank_option()

@@ -130,7 +130,7 @@ class FileFeatures:
         )
         # stage one prints its progress; failures are reported by the caller
         with contextlib.redirect_stdout(io.StringIO()):
-            extract_dataset(options, files, slice(None), chosen_device(device))
+            extract_dataset(options, files, slice(None), [chosen_device(device)])
         # a store is unfinished where a file could not be read, and then has another ending
         pattern = f"*-{identity(recipe, about.name)[:8]}.*"
         (path,) = {final_path(file) for file in (self.folder / "stores").glob(pattern)}

@@ -17,37 +17,41 @@ class ReportOptions(Selection):
         "Output": "name out figures",
     }
 
-    part: str = option("test", "part of the split to evaluate on", PARTS)
+    part: str = option("test", "part of the split whose videos are evaluated", PARTS)
     interval: str = option(
         "wilson",
-        "method of the 95 % confidence intervals: Wilson's formula, or a bootstrap over "
-        "videos or over groups of videos",
+        "method for the 95 % confidence intervals: 'wilson' is Wilson's formula, 'videos' is "
+        "a bootstrap over videos, 'groups' is a bootstrap over groups of related videos",
         INTERVALS,
     )
     pair: tuple[str, ...] = option(
         (),
-        "letters of the two models to compare in detail, as in the report's table",
+        "two models to compare in detail, given as their letters in the report's table, such "
+        "as 'A C'",
         unset="the two most accurate models",
     )
     name: str = option(
         "",
-        "name of the report, which becomes reports/<name>.html in the bank",
+        "name of the report, which is written to reports/<name>.html in the bank",
         unset="the names of the data sets",
     )
     out: str = option("", "file to write the report to, instead of reports/<name>.html")
     root: str = option(
         "",
-        "folder of the data set's videos; the report then shows frames of correctly and wrongly "
-        "classified videos",
+        "folder of the data set's videos. If it is given, the report shows frames of "
+        "correctly and wrongly classified videos",
         unset="for toy, the folder of its videos in the bank",
     )
-    lists: str = option("", "with ROOT, the folder of the official lists, if the data set has them")
+    lists: str = option(
+        "", "with ROOT, the folder with the official split lists, if the data set has them"
+    )
     show: str = option(
         "",
-        "with ROOT, id of the video whose optical flow and sound are drawn",
+        "with ROOT, id of the video whose optical flow and sound the report shows",
         unset="a video with sound",
     )
     figures: bool = option(
         True,
-        "also write each figure as PNG and its data as CSV, into a folder next to the report",
+        "also write each figure as a PNG file and its data as a CSV file, in a folder next to "
+        "the report",
     )

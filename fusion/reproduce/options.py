@@ -26,7 +26,12 @@ class ReproduceOptions(Checked):
         "Machine": "device workers bank",
     }
 
-    system: str = option("", "recipe of the system, by name or as a TOML file", positional=True)
+    system: str = option(
+        "",
+        "published system to reproduce: the name of a built-in recipe, such as 'mrrn', or a "
+        "TOML file",
+        positional=True,
+    )
     dataset: str = dataset_option(USUAL_DATASET)
     root: str = root_option()
     lists: str = lists_option()
@@ -35,55 +40,60 @@ class ReproduceOptions(Checked):
     classes: tuple[str, ...] = option((), "use only the videos of these classes", unset="all")
     only: tuple[str, ...] = option(
         (),
-        "make only these tables and figures, with the stores and runs that they need",
+        "names of the tables and figures to make, such as 'figure3'; only the stores and runs "
+        "that they need are computed",
         unset="all",
     )
     quick: bool = option(
         False,
-        "run a shortened version of the recipe in minutes on a CPU; the tables say what was "
-        "shortened",
+        "run a shortened version of the recipe, which takes minutes on a CPU; the tables say "
+        "what was shortened",
     )
     plan: bool = option(
         False,
-        "print what would be extracted and trained, with the time and disk space needed, then stop",
+        "print what would be extracted and trained, and the time and disk space needed, "
+        "without computing anything",
     )
     set: str = option(
         "",
-        "values that replace those of the recipe, as section.name.option=value, such as "
+        "changes to the recipe, written as section.name.option=value, such as "
         "models.gru.hidden=128",
     )
     scores: tuple[str, ...] = option(
         (),
-        "score files to use instead of models of the recipe, one for each split, such as "
-        "'idt=split1.npz idt=split2.npz'",
+        "score files to use instead of training a model of the recipe, written as model=file "
+        "with one file for each split, such as 'idt=split1.npz idt=split2.npz'",
     )
     split: tuple[str, ...] = option(
-        (), "splits to run", unset="those that the tables name; with QUICK, the first of them"
+        (),
+        "splits to train and evaluate on",
+        unset="the splits in the paper's tables; with QUICK, only the first of them",
     )
     seed: tuple[int, ...] = option(
-        (0,), "seeds for the heads, one run each", lowest=0, highest=HIGHEST_SEED
+        (0,),
+        "random seeds for the heads; each seed gives a separate run of each head",
+        lowest=0,
+        highest=HIGHEST_SEED,
     )
     extractor: str = option("", "network to use instead of the recipe's pretrained network")
-    weights: str = option(
-        "", "with EXTRACTOR, its weights; the values are those of 'reelbank extract'"
-    )
+    weights: str = option("", "weights of EXTRACTOR; accepts the same values as 'reelbank extract'")
     resize: str = option(
         "",
-        "with EXTRACTOR, length in pixels to which the short side of pictures is resized, or height "
-        "x width",
+        "with EXTRACTOR, size in pixels to which pictures are resized: one number for the "
+        "short side, or height x width",
         lowest=1,
         highest=MOST_PX,
     )
     size: str = option(
         "",
-        "with EXTRACTOR, side length of the crops in pixels",
+        "with EXTRACTOR, side length of the square crops in pixels",
         lowest=1,
         highest=MOST_PX,
     )
     device: str = device_option()
     workers: int = option(
         0,
-        "number of decoding processes; 0 means the same as for 'reelbank extract'",
+        "number of decoding processes; 0 chooses it in the same way as 'reelbank extract'",
         lowest=0,
         highest=MOST_WORKERS,
     )

@@ -19,8 +19,11 @@ from reelbank.heads.recipe import MidFusionRecipe, Normalisation, RunRecipe
 
 
 class Model(nn.Module):
-    """forward(x (N, T, *row) float32, lengths (N,) int64) -> (logits (N, C), embedding (N, E)); x
-    are rows as they are in the store."""
+    """A normalisation and a head, in one module.
+
+    forward(x (N, T, *row) float32, lengths (N,) int64) returns (logits (N, C), embedding (N, E)).
+    x contains the rows of N videos as they are in the store, padded to T rows; lengths contains the
+    number of valid rows of each video."""
 
     def __init__(self, normalise: Normalise | MidFusion, head: nn.Module) -> None:
         super().__init__()

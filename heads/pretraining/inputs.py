@@ -38,7 +38,7 @@ def pixels_store(options: PretrainOptions) -> Path:
         print_lines(note)
     (store,) = planned_stores(extraction, dataset)
     device = chosen_device(options.device)
-    result = extract_dataset(extraction, dataset, slice(None), device)
+    result = extract_dataset(extraction, dataset, slice(None), [device])
     if result.exit_code == NOT_ALL_READ:
         raise InputError(
             f"{store.path}: some videos could not be read because of this machine (for example too "

@@ -42,19 +42,22 @@ class PretrainOptions(Checked):
     lists: str = lists_option()
     csv: str = csv_option()
     classes: tuple[str, ...] = option(
-        (), "train only on these classes, in the order of the data set", unset="all"
+        (),
+        "train only on these classes; their order is that of the data set, not the order "
+        "given here",
+        unset="all",
     )
-    without: tuple[str, ...] = option((), "classes that are not used in training")
+    without: tuple[str, ...] = option((), "classes to leave out of the training")
     split: tuple[str, ...] = option(
         ("1",),
-        "splits to train on, one run each, which uses only the split's training part; 'all' means "
-        "every split",
+        "splits to train on. Each split gives a separate run, which uses only the training "
+        "part of this split; 'all' means every split",
     )
     image_fps: float | None = image_fps_option()
     seed: int = option(
         0,
-        "seed for the initial weights, the order of batches, augmentation, the toy set and the "
-        "random split of a folder",
+        "random seed for the initial weights, the order of batches, augmentation, the videos "
+        "of toy, and the random split of DATASET=folder",
         lowest=0,
         highest=HIGHEST_SEED,
     )
@@ -64,65 +67,70 @@ class PretrainOptions(Checked):
         defaults.PRETRAINED_STREAMS,
     )
     extractor: str = option(
-        "", "network to train; the names are those of 'reelbank extract'", unset="motion_cnn"
+        "", "network to train; accepts the same names as 'reelbank extract'", unset="motion_cnn"
     )
     weights: str = option(
         "",
-        "initial weights: pretrained, random, a file, or the hash of weights from an earlier "
-        "'reelbank pretrain'",
+        "initial weights: pretrained, random, the path of a weights file, or the hash that an "
+        "earlier 'reelbank pretrain' printed",
         unset="pretrained; random for motion_cnn",
     )
     width: float | None = option(
         None,
-        "multiplier for the channel counts of motion_cnn",
+        "factor by which the channel counts of motion_cnn are multiplied",
         unset="1; 0.125 for toy",
         above=0,
         highest=64,
     )
     freeze: str = option(
         "",
-        "name of a layer of the network; all layers before it keep their weights and "
-        "batch-norm statistics",
+        "name of a layer of the network. All layers before it are frozen: their weights and "
+        "batch-norm statistics do not change",
+        unset="no layer is frozen",
     )
     clip: int | None = option(
         None,
-        "pictures per clip; with STREAM=flow, flow fields per clip",
-        unset="as for extract; 5 for toy",
+        "length of a clip: the number of pictures, or the number of flow fields with STREAM=flow",
+        unset="as for 'reelbank extract'; 5 for toy",
         lowest=1,
         highest=10_000,
     )
     flow: str = option(
         "",
-        "method that computes optical flow; the names are those of 'reelbank extract'",
+        "method that computes optical flow; accepts the same names as 'reelbank extract'",
         unset="tvl1; dis for toy",
     )
     flow_weights: str = option(
         "",
-        "weights of FLOW=raft_small or raft_large: pretrained, random, or a file",
+        "weights of the RAFT network, with FLOW=raft_small or raft_large: pretrained, random, "
+        "or the path of a weights file",
         unset="pretrained",
     )
     t: int = option(
         10,
-        "number of pictures or clips (T) to load per video; each epoch trains on a random "
-        "choice of them",
+        "number of clips (T) to load per video, or of single pictures for image networks on "
+        "rgb; each epoch trains on a random selection of them",
         lowest=1,
         highest=MOST_ROWS,
     )
     segments: int = option(
         3,
-        "number of equal segments per video. One random clip is drawn from each segment, and the "
-        "logits of these clips are averaged; 1 trains on single clips",
+        "number of equal segments into which the T clips of a video are divided. In each "
+        "epoch, one random clip is drawn from each segment, and the logits of these clips are "
+        "averaged; 1 trains on single clips",
         lowest=1,
         highest=1000,
     )
-    jitter: bool = option(True, "crop at random corners and scales; 0 crops the centre")
+    jitter: bool = option(
+        True, "train on crops of random size and position; 0 uses the centre crop"
+    )
     flip: bool = option(
-        True, "mirror a random half of the videos; use 0 if left and right have different meanings"
+        True, "mirror a random half of the videos; use 0 if a class depends on left and right"
     )
     dropout: float | None = option(
         None,
         "dropout rate before the classifier",
-        unset="0.5; 0 for motion_cnn, which has its own dropout",
+        unset="0.5; 0 for motion_cnn, which contains dropout layers",
         lowest=0,
         below=1,
     )
@@ -134,43 +142,51 @@ class PretrainOptions(Checked):
     )
     lr: float = option(1e-3, "initial learning rate", above=0, highest=1e38)
     lr_drops: tuple[int, ...] = option(
-        (), "epochs after which the learning rate is divided by 10", lowest=0, highest=1_000_000
+        (),
+        "epochs after which the learning rate is divided by 10",
+        lowest=0,
+        highest=1_000_000,
+        unset="none, the learning rate is constant",
     )
     weight_decay: float = option(
-        0.0, "L2 penalty on the weights that are trained", lowest=0, highest=1000
+        0.0, "weight decay (L2 penalty) for the weights that are not frozen", lowest=0, highest=1000
     )
     batch: int | None = option(
-        None, "videos per batch", unset="32; 8 for toy", lowest=1, highest=100_000
+        None, "number of videos per batch", unset="32; 8 for toy", lowest=1, highest=100_000
     )
     epochs: int | None = option(
         None, "maximum number of epochs", unset="60; 12 for toy", lowest=1, highest=1_000_000
     )
     patience: int = option(
         0,
-        "stop after this many epochs without a better validation measure (BEST_BY); 0 never "
-        "stops early",
+        "stop after this many epochs without an improvement of the validation measure "
+        "BEST_BY; 0 never stops early",
         lowest=0,
         highest=1_000_000,
     )
-    best_by: str = option("accuracy", "validation measure that selects the best epoch", BEST_BY)
+    best_by: str = option(
+        "accuracy",
+        "validation measure that selects the best epoch, whose weights are kept",
+        BEST_BY,
+    )
     validation: float = option(
         0.2,
-        "fraction of the training part that is held out for validation, in whole groups of "
-        "related videos; 0 holds out none",
+        "fraction of the training part to hold out for validation. Groups of related videos "
+        "are held out as a whole; 0 holds out nothing",
         lowest=0,
         below=1,
     )
     resize: str = option(
         "",
-        "size in pixels to which pictures are resized before cropping; 256 sets the height and "
-        "makes the aspect ratio 4:3, 299x299 is height x width",
+        "size in pixels to which pictures are resized before cropping. 256 sets the height, "
+        "and the width is 4/3 of it; 299x299 sets height x width",
         unset="as the network expects; 72 for toy",
         lowest=1,
         highest=MOST_PX,
     )
     size: int | None = option(
         None,
-        "side length of the crops in pixels",
+        "side length of the square crops in pixels",
         unset="as the network expects; 64 for toy",
         lowest=1,
         highest=MOST_PX,

@@ -31,9 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder. recipe: the complete recipe, whose hash is in the folder's name; metrics: empty
-    while the run is unfinished; random_networks: the extractors of its features that have random
-    weights."""
+    """A run: the result of training one head on one split with one seed.
+
+    path: the run's folder. recipe: everything that determines the result; its hash is part of the
+    folder's name. metrics: the results, without values while the run is not finished.
+    random_networks: the feature extractors of the run that have random weights.
+    """
 
     path: Path
     recipe: dict[str, Any]
@@ -42,7 +45,7 @@ class Run:
     random_networks: tuple[str, ...] = ()
 
     def __fspath__(self) -> str:
-        """The folder, so that functions that take the path of a run also take the run."""
+        """The folder, so that a run can be given wherever the path of a run is expected."""
         return str(self.path)
 
     @property
@@ -50,8 +53,8 @@ class Run:
         return signature(self.recipe)
 
     def scores(self, part: str) -> score_tables.Scores:
-        """The run's scores of "train", "validation" or "test". Raises InputError when it has no
-        such part."""
+        """The run's scores of the videos in one part: "train", "validation" or "test". Raises
+        InputError if the run has no scores of this part."""
         path = self.path / f"scores-{part}.npz"
         if not path.exists():
             raise InputError(f"run {self.path.name} has no scores of part '{part}'")
@@ -166,10 +169,11 @@ def matches(recipe: Mapping[str, Any], **match: Any) -> bool:
 
 
 def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> list[Run]:
-    """The finished runs whose recipe `matches` (head="gru", split="1", ...).
+    """Find the finished runs of a bank.
 
-    wanted: folder names or hashes, or their first characters; only these runs are returned, in this
-    order. Raises InputError for a name that does not match exactly one finished run.
+    match: values that the recipe of a run must have, such as `head="gru"` and `split="1"`. wanted:
+    folder names or hashes of runs, or their first characters. Only these runs are returned, in the
+    given order. Raises InputError if one of these names does not match exactly one finished run.
     """
     runs = [run for run in all_runs(bank) if run.finished]
     if wanted:
@@ -196,13 +200,16 @@ def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> lis
 def load_run(
     path: str | Path, extractor: str = "", head: str = "", streams: Sequence[str] = ()
 ) -> tuple[Model, RunRecipe]:
-    """The trained model, rebuilt on the CPU in evaluation mode, and its recipe.
+    """Load the trained model of a run. Returns the model, on the CPU and in evaluation mode, and the
+    recipe of the run.
 
-    extractor: file.py:function, for a head that begins with the rest of a user's network; head:
-    path/to/file.py:name, for a head from a user's file; streams: file.py:Class of the user's
-    streams, for a head that begins with the rest of a network on one of them. They are not read
-    from the run folder, which never names a file to execute. Raises InputError when a file does not
-    match the run, or when the run has no model (a fused run).
+    extractor: path/to/file.py:function, if the head begins with layers of a user's own network.
+    head: path/to/file.py:name, if the head is defined in a user's file. streams:
+    path/to/file.py:Class of each of the user's own streams, if the head begins with layers of a
+    network on such a stream. For security, files that are named in a run folder are never
+    executed, so these files must be given here.
+
+    Raises InputError if a file does not match the run, or if the run has no model (a fused run).
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -1,4 +1,4 @@
-"""The figures of a finished run, which metrics.json contains."""
+"""The results of a finished run, which are stored in metrics.json."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ _FACTS_OF_JOINED = ("c", "cross_validation", "members")
 
 @dataclass(frozen=True)
 class PartMetrics:
-    """The figures of one part. All are in [0, 1], except for numbers of videos and classes.
+    """The results on one part of the split. Accuracies and precisions are in [0, 1].
 
-    videos: number of labelled ones, None if it is not recorded; top1, top5: accuracies of single-label data; map: mean average
-    precision of multi-label data, None if no class has a positive; classes_counted,
-    classes_without: number of classes with and without a positive, None for single-label data; low,
-    high: 95 % interval of the figure, None for trained runs.
+    videos: number of labelled videos, None if it is not recorded. top1, top5: accuracies for
+    single-label data. map: mean average precision for multi-label data, None if no class has a
+    positive video. classes_counted, classes_without: number of classes with and without a positive
+    video, None for single-label data. low, high: 95 % interval of the main result, None for trained
+    runs.
     """
 
     videos: int | None
@@ -37,7 +38,7 @@ class PartMetrics:
 
     @property
     def figure(self) -> float | None:
-        """Top-1 accuracy, or mean average precision for multi-label data."""
+        """The main result: top-1 accuracy, or mean average precision for multi-label data."""
         return self.map if self.is_multilabel else self.top1
 
     @classmethod
@@ -58,8 +59,8 @@ class PartMetrics:
 
 @dataclass(frozen=True)
 class MemberMetrics:
-    """A run that a joined run was made of. weight: None for the members of an SVM; top1, map: its
-    figure on the test part."""
+    """One of the runs that were combined by a fusion or an SVM. weight: its weight in the fusion,
+    None for an SVM. top1, map: its own result on the test part."""
 
     run: str
     weight: float | None = None
@@ -78,13 +79,15 @@ class MemberMetrics:
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """What metrics.json says about a run; empty for a run that is not finished.
+    """The results of a run. Values that a run does not record are None or empty. If a run is not
+    finished, all of them are.
 
-    parts: "train", "validation" and "test", None for a part without videos; a joined run has only
-    the parts that were scored; best_epoch, epochs, training_seconds, seconds, notes: of the
-    training; leaks: copies of test videos in the training part, one line of text each; sequences:
-    their number by part; c, cross_validation: of an SVM, the accuracies by C; members: of a joined
-    run. What a run does not record is None or empty.
+    parts: the results on "train", "validation" and "test", None for a part without videos. A fused
+    run or an SVM has only the parts that were scored. best_epoch, epochs, training_seconds,
+    seconds, notes: about the training. leaks: lines of text about copies of test videos in
+    the training part. sequences: number of sequences in each part. c, cross_validation:
+    for an SVM, the value of C, and the accuracy for each value of C. members: the runs that were
+    combined by a fusion or an SVM.
     """
 
     parts: Mapping[str, PartMetrics | None] = field(default_factory=dict)
@@ -113,14 +116,14 @@ class RunMetrics:
 
     @property
     def measure(self) -> str:
-        """The name of the parts' figure: "mAP", "top-1", or "-" if the run is not finished."""
+        """The name of the main result: "top-1", "mAP", or "-" if the run is not finished."""
         measured = [part for part in self.parts.values() if part]
         if not measured:
             return "-"
         return "mAP" if measured[0].is_multilabel else "top-1"
 
     def figure(self, part: str) -> float | None:
-        """The figure of a part; None if there is none."""
+        """The main result on a part, None if there is none."""
         metrics = self.parts.get(part)
         return metrics.figure if metrics else None
 

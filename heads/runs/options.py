@@ -11,11 +11,11 @@ class RunsOptions(Checked):
     """Options of the command `runs`."""
 
     bank: str = bank_option()
-    head: str = option("", "list only runs of this head")
-    split: str = option("", "list only runs of this split")
+    head: str = option("", "list only runs with this head")
+    split: str = option("", "list only runs on this split")
     remove: tuple[str, ...] = option(
         (),
-        "names of runs, or starts of their hashes, to delete permanently; damaged runs can be "
-        "deleted too",
+        "runs to delete permanently, given as names or as starts of their hashes; damaged "
+        "runs can be deleted too",
     )
     json: bool = json_option()

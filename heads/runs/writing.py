@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import shutil
 import subprocess
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import reelbank
 from reelbank.data.errors import InputError
 from reelbank.data.files import replacing
-from reelbank.data.store.parts import lock
+from reelbank.data.system.locks import holder, lock
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,17 +34,19 @@ def written_to(name: str, path: str | Path) -> Iterator[None]:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock the run folder. The system releases the lock when the process ends. Raises InputError
-    when another process trains this run."""
-    lock_file = lock(folder / ".lock", wait=False)
-    if lock_file is None:
+    """Lock the run folder. Raises InputError when another process trains this run. If the lock is
+    lost meanwhile, `data.files.replacing` writes no more files to the folder."""
+    path = folder / ".lock"
+    taken = lock(path, wait=False)
+    if taken is None:
         raise InputError(
-            f"{folder} is being trained by another process; wait for that process or stop it"
+            f"{folder} is being trained by another process{holder(path)}; wait for that process or "
+            "stop it"
         )
     try:
         yield
     finally:
-        os.close(lock_file)
+        taken.release(remove=False)
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -57,27 +57,30 @@ class TrainOptions(Checked):
     bank: str = bank_option()
     recipe: str = option(
         "",
-        "recipe with the settings of a paper, by name (name:<variant> for a variant) or as a "
-        "TOML file; options on the command line override it",
+        "recipe that sets the options to the values of a paper: the name of a built-in "
+        "recipe, such as 'mrrn', one of its variants (mrrn:low), or a TOML file. Options on "
+        "the command line override it",
     )
     store: str = option(
         "",
-        "start of the hash of the feature store; a+b combines two stores by mid fusion",
-        unset="the only store that matches the options below",
+        "feature store to train on, given as the start of its hash or as the path of its "
+        "file; a+b joins the features of two stores (mid fusion)",
+        unset="the only store that matches DATASET, STREAM, EXTRACTOR and WEIGHTS",
     )
-    dataset: str = option("", "use the store of this data set")
+    dataset: str = option("", "use only stores of this data set")
     stream: str = option(
-        "", "use the store of this stream; rgb+flow combines two stores by mid fusion"
+        "", "use only stores of this stream; rgb+flow joins the features of two stores (mid fusion)"
     )
-    extractor: str = option("", "use the store with the features of this network")
+    extractor: str = option("", "use only stores with the features of this network")
     weights: str = option(
         "",
-        "use the stores extracted with these weights, given as the start of the hash that "
-        "'reelbank pretrain' prints",
+        "use only stores extracted with these weights, given as the start of the hash that "
+        "'reelbank pretrain' printed",
     )
     mid: str = option(
         "sum",
-        "in mid fusion, how the rows of the stores are combined",
+        "with mid fusion, how the rows (feature vectors) of the stores are joined: by sum, "
+        "product or concatenation",
         MIDS,
     )
     head: str = option(
@@ -87,36 +90,43 @@ class TrainOptions(Checked):
         own_file=True,
     )
     split: tuple[str, ...] = option(
-        ("1",), "splits to train on, one run each; 'all' means every split of the data set"
+        ("1",),
+        "splits of the data set to train on; each split gives a separate run. 'all' means "
+        "every split",
     )
     seed: tuple[int, ...] = option(
         (0,),
-        "seeds for the initial weights, the order of batches and dropout, one run each",
+        "random seeds for the initial weights, the order of batches and dropout; each seed "
+        "gives a separate run",
         lowest=0,
         highest=HIGHEST_SEED,
     )
     classes: tuple[str, ...] = option(
-        (), "train only on these classes, in the order of the data set", unset="all"
+        (),
+        "train only on these classes; their order is that of the data set, not the order "
+        "given here",
+        unset="all",
     )
-    without: tuple[str, ...] = option((), "classes that are not used in training or in the scores")
+    without: tuple[str, ...] = option((), "classes to leave out of training and scoring")
     sampling: str = option(
         "",
-        "how sequences are formed from the rows of a video: 'sigma' takes T rows spread evenly, "
-        "'segments' takes one row from each of T segments, 'windows' takes sliding windows of T "
-        "rows",
+        "how sequences are formed from the rows of a video: 'sigma' takes T rows that are "
+        "spread evenly, 'segments' takes one row from each of T equal segments, 'windows' "
+        "takes sliding windows of T rows",
         SAMPLINGS,
         unset=f"{defaults.TRAIN['sampling']}; some heads have their own default",
     )
     t: int | None = option(
         None,
-        "number of rows per sequence (T); SAMPLING=segments and SAMPLING=windows need it",
+        "number of rows per sequence (T); required for SAMPLING=segments and SAMPLING=windows",
         unset="all rows of the video",
         lowest=1,
         highest=MOST_ROWS,
     )
     stride: int = option(
         0,
-        "with SAMPLING=windows, number of rows between the starts of two windows; 0 means T",
+        "with SAMPLING=windows, number of rows from the start of one window to the start of "
+        "the next; 0 means T, so that windows do not overlap",
         lowest=0,
         highest=MOST_ROWS,
     )
@@ -128,32 +138,34 @@ class TrainOptions(Checked):
     )
     positions: int = option(
         1,
-        "with SAMPLING=segments, number of sequences to score per video, each with a different row "
-        "of every segment; their scores are averaged",
+        "with SAMPLING=segments, number of sequences per video when scores are computed. Each "
+        "sequence takes a different row of every segment, and the scores of the sequences are "
+        "averaged",
         lowest=1,
         highest=10_000,
     )
     crops: str = option(
         "mean",
-        "how the crops of the store are used: 'mean' averages them, 'each' makes a sequence of "
-        "every crop",
+        "how the crops in the store are used: 'mean' averages their features, 'each' makes a "
+        "separate sequence from each crop",
         ("mean", "each"),
     )
     views: str = option(
         "all",
-        "which augmented copies (views) and crops of a training video to use in each epoch: all "
-        "of them, one at random, or none",
+        "which augmented copies (views) of a training video are used in an epoch: 'all' uses "
+        "the original and all views, 'one' picks the original or one view at random (with "
+        "CROPS=each, also one crop), 'none' uses only the original",
         VIEWS,
     )
     average: str = option(
         "probabilities",
-        "whether to average probabilities or logits over the sequences of a video",
+        "what is averaged over the sequences of a video: probabilities or logits",
         AVERAGES,
     )
     over_clips: str = option(
         "mean",
-        "if the store cuts videos into windows, how the scores of a video's windows are combined; "
-        "'max' is usual for Charades",
+        "for stores in which videos are divided into windows, how the scores of the windows "
+        "of a video are combined; 'max' is usual for Charades",
         OVER_CLIPS,
     )
     layers: int | None = option(
@@ -164,49 +176,55 @@ class TrainOptions(Checked):
         highest=100,
     )
     hidden: int = option(
-        0, "number of units of a recurrent layer; 0 uses the feature size", lowest=0, highest=65_536
+        0,
+        "number of units of each recurrent layer; 0 means the length of the feature vectors",
+        lowest=0,
+        highest=65_536,
     )
     residual: bool = option(True, "for reslstm, add the input of each layer to its output")
     attention: bool = option(
         False,
-        "for lstm, gru, bilstm and bigru, apply scaled dot-product attention to the input",
+        "for lstm, gru, bilstm and bigru, apply scaled dot-product attention to the input sequence",
     )
     pool: str = option(
         "mean",
-        "for sru and tsn, how the logits of the steps of a sequence are combined",
+        "for sru and tsn, how the logits of all steps of a sequence are combined into one result",
         ("mean", "max"),
     )
     branches: str = option(
         "both",
-        "for rlstm, whether to use the local branch, the nonlocal branch or both",
+        "for rlstm, which branches of the head to use: the local branch, the nonlocal branch "
+        "or both",
         ("both", "local", "nonlocal"),
     )
     components: int = option(
         256,
-        "for fisher, number of Gaussians in the mixture of each feature block",
+        "for fisher, number of Gaussians per mixture model. Trajectories have four models: "
+        "one each for shape, HOG, HOF and MBH",
         lowest=1,
         highest=65_536,
     )
     trunk: str = option(
         "backbone",
-        "layers between the store's feature maps and the head: 'backbone' uses the remaining "
-        "layers of the network that made the maps, 'pool' averages the maps over space",
+        "for heads on feature maps, the layers between the stored maps and the head: "
+        "'backbone' uses the remaining layers of the network that computed the maps, 'pool' "
+        "averages the maps over space",
         TRUNKS,
     )
     trunk_weights: str = option(
         "",
-        "weights file of the network that made the feature maps; needed if its weights came "
-        "from a file",
+        "weights file of the network that computed the feature maps; required if the weights "
+        "of this network came from a file",
     )
-    skip: str = option("identity", "for rrn, kind of temporal skip connection", SKIP_KINDS)
+    skip: str = option("identity", "for rrn, type of the temporal skip connections", SKIP_KINDS)
     skips: tuple[str, ...] = option(
         (),
         "for rrn, names of the residual blocks that get a temporal skip connection",
-        unset="the last CONTEXT - 1 blocks that do not change the shape",
+        unset="the last CONTEXT - 1 blocks whose input and output have the same shape",
     )
     context: int = option(
         2,
-        "for rrn, number of frames that the temporal skip connections span",
+        "for rrn, number of frames that the temporal skip connections combine",
         lowest=2,
         highest=1000,
     )
@@ -215,51 +233,54 @@ class TrainOptions(Checked):
     )
     input_dropout: float = option(
         0.0,
-        "for lstm, gru, bilstm and bigru, dropout rate of the input",
+        "for lstm, gru, bilstm and bigru, dropout rate for the input",
         lowest=0,
         below=1,
     )
     rnn_dropout: float = option(
         0.0,
-        "for sru, dropout rate of the input of each layer's linear transformations",
+        "for sru, dropout rate for the input of each layer's linear transformations",
         lowest=0,
         below=1,
     )
     norm_momentum: float = option(
         0.0,
-        "normalise with batch-norm running statistics during training, updated with this momentum; "
-        "0 uses the statistics of each batch",
+        "for heads on feature maps, normalise with the running statistics of the batch norms "
+        "during training, and update the statistics with this momentum; 0 normalises with the "
+        "statistics of each batch",
         lowest=0,
         below=1,
     )
     init: tuple[str, ...] = option(
         (),
-        "runs whose weights the head starts from, one run for each split, given as names or "
-        "starts of their hashes",
-        unset="new weights; with TRUNK=backbone, the trunk starts from the weights of the store's network",
+        "runs from whose weights the training starts, one run for each split, given as names "
+        "or starts of their hashes",
+        unset="random weights; with TRUNK=backbone, the layers of the network start from the "
+        "weights that extracted the store",
     )
     classifier: str = option(
         "softmax",
-        "final classifier; 'svm' replaces the softmax layer by a linear SVM on the trained "
-        "embeddings",
+        "final classifier; with 'svm', a linear SVM on the trained embeddings replaces the "
+        "softmax layer after training",
         CLASSIFIERS,
     )
     svm_lambda: float = option(
         0.01,
-        "with CLASSIFIER=svm, the L2 penalty lambda of the SVM; C = 1 / (2 lambda n) for n training "
-        "videos",
+        "with CLASSIFIER=svm, the L2 penalty lambda of the SVM. It corresponds to C = 1 / (2 "
+        "lambda n), where n is the number of training videos",
         above=0,
         highest=1e6,
     )
     znorm: bool | None = option(
         None,
-        "scale each feature to mean 0 and standard deviation 1, computed on the training part",
+        "normalise each feature to mean 0 and standard deviation 1; the statistics are "
+        "computed on the training part",
         unset="1; 0 for heads on feature maps with TRUNK=backbone; some heads have their own default",
     )
     pca: int = option(
         0,
-        "number of dimensions to which PCA reduces the features, after ZNORM. PCA is fitted on "
-        "the training part; 0 turns it off",
+        "number of dimensions to which PCA reduces the features, after ZNORM; PCA is fitted "
+        "on the training part. 0 turns PCA off",
         lowest=0,
         highest=1_000_000,
     )
@@ -271,8 +292,8 @@ class TrainOptions(Checked):
     )
     rmsprop_alpha: float = option(
         0.99,
-        "with OPTIMISER=rmsprop, the share of the old value in the running mean of squared "
-        "gradients",
+        "with OPTIMISER=rmsprop, the smoothing constant alpha: the weight of the old value in "
+        "the running mean of squared gradients",
         lowest=0,
         below=1,
     )
@@ -283,19 +304,23 @@ class TrainOptions(Checked):
         above=0,
         highest=1e38,
     )
-    weight_decay: float = option(0.0, "L2 penalty on all weights", lowest=0, highest=1000)
+    weight_decay: float = option(
+        0.0, "weight decay (L2 penalty) for all weights", lowest=0, highest=1000
+    )
     batch: int = option(32, "number of sequences per batch", lowest=1, highest=1_000_000)
     batch_share: float = option(
         0.0,
-        "batch size as a fraction of all training sequences; 0 uses BATCH instead",
+        "batch size as a fraction of the number of training sequences; with 0, BATCH sets the "
+        "batch size",
         lowest=0,
         below=1,
     )
     epochs: int = option(60, "maximum number of epochs", lowest=1, highest=1_000_000)
     schedule: str = option(
         "constant",
-        "how the learning rate changes over the epochs; 'plateau' divides it by 10 after 5 epochs "
-        "without a lower validation loss",
+        "how the learning rate changes over the epochs: 'step' divides it by 10 after the "
+        "epochs in LR_DROPS, 'cosine' lowers it to 0 along half a cosine wave, 'plateau' "
+        "divides it by 10 after 5 epochs without a lower validation loss",
         SCHEDULES,
     )
     lr_drops: tuple[int, ...] = option(
@@ -306,29 +331,34 @@ class TrainOptions(Checked):
     )
     patience: int = option(
         3,
-        "stop after this many epochs without improvement; 0 never stops early",
+        "stop after this many epochs without an improvement of the validation measure "
+        "BEST_BY; 0 never stops early",
         lowest=0,
         highest=1_000_000,
     )
-    best_by: str = option("accuracy", "validation measure that selects the best epoch", BEST_BY)
+    best_by: str = option(
+        "accuracy",
+        "validation measure that selects the best epoch, whose weights are kept",
+        BEST_BY,
+    )
     validation: float = option(
         0.2,
-        "fraction of the training part that is held out for validation, in whole groups of "
-        "related videos; 0 holds out none",
+        "fraction of the training part to hold out for validation. Groups of related videos "
+        "are held out as a whole; 0 holds out nothing",
         lowest=0,
         below=1,
     )
     validation_store: str = option(
         "",
-        "choose the validation videos from this store (written like STORE) instead of the store "
-        "that is trained on. If one store has fewer videos than another, for example because some "
-        "videos have no sound, runs on both then hold out the same videos",
-        unset="the store that is trained on",
+        "store from which the validation videos are chosen, given like STORE. If some videos "
+        "are missing from a store, for example because they have no sound, use the same "
+        "VALIDATION_STORE for all runs so that they hold out the same videos",
+        unset="the store to train on",
     )
     refit: bool = option(
         True,
-        "after the best epoch is known, train again on training and validation data for that "
-        "many epochs",
+        "after the best epoch is known, train again from the start for that many epochs, on "
+        "the training and validation data together",
     )
     device: str = device_option()
     workers: int = option(
@@ -336,8 +366,8 @@ class TrainOptions(Checked):
     )
     read_from: str = option(
         "auto",
-        "where features are kept during training; 'auto' keeps them in memory if they need at most "
-        "half of the free memory (a third with several WORKERS)",
+        "where features are read from during training; 'auto' loads them into memory if they "
+        "need at most half of the free memory (a third if WORKERS is above 1)",
         READ_FROM,
     )
 

@@ -21,6 +21,7 @@ from reelbank.data.scores import table as score_tables
 from reelbank.data.scores.table import Scores
 from reelbank.data.store.parts import parts_folder
 from reelbank.data.store.writer import StoreWriter
+from reelbank.data.system.locks import check_locks
 from reelbank.extract.device import chosen_device
 from reelbank.extract.networks.build import Trunk
 from reelbank.extract.networks.provenance import Provenance
@@ -337,6 +338,7 @@ def write_embeddings(plan: RunPlan, rows: SharedRows, embeddings: np.ndarray) ->
     """Write a feature store with one row (1, E) float16 for each video. The time of the row is the
     mean of the times of the video's rows."""
     path = plan.path / "embeddings.h5"
+    check_locks(plan.path)
     path.unlink(missing_ok=True)
     shutil.rmtree(parts_folder(path), ignore_errors=True)
     recipe = {

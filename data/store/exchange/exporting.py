@@ -71,7 +71,8 @@ def export(options: ExportOptions) -> int:
 
 def _export_arrays(store: Store, target: Path) -> None:
     if target.suffix.lower() in _HDF5_ENDINGS:
-        with h5py.File(target, "w-") as file:
+        # The name is new, so no lock is needed; some file systems have none.
+        with h5py.File(target, "w-", locking=False) as file:
             for video_id in store.video_ids:
                 file[video_id] = store.features(video_id)[0]
         return

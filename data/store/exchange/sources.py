@@ -57,7 +57,7 @@ def open_source(path: Path, stream: str) -> Iterator[Source]:
         return
     check_regular(path)
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             yield _hdf5_source(file, path.stat().st_size)
     except UnsafeFile as error:
         raise InputError(f"FILE={path}: {error}") from None

@@ -91,8 +91,8 @@ class Ring:
         self.file = shared_file(self.memory_bytes)
         self.memory = mmap.mmap(self.file, self.memory_bytes)
         self.is_pinned = False  # set by who pins the memory for copies to a GPU
-        self.lent: dict[int, Lease] = {}
-        self.copying: list[tuple[Copying, Lease]] = []  # released as soon as they are copied
+        self.lent: dict[int, Loan] = {}
+        self.copying: list[tuple[Copying, Loan]] = []  # released as soon as they are copied
         # Called with the number of a buffer that is free again.
         self.give_back: Callable[[int], None] = lambda slot: None
 
@@ -101,9 +101,7 @@ class Ring:
         """Of the first byte, for `is_pinned`."""
         return np.frombuffer(self.memory, np.uint8).ctypes.data
 
-    def lend(
-        self, slot: int, shape: tuple[int, ...], own: int | None
-    ) -> "tuple[np.ndarray, Lease]":
+    def lend(self, slot: int, shape: tuple[int, ...], own: int | None) -> "tuple[np.ndarray, Loan]":
         """The pixels of a chunk, and what releases them. own: the file of its own memory, if it
         has one; it is closed here."""
         if own is None:
@@ -113,37 +111,37 @@ class Ring:
                 pixels = _pixels(mmap.mmap(own, int(np.prod(shape))), shape)
             finally:
                 os.close(own)
-        self.lent[slot] = Lease(self, slot, is_pinned=self.is_pinned and own is None)
+        self.lent[slot] = Loan(self, slot, is_pinned=self.is_pinned and own is None)
         return pixels, self.lent[slot]
 
-    def release(self, lease: "Lease") -> None:
+    def release(self, loan: "Loan") -> None:
         """Give a buffer back. Without effect if it was given back before."""
-        if self.lent.get(lease.slot) is lease:
-            del self.lent[lease.slot]
-            self.give_back(lease.slot)
+        if self.lent.get(loan.slot) is loan:
+            del self.lent[loan.slot]
+            self.give_back(loan.slot)
 
     def release_copied(self) -> None:
         """Give the buffers back whose copies are complete."""
         copying, self.copying = self.copying, []
-        for copy, lease in copying:
+        for copy, loan in copying:
             if copy.query():
-                self.release(lease)
+                self.release(loan)
             else:
-                self.copying.append((copy, lease))
+                self.copying.append((copy, loan))
 
     def wait_for_copy(self) -> None:
         """Give the buffer of the oldest copy back; first wait until the copy is complete."""
-        copy, lease = self.copying.pop(0)
+        copy, loan = self.copying.pop(0)
         if not copy.query():
             copy.synchronize()
-        self.release(lease)
+        self.release(loan)
 
     def reclaim(self) -> None:
         """Give back what the consumer of a run did not release, except what is being copied."""
-        copying = {lease.slot for _, lease in self.copying}
-        for lease in list(self.lent.values()):
-            if lease.slot not in copying:
-                self.release(lease)
+        copying = {loan.slot for _, loan in self.copying}
+        for loan in list(self.lent.values()):
+            if loan.slot not in copying:
+                self.release(loan)
 
     def close(self) -> None:
         """Close the file; the memory is freed with the last array that lies in it."""
@@ -151,7 +149,7 @@ class Ring:
 
 
 @dataclass(frozen=True, eq=False)
-class Lease:
+class Loan:
     """The right to use a buffer. is_pinned: a GPU can copy from it without another copy."""
 
     ring: Ring
