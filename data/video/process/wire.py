@@ -101,7 +101,7 @@ def send(connection: socket.socket, message: WireMessage, memory: RingWriter | N
     else:
         fields = astuple(message)
     head = json.dumps([type(message).__name__, *fields]).encode()
-    connection.sendall(struct.pack("=Q", len(head)) + head)
+    send_bytes(connection, head)
     for array in arrays:
         connection.sendall(np.ascontiguousarray(array).data.cast("B"))
     if isinstance(message, Frames):
@@ -113,7 +113,7 @@ def send(connection: socket.socket, message: WireMessage, memory: RingWriter | N
 
 def receive(connection: socket.socket, ring: Ring) -> WireMessage:
     """Wait for a message. ring: of the process. Raises EOFError if the other side has ended."""
-    name, *fields = json.loads(read(connection, struct.unpack("=Q", read(connection, 8))[0]))
+    name, *fields = json.loads(read_bytes(connection))
     kind = _CLASSES[name]
     if kind is Frames:
         shape, slot, is_own = fields
@@ -151,7 +151,8 @@ def _read_file(connection: socket.socket) -> int:
 
 def send_task(connection: socket.socket, data: bytes) -> None:
     """Send an order to decode a video."""
-    connection.sendall(_TASK + struct.pack("=Q", len(data)) + data)
+    connection.sendall(_TASK)
+    send_bytes(connection, data)
 
 
 def send_go_on(connection: socket.socket) -> None:
@@ -171,6 +172,17 @@ def read_order(connection: socket.socket) -> bytes | GoOn | Free:
         return GoOn()
     if kind == _FREE:
         return Free(read(connection, 1)[0])
+    return read_bytes(connection)
+
+
+def send_bytes(connection: socket.socket, data: bytes) -> None:
+    """Send bytes with their length, for `read_bytes`."""
+    connection.sendall(struct.pack("=Q", len(data)) + data)
+
+
+def read_bytes(connection: socket.socket) -> bytes:
+    """Receive bytes that were sent with `send_bytes`. Raises EOFError if the other side has
+    ended."""
     return read(connection, struct.unpack("=Q", read(connection, 8))[0])
 
 
