@@ -72,7 +72,7 @@ class Anomalies:
         yield from table_lines(self._auc_rows())
         if not self.is_turn:
             yield ""
-            yield f"{AUTOENCODER}, first seed:"
+            yield f"thresholds of the {AUTOENCODER} with the first seed:"
             thresholds = self.held_out[0].seeds[0].thresholds
             heading = (
                 "false alarms accepted",
@@ -87,9 +87,9 @@ class Anomalies:
         return "\n".join(self.lines())
 
     def _auc_rows(self) -> list[tuple[str, ...]]:
-        heading = ["abnormal", "seeds", "normal", "abnormal videos", "bottleneck"]
+        heading = ["abnormal classes", "seeds", "normal videos", "abnormal videos", "bottleneck"]
         heading += [f"{method} AUC" for method in METHODS]
-        rows = [(*heading, f"95 % ({AUTOENCODER}, first seed)")]
+        rows = [(*heading, f"95 % interval ({AUTOENCODER}, first seed)")]
         for held_out in self.held_out:
             first = held_out.seeds[0]
             counts = (len(held_out.seeds), first.normal_videos, first.abnormal_videos)
@@ -134,7 +134,9 @@ class Alarms:
         total = counted(len(self.errors), "video")
         for threshold in self.thresholds:
             asked = f"{100 * threshold.asked:g} %"
-            yield f"{self.above(threshold)} of {total} above the threshold of {asked}"
+            yield (
+                f"{self.above(threshold)} of {total} above the threshold for {asked} false alarms"
+            )
         highest = np.argsort(-np.array(self.errors), kind="stable")[:MOST_PRINTED]
         rows = [(self.video_ids[i], f"{self.errors[i]:.4g}") for i in highest]
         yield from table_lines([("video (highest first)", "error"), *rows])
@@ -186,14 +188,17 @@ def _notes(
     notes = []
     if videos.unlabelled:
         left_out = counted(videos.unlabelled, "video")
-        notes.append(f"left out {left_out} without a label; use DETECTOR= to score them")
+        notes.append(
+            f"videos without a label are left out ({left_out}); use DETECTOR= to score them"
+        )
     abnormal = set[str]().union(*turns)
     facts = zip(videos.ids, videos.labels.tolist(), strict=True)
     learned = {label for name, label in facts if name in videos.learned}
     if known := sorted(abnormal & learned):
         notes.append(
-            f"a head or backbone of these features was trained on {', '.join(known)}, so the figures "
-            "are too optimistic; train the head or backbone without these classes (WITHOUT=)"
+            "the head or the backbone that computed these features was trained on the "
+            f"abnormal classes {', '.join(known)}, so the results are too optimistic; "
+            "train the head and the backbone without these classes (WITHOUT=)"
         )
     return notes
 
@@ -218,7 +223,8 @@ def judge_store(options: AnomalyOptions) -> Alarms:
     """
     if options.run or not options.store or options.abnormal or options.each:
         raise InputError(
-            "DETECTOR= needs STORE=, the store whose videos are scored; omit RUN, ABNORMAL and EACH"
+            "DETECTOR= scores the videos of a store; give the store with STORE=, and "
+            "omit RUN, ABNORMAL and EACH"
         )
     detector = _find_detector(options)
     if "joined" in (detector.store_recipe or {}):
@@ -230,8 +236,9 @@ def judge_store(options: AnomalyOptions) -> Alarms:
     with Store.open(find_store(options.bank, options.store)) as store:
         if lines := differences(detector.store_recipe or {}, store.recipe):
             raise InputError(
-                f"{store.path} was not extracted with the same options as the detector's store: "
-                f"{'; '.join(lines[:5])}"
+                f"{store.path} was not extracted with the same options as the store that "
+                f"the detector was fitted on ({'; '.join(lines[:5])}); give a store that "
+                "was extracted with the same options"
             )
         errors = reconstruction_errors(model, mean_rows(store, store.video_ids)).tolist()
         names, labels = tuple(store.video_ids), tuple(store.labels)
@@ -256,9 +263,10 @@ def _find_detector(options: AnomalyOptions) -> Detector:
     ]
     if len(matching) != 1:
         names = ", ".join(path.name for path in matching or finished)
+        hint = f"choose from {names}" if names else "first fit a detector with ABNORMAL="
         raise InputError(
-            f"DETECTOR={options.detector}: must match exactly one detector (matches "
-            f"{len(matching)}); the fitted detectors are {names or 'none; fit one with ABNORMAL='}"
+            f"DETECTOR={options.detector} must match exactly one fitted detector, but it matches "
+            f"{len(matching)}; {hint}"
         )
     detector = read_detector(matching[0])
     assert detector is not None

@@ -33,8 +33,8 @@ def concatenated(embeddings: Sequence[np.ndarray], *, with_mask: bool) -> np.nda
     if not with_mask:
         if any(rows.any() for rows in missing):
             raise InputError(
-                "a run has scores but no embeddings of some videos; train it again, "
-                "or give MISSING=allow"
+                "at least one run has scores, but no embeddings, for some videos; train "
+                "this run again, or give MISSING=allow"
             )
         return np.concatenate(list(embeddings), axis=1)
     filled = [

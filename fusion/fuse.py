@@ -57,7 +57,9 @@ def make_fused(options: FuseOptions) -> JoinedRuns:
     heading = [f"note: {note}" for note in members.notes]
     # `late.fuse` rejects a wrong number of weights
     for weight, name in zip(option_weights, members.names, strict=False):
-        heading.append(f"weight {'searched' if options.search else format(weight, 'g')}: {name}")
+        heading.append(
+            f"weight {'from the search' if options.search else format(weight, 'g')}: {name}"
+        )
     rows: list[JoinedRow] = []
     folders = []
     for (split, seed), entries in by_repetition(members.entries).items():
@@ -79,10 +81,12 @@ def make_fused(options: FuseOptions) -> JoinedRuns:
         folders.append(folder)
         rows += member_rows(entries, split, seed)
         fused = figure(scored["test"])
-        rows.append(JoinedRow(split, seed, f"{options.how} of these", fused, folder.name))
+        rows.append(
+            JoinedRow(split, seed, f"{options.how} of the models above", fused, folder.name)
+        )
     heading += _notes_on_weights(options, recipe)
     measure = "mAP" if members.entries[0].scores.multilabel else "top-1"
-    return JoinedRuns(tuple(folders), tuple(rows), measure, "the fused", tuple(heading))
+    return JoinedRuns(tuple(folders), tuple(rows), measure, "the fused runs", tuple(heading))
 
 
 def _notes_on_weights(options: FuseOptions, recipe: Mapping[str, Any]) -> list[str]:
@@ -98,8 +102,9 @@ def _notes_on_weights(options: FuseOptions, recipe: Mapping[str, Any]) -> list[s
     if len(fusions) < 2 or options.search:
         return []
     return [
-        f"note: the bank has {len(fusions)} fusions of these members; each counts as a model, and "
-        "the highest is selected on test. SEARCH=1 finds weights on validation"
+        f"note: the bank contains {len(fusions)} fusions of these members; if you report "
+        "the best one, it was selected on the test part. Use SEARCH=1 to choose the "
+        "weights on validation data"
     ]
 
 
@@ -109,7 +114,7 @@ def _members_of(recipe: Mapping[str, Any]) -> list[str]:
 
 def _check_options(options: FuseOptions) -> None:
     if options.search and options.weights:
-        raise InputError("WEIGHTS and SEARCH=1 exclude each other; omit one of them")
+        raise InputError("WEIGHTS and SEARCH=1 cannot be given together; omit one of them")
     if options.validation and not options.search:
         raise InputError("VALIDATION is used only with SEARCH=1; give both, or omit VALIDATION")
 
@@ -134,8 +139,9 @@ def _check_unseen(entries: Sequence[Entry], validation: Sequence[Scores]) -> Non
         both |= dict.fromkeys(video for video in table.video_ids if video in tested)
     if both:
         raise InputError(
-            f"SEARCH=1: the test part also contains {counted(len(both), 'validation video')} "
-            f"({next(iter(both))}); use validation videos that are not in the test part"
+            "SEARCH=1: the test part also contains "
+            f"{counted(len(both), 'validation video')} (for example {next(iter(both))}); "
+            "use validation videos that are not in the test part"
         )
 
 
@@ -152,8 +158,9 @@ def _validation(entries: Sequence[Entry], options: FuseOptions) -> Validation:
     score_files = [entry for entry in entries if not entry.path.is_dir()]
     if options.search and len(score_files) != len(options.validation):
         raise InputError(
-            f"SEARCH=1: {len(score_files)} of the members are score files, but VALIDATION names "
-            f"{len(options.validation)}; give one file for each"
+            f"SEARCH=1: {len(score_files)} of the members are score files, but VALIDATION "
+            f"names {len(options.validation)} files; give one validation file for each of "
+            "these members"
         )
     validation_files = iter(options.validation)
     tables, notes = [], []
@@ -180,7 +187,7 @@ def _validation(entries: Sequence[Entry], options: FuseOptions) -> Validation:
         try:
             join(tables if options.missing == "refuse" else completed(tables))
         except InputError as error:
-            return Validation([], [*notes, f"the fused run has no validation figure ({error})"])
+            return Validation([], [*notes, f"the fused run has no validation result ({error})"])
     return Validation(tables, notes)
 
 

@@ -62,7 +62,7 @@ class JoinedRuns:
         yield from self.heading
         has_c = any(row.c is not None for row in self.rows)
         heads = ["split", "seed", "model", "videos", *(["C", "train"] if has_c else [])]
-        rows = [(*heads, self.measure, "95 %", "run")]
+        rows = [(*heads, self.measure, "95 % interval", "run")]
         rows += [self._cells(row, has_c=has_c) for row in self.rows]
         yield from table_lines(rows)
         new_runs = {folder.name for folder in self.folders}

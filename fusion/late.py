@@ -155,7 +155,8 @@ def fuse(
     if len(used) != len(tables) or not (np.isfinite(used) & (used >= 0)).all() or not used.any():
         given = " ".join(f"{weight:g}" for weight in weights)
         raise InputError(
-            f"WEIGHTS={given}: give {len(tables)} numbers, one for each member, at least 0 and not all 0"
+            f"WEIGHTS={given}: give {len(tables)} numbers, one for each member; each must "
+            "be at least 0, and at least one must be above 0"
         )
     _check_alike(tables)
     joined, present = _aligned(tables, missing)
@@ -163,8 +164,8 @@ def fuse(
     if not shares.any(axis=0).all():
         unscored = joined[0].video_ids[int(shares.any(axis=0).argmin())]
         raise InputError(
-            f"WEIGHTS: all members that contain {unscored!r} have weight 0; give at least one of "
-            "them a higher weight"
+            f"WEIGHTS: all members with scores for the video {unscored!r} have weight 0; "
+            "give at least one of these members a weight above 0"
         )
     abouts = [table.about for table in tables]
     about = {

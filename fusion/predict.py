@@ -122,7 +122,7 @@ def predict_videos(options: PredictOptions) -> int:
     if to and (scored or to.endswith(".csv")):
         with written_to("TO", to):
             prediction.write(to, options.top)
-        print_lines(f"scores of {counted(scored, 'video')}: {to}")
+        print_lines(f"scores of {counted(scored, 'video')} written to {to}")
     return int(bool(prediction.failed))
 
 
@@ -137,7 +137,7 @@ def _output_file(options: PredictOptions) -> str:
         Path(to).parent.mkdir(parents=True, exist_ok=True)
     if to and Path(to).suffix not in (".csv", ".npz"):
         raise InputError(
-            f"TO={to}: the name must end in .csv (the likeliest classes) or .npz (all scores)"
+            f"TO={to}: the name must end in .csv (the most likely classes) or .npz (all scores)"
         )
     if to:
         with written_to("TO", to):

@@ -65,8 +65,9 @@ def make_svms(options: SvmOptions) -> JoinedRuns:
     for entry in members.entries:
         if not (entry.path / "embeddings.h5").is_file():
             raise InputError(
-                f"{entry.name} has no embeddings, but 'svm' combines embeddings of runs of "
-                "'train'; use 'fuse' to combine scores"
+                f"{entry.name} has no embeddings, but 'reelbank svm' combines the "
+                "embeddings of runs of 'reelbank train'; use 'reelbank fuse' to combine "
+                "scores"
             )
     heading = [f"note: {note}" for note in members.notes]
     heading += [f"embeddings of {name}" for name in members.names]
@@ -77,7 +78,7 @@ def make_svms(options: SvmOptions) -> JoinedRuns:
         folders.append(svm.folder)
         rows += member_rows(entries, split, seed)
         test, train = accuracy(svm.scored["test"]), accuracy(svm.scored["train"]).value
-        name = "svm on these"
+        name = "svm on the models above"
         rows.append(JoinedRow(split, seed, name, test, svm.folder.name, c=svm.c, train=train))
     return JoinedRuns(tuple(folders), tuple(rows), "top-1", "the SVMs", tuple(heading))
 
@@ -87,11 +88,13 @@ def _check_options(options: SvmOptions) -> None:
     sources_of_c = [name for name, value in values.items() if value is not None]
     if len(sources_of_c) > 1:
         raise InputError(
-            f"{' and '.join(sources_of_c)} exclude each other because each determines C; give one "
-            "of them"
+            f"{' and '.join(sources_of_c)} cannot be given together, because each of them "
+            "determines C; give only one of them"
         )
     if options.cs and not options.cv:
-        raise InputError("CS lists the values that CV tries; give CV as well, for example CV=5")
+        raise InputError(
+            "CS lists the values of C to try in cross-validation; give CV as well, for example CV=5"
+        )
     if options.cv == 1:
         raise InputError("CV must be 0 or at least 2 folds (got 1)")
 
@@ -100,7 +103,8 @@ def _fit(members: Sequence[Entry], options: SvmOptions, split: str, seed: str) -
     runs = [read_run(member.path) for member in members]
     if any(member.scores.multilabel for member in members):
         raise InputError(
-            "'svm' needs single-label data, but this data set is multi-label; use 'fuse'"
+            "'reelbank svm' needs single-label data, but this data set is multi-label; "
+            "use 'reelbank fuse'"
         )
     tables = {
         part: _joined([run.scores(part) for run in runs], options.missing)
@@ -109,7 +113,8 @@ def _fit(members: Sequence[Entry], options: SvmOptions, split: str, seed: str) -
     train = tables["train"]
     if (train.labels < 0).any():
         raise InputError(
-            "'svm' needs a label for every training video; train the members on labelled videos"
+            "'reelbank svm' needs a label for every training video; train the members on "
+            "labelled videos"
         )
     vectors = {
         part: concatenated(
@@ -190,8 +195,8 @@ def cross_validated(
     """
     if not groups:
         raise InputError(
-            "CV: the folds consist of whole groups of videos, but the runs' scores do not contain "
-            "the groups; train the runs again, or give C"
+            "CV: the folds must consist of whole groups of videos, but the runs' scores "
+            "do not record the groups; train the runs again, or give C"
         )
     keys = [f"group {group}" if group else f"video {row}" for row, group in enumerate(groups)]
     if len(set(keys)) < folds:

@@ -67,8 +67,9 @@ def predicted_and_embedded(
     name, trained_on = Path(run_path).name, store_recipes(run_path)
     if len(store_paths) != len(trained_on):
         raise InputError(
-            f"STORE: must name {len(trained_on)} stores (got {len(store_paths)}), because {name} was "
-            "trained on this number; two stores, for example, are given as STORE=a+b"
+            f"STORE must name {len(trained_on)} stores (got {len(store_paths)}), because "
+            f"the run {name} was trained on this number of stores; write two stores, for "
+            "example, as STORE=a+b"
         )
     with ExitStack() as stack:
         stores = [stack.enter_context(Store.open(path)) for path in store_paths]
@@ -99,8 +100,9 @@ def _check_stores(stores: Sequence[Store], trained_on: Sequence[dict[str, Any]],
     for store, recipe in zip(stores, trained_on, strict=True):
         if lines := differences(store.recipe, recipe):
             raise InputError(
-                f"{store.path} was not made with the same options as the store of {name}: "
-                f"{'; '.join(lines)}"
+                f"{store.path} was not extracted with the same options as the store that "
+                f"the run {name} was trained on ({'; '.join(lines)}); give a store that "
+                "was extracted with the same options"
             )
 
 
@@ -111,8 +113,15 @@ def _common_videos(stores: Sequence[Store], *, of_files: bool) -> tuple[str, ...
     if of_files:
         ids = [name for name in ids if len({counts[name] for counts in rows}) == 1]
     if not ids:
-        raise InputError(f"{stores[0].path} contains no video that can be scored")
+        raise InputError(_nothing_to_score(stores))
     return tuple(ids)
+
+
+def _nothing_to_score(stores: Sequence[Store]) -> str:
+    if len(stores) == 1:
+        return f"{stores[0].path} contains no videos, so there is nothing to score"
+    paths = " and ".join(str(store.path) for store in stores)
+    return f"no video can be scored, because no video has matching rows in {paths}"
 
 
 def _parts(
@@ -184,6 +193,7 @@ def store_recipes(run_path: str | Path) -> list[dict[str, Any]]:
         or not all(isinstance(recipe, dict) for recipe in recipes)
     ):
         raise InputError(
-            f"{run_path} does not record how its features were made (store_recipes); train it again"
+            f"{run_path} does not record how its features were extracted (store_recipes "
+            "in recipe.json); train the run again"
         )
     return recipes

@@ -298,8 +298,8 @@ class RunRecipe:
         required = {one.name for one in fields if one.default is dataclasses.MISSING}
         if absent := required - document.keys():
             raise InputError(
-                f"its recipe has no entry {', '.join(sorted(absent))} because another version "
-                "wrote it; train it again"
+                "the run's recipe was written by another version and has no entry "
+                f"{', '.join(sorted(absent))}; train the run again"
             )
         try:
             if mid := document.get("mid"):
@@ -322,5 +322,6 @@ class RunRecipe:
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise InputError(
-                f"its recipe cannot be read ({' '.join(str(error).split())}); train it again"
+                f"the run's recipe cannot be read ({' '.join(str(error).split())}); train "
+                "the run again"
             ) from None

@@ -135,19 +135,19 @@ def test_a_detector_judges_the_videos_of_another_store(
     ]
     assert all(moved) and np.mean(usual) < 0.25
     assert (
-        f"{sum(row['alarm at 20 %'] == '1' for row in rows.values())} of 180 videos above the threshold of 20 %"
+        f"{sum(row['alarm at 20 %'] == '1' for row in rows.values())} of 180 videos above the threshold for 20 % false alarms"
         in said
     )
 
     make_store(tmp_path / "stores" / "c.h5", strange=2.0)  # another recipe
     with pytest.raises(
         InputError,
-        match=r"c\.h5 was not extracted with the same options as the detector's store: strange: 3.0, not 2.0",
+        match=r"c\.h5 was not extracted with the same options as the store .* \(strange: 3.0, not 2.0\)",
     ):
         anomaly(AnomalyOptions(**judge, store=str(tmp_path / "stores" / "c.h5")))
     with pytest.raises(
         InputError,
-        match=r"DETECTOR=nothing: must match exactly one detector \(matches 0\); the fitted detectors are made-",
+        match=r"DETECTOR=nothing must match exactly one fitted detector, but it matches 0; choose from made-",
     ):
         anomaly(
             AnomalyOptions(
@@ -342,7 +342,10 @@ def test_held_out_videos_are_those_that_no_head_learned(tmp_path: Path) -> None:
     ("more", "said"),
     [
         ("VALIDATION_STORE=nothing", "VALIDATION_STORE=nothing: .*nothing"),
-        ("VALIDATION_STORE=other.h5", "is of other with the splits 1; give a store of made"),
+        (
+            "VALIDATION_STORE=other.h5",
+            "contains the data set other with the splits 1; give a store of the data set made",
+        ),
         ("VALIDATION_STORE=a.h5 VALIDATION=0", "VALIDATION_STORE=a.h5 needs a validation part"),
     ],
 )
@@ -426,8 +429,8 @@ def test_what_a_head_learned_is_said_of_its_embeddings(
     )
     assert anomaly(wanted) == 0
     assert (
-        "note: a head or backbone of these features was trained on fall, so the figures are too "
-        "optimistic" in capsys.readouterr().out
+        "note: the head or the backbone that computed these features was trained on the abnormal "
+        "classes fall, so the results are too optimistic" in capsys.readouterr().out
     )
     assert train(parse(TrainOptions, [*words, "CLASSES=walk sit"], "train")) == 0
     (run,) = [run for run in find_runs(tmp_path) if len(run.recipe["classes"]) == 2]
@@ -466,7 +469,7 @@ def test_videos_without_a_label_are_left_out_and_said(
     wanted = options(tmp_path, epochs=3)
     assert len(read_videos(wanted).ids) == 173
     assert anomaly(wanted) == 0
-    assert "note: left out 7 videos without a label" in capsys.readouterr().out
+    assert "note: videos without a label are left out (7 videos)" in capsys.readouterr().out
 
 
 def test_videos_of_several_labels_are_refused(tmp_path: Path) -> None:
@@ -529,5 +532,5 @@ def test_its_interval_is_over_groups(tmp_path: Path) -> None:
 
 def test_maps_are_refused(tmp_path: Path) -> None:
     make_store(tmp_path / "stores" / "a.h5", shape=(12, 2, 2))
-    with pytest.raises(InputError, match="its rows are feature maps of shape"):
+    with pytest.raises(InputError, match="contains feature maps of shape"):
         anomaly(options(tmp_path))

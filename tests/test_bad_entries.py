@@ -169,7 +169,7 @@ def test_commands_name_entries_that_are_not_runs_and_continue(
                 command,
                 name,
             )
-        assert "runs/pipe must be a folder" in printed.err
+        assert "runs/pipe is a file, but the folder runs/" in printed.err
     assert good[0].name in printed.out or "gru" in printed.out
 
 

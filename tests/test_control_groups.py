@@ -405,10 +405,10 @@ def test_workers_get_by_with_dockers_shared_memory(tmp_path: Path) -> None:
     refused = ended("READ_FROM=memory", JOBLIB_TEMP_FOLDER="/dev/shm")
     assert (
         refused.returncode == 2
-        and "WORKERS=2: there is not enough room for the 0.1 GiB of features" in refused.stderr
+        and "WORKERS=2: there is not enough space for the 0.1 GiB of features" in refused.stderr
     )
     done = ended("READ_FROM=memory")  # through the folder of temporary files
     assert done.returncode == 0, done.stderr
     streamed = ended("SEED=2 3", JOBLIB_TEMP_FOLDER="/dev/shm")
-    assert streamed.returncode == 0 and "more than there is room for in /dev/shm" in streamed.stdout
+    assert streamed.returncode == 0 and "more than fits into /dev/shm" in streamed.stdout
     assert len(list((tmp_path / "runs").glob("*/metrics.json"))) == 4

@@ -87,8 +87,11 @@ def test_copies_of_test_videos_are_noted_by_train_and_everywhere_after(tmp_path,
     options = replace(OPTIONS, bank=str(tmp_path))
     assert train(options) == 0
     said = capsys.readouterr().out
-    same = f"1 test video with the same bytes as a training video: {videos[tests[0]].id} = {videos[10].id}"
-    near = "1 test video with nearly the same features as a training video (cosine above 0."
+    same = f"the test part contains 1 video with the same bytes as a training video: {videos[tests[0]].id} = {videos[10].id}"
+    near = (
+        "the test part contains 1 video with nearly the same features as a training video "
+        "(cosine similarity above 0."
+    )
     pair = f": {videos[tests[1]].id} ~ {videos[30].id}"
     assert f"note: split 1: {same}" in said
     assert f"note: split 1: {near}" in said and pair in said
@@ -261,8 +264,8 @@ def test_groups_that_a_csv_divides_are_noted_by_train_and_in_the_report(tmp_path
         writer.finish(stored)
     train(replace(OPTIONS, bank=str(bank)))
     line = (
-        "split 1: 2 groups, guessed from names, with videos in both train and test, 2 test videos "
-        "of them: jump/film0, run/film0"
+        "split 1: the test part contains 2 videos from groups of related videos that are also in "
+        "the training part. Groups (guessed from file names): jump/film0, run/film0"
     )
     assert f"note: {line}" in capsys.readouterr().out
     page = write_report(ReportOptions(bank=str(bank), figures=False)).path
@@ -274,5 +277,8 @@ def test_recorded_groups_that_a_split_divides_are_noted_too(tmp_path, capsys):
     videos[0] = replace(videos[0], parts=("train",))
     write_store(tmp_path, videos, [rows_of(number) for number in range(60)])
     train(replace(OPTIONS, bank=str(tmp_path)))
-    line = "split 1: 1 group with videos in both train and test, 3 test videos of them: film0"
+    line = (
+        "split 1: the test part contains 3 videos from groups of related videos that are also in "
+        "the training part. Groups: film0"
+    )
     assert f"note: {line}" in capsys.readouterr().out

@@ -111,7 +111,7 @@ def test_a_mixture_is_found_again_and_pca_keeps_what_varies() -> None:
     np.testing.assert_allclose(back, points @ plane + 5, atol=0.15)
     spread = block.deviations[order][:, :2].mean(1)
     np.testing.assert_allclose(spread, deviations, atol=0.1)
-    with pytest.raises(InputError, match="COMPONENTS=3: the training part has only 2 rows"):
+    with pytest.raises(InputError, match="COMPONENTS=3 needs at least 3 rows .* has only 2"):
         head.fit(lambda: [rows[:2]], 2, 0)
 
 
@@ -248,14 +248,14 @@ def test_rows_of_trajectories_are_cut_into_their_five_descriptors(tmp_path: Path
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["EPOCHS=5"], "EPOCHS=5: Fisher vectors are fitted"),
-        (["LR=0.1"], "LR=0.1: Fisher vectors are fitted"),
-        (["OPTIMISER=adam"], "OPTIMISER=adam: Fisher vectors are fitted"),
-        (["CLASSIFIER=svm"], "CLASSIFIER=svm: Fisher vectors are fitted"),
-        (["VIEWS=one"], "VIEWS=one: Fisher vectors are fitted"),
+        (["EPOCHS=5"], "EPOCHS=5: has no effect because this head fits Gaussian"),
+        (["LR=0.1"], "LR=0.1: has no effect because this head fits Gaussian"),
+        (["OPTIMISER=adam"], "OPTIMISER=adam: has no effect because this head fits Gaussian"),
+        (["CLASSIFIER=svm"], "CLASSIFIER=svm: has no effect because this head fits Gaussian"),
+        (["VIEWS=one"], "VIEWS=one: has no effect because this head fits Gaussian"),
         (["LAYERS=3"], "LAYERS=3: the head fisher has no such option"),
         (["COMPONENTS=0"], "COMPONENTS=0: must be at least 1"),
-        (["COMPONENTS=5000"], "COMPONENTS=5000: the training part has only"),
+        (["COMPONENTS=5000"], "COMPONENTS=5000 needs at least 5000 rows of training data"),
         (["HEAD=gru", "COMPONENTS=4"], "COMPONENTS=4: the head gru has no such option"),
         (["CLASSES=jump"], "needs at least two classes"),
     ],

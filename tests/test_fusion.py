@@ -191,7 +191,8 @@ def test_runs_of_different_splits_are_never_mixed(tmp_path: Path) -> None:
     )
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(
-        InputError, match=r"split 1, seed 0: gru flow net \(for example gru-\w+\) has no run"
+        InputError,
+        match=r"split 1, seed 0: the model gru flow net \(for example the run gru-\w+\) has no run",
     ):
         fuse_runs(FuseOptions(bank=str(tmp_path), runs=(rgb.name, flow.name)))
     with pytest.raises(
@@ -338,7 +339,7 @@ def test_selection_says_what_it_did_not_find(tmp_path: Path, capsys: pytest.Capt
     other = made_run(tmp_path, "lstm")
     evaluate(EvaluateOptions(bank=str(tmp_path), part="validation"))
     assert (
-        f"note: runs left out because they have no scores of part 'validation': {folder.name}\n"
+        f"note: these runs are left out because they have no scores of part 'validation': {folder.name}\n"
         in capsys.readouterr().out
     )
     with pytest.raises(InputError, match="no scores of part 'validation'"):
@@ -417,7 +418,8 @@ def test_damaged_runs_end_neither_evaluation_nor_fusion(
     assert evaluate(EvaluateOptions(bank=str(tmp_path))) == 0
     said = capsys.readouterr()
     assert (
-        f"note: left out: {scores / 'scores-test.npz'}" in said.out and "gru flow net" in said.out
+        f"note: a run is left out: {scores / 'scores-test.npz'}" in said.out
+        and "gru flow net" in said.out
     )
     assert f"note: a run is left out: {cut / 'recipe.json'}" in said.err
     assert report(ReportOptions(bank=str(tmp_path))) == 0
@@ -495,7 +497,7 @@ def test_a_video_missing_from_one_member_is_scored_by_the_others() -> None:
         alone = probabilities(fuse([RGB], how))
         np.testing.assert_allclose(found[0], alone[0], rtol=1e-6)
     assert fuse([sound, RGB], missing="allow").groups == ("g1", "g2", "")
-    with pytest.raises(InputError, match="all members that contain 'u' have weight 0"):
+    with pytest.raises(InputError, match="all members with scores for the video 'u' have weight 0"):
         fuse([RGB, sound], weights=(0, 1), missing="allow")
 
 
@@ -533,7 +535,8 @@ def test_a_member_of_weight_0_takes_no_part() -> None:
         )
     for wrong in ((0, 0), (1, -1), (1, float("nan")), (1,)):
         with pytest.raises(
-            InputError, match="give 2 numbers, one for each member, at least 0 and not all 0"
+            InputError,
+            match="give 2 numbers, one for each member; each must be at least 0, and at least one must be above 0",
         ):
             fuse([RGB, FLOW], weights=wrong)
 
@@ -621,7 +624,7 @@ def test_the_command_searches_on_validation_and_never_looks_at_test(
     assert [member.weight for member in run.metrics.members] == weights != [1, 1]
     assert run.recipe["weights"] == "searched"
     assert run.metrics.validation.top1 == accuracy(fuse(validation, "logits", weights)).value
-    assert "weight searched: gru flow net" in capsys.readouterr().out
+    assert "weight from the search: gru flow net" in capsys.readouterr().out
     for folder in (good, bad):  # other test labels, the same weights
         table = score_tables.load(folder / "scores-test.npz")
         other = Scores(

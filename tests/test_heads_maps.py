@@ -312,7 +312,8 @@ def test_a_blur_that_strides_in_a_convolutions_place() -> None:
     head = RRN(256, 3, rest(model, "layer3", "resnetblur18", (TemporalShortcut,)), 512)
     assert head.eval()(torch.randn(1, 2, 256, 4, 4), torch.tensor([2]))[0].shape == (1, 3)
     with pytest.raises(
-        InputError, match=r"SKIP=identity: layer3.0 .* \(128 to 256 channels, stride 2\)"
+        InputError,
+        match=r"SKIP=identity needs .* but layer3.0 .* \(128 to 256 channels, stride 2\)",
     ):
         add_skips(model, ("layer3.0",), "identity", "resnetblur18")
 
@@ -379,11 +380,11 @@ def test_skips_in_networks_of_timm() -> None:
         (about(skips=("layer4.7",), skip="identity"), "SKIPS=layer4.7: .* did you mean layer4.1"),
         (
             about("torchvision:resnet50", "maxpool", skips=("layer1.0",), skip="identity"),
-            "SKIP=identity: layer1.0 .* give SKIP=linear",
+            "SKIP=identity needs .* but layer1.0 .* give SKIP=linear",
         ),
         (
             about(skips=("layer3.1",), skip="identity"),
-            "not all of these blocks come after layer4.0",
+            "all of these blocks must come after layer4.0",
         ),
         (
             about(
@@ -395,8 +396,8 @@ def test_skips_in_networks_of_timm() -> None:
             "has no residual block of this name",
         ),
         (about("torchvision:resnet999"), "torchvision does not have this model"),
-        (about("evil.py:build"), "names the file evil.py:build as its extractor"),
-        (about("mine.build"), r"your own network, build\(\) of mine.py; give EXTRACTOR="),
+        (about("evil.py:build"), "names the Python file evil.py:build as its extractor"),
+        (about("mine.build"), r"a network of your own, build\(\) in mine.py; give EXTRACTOR="),
     ],
 )
 def test_networks_and_skips_that_cannot_be(facts: TrunkRecipe, line: str) -> None:
@@ -406,7 +407,7 @@ def test_networks_and_skips_that_cannot_be(facts: TrunkRecipe, line: str) -> Non
 
 
 def test_a_store_that_does_not_say_its_network_needs_the_pool() -> None:
-    with pytest.raises(InputError, match="TRUNK=backbone: the store does not say"):
+    with pytest.raises(InputError, match="TRUNK=backbone needs the network and the node"):
         trunk_recipe({"stream": "rgb"}, "backbone")
     trunk, size = build_trunk(trunk_recipe({}, "pool"), (5, 3, 3))
     x = torch.randn(2, 5, 3, 3)

@@ -65,8 +65,8 @@ def test_a_prediction_of_a_whole_store_is_evaluated_only_on_the_test_part(
     (run,) = find_runs(tmp_path)
     to = str(tmp_path / "all.npz")
     said = lines(capsys, "predict", f"RUN={run.path.name}", f"TO={to}", bank)
-    assert "note: a run was trained or selected on 678 of 938 videos" in said
-    assert f"top-1 {100 * run.metrics.test.top1:.2f} % of the 260 held out" in lines(
+    assert "note: 678 of 938 videos were used to train or select a run" in said
+    assert f"top-1 {100 * run.metrics.test.top1:.2f} % on the 260 held-out videos" in lines(
         capsys, "scores", f"FILE={to}"
     )
     said = lines(capsys, "evaluate", to, bank, f"OUT={tmp_path / 'out.csv'}")

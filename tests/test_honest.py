@@ -33,15 +33,15 @@ def title_line(bank: Path, **options: object) -> str:
 def test_the_highest_of_several_models_is_said_to_be_selected(tmp_path):
     made_run(tmp_path, "gru")
     assert "<p>On 6 classes: " in page(tmp_path)
-    assert "selected" not in title_line(tmp_path) and "highest" not in title_line(tmp_path)
+    assert "selected" not in title_line(tmp_path) and "best of" not in title_line(tmp_path)
     for split in ("1", "2"):  # two splits are one model
         made_run(tmp_path, "lstm", split=split)
     made_run(tmp_path, "meanpool", classes=("clap", "dive", "eat"))  # other classes, other models
     made_run(tmp_path, "meanpool")
-    assert "Highest of 3 models, selected on test, on 6 classes: " in page(tmp_path)
-    assert "highest of 3 models, selected on test" in title_line(tmp_path)
+    assert "The best of 3 models, selected on the test part (6 classes): " in page(tmp_path)
+    assert "the best of 3 models, selected on the test part" in title_line(tmp_path)
     on_validation = title_line(tmp_path, part="validation")
-    assert "highest of 3 models, selected on validation" in on_validation
+    assert "the best of 3 models, selected on the validation part" in on_validation
 
 
 def test_a_report_on_some_models_counts_those_that_it_leaves_out(tmp_path):
@@ -49,9 +49,9 @@ def test_a_report_on_some_models_counts_those_that_it_leaves_out(tmp_path):
     made_run(tmp_path, "meanpool")
     (other := tmp_path / "other").mkdir()
     made_run(other, "gru")
-    assert "1 model of 3 in the bank, on 6 classes: " in page(tmp_path, runs=(first.name,))
+    assert "One of 3 models in the bank (6 classes): " in page(tmp_path, runs=(first.name,))
     both = (first.name, second.name)
-    expected = "highest of 2 models shown, of 3 in the bank, selected on test"
+    expected = "the best of 2 models shown here (3 in the bank), selected on the test part"
     assert expected in title_line(tmp_path, runs=both)
 
 
@@ -61,15 +61,15 @@ def test_weights_of_a_fusion_that_were_tried_count_as_models(tmp_path):
     notes = []
     for weights in ((1.0, 1.0), (1.0, 2.0), (1.0, 2.0), (1.0, 3.0)):
         fused = make_fused(FuseOptions(**options, weights=weights))
-        notes.append([line for line in fused.heading if "selected on test" in line])
+        notes.append([line for line in fused.heading if "selected on the test part" in line])
     assert [len(lines) for lines in notes] == [0, 1, 1, 1]
     assert notes[-1] == [
-        "note: the bank has 3 fusions of these members; each counts as a model, and the highest is "
-        "selected on test. SEARCH=1 finds weights on validation"
+        "note: the bank contains 3 fusions of these members; if you report the best one, it was "
+        "selected on the test part. Use SEARCH=1 to choose the weights on validation data"
     ]
-    assert "Highest of 5 models, selected on test" in page(tmp_path)
+    assert "The best of 5 models, selected on the test part" in page(tmp_path)
     last = page(tmp_path, runs=(fused.folders[0].name,))
-    assert "1 model of 5 in the bank, on 6 classes: " in last
+    assert "One of 5 models in the bank (6 classes): " in last
 
 
 def with_network(run: Path, source: str) -> Path:

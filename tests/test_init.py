@@ -131,11 +131,20 @@ def test_a_run_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path:
     (rgb,) = trained(tmp_path, "rgb", epochs=1)
     init = {"init": (rgb.path.name,)}
     for changes, message in (
-        ({"split": ("2",)}, "INIT: exactly one of its runs must match split 2"),
-        ({"hidden": 5}, r"its weights do not match the new head \(head_options.hidden: 4, not 5\)"),
+        ({"split": ("2",)}, "INIT must contain exactly one run to start from for split 2"),
+        (
+            {"hidden": 5},
+            r"the weights of this run do not fit the new head \(head_options.hidden: 4, not 5\)",
+        ),
         ({"head": "lstm"}, r"\(head: gru, not lstm\)"),
-        ({"classes": ("run", "sit")}, "its 3 classes differ from the 2 classes of the new run"),
-        ({"init": ("nothing",)}, "INIT=nothing: run 'nothing' matches no finished run"),
+        (
+            {"classes": ("run", "sit")},
+            "trained on 3 classes, which differ from the 2 classes of the new run",
+        ),
+        (
+            {"init": ("nothing",)},
+            "INIT=nothing: the run name 'nothing' must match exactly one finished run",
+        ),
     ):
         with pytest.raises(InputError, match=message):
             trained(tmp_path, "flow", **{**init, **changes})
@@ -144,7 +153,7 @@ def test_a_run_that_does_not_fit_is_refused_before_anything_is_trained(tmp_path:
         trained(tmp_path, "wide", **init)
     trained(tmp_path, "flow", dropout=0.5, epochs=1, **init)
     assert len(find_runs(tmp_path)) == 2
-    with pytest.raises(InputError, match="INIT=.*: Fisher vectors are fitted"):
+    with pytest.raises(InputError, match="INIT=.*: has no effect because this head fits Gaussian"):
         fisher = {"head": "fisher", "layers": None, "hidden": 0, "znorm": None, "epochs": 60}
         trained(tmp_path, "flow", **fisher, **init)
 
@@ -154,5 +163,7 @@ def test_weights_that_have_seen_test_videos_are_refused(tmp_path: Path) -> None:
     (rgb,) = trained(tmp_path, "rgb", epochs=1)
     shutil.rmtree(tmp_path / "stores")
     make_store(tmp_path, "flow", parts="turned")
-    with pytest.raises(InputError, match="6 of the 6 test videos of split 1 were used to train it"):
+    with pytest.raises(
+        InputError, match="6 of the 6 test videos of split 1 were used to train this run"
+    ):
         trained(tmp_path, "flow", init=(rgb.path.name,))

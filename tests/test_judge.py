@@ -258,10 +258,13 @@ def test_the_command_compares_two_models_split_by_split(
     sides = [[tables[head, split] for split in ("1", "2")] for head in ("gru", "lstm")]
     found = paired_bootstrap(*sides)
     assert (
-        f"A - B: {100 * found.value:+.2f} points, 95 % {100 * found.low:+.2f} to {100 * found.high:+.2f}"
+        f"A - B: {100 * found.value:+.2f} points, 95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f}"
         in printed
     )
-    assert "no interval over groups, because the scores do not contain groups" in printed
+    assert (
+        "no bootstrap over groups is possible, because the scores do not record the videos' groups"
+        in printed
+    )
     (path,) = (tmp_path / "reports").glob("compare-gru-*-lstm-*.csv")
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -272,10 +275,10 @@ def test_the_command_compares_two_models_split_by_split(
         assert float(row["gain"]) == pytest.approx(float(row["first"]) - float(row["second"]))
     with pytest.raises(
         InputError,
-        match=r"compare needs exactly two models, but 1 are selected \(gru rgb net\); name their runs",
+        match=r"'reelbank compare' needs exactly two models, but 1 are selected \(gru rgb net\); name the runs",
     ):
         compare(CompareOptions(bank=str(tmp_path), head="gru"))
-    with pytest.raises(InputError, match="split 2, seed 0: lstm rgb net .* has no run"):
+    with pytest.raises(InputError, match="split 2, seed 0: the model lstm rgb net .* has no run"):
         compare(
             CompareOptions(
                 bank=str(tmp_path),

@@ -146,9 +146,10 @@ def refusal(bank: Path, **changes: Any) -> str:
 
 def test_test_videos_that_the_backbone_saw_are_refused(tmp_path: Path) -> None:
     made_store(tmp_path, saw("1"))
-    line = r"SPLIT=2: 6 of the 6 test videos of split 2 were used to train the backbone \(split 1\); extract with "
+    line = r"SPLIT=2: 6 of the 6 test videos of split 2 were used to train the backbone \(trained on split 1\); extract with "
     assert re.search(
-        line + r"WEIGHTS=... for split 2, or train with SPLIT=1$", refusal(tmp_path, split=("2",))
+        line + r"weights that were trained on split 2 \(WEIGHTS=...\), or train with SPLIT=1$",
+        refusal(tmp_path, split=("2",)),
     )
     assert re.search(line, refusal(tmp_path, split=("1", "2")))  # split 1 is not trained either
     (run,) = trained(tmp_path, split=("1",))
@@ -175,15 +176,15 @@ def test_it_is_compared_video_by_video(tmp_path: Path) -> None:
         (saw("1", "other", more_bytes=1000), None),  # other files, though of the same names
         (
             saw("1", "other", more_bytes=1000, before=saw("1")),
-            r"\(split 1 of other, split 1\); pretrain on the current split 3",
+            r"\(trained on split 1 of other, split 1\); pretrain on the current split 3",
         ),
         (
             saw("2", before=saw("1")),
-            r"\(split 2, split 1\); extract with WEIGHTS=... for split 3, or train with SPLIT=2$",
+            r"\(trained on split 2, split 1\); extract with weights that were trained on split 3 .*, or train with SPLIT=2$",
         ),
         (
             saw("9", tested=()),
-            r"6 of the 6 .* \(split 9\); pretrain on the current split 3, or restore",
+            r"6 of the 6 .* \(trained on split 9\); pretrain on the current split 3, or restore",
         ),
         ({"dataset": "made", "split": "2"}, "does not record the videos"),
         (saw("2", videos="none"), "does not record the videos"),
@@ -205,7 +206,7 @@ def test_what_was_seen_here_counts(
 )
 def test_the_same_files_as_another_data_set_are_known(tmp_path: Path, video_id: str) -> None:
     made_store(tmp_path, saw("1", "ucf101"), dataset="folder-clips-222222", video_id=video_id)
-    line = r"6 of the 6 test videos of split 2 .* \(split 1 of ucf101\); pretrain on the current split 2"
+    line = r"6 of the 6 test videos of split 2 .* \(trained on split 1 of ucf101\); pretrain on the current split 2"
     assert re.search(line, refusal(tmp_path, split=("2",)))
     assert len(trained(tmp_path, split=("1",))) == 1  # none of them was seen
 
@@ -219,7 +220,7 @@ def test_a_split_with_other_test_videos_than_the_backbones_is_refused(tmp_path: 
     """Another SEED, CSV, or more videos: the split is called as before and its videos are
     others."""
     made_store(tmp_path, saw("1"), test_groups=((0, 3), (1,), (2,)))
-    line = r"SPLIT=1: 6 of the 12 test videos of split 1 were used .* \(split 1\); "
+    line = r"SPLIT=1: 6 of the 12 test videos of split 1 were used .* \(trained on split 1\); "
     line += "pretrain on the current split 1, or restore "
     assert re.search(
         line + r"the data set and the split \(SEED, CSV, ROOT\) that the backbone was trained on$",
@@ -308,14 +309,17 @@ def test_weights_choose_the_family(tmp_path: Path) -> None:
         "WEIGHTS=ef: no store was made with these weights", refusal(tmp_path, weights="ef")
     )
     assert re.search(
-        "was not made with WEIGHTS=cd", refusal(tmp_path, weights="cd", store=plain[:8])
+        "was not extracted with WEIGHTS=cd", refusal(tmp_path, weights="cd", store=plain[:8])
     )
     runs = trained(tmp_path, weights="cdcd", split=("1", "2"))
     assert {run.recipe["split"]: run.recipe["store"] for run in runs} == {
         s: stores[OTHER, s] for s in ("1", "2")
     }
     made_store(tmp_path, saw("1"), OTHER, stride_frames=8)
-    with pytest.raises(InputError, match="WEIGHTS=cd: 3 stores match; choose with STORE="):
+    with pytest.raises(
+        InputError,
+        match="WEIGHTS=cd must match exactly one store, but it matches 3; choose one with STORE=",
+    ):
         trained(tmp_path, weights="cd", split=("1", "2"))
 
 
@@ -348,7 +352,7 @@ def test_a_validation_part_that_the_backbone_saw_is_noted(
     assert (
         line in capsys.readouterr().out
         and line in run.metrics.notes[0]
-        and "too high" in run.metrics.notes[0]
+        and "too optimistic" in run.metrics.notes[0]
     )
 
 
@@ -367,7 +371,7 @@ def test_predicting_videos_that_the_backbone_saw_is_noted(
     identity = made_store(tmp_path, saw("1"))
     (run,) = trained(tmp_path)
     assert predict(PredictOptions(bank=str(tmp_path), run=run.path.name, store=identity[:8])) == 0
-    assert "note: the backbone was trained with 24 of 30 videos" in capsys.readouterr().out
+    assert "note: 24 of 30 videos were used to train the backbone" in capsys.readouterr().out
     made_store(tmp_path / "other", saw("1"), groups=(0,), test_groups=((0,), (), ()))
     with Store.open(tmp_path / "other" / "stores" / "made-0.h5") as store:
         assert store.identity == identity

@@ -415,7 +415,7 @@ def test_what_is_printed_of_runs_says_the_measure(
     assert f"validation - %, test {100 * value:.2f} % (mAP)" in printed
     assert (
         "train mAP %" in printed
-        and f"test mAP %: mean {100 * value:.2f}, deviation 0.00 over 2 runs" in printed
+        and f"test mAP %: mean {100 * value:.2f}, standard deviation 0.00 over 2 runs" in printed
     )
     assert "top-1" not in printed
     shutil.rmtree(folders[1])

@@ -218,7 +218,7 @@ def test_options_longer_than_a_file_name_are_read() -> None:
 
 def test_a_sweep_of_too_many_combinations_is_refused_at_once() -> None:
     ten = " ".join(map(str, range(1, 11)))
-    with pytest.raises(InputError, match="100,000 combinations are more than 10,000"):
+    with pytest.raises(InputError, match="100,000 combinations, but at most 10,000 are allowed"):
         combinations(dict.fromkeys(("layers", "hidden", "batch", "epochs", "patience"), ten))
 
 

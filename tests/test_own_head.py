@@ -186,7 +186,7 @@ def test_an_own_head_from_videos_to_the_report(
     command("predict", bank, f"{video} {runs} {own_code} {heads} TO={bank}/said.csv")
     said = (bank / "said.csv").read_text().splitlines()
     assert "light" in said[1]
-    with pytest.raises(InputError, match="give HEAD=<path of my_heads.py>:SPREAD"):
+    with pytest.raises(InputError, match="give its path with HEAD=<path of my_heads.py>:SPREAD"):
         reelbank.predict(video, spread[0].path, extractor=f"{bank}/network.py:build")
 
     command("report", bank, f"OUT={bank}/report.html")
@@ -214,20 +214,26 @@ def test_a_changed_file_is_another_head(bank: Path, tmp_path: Path) -> None:
     (run,) = runs_of(bank, "changing.CENTROIDS")
     (store,) = (bank / "stores").glob("*.h5")
     path.write_text(HEADS_FILE + "\n# another version\n")
-    with pytest.raises(InputError, match="the file was changed since the run was trained"):
+    with pytest.raises(InputError, match="this file has changed since the run was trained"):
         predicted(run.path, store, head=f"{path}:CENTROIDS")
 
 
 @pytest.mark.parametrize(
     ("head", "line"),
     [
-        ("{file}:NOT_A_HEAD", r"HEAD=.*:NOT_A_HEAD: must be a HeadSpec \(got type\)"),
+        (
+            "{file}:NOT_A_HEAD",
+            r"HEAD=.*:NOT_A_HEAD: the name must refer to a HeadSpec object \(got an object of type type\)",
+        ),
         ("{file}:MISSING", "does not define 'MISSING'"),
         ("{folder}/none.py:SPREAD", "does not exist"),
         ("grru", "HEAD=grru: choose from reslstm, lstm, gru"),
-        ("{file}:ONE_ANSWER", r"of N = 2 sequences and C = 2 classes it returns \(2, 2\)$"),
-        ("{file}:OTHER_CLASSES", r"it returns \(2, 1\) and \(2, 24\)"),
-        ("{file}:UNNAMED", r"last layer is `classifier`, a torch.nn.Linear \(got Unnamed\)"),
+        ("{file}:ONE_ANSWER", r"for N = 2 sequences and C = 2 classes it returned \(2, 2\)$"),
+        ("{file}:OTHER_CLASSES", r"it returned \(2, 1\) and \(2, 24\)"),
+        (
+            "{file}:UNNAMED",
+            r"last layer is a torch.nn.Linear named `classifier` \(got an object of type Unnamed\)",
+        ),
         (
             "{file}:FAILS",
             r":FAILS: forward\(x, lengths\) with x of shape \(2, 2, 12\) raised \w+Error: .* in "
@@ -238,10 +244,13 @@ def test_a_changed_file_is_another_head(bank: Path, tmp_path: Path) -> None:
             "{file}:OTHER_OPTIONS",
             r"build\(feature_dim, num_classes, hidden\) raised TypeError: .*argument 'hidden'",
         ),
-        ("{file}:DEFAULT_WITHOUT_EFFECT", "a default of 'epochs', which has no effect; only lr"),
-        ("{file}:NOT_A_MODULE", r"must build a torch.nn.Module .*\(got tuple\)"),
+        ("{file}:DEFAULT_WITHOUT_EFFECT", "must not set a default for 'epochs'; only lr"),
+        ("{file}:NOT_A_MODULE", r"must be a torch.nn.Module .*\(got an object of type tuple\)"),
         ("{file}:NO_LOGITS", r"fit\(\) must return logits .* training sequences \(got NoneType\)"),
-        ("{file}:DEFAULT_OF_NOTHING", "names 'learning_rate', which is not an option of train"),
+        (
+            "{file}:DEFAULT_OF_NOTHING",
+            "an entry for 'learning_rate', which is not an option of 'reelbank train'",
+        ),
     ],
 )
 def test_heads_that_cannot_be(

@@ -321,7 +321,10 @@ def test_a_folder_leaves_a_table(
     (folder / "tone.wav").touch()
     assert run_command(made, str(folder), f"RUN={made.runs['rgb'].path}") == 0
     said, target = capsys.readouterr(), made.bank / "reports" / "predict-my_clips.csv"
-    assert said.out.splitlines()[-1] == f"scores of 2 videos: {target}" and "tone.wav" in said.err
+    assert (
+        said.out.splitlines()[-1] == f"scores of 2 videos written to {target}"
+        and "tone.wav" in said.err
+    )
     with target.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["video"] for row in rows] == [
@@ -368,7 +371,7 @@ def test_what_is_impossible_is_refused_before_work(made: Made, tmp_path: Path) -
         ((file, run, "STORE=abc"), "give a store or videos, not both"),
         ((file, run, "TO=x.txt"), r"TO=x.txt: the name must end in .csv .* or .npz"),
         ((file, run, f"TO={tmp_path}/no/x.csv"), r"no/x.csv: cannot be written \(No such file"),
-        ((file, "RUN=none"), "run 'none' matches no finished run"),
+        ((file, "RUN=none"), "the run name 'none' must match exactly one finished run"),
         ((file, run, "HOW=mean"), "HOW=mean: choose from"),
     ):
         with pytest.raises(InputError, match=line):
@@ -591,7 +594,7 @@ def test_weights_trained_here_are_found_and_tell_what_they_saw(
         capsys.readouterr()
         assert predict_videos(parse(PredictOptions, [*files, *words], "predict")) == 0
         assert (
-            f"note: the backbone was trained with {seen} of {len(names)} videos"
+            f"note: {seen} of {len(names)} videos were used to train the backbone"
             in capsys.readouterr().err
         ) == bool(seen)
         table = predict(files, run, extractor=extractor)
@@ -657,7 +660,7 @@ def test_several_labels_a_video_stay_several(made: Made, tmp_path: Path) -> None
     (run,) = command(tmp_path, "train", "HEAD=meanpool", "EPOCHS=2", "VALIDATION=0.3", "SPLIT=1")
     own = predicted(run.path, tmp_path / "stores" / "s.h5")
     video = made.videos / "left" / "clip_g00_c01.avi"
-    with pytest.raises(InputError, match="HOW=rank: multi-label ranks"):
+    with pytest.raises(InputError, match="HOW=rank: for multi-label data"):
         predict(video, [run.path, run.path], "rank")
     table = predict(video, run.path)
     assert table.multilabel and own.multilabel and not table.labels.any()

@@ -623,7 +623,7 @@ def test_unknown_things_are_refused_before_pixels_are_extracted(tmp_path: Path) 
     options = PretrainOptions(bank=str(tmp_path), device="cpu")
     for changes, line in (
         ({"freeze": "conv9"}, "FREEZE=conv9"),
-        ({"size": 80}, "RESIZE=72 must be at least the crops' 80"),
+        ({"size": 80}, "RESIZE=72 must not be smaller than the crops, which have 80"),
         ({"extractor": "vggish"}, "vggish"),
         ({"weights": "abc"}, "WEIGHTS=abc: the file does not exist"),
         ({"extractor": "torchvision:resnet81"}, "resnet81"),
@@ -688,7 +688,9 @@ def test_the_epoch_of_lowest_loss_is_kept_and_patience_waits_for_a_lower_one(
 
 def test_the_best_loss_needs_a_class_with_two_groups(tmp_path: Path, tiny: str) -> None:
     make_pixels(tmp_path, groups=2)
-    with pytest.raises(InputError, match="no class in split 1 has two groups of videos; give BEST"):
+    with pytest.raises(
+        InputError, match="no class in split 1 has at least two groups of related videos; give BEST"
+    ):
         pretrained(tmp_path, tiny, best_by="loss")
 
 
@@ -710,7 +712,9 @@ def test_training_pictures_may_be_stretched_to_a_height_and_a_width(tmp_path: Pa
     )
     extraction, _ = pixels_extraction(with_defaults(options))
     assert extraction.extractor == "pixels" and extraction.resize == "40x36"
-    with pytest.raises(InputError, match="RESIZE=40x36 must be at least the crops' 38 pixels"):
+    with pytest.raises(
+        InputError, match="RESIZE=40x36 must not be smaller than the crops, which have 38 pixels"
+    ):
         pixels_extraction(with_defaults(dataclasses.replace(options, size=38)))
 
 
@@ -794,6 +798,7 @@ def test_from_videos_to_weights_to_features(tmp_path: Path) -> None:
         assert [one[0] for one in features.parts] != parts and leaked
     line = f"SPLIT=1: {len(leaked)} of the {len(tested_now)} test videos of split 1 were used to train the backbone "
     with pytest.raises(
-        InputError, match=line + r"\(split 1\); pretrain on the current split 1, or restore"
+        InputError,
+        match=line + r"\(trained on split 1\); pretrain on the current split 1, or restore",
     ):
         train(heads)

@@ -218,7 +218,7 @@ def test_mid_fusion_joins_rows_of_two_stores(tmp_path: Path) -> None:
     ids = {name for part in ("train", "validation", "test") for name in run.scores(part).video_ids}
     assert len(ids) == 38 and not ids & {"jump/g1_c0", "run/g2_c1"}  # only in one of the two
     assert run.metrics.notes[0] == (
-        "2 videos are left out because they are not in all 2 stores: jump/g1_c0, run/g2_c1"
+        "2 videos are left out because at least one of the 2 stores does not contain them: jump/g1_c0, run/g2_c1"
     )
     model, _ = load_run(run.path)
     table = run.scores("test")
@@ -249,10 +249,13 @@ def test_mid_fusion_joins_rows_of_two_stores(tmp_path: Path) -> None:
     [
         (
             {"shift_seconds": 0.102},
-            r"have rows of jump/g0_c0 that are 0.102 s apart, more than half a stride",
+            r"have rows for the video jump/g0_c0 that are 0.102 s apart, which is more than half a stride",
         ),
-        ({"rows": 7}, "a.h5 and b.h5 have 8 and 7 rows of "),
-        ({"row_shape": (9,)}, r"\(got 10 and 9\); give PCA=d for all, or MID=concat"),
+        ({"rows": 7}, r"a.h5 and b.h5 have different numbers of rows \(8 and 7\) for the video "),
+        (
+            {"row_shape": (9,)},
+            r"\(got 10 and 9\); give PCA=<number> to reduce all streams to the same number, or MID=concat",
+        ),
         ({"several": True}, "different labels"),
         ({"views_seed": 3}, r"different values of views_seed \(none and 3\)"),
         ({"row_shape": (2, 10), "crops_kept": True}, "different values of crops_kept"),
@@ -358,7 +361,7 @@ def test_svm_weights_are_scikit_learns(seed: int, known: int) -> None:
         ({"sampling": "windows"}, "SAMPLING=windows needs T"),
         ({"stride": 3}, "STRIDE=3: applies only to SAMPLING=windows, not to sigma"),
         ({"positions": 3}, "POSITIONS=3: applies only to SAMPLING=segments"),
-        ({"crops": "each"}, "does not contain separate crops"),
+        ({"crops": "each"}, "does not contain the crops separately"),
         (
             {"head": "rlstm"},
             "takes feature maps, but the store's rows have shape 10; extract with AT=",
@@ -368,20 +371,20 @@ def test_svm_weights_are_scikit_learns(seed: int, known: int) -> None:
         ({"context": 1}, "CONTEXT=1"),
         (
             {"norm_momentum": 0.1},
-            "NORM_MOMENTUM=0.1: applies only to heads on feature maps, not to meanpool",
+            "NORM_MOMENTUM=0.1: applies only to heads that take feature maps, but meanpool takes vectors",
         ),
         (
             {"head": "tsn", "norm_momentum": 0.1},
-            "NORM_MOMENTUM=0.1 applies only to heads on feature maps",
+            "NORM_MOMENTUM=0.1: applies only to heads that take feature maps",
         ),
         (
             {"over_clips": "max"},
-            "OVER_CLIPS=max: applies only to stores that cut videos into windows",
+            "OVER_CLIPS=max: applies only to stores whose videos were cut into windows",
         ),
         ({"best_by": "loss", "validation": 0.0}, "BEST_BY=loss needs a validation part"),
         (
             {"stream": "rgb flow"},
-            "for mid fusion give STREAM=rgb.flow, and for one head on each use 'sweep'",
+            "to combine the stores by mid fusion, give STREAM=rgb.flow; to train one head on each",
         ),
         (
             {"stream": "rgb+flow+audio", "store": "a+b"},
@@ -400,11 +403,11 @@ def test_mistakes_get_one_clear_line(tmp_path: Path, changes: dict[str, Any], li
 @pytest.mark.parametrize(
     ("groups", "options", "reason"),
     [
-        ((0, 1), {}, "no class has two groups of videos; give another BEST_BY"),
+        ((0, 1), {}, "no class has at least two groups of related videos; give another BEST_BY"),
         (
             (0, 1, 4),
             {"validation_store": "b.h5"},
-            "no training video is in a group that b.h5 holds out; give another BEST_BY",
+            "no training video belongs to a group that VALIDATION_STORE=b.h5 holds out; give another BEST_BY",
         ),
     ],
 )
@@ -464,6 +467,6 @@ def test_a_run_that_another_version_made_is_told(tmp_path: Path) -> None:
     (older / "recipe.json").write_text(json.dumps({"recipe": recipe}))
     with pytest.raises(
         InputError,
-        match="its recipe has no entry rows, scoring because another version wrote it; train it again",
+        match="the run's recipe was written by another version and has no entry rows, scoring; train the run again",
     ):
         predicted(older, tmp_path / "stores" / "a.h5")

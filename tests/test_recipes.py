@@ -269,10 +269,16 @@ def test_variants_have_features_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (["MID=product"], "MID=product: applies only to several stores"),
+        (["MID=product"], "MID=product: applies only if several stores are combined"),
         (["SVM_LAMBDA=0.5"], "SVM_LAMBDA=0.5: applies only to CLASSIFIER=svm"),
-        (["HEAD=rrn", "CONTEXT=5", "SKIPS=layer4.2"], "CONTEXT=5: applies only without SKIPS"),
-        (["BATCH=5", "BATCH_SHARE=0.1"], "BATCH=5: applies only without BATCH_SHARE"),
+        (
+            ["HEAD=rrn", "CONTEXT=5", "SKIPS=layer4.2"],
+            "CONTEXT=5: has no effect if SKIPS is given; omit CONTEXT",
+        ),
+        (
+            ["BATCH=5", "BATCH_SHARE=0.1"],
+            "BATCH=5: has no effect if BATCH_SHARE is given; omit BATCH",
+        ),
     ],
 )
 def test_options_without_their_counterpart_are_refused(words: list[str], line: str) -> None:

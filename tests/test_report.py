@@ -85,8 +85,11 @@ def two_models(bank: Path) -> list[Path]:
 def test_every_run_and_its_figures_are_there(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folders = two_models(tmp_path)
     _, page = written(tmp_path)
-    drawn = f"drawings as PNG, their numbers as CSV: {tmp_path}/reports/made-figures\n"
-    assert capsys.readouterr().out == f"{drawn}report on 8 runs: {tmp_path}/reports/made.html\n"
+    drawn = f"figures written to {tmp_path}/reports/made-figures (drawings as PNG, data as CSV)\n"
+    assert (
+        capsys.readouterr().out
+        == f"{drawn}report on 8 runs written to {tmp_path}/reports/made.html\n"
+    )
     text = " ".join(page.text)
     values: dict[str, list[float]] = {}
     for folder in folders:
@@ -517,7 +520,10 @@ def test_two_models_are_set_against_each_other_as_asked(tmp_path: Path) -> None:
     for head, skill in (("gru", 3.0), ("lstm", 2.0), ("sru", 1.0)):
         made_run(tmp_path, head, skill=skill)
     text, _ = written(tmp_path, pair=("A", "C"), figures=False)
-    assert "<h2>A against C</h2>" in text and not (tmp_path / "reports" / "made-figures").exists()
+    assert (
+        "<h2>A compared with C</h2>" in text
+        and not (tmp_path / "reports" / "made-figures").exists()
+    )
     first, third = (next((tmp_path / "runs").glob(f"{head}-*")) for head in ("gru", "sru"))
     tables = [score_tables.load(folder / "scores-test.npz") for folder in (first, third)]
     apart = 100 * (accuracy(tables[0]).value - accuracy(tables[1]).value)
@@ -531,7 +537,7 @@ def test_two_models_are_set_against_each_other_as_asked(tmp_path: Path) -> None:
     made_run(tmp_path, "tsn", split="2", skill=9.0)  # the highest, of other videos
     text, _ = written(tmp_path)
     assert "The two models cannot be compared video by video" in text
-    with pytest.raises(InputError, match="every member needs exactly one run per split and seed"):
+    with pytest.raises(InputError, match="every model needs exactly one run per split and seed"):
         report(ReportOptions(bank=str(tmp_path), pair=("A", "B")))
 
 
@@ -556,5 +562,5 @@ def test_heads_of_the_table_of_classes_are_letters_where_there_are_many_models(
             section = text.split("<h2>Classes</h2>")[1].split("</section>")[0]
             few = number == 5
             assert ("A gru rgb" in section) == few and (
-                "letters are those of the table of results" in section
+                "letters denote the models as in the table of results" in section
             ) != few

@@ -350,9 +350,7 @@ def test_ours_are_the_figures_of_the_runs_and_say_what_they_are(bank: Path) -> N
     )
     low, high = map(float, less["95 %"].split(" to "))
     assert low <= float(less["ours"]) <= high
-    refused = (
-        "not run: the published 56.5 can only be compared with figures on the paper's whole data"
-    )
+    refused = "not run: the published 56.5 can only be compared with results on the paper's complete data set"
     assert rows["gain", "of high over another's", "ucf101"]["ours"] == refused
     assert rows["weight", "low", "ucf101"]["ours"] == "0.25"
     tests = accuracy(
@@ -365,7 +363,10 @@ def test_ours_are_the_figures_of_the_runs_and_say_what_they_are(bank: Path) -> N
         rows["Pizza Tossing", "high", "ucf101"]["ours"]
         == "not run: the data has no class PizzaTossing"
     )
-    assert rows["high", "", "hmdb51"]["ours"] == "not run: the number is of another data set"
+    assert (
+        rows["high", "", "hmdb51"]["ours"]
+        == "not run: the published number is for another data set"
+    )
     assert rows["another's", "", "ucf101"]["ours"] == "not run"
     for row in rows.values():
         assert row["difference"] in (
@@ -376,11 +377,11 @@ def test_ours_are_the_figures_of_the_runs_and_say_what_they_are(bank: Path) -> N
             assert (row["our data"], row["difference"]) == ("set by the recipe, not measured", "")
         elif not row["ours"].startswith("not run"):
             assert row["our data"].startswith("toy, 3 classes")
-            assert "instead of ucf101" in row["our data"]
+            assert "(the paper uses ucf101)" in row["our data"]
             assert (
                 "random" in row["weights"] and "trunk frozen" in row["weights"] or row["unit"] == ""
             )
-    assert rows["both", "", "ucf101"]["not as published"] == "split 1 only"
+    assert rows["both", "", "ucf101"]["not as published"] == "only split 1"
 
 
 def test_the_tables_are_markdown_and_stand_in_the_report(bank: Path) -> None:
@@ -388,14 +389,14 @@ def test_the_tables_are_markdown_and_stand_in_the_report(bank: Path) -> None:
     text = (folder / "tables.md").read_text()
     rows = rows_of(bank)
     assert (
-        "# A sixth system: published and reproduced figures" in text
-        and "not comparable with the paper's figures" in text
+        "# A sixth system: published and reproduced results" in text
+        and "not comparable with the results of the paper" in text
     )
     lines = [line for line in text.splitlines() if line.startswith("| low ")]
     assert lines[0].split(" | ")[3:5] == ["40.0", rows["low", "", "ucf101"]["ours"]]
     assert len({line.count("|") for line in text.splitlines() if line.startswith("|")}) == 1
     page = (folder / "report.html").read_text()
-    assert "A sixth system: published and reproduced figures" in page and page.index(
+    assert "A sixth system: published and reproduced results" in page and page.index(
         "Table 1: Levels"
     ) < page.index("<h2>Results")
     results = page[page.index("<h2>Results") :]
@@ -460,7 +461,7 @@ def test_accuracies_over_an_option_are_lines(bank: Path) -> None:
     assert lines["attentive"] == "with attention"
     text = (folder_of(bank) / "tables.md").read_text()
     about = text[text.index("Fig. 11") : text.index("Fig. 12")]
-    assert "The paper: hmdb51, ucf101, split 1." in about and "instead of" not in about
+    assert "Data of the paper: hmdb51, ucf101, split 1." in about and "instead of" not in about
     for name in ("widths", "attention", "minus", "gained"):
         assert (figures / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -486,7 +487,7 @@ def test_two_models_of_a_figure_are_compared_class_by_class(bank: Path) -> None:
     page = (folder_of(bank) / "report.html").read_text()  # which compares the same two
     rows = re.findall(r'<a href="#c0\w+">(\w+)</a>&ensp;(\w+) ?<small>', page)
     letters = {name: letter for letter, name in rows}
-    assert f"<h2>{letters['both']} against {letters['low']}</h2>" in page
+    assert f"<h2>{letters['both']} compared with {letters['low']}</h2>" in page
 
 
 def test_two_models_are_drawn_on_the_videos_on_which_they_differ(bank: Path) -> None:
@@ -541,11 +542,15 @@ def test_a_model_starts_from_the_weights_of_another(bank: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('init = "joined"', 'init = "nobody"', "give a model that is defined before it: mean, low"),
+        (
+            'init = "joined"',
+            'init = "nobody"',
+            r"is defined before \[models.started\]; choose from mean, low",
+        ),
         (
             'init = "joined"',
             'init = "started"',
-            r"\[models.started\] init = 'started': give a model",
+            r"\[models.started\] init = 'started': init must name a model",
         ),
     ],
 )
@@ -571,9 +576,9 @@ def test_the_time_of_a_batch_is_measured_once_and_says_on_which_device(
     assert (low["clips"], low["height_px"], low["batches"]) == ("2", "32", "3")
     assert "CPU" in low["device"] and low["device"] in (folder / "tables.md").read_text()
     reproduce_system(options(bank, only=("seconds",)))  # another folder: measured there
-    assert "== time low" in capsys.readouterr().out
+    assert "== measure the step time of low" in capsys.readouterr().out
     reproduce_system(options(bank, only=("seconds",)))
-    assert "== time" not in capsys.readouterr().out
+    assert "== measure" not in capsys.readouterr().out
     again = csv_rows(folder_of(bank, only=("seconds",)) / "figures" / "seconds.csv")
     assert {row["model"] for row in again} == set(by_model)
     more = {"only": ("seconds",), "set": "figures.seconds.batch=100000000"}
@@ -638,15 +643,18 @@ models = ["third"]
     path = bank / "seventh.toml"
     path.write_text(recipe + more)
     chosen = options(bank, system=str(path), only=("clips", "clipwise"))
-    needs = "without the store clips, these cannot be made: 2 rows of clips; figures clipwise"
+    needs = "these results need the store clips, which is not available: 2 rows of clips; figures clipwise"
     assert reproduce(replace(chosen, plan=True)) == 1
     planned = capsys.readouterr().out
     assert needs in planned and 'SET="stores.clips.weights=<path>"' in planned
-    assert states(planned)["third"] == "not possible without clips"
+    assert states(planned)["third"] == "not possible without the store clips"
     assert states(planned)["joined"] == "done" and "download" not in states(planned)
     assert reproduce(chosen) == 1
     said = capsys.readouterr().out
-    assert needs in said and "not drawn: Fig. 9: Classes of clips: needs the store clips" in said
+    assert (
+        needs in said
+        and "figure not drawn: Fig. 9: Classes of clips: needs the store clips" in said
+    )
     with (table_folder(chosen, "toy") / "tables.csv").open(newline="") as file:
         ours = {row["column"]: row["ours"] for row in csv.DictReader(file)}
     assert ours["clips"].startswith("not run: needs the store clips")
@@ -659,7 +667,7 @@ def states(text: str) -> dict[str, str]:
     """name -> state of the lines of a plan."""
     found = re.findall(
         r"^(?:extract|train|fuse|pretrain)\s+(\S+?):?\s"
-        r".*?(done|to do|takes a few seconds|not possible without \S+).*$",
+        r".*?(done|to do|takes a few seconds|not possible without the stores? \S+).*$",
         text,
         re.MULTILINE,
     )
@@ -708,7 +716,7 @@ def test_the_plan_shows_that_a_change_touches_only_what_depends_on_it(
     [
         ("epochs = 2", 'epochs = "two"', r"\[train\] epochs=two: must be a whole number"),
         ("epochs = 2", "epochs = -2", r"\[train\] epochs=-2: must be at least 1"),
-        ("hidden = 8", "hidden = 8\nmid = 'product'", r"\[models.joined\] with .*MID=product"),
+        ("hidden = 8", "hidden = 8\nmid = 'product'", r"\[models.joined\], .*MID=product"),
         ("t = 4", "stride = -4", r"\[extract\] stride=-4: must be at least 1"),
     ],
 )
@@ -763,16 +771,19 @@ def test_a_change_of_all_stores_reaches_those_that_have_a_use_for_it(
     [
         (
             "extract.trajectories=100",
-            "does not apply to any of the recipe's stores, because each sets trajectories itself or does not use it",
+            "does not apply to any of the recipe's stores, because each of them sets trajectories itself or does not use it",
         ),
         (
             "extract.node=layer3",
-            "any of the recipe's stores, because each sets node itself.*give stores.<name>.node",
+            "any of the recipe's stores, because each of them sets node itself.*give stores.<name>.node",
         ),
         ("extract.width=0.5", "any of the recipe's stores"),
         ("heads.lstm.hidden=9", "any of the recipe's models"),
-        ("heads.gru.hidden=9", "any of the recipe's models, because each sets hidden itself"),
-        ("train.head=gru", "any of the recipe's models, because each sets head itself"),
+        (
+            "heads.gru.hidden=9",
+            "any of the recipe's models, because each of them sets hidden itself",
+        ),
+        ("train.head=gru", "any of the recipe's models, because each of them sets head itself"),
         ("stores.points.weights=random", "WEIGHTS=random: STREAM=idt does not use this option"),
     ],
 )
@@ -817,7 +828,7 @@ def test_what_cannot_be_run_is_said_in_its_row_and_the_rest_is_done(
     (bank / "seventh.toml").write_text(text)
     assert reproduce(options(bank, system=str(bank / "seventh.toml"))) == 1
     assert (
-        "could not make joined: [models.joined] on = 'levels': must match exactly one store"
+        "could not make joined: [models.joined] on = 'levels' must match exactly one store"
         in capsys.readouterr().out
     )
     rows = rows_of(bank, system=str(bank / "seventh.toml"))
@@ -843,7 +854,10 @@ def test_differences_are_reported_only_on_the_papers_whole_data(bank: Path) -> N
         rows_of(bank)["high", "", "ucf101"]["ours"],
     )
     assert float(gain["ours"]) == pytest.approx(100 - 100 * float(error) - 56.5, abs=0.06)
-    assert rows["high", "", "ucf101"]["ours"] == "not run: the number is of another data set"
+    assert (
+        rows["high", "", "ucf101"]["ours"]
+        == "not run: the published number is for another data set"
+    )
 
 
 def test_rows_of_the_data_set_are_run_or_of_another_the_first(bank: Path) -> None:
@@ -886,7 +900,7 @@ def test_tables_without_any_run_are_written_too(bank: Path) -> None:
     publish(work)
     assert (
         rows_of(bank, only=("recurrent",))["gru", "", "ucf101"]["ours"]
-        == "not run: joined was not run"
+        == "not run: the model joined was not run"
     )
     assert (folder_of(bank) / "tables.csv").read_bytes() == before  # all tables stay as they were
     assert not stale.exists()
@@ -1000,13 +1014,13 @@ def test_a_row_takes_its_own_splits_also_where_each_split_has_weights_of_its_own
     assert float(every["ours"]) == pytest.approx(
         (value["motion", "1"] + value["motion", "2"]) / 2, abs=0.006
     )
-    assert every["not as published"] == "split 1 2 only" and len(every["runs"].split()) == 2
+    assert every["not as published"] == "only split 1 2" and len(every["runs"].split()) == 2
     assert float(rows["gain", "", "toy"]["ours"]) == pytest.approx(
         value["both", "2"] - value["motion", "2"], abs=0.006
     )
     assert (
         "trunk trained here; dis in another's place" in first["weights"]
-        and "flow on dis motion_cnn" in first["weights"]
+        and "flow (dis) motion_cnn" in first["weights"]
     )
     changed = begin(
         options(toy_bank, **more, set="pretrain.motion.epochs=2 fusions.both.how=product")
@@ -1076,7 +1090,7 @@ def test_a_plan_estimates_what_is_to_be_trained_first_and_ends_in_1_where_someth
     assert reproduce(options(toy_bank, **more)) == 0
     said = capsys.readouterr().out
     for line in (
-        "motion, its training data:",
+        "training data of motion:",
         "motion, for each of 2 splits (the file gets its name when the network is trained):",
         "colours:",
     ):
@@ -1198,10 +1212,10 @@ def test_imported_scores_stand_in_for_a_model(bank: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("about", "changes", "said"),
     [
-        ({"split": "7"}, {}, "says that its scores are of split '7'"),
+        ({"split": "7"}, {}, r"\(it records split '7'\)"),
         ({"split": "1"}, {"video_ids": True}, "contains no test video of split 1"),
         ({"split": "1"}, {"labels": True}, "the class of "),
-        ({"split": "1"}, {"twice": True}, "two files for split 1"),
+        ({"split": "1"}, {"twice": True}, "two files are given for split 1"),
     ],
 )
 def test_scores_that_cannot_stand_in_are_refused(
@@ -1222,5 +1236,7 @@ def test_scores_that_cannot_stand_in_are_refused(
 
 def test_scores_of_an_unknown_model_are_refused(bank: Path) -> None:
     for word in ("idt=a.npz", "a.npz"):
-        with pytest.raises(InputError, match=f"SCORES={word}: give model=file.npz, with a model"):
+        with pytest.raises(
+            InputError, match=f"SCORES={word}: give model=file.npz, where model is one of"
+        ):
             begin(options(bank, scores=(word,)))

@@ -366,7 +366,9 @@ def test_classes_taken_on_trust_are_said(tmp_path: Path, capsys: pytest.CaptureF
     for labels, said in (({}, True), ({"labels": own.labels}, False)):
         np.savez(tmp_path / "a.npz", names=np.array(own.video_ids), a=own.logits, **labels)
         assert score_file(ScoresOptions(**words)) == 0
-        assert ("assumed to be in the order of LIKE" in capsys.readouterr().out) == said
+        assert (
+            "assumed to have the same order as those of LIKE" in capsys.readouterr().out
+        ) == said
 
 
 def test_a_class_may_be_called_group(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_a_list_given_with_a_file_that_has_names_must_agree_with_it(tmp_path):
     write_list(tmp_path / "list.txt", table, list(range(9, -1, -1)))
     assert read(tmp_path / "a.npz", list=str(tmp_path / "list.txt"))[0].video_ids == table.video_ids
     for more in ({"list": str(tmp_path / "list.txt")}, {}):
-        with pytest.raises(InputError, match="ORDER=list: applies only with LIST="):
+        with pytest.raises(InputError, match="ORDER=list: applies only if"):
             read(tmp_path / "a.npz", order="list", **more)
     lines = (tmp_path / "list.txt").read_text().splitlines()
     (tmp_path / "other.txt").write_text("\n".join([f"else 100 {table.labels[9]}", *lines[1:]]))

@@ -169,7 +169,7 @@ def test_a_run_with_missing_videos_is_refused_or_masked(
     np.testing.assert_array_equal(
         concatenated([one, other], with_mask=True), [[1, 2, 5, 1, 1], [3, 4, 0, 1, 0]]
     )
-    with pytest.raises(InputError, match="has scores but no embeddings of some videos"):
+    with pytest.raises(InputError, match="has scores, but no embeddings, for some videos"):
         concatenated([one, other], with_mask=False)
 
 
@@ -193,17 +193,17 @@ def test_c_is_chosen_over_whole_groups_as_scikit_learn_does(bank: Path) -> None:
     assert (metrics.c, metrics.cross_validation) == (c, shares)
     with pytest.raises(InputError, match="CV=9: the training part has only 8 groups"):
         svm_runs(SvmOptions(bank=str(bank), runs=tuple(run.path.name for run in runs), cv=9))
-    with pytest.raises(InputError, match="do not contain the groups"):
+    with pytest.raises(InputError, match="do not record the groups"):
         cross_validated(x, labels, (), 4, cs)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"c": 1.0, "svm_lambda": 1.0}, "C and SVM_LAMBDA exclude each other"),
+        ({"c": 1.0, "svm_lambda": 1.0}, "C and SVM_LAMBDA cannot be given together"),
         ({"c": -1.0}, "C=-1.0: must be above 0"),
         ({"svm_lambda": float("nan")}, "SVM_LAMBDA=nan: must be above 0"),
-        ({"cs": (1.0,)}, "CS lists the values that CV tries"),
+        ({"cs": (1.0,)}, "CS lists the values of C to try"),
         ({"cv": 1}, "CV must be 0 or at least 2 folds"),
     ],
 )
@@ -225,7 +225,8 @@ def test_a_damaged_or_foreign_folder_is_refused(bank: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         load_svm(folder)
     with pytest.raises(
-        InputError, match="has no embeddings, but 'svm' combines embeddings of runs of 'train'"
+        InputError,
+        match="has no embeddings, but 'reelbank svm' combines the embeddings of runs of 'reelbank train'",
     ):
         svm_runs(SvmOptions(bank=str(bank), runs=(folder.name, runs[0].path.name)))
 

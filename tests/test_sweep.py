@@ -125,7 +125,9 @@ def test_options_of_another_sampling_are_left_out(tmp_path: Path) -> None:
 
 
 def test_an_impossible_combination_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="PCA=17: the features have only 16"):
+    with pytest.raises(
+        InputError, match="PCA=17 is larger than the number of feature dimensions, which is 16"
+    ):
         swept(tmp_path, "HEAD=meanpool", "PCA=4 17")
     assert not all_runs(tmp_path)
 

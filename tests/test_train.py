@@ -386,7 +386,7 @@ def test_killed_before_the_metrics_writes_the_outputs_again(tmp_path: Path) -> N
         ({"split": ("9",)}, "SPLIT=9: made does not have this split; it has 1, 2"),
         ({"classes": ("jmup",)}, "did you mean jump"),
         ({"layers": 3}, "LAYERS=3: the head meanpool has no such option"),
-        ({"pca": 17}, "only 16 dimensions"),
+        ({"pca": 17}, "dimensions, which is 16"),
         ({"schedule": "plateau", "validation": 0.0}, "SCHEDULE=plateau needs a validation part"),
         ({"schedule": "step"}, "LR_DROPS"),
         ({"lr": 0.0}, "LR=0.0"),
@@ -405,7 +405,7 @@ def test_bad_input_gets_one_clear_line(tmp_path: Path, changes: dict[str, Any], 
 
 def test_a_store_without_labels_is_refused(tmp_path: Path) -> None:
     make_store(tmp_path, labels=False)
-    with pytest.raises(InputError, match="no labels"):
+    with pytest.raises(InputError, match="no class labels"):
         trained(tmp_path)
 
 
@@ -534,7 +534,7 @@ def test_accuracies_and_summary_by_hand() -> None:
     made = Scores(("a", "b", "c"), np.array([6, 2, 1]), tuple("abcdefg"), logits)
     assert part_metrics(made).to_json() == {"videos": 3, "top1": 1 / 3, "top5": 2 / 3}
     assert summary({"1": [90.0, 92.0], "2": [94.0, 96.0]}) == (
-        "mean 93.00, deviation 2.58 over 4 runs, 2.83 over the means of 2 splits"
+        "mean 93.00, standard deviation 2.58 over 4 runs and 2.83 over the means of 2 splits"
     )
     assert summary({"1": [90.0]}) == "mean 90.00"
 

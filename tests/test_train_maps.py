@@ -141,7 +141,7 @@ def test_other_weights_than_the_stores_are_refused(tmp_path: Path) -> None:
     make_store(tmp_path, source="random, seed 4", sha256="ab" * 32)
     with pytest.raises(
         InputError,
-        match=r"weights of torchvision:resnet18 \(random, seed 4\) are not those that the store was made",
+        match=r"weights of torchvision:resnet18 \(random, seed 4\) differ from the weights that the store was extracted with",
     ):
         trained(tmp_path)
     assert trained(tmp_path, trunk="pool").finished  # which needs none
@@ -158,7 +158,8 @@ def test_weights_of_a_file_are_named_again(tmp_path: Path) -> None:
     assert found["source"] == "file mine.safetensors"
     make_store(tmp_path, **found)
     with pytest.raises(
-        InputError, match="weights came from file mine.safetensors; give TRUNK_WEIGHTS="
+        InputError,
+        match="came from file mine.safetensors, whose path is not recorded; give TRUNK_WEIGHTS=",
     ):
         trained(tmp_path)
     run = trained(tmp_path, trunk_weights=str(tmp_path / "mine.safetensors"), lr=1e-12, epochs=1)
@@ -180,7 +181,7 @@ def test_a_users_network_is_named_each_time_and_never_run_from_a_run_folder(
     weights = networks.trunk(extractor).weights.to_json()
     path = make_store(tmp_path, "mine.build", "1", 8, **weights)
     with pytest.raises(
-        InputError, match=r"your own network, build\(\) of mine.py; give EXTRACTOR="
+        InputError, match=r"a network of your own, build\(\) in mine.py; give EXTRACTOR="
     ):
         trained(tmp_path)
     run = trained(tmp_path, extractor=extractor)
@@ -197,7 +198,7 @@ def test_a_users_network_is_named_each_time_and_never_run_from_a_run_folder(
         lambda: trained(tmp_path, extractor=extractor, seed=(1,)),
         lambda: load_run(run.path, extractor),
     ):
-        with pytest.raises(InputError, match="the file was changed since the store was made"):
+        with pytest.raises(InputError, match="this file has changed since the store was extracted"):
             use()
 
 
@@ -210,10 +211,13 @@ def test_a_users_network_is_named_each_time_and_never_run_from_a_run_folder(
         ),
         (
             {"head": "rrn", "context": 3},
-            "SKIPS=layer3.1 layer4.1: not all of these blocks come after layer4.0",
+            "SKIPS=layer3.1 layer4.1: all of these blocks must come after layer4.0",
         ),
-        ({"head": "rrn", "skips": ("layer4.0",)}, "SKIP=identity: layer4.0"),
-        ({"head": "rlstm", "pca": 3}, "PCA=3: the head rlstm begins with a network"),
+        ({"head": "rrn", "skips": ("layer4.0",)}, "SKIP=identity needs .* but layer4.0"),
+        (
+            {"head": "rlstm", "pca": 3},
+            "PCA=3: PCA cannot be applied to feature maps, which HEAD=rlstm takes",
+        ),
     ],
 )
 def test_mistakes_get_one_clear_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:

@@ -104,8 +104,9 @@ def _fit_sizes(options: AnomalyOptions, videos: StoreVideos, cut: Cut, seed: int
     sizes = sorted(set(options.bottleneck))
     if len(sizes) > 1 and not abnormal.any():
         raise InputError(
-            f"BOTTLENECK={' '.join(map(str, sizes))}: choosing a size needs abnormal videos in the "
-            f"training part, but split {options.split} has none there; give one size"
+            f"BOTTLENECK={' '.join(map(str, sizes))}: abnormal training videos are needed "
+            f"to choose between several sizes, but split {options.split} has none; give "
+            "one size"
         )
     judged = cut.validation | abnormal
     best: Autoencoder | None = None

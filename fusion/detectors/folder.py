@@ -57,7 +57,9 @@ class DetectorRecipe:
         if isinstance(values["bottleneck"], int):
             values["bottleneck"] = [values["bottleneck"]]
         if not all(isinstance(size, int) for size in values["bottleneck"]):
-            raise ValueError(f"bottleneck must be whole numbers (got {values['bottleneck']})")
+            raise ValueError(
+                f"bottleneck must be a list of whole numbers (got {values['bottleneck']})"
+            )
         texts = [values[name] for name in ("dataset", "stream", "store", "split")]
         if not all(isinstance(text, str) for text in (*texts, *values["abnormal"])):
             raise ValueError("dataset, stream, store, split and abnormal must be strings")
@@ -147,7 +149,7 @@ class DetectorMetrics:
         for threshold in thresholds:
             numbers += asdict(threshold).values()
         if not all(isinstance(number, int | float) for number in numbers):
-            raise ValueError("every figure must be a number")
+            raise ValueError("all metrics must be numbers")
         return metrics
 
 

@@ -130,8 +130,9 @@ def _check(store: Store, first: Store, split: str) -> None:
         )
     if store.dataset.name != first.dataset.name:
         raise InputError(
-            f"RUN: {store.path} is of {store.dataset.name} and {first.path} of "
-            f"{first.dataset.name}; give runs on the same data set"
+            f"RUN: all runs must be on the same data set, but {store.path} is of "
+            f"{store.dataset.name} and {first.path} of {first.dataset.name}; give runs on "
+            "one data set"
         )
     check_unseen(store, split)
     _check_vectors(store)
@@ -140,12 +141,13 @@ def _check(store: Store, first: Store, split: str) -> None:
 def _check_vectors(store: Store) -> None:
     if len(store.row_shape) != 1:
         raise InputError(
-            f"{store.path}: its rows are feature maps of shape {store.row_shape}; anomaly "
-            "detection needs vectors (extract with POOL=1)"
+            f"{store.path} contains feature maps of shape {store.row_shape}, but anomaly "
+            "detection needs vectors; extract again with POOL=1"
         )
     if store.dataset.multilabel:
         raise InputError(
-            f"{store.path} is multi-label, but anomaly detection needs one label per video"
+            f"{store.path} is multi-label, but anomaly detection needs one label per "
+            "video; give a store of single-label data"
         )
 
 

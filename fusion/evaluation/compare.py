@@ -135,12 +135,15 @@ class Comparison:
             if by in self.differences:
                 yield _difference_text(self.differences[by], by)
             else:
-                yield "no interval over groups, because the scores do not contain groups"
+                yield (
+                    "no bootstrap over groups is possible, because the scores do not record "
+                    "the videos' groups"
+                )
         judged = [gain for gain in self.gains if np.isfinite(gain.gain)]
         yield ""
         heading = ("class", "videos", "A %", "B %", "A - B")
         yield from table_lines([heading, *map(_gain_cells, _extremes(judged, most))])
-        yield f"every class: {self.csv}"
+        yield f"results of every class: {self.csv}"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -179,10 +182,13 @@ def compare_runs(options: CompareOptions) -> Comparison:
     groups = grouped(selected.entries)
     if len(groups) != 2:
         names = ", ".join(group.label for group in groups[:6])
-        message = f"compare needs exactly two models, but {len(groups)} are selected ({names})"
+        message = (
+            f"'reelbank compare' needs exactly two models, but {len(groups)} are selected ({names})"
+        )
         raise InputError(
             selected.explained(
-                f"{message}; name their runs, or select with HEAD=, STREAM= or STORE="
+                f"{message}; name the runs of two models, or select them with HEAD=, "
+                "STREAM= or STORE="
             )
         )
     pair = paired(*groups)
@@ -227,7 +233,7 @@ def _run_pairs(pair: Pair) -> Iterator[RunPair]:
 def _run_rows(runs: Sequence[RunPair]) -> list[tuple[str, ...]]:
     heading = ["split", "seed", "videos", "A %", "B %", "A - B"]
     if runs[0].mcnemar:
-        heading += ["only A", "only B", "McNemar p"]
+        heading += ["only A right", "only B right", "McNemar p"]
     rows = [tuple(heading)]
     for run in runs:
         cells = [run.split or "-", run.seed or "-", str(run.videos)]
@@ -249,8 +255,8 @@ def _calibration_text(calibration: MeanCalibration) -> str:
 def _difference_text(difference: Difference, by: str) -> str:
     interval = f"{_signed(difference.low)} to {_signed(difference.high)}"
     return (
-        f"A - B: {_signed(difference.value)} points, 95 % {interval}, p {p_value(difference.p)} "
-        f"(paired bootstrap over {by})"
+        f"A - B: {_signed(difference.value)} points, 95 % interval {interval}, p "
+        f"{p_value(difference.p)} (paired bootstrap over {by})"
     )
 
 

@@ -82,7 +82,7 @@ class ModelTable:
         categories: dict[str, None] = {}  # in the order of their first occurrence
         for model in self.models:
             categories |= dict.fromkeys(model.categories)
-        heads = ["model", "runs", "splits", "seeds", "videos", self.measure, "95 %"]
+        heads = ["model", "runs", "splits", "seeds", "videos", self.measure, "95 % interval"]
         heads += ["top-5"] if has_top5 else []
         heads += list(categories)
         heads += ["classes"] if self.multilabel else []
@@ -136,14 +136,14 @@ class Evaluation:
         for table in self.tables:
             figures = "mean average precision" if table.multilabel else "accuracies"
             chance = percent(table.chance)
-            selected = f"; {table.selected}" if table.selected else ""
+            selected = f"; the first row is {table.selected}" if table.selected else ""
             yield f"{table.title}, part {self.part}; chance is {chance}; {figures} in %{selected}"
             yield from table_lines(table.rows())
             yield ""
             if per_class:
                 yield from table_lines(table.class_rows())
                 yield ""
-        yield f"every run's figures: {self.csv}"
+        yield f"results of every run: {self.csv}"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

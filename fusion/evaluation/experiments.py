@@ -188,8 +188,9 @@ def _only_run(
     if len(runs) == 1:
         return runs[0]
     example = next(entry for entry in entries if experiment(entry.recipe) == member)
-    name = f"{' '.join(names_of(example))} (for example {example.name})"
+    name = f"{' '.join(names_of(example))} (for example the run {example.name})"
     raise InputError(
-        f"split {split or '-'}, seed {seed or '-'}: {name} has {len(runs) or 'no'} runs, but every "
-        "member needs exactly one run per split and seed; give SPLIT= and SEED=, or name the runs"
+        f"split {split or '-'}, seed {seed or '-'}: the model {name} has "
+        f"{len(runs) or 'no'} runs, but every model needs exactly one run per split and "
+        "seed; give SPLIT= and SEED=, or name the runs"
     )

@@ -41,7 +41,7 @@ class ScoreFile:
             yield f"note: {note}"
         yield f"{self.path}: {self.form}, {self.scale}, {_described(self.scores)}"
         if self.written:
-            yield f"written: {self.written}"
+            yield f"written to {self.written}"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -80,8 +80,8 @@ def _other_file(path: Path, options: ScoresOptions) -> ScoreFile:
     found = read_scores(path, options.key)
     if options.order != "auto" and (found.names or not options.list):
         raise InputError(
-            f"ORDER={options.order}: applies only with LIST=, which names the videos of a file "
-            "without names; omit ORDER"
+            f"ORDER={options.order}: applies only if the score file contains no video "
+            "names and LIST= gives them; omit ORDER"
         )
     classes = read_classes(options.classes) if options.classes else []
     rows = _row_names(found, options, like, classes) if options.list else RowNames()
@@ -95,8 +95,8 @@ def _other_file(path: Path, options: ScoresOptions) -> ScoreFile:
     has_labels = found.labels is not None and bool((found.labels >= 0).any())
     if like is not None and not (found.classes or classes or has_labels):
         notes.append(
-            "the file contains neither class names nor labels; its classes are assumed to be in the "
-            "order of LIKE"
+            "the file contains neither class names nor labels; its classes are assumed "
+            "to have the same order as those of LIKE"
         )
     return ScoreFile(path, found.form, scale, table, tuple(notes))
 
@@ -120,7 +120,7 @@ def _described(table: Scores) -> str:
     if table.multilabel or not (held_out.labels >= 0).any():
         return text
     text += f", top-1 {percent(accuracy(held_out).value)} %"
-    return text + (f" of the {len(held_out.labels)} held out" if table.parts else "")
+    return text + (f" on the {len(held_out.labels)} held-out videos" if table.parts else "")
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def select(selection: Selection, part: str) -> Selected:
             try:
                 entries.append(_entry(run, part))
             except InputError as error:
-                damaged.append(f"left out: {error}")
+                damaged.append(f"a run is left out: {error}")
     if not entries:
         raise InputError(_nothing_selected(selection, requested))
     for entry in entries:
@@ -66,7 +66,8 @@ def select(selection: Selection, part: str) -> Selected:
     notes = kept.notes + newest_runs.notes
     if without_part:
         notes.append(
-            f"runs left out because they have no scores of part '{part}': {', '.join(without_part)}"
+            f"these runs are left out because they have no scores of part '{part}': "
+            f"{', '.join(without_part)}"
         )
     return Selected(newest_runs.entries, notes + damaged)
 
@@ -117,8 +118,8 @@ def _candidates(selection: Selection) -> Iterator[Entry | Run]:
     for name in names:
         if Path(name).suffix and Path(name).is_file():
             raise InputError(
-                f"{name}: score files must be .npz; "
-                f"convert it with 'reelbank scores FILE={name} TO=scores.npz'"
+                f"{name}: score files must be .npz files; convert this file with "
+                f"'reelbank scores FILE={name} TO=scores.npz'"
             )
     runs = dict(zip(names, find_runs(selection.bank, names), strict=True)) if names else {}
     for word in words:
@@ -134,7 +135,7 @@ def _candidates(selection: Selection) -> Iterator[Entry | Run]:
 def _finished_run(path: Path) -> Run:
     run = read_run(path)
     if not run.finished:
-        raise InputError(f"{path}: this run is not finished; repeat its command to continue it")
+        raise InputError(f"{path}: this run is not finished; run its command again to finish it")
     return run
 
 
@@ -186,7 +187,8 @@ def newest(entries: Sequence[Entry]) -> Selected:
         best[key] = max(best.get(key, entry), entry, key=_recency)
     kept = list(best.values())
     notes = [
-        f"{entry.name} is left out because a newer run of the same experiment has other videos"
+        f"{entry.name} is left out because another run of the same experiment has more "
+        "videos or is newer"
         for entry in entries
         if entry not in kept
     ]

@@ -166,7 +166,7 @@ def error_reduction(
     firsts, seconds = _on_same_videos(first, second)
     errors = [1 - np.mean([figure(run).value for run in runs]) for runs in (firsts, seconds)]
     if not errors[1]:
-        raise InputError("the second model makes no errors, so no reduction can be computed")
+        raise InputError("the second model makes no errors, so no error reduction can be computed")
     of_first, of_second = (1 - resampled(side, by) for side in (firsts, seconds))
     with np.errstate(divide="ignore", invalid="ignore"):
         reductions = 1 - of_first / of_second

@@ -38,8 +38,8 @@ def selection(shown: int, tried: int, part: str) -> str:
     if tried == 1:
         return ""
     if shown == 1:
-        return f"1 model of {tried:,} in the bank"
+        return f"one of {tried:,} models in the bank"
     models = counted(shown, "model")
     if shown < tried:
-        models += f" shown, of {tried:,} in the bank"
-    return f"highest of {models}, selected on {part}"
+        models += f" shown here ({tried:,} in the bank)"
+    return f"the best of {models}, selected on the {part} part"

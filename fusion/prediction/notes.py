@@ -19,8 +19,8 @@ def training_notes(table: Scores) -> list[str]:
         return []
     videos = counted(len(table.parts), "video")
     return [
-        f"a run was trained or selected on {used} of {videos}; 'evaluate' and other commands leave "
-        "these videos out"
+        f"{used} of {videos} were used to train or select a run; 'reelbank evaluate' and "
+        "similar commands leave these videos out"
     ]
 
 
@@ -36,7 +36,10 @@ def backbone_notes(paths: Sequence[Path], video_ids: set[str], *, of_files: bool
             trained_on = max(trained_on, len(seen_videos(store) & video_ids))
     if not trained_on:
         return []
-    return [f"the backbone was trained with {trained_on} of {counted(len(video_ids), 'video')}"]
+    return [
+        f"{trained_on} of {counted(len(video_ids), 'video')} were used to train the backbone, "
+        "so their scores are too optimistic"
+    ]
 
 
 def damage_notes(paths: Sequence[Path], video_ids: set[str]) -> list[str]:

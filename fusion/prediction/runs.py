@@ -25,7 +25,9 @@ def named_runs(bank: str, words: Sequence[str]) -> list[Run]:
             continue
         run = read_run(Path(word).resolve())
         if not run.finished:
-            raise InputError(f"{word}: this run is not finished; repeat its command to continue it")
+            raise InputError(
+                f"{word}: this run is not finished; run its command again to finish it"
+            )
         runs.append(run)
     if not runs:
         raise InputError("RUN= is required; 'reelbank runs' lists the runs")
@@ -36,7 +38,8 @@ def check_weights(runs: Sequence[Run], weights: Sequence[float]) -> None:
     """Raises InputError when the number of weights differs from the number of runs."""
     if weights and len(runs) == 1:
         raise InputError(
-            "WEIGHTS needs several runs, with one number for each, but RUN= names one; omit WEIGHTS"
+            "WEIGHTS needs several runs, with one number for each run, but RUN= names "
+            "only one run; omit WEIGHTS"
         )
     if weights and len(weights) != len(runs):
         numbers = " ".join(f"{weight:g}" for weight in weights)
@@ -64,7 +67,8 @@ def members_of(run: Run) -> list[Run]:
         or not all(isinstance(recipe, dict) for recipe in recipes)
     ):
         raise InputError(
-            f"{run.path}: the recipe does not name the members of this fusion; fuse them again"
+            f"{run.path}: the recipe does not name the members of this fusion; fuse the "
+            "members again"
         )
     members = []
     for recipe in recipes:
@@ -77,7 +81,7 @@ def members_of(run: Run) -> list[Run]:
         if not (path / "metrics.json").is_file():
             raise InputError(
                 f"{run.path.name}: its member {path.name} is not in {run.path.parent}; "
-                "train it again"
+                "train this member again"
             )
         members.append(read_run(path))
     return members
@@ -94,5 +98,7 @@ def recorded_weights(run: Run) -> list[float]:
         or len(weights) != len(run.recipe["members"])
         or not all(isinstance(weight, int | float) and math.isfinite(weight) for weight in weights)
     ):
-        raise InputError(f"{run.path} does not record the weights of its members; fuse them again")
+        raise InputError(
+            f"{run.path} does not record the weights of its members; fuse the members again"
+        )
     return [float(weight) for weight in weights]

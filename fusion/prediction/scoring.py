@@ -54,8 +54,8 @@ def _head_scores(run: Run, features: FileFeatures) -> RunScores:
             text = ", ".join(map(str, counts))
             features.failed.setdefault(
                 name,
-                f"{run.path.name} joins the rows of several streams, which must have equally "
-                f"many rows (got {text})",
+                f"{run.path.name} combines several streams, which must have the same "
+                f"number of rows for a video (got {text})",
             )
     if not complete.keys() - features.failed.keys():
         return RunScores(None, None, without_input)
@@ -87,8 +87,8 @@ def fused_scores(
     tables = [(scored.scores, weight) for scored, _, weight in members if scored.scores is not None]
     if how == "rank" and any(table.multilabel for table, _ in tables):
         raise InputError(
-            "HOW=rank: multi-label ranks compare all videos of a test set, so single videos "
-            "cannot be ranked; give another HOW"
+            "HOW=rank: for multi-label data, ranks are computed over all videos of a "
+            "test set, so they are undefined for single videos; give another HOW"
         )
     missing = [set(scored.without_input) - features.failed.keys() for scored, _, _ in members]
     by_all: set[str] = set(missing[0]).intersection(*missing[1:])

@@ -69,7 +69,7 @@ def anomaly_section(detectors: Sequence[DetectorSeeds]) -> Section | None:
     if not detectors:
         return None
     columns = [
-        Column("Held out as abnormal"),
+        Column("Abnormal classes"),
         Column("Stream"),
         Column("Store"),
         Column("Split"),
@@ -82,12 +82,12 @@ def anomaly_section(detectors: Sequence[DetectorSeeds]) -> Section | None:
         Column("Detected on test, %", number=True),
     ]
     about = (
-        "The autoencoder and the baselines are fitted on normal training videos only. AUC "
-        "measures how well abnormal test videos are separated from normal ones (0.5 is chance). "
-        "The interval and the thresholds are those of the autoencoder with the first seed. A "
-        "threshold is set so that at most the accepted share of the normal validation videos "
-        "exceeds it. If several sizes of the bottleneck are given, the size with the highest AUC on "
-        "validation videos is used."
+        "The autoencoder and the baselines are fitted on normal training videos only. "
+        "AUC measures how well abnormal test videos are separated from normal ones (0.5 "
+        "is chance). The interval and the thresholds are those of the autoencoder with "
+        "the first seed. Each threshold is chosen so that at most the accepted share of "
+        "the normal validation videos is above it. If several sizes of the bottleneck "
+        "are given, the size with the highest AUC on validation videos is used."
     )
     table = Table(columns, [_row(detector) for detector in detectors], about)
     return Section("Anomalies", [table])
@@ -116,7 +116,7 @@ def _bottleneck(detector: DetectorSeeds) -> str:
     chosen = ", ".join(map(str, dict.fromkeys(detector.bottleneck)))
     if len(detector.sizes) == 1:
         return chosen
-    return f"{chosen} of {', '.join(map(str, detector.sizes))}"
+    return f"{chosen} (chosen from {', '.join(map(str, detector.sizes))})"
 
 
 def _auc(values: Sequence[float]) -> Number:

@@ -59,7 +59,7 @@ def classes_section(contest: Contest, letters: Sequence[str]) -> Section:
     figure = "Average precision" if contest.multilabel else "Accuracy"
     about = f"{figure} of each class in %, averaged over runs. Click a heading to sort."
     if not named:
-        about += " The letters are those of the table of results."
+        about += " The letters denote the models as in the table of results."
     return Section("Classes", [Table(columns, rows, about, "classes")])
 
 
@@ -110,7 +110,7 @@ def confusion_section(contest: Contest, letters: Sequence[str]) -> Section:
                     _most_frequent(counts, contest.classes),
                 ],
                 detail=group.detail,
-                after=f", sum of {counted(runs, 'run')}" if runs > 1 else "",
+                after=f", summed over {counted(runs, 'run')}" if runs > 1 else "",
                 open=number == 0,
             )
         )

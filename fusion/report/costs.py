@@ -107,12 +107,13 @@ def _extraction(stores: Sequence[StoreCost]) -> Table:
         Column("MB", number=True),
         Column("Extraction, s", number=True),
         Column("s per video", number=True),
-        Column("On"),
-        Column("Streams in the pass"),
+        Column("Device"),
+        Column("Streams extracted together"),
     ]
     about = (
-        "Wall-clock time of all extraction passes that filled the store. Models can share a "
-        "store. Streams that were extracted in one pass share its time."
+        "Wall-clock time of all extraction commands that filled the store. Several "
+        "models can use the same store. Streams that were extracted together have the "
+        "same time."
     )
     return Table(columns, [_extraction_row(store) for store in stores], about)
 
@@ -136,7 +137,7 @@ def _training(groups: Sequence[Group], letters: Sequence[str]) -> Table:
         Column("Model"),
         Column("Runs", number=True),
         Column("Training, s per run", number=True),
-        Column("All runs, s", number=True),
+        Column("Training of all runs, s", number=True),
     ]
     rows: list[list[Cell]] = []
     for letter, group in zip(letters, groups, strict=True):
@@ -151,7 +152,10 @@ def _training(groups: Sequence[Group], letters: Sequence[str]) -> Table:
                     Number(sum(seconds), f"{sum(seconds):.0f}"),
                 ]
             )
-    about = "Wall-clock time of training. The time of a fused model does not include its members."
+    about = (
+        "Wall-clock time of training. The time of a fused model does not include the "
+        "training of its members."
+    )
     return Table(columns, rows, about)
 
 

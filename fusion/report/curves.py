@@ -58,7 +58,9 @@ def learning_curves(group: Group) -> list[Curves]:
     if group.multilabel:
         axes["loss"], captions["loss"] = "binary cross-entropy loss", "Binary cross-entropy loss"
         # the mAP of the training part is not computed during training
-        axes["accuracy"] = "mAP (validation), top class correct (training), %"
+        axes["accuracy"] = (
+            "mAP (validation) and share of videos whose top class is correct (training), %"
+        )
         captions["accuracy"] = axes["accuracy"]
     histories = [(entry, read_history(entry.path)) for entry in group.entries]
     drawn = []

@@ -68,8 +68,8 @@ def gallery_section(
         return None
     blocks: list[Block] = [
         note(
-            "The videos are drawn at random with a fixed seed. The bars show the five most likely "
-            "classes in %. The true class has the strong colour."
+            "The videos were chosen at random with a fixed seed. The bars show the five "
+            "most likely classes in %. The true class is shown in the strong colour."
         )
     ]
     for title, names in (("Right", right), ("Wrong", wrong)):
@@ -163,9 +163,10 @@ def predictions(
         cards.append(row)
     if not any(cards):
         raise InputError(
-            f"{' and '.join(models)} predict the same videos correctly"
+            f"{' and '.join(models)} predict the same videos correctly, so there is no "
+            "difference to show"
             if others and any(name in files for name in first.video_ids)
-            else "no scored video has a file to take a frame from"
+            else "none of the scored videos has a file from which a frame could be shown"
         )
     return prediction_cards.predictions([row for row in cards if row]), numbers
 
@@ -213,8 +214,8 @@ def _waves(path: Path) -> list[np.ndarray]:
 def _flow_cards(frames: Sequence[np.ndarray], place: str) -> list[Card]:
     first, second = frames[:2]
     about = (
-        "Optical flow (DIS) to the next frame. Hue shows direction. Strength shows length "
-        "relative to the longest vector"
+        "Optical flow (DIS) to the next frame. The hue shows the direction, and the "
+        "strength of the colour shows the length relative to the longest vectors"
     )
     return [
         Card([place], _photograph(first, "frame")),
@@ -225,8 +226,8 @@ def _flow_cards(frames: Sequence[np.ndarray], place: str) -> list[Card]:
 def _sound_card(waves: Sequence[np.ndarray]) -> Card:
     wave = np.concatenate(waves)  # (n, 15600)
     about = (
-        f"Log-mel spectrogram of the first {0.96 * len(wave):.1f} s; "
-        "frequency rises from 125 to 7500 Hz"
+        f"Log-mel spectrogram of the first {0.96 * len(wave):.1f} s. The frequency axis "
+        "goes from 125 Hz (bottom) to 7500 Hz (top)"
     )
     picture = PIL.Image.fromarray(spectrogram(wave))
     return Card([about], _image(picture, "log-mel spectrogram", "png"), wide=True)

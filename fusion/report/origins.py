@@ -37,8 +37,9 @@ def origins_section(contest: Contest, letters: Sequence[str], *, part: str, anch
     """anchor: prefix of the models' anchors, which the table of results links to."""
     blocks: list[Block] = [
         note(
-            "Each model’s feature store, options and runs. A run’s folder in the bank has the "
-            "run’s name and holds its weights, history and scores."
+            "This section lists the feature store, the options and the runs of each "
+            "model. The folder of a run in the bank has the name of the run and contains "
+            "its weights, history and scores."
         )
     ]
     for letter, group in zip(letters, contest.groups, strict=True):
@@ -116,7 +117,7 @@ def _runs(group: Group, part: str) -> Table:
     columns = [
         Column("Run"),
         Column(f"{part.capitalize()}{unit}", number=True),
-        Column("Interval"),
+        Column("95 % interval"),
         Column(f"Validation{unit}", number=True),
         Column("Split"),
         Column("Seed"),

@@ -65,10 +65,10 @@ def report(options: ReportOptions) -> int:
 def report_lines(written: Report) -> Iterator[str]:
     """The path of the report and its notes as lines of text."""
     if written.figures:
-        yield f"drawings as PNG, their numbers as CSV: {written.figures}"
+        yield f"figures written to {written.figures} (drawings as PNG, data as CSV)"
     for note in written.notes:
         yield f"note: {note}"
-    yield f"report on {counted(len(written.runs), 'run')}: {written.path}"
+    yield f"report on {counted(len(written.runs), 'run')} written to {written.path}"
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ def _videos(options: ReportOptions, datasets: Sequence[str]) -> dict[str, Path]:
         return {}
     if len(datasets) != 1:
         raise InputError(
-            f"ROOT={root}: pictures can be shown of one data set only, but the report is on "
-            f"{', '.join(datasets)}; select one with DATASET="
+            f"ROOT={root}: a report can show pictures of only one data set, but this "
+            f"report is on {', '.join(datasets)}; select one data set with DATASET="
         )
     name = loadable_name(datasets[0], options.dataset)
     dataset = load_dataset(name, root, splits_dir=options.lists, bank=options.bank)

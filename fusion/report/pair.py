@@ -44,7 +44,7 @@ class Versus:
 
     @property
     def title(self) -> str:
-        return " against ".join(self.letters)
+        return " compared with ".join(self.letters)
 
 
 def versus_of(
@@ -123,8 +123,8 @@ def _tests(pair: Pair, letters: Sequence[str]) -> Paragraph:
         tests = "; ".join(_mcnemar(*runs) for runs in _repetitions(pair))
         words.append(
             Words(
-                f" Number of videos that only {first} and only {second} predicts correctly (exact "
-                f"McNemar test): {tests}."
+                f" Number of videos that only {first} predicts correctly, and number that "
+                f"only {second} predicts correctly (exact McNemar test): {tests}."
             )
         )
     return Paragraph(tuple(words))
@@ -149,7 +149,7 @@ def _gains(pair: Pair, letters: Sequence[str]) -> Table:
         Column("Videos", number=True),
     ]
     rows = [_gain(gain) for gain in class_gains(pair)]
-    about = f"Each class’s gain from {second} to {first}. Click a heading to sort."
+    about = f"Difference between {first} and {second} for each class. Click a heading to sort."
     return Table(columns, rows, about, "classes gains")
 
 
@@ -168,8 +168,9 @@ def _difference(contest: Contest, pair: Pair, letters: Sequence[str]) -> Details
         confusions(pair.first), confusions(pair.second), contest.classes, contest.coarse
     )
     about = note(
-        "Differences are in percentage points of each true class’s videos. Blue is better (more "
-        "correct or fewer wrong predictions), and red is worse."
+        "Each cell is the difference in percent of the videos of the true class. Blue "
+        f"means that {letters[0]} is better (more correct or fewer wrong predictions), "
+        "and red that it is worse."
     )
     summary = f"Difference of the confusion matrices, {' − '.join(letters)}"
     return Details(summary, [about, WideDrawing(drawing)], open=True)
@@ -196,12 +197,12 @@ def calibration_section(groups: Sequence[Group], letters: Sequence[str]) -> Sect
     columns = [
         Column("Model"),
         Column("Calibration error, %", number=True),
-        Column("Neg. log likelihood", number=True),
+        Column("Negative log likelihood", number=True),
         Column("Brier", number=True),
     ]
     about = (
-        "Accuracy against confidence, in %. A model on the dashed line is right as often as it is "
-        "confident. An SVM’s margins are not log probabilities, so its calibration figures mean "
-        "little."
+        "Accuracy against confidence, in %. On the dashed line, the accuracy equals the "
+        "confidence. The margins of an SVM are not log probabilities, so its calibration "
+        "results mean little."
     )
     return Section("Calibration", [Table(columns, rows, about), Charts(charts)])

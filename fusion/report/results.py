@@ -48,11 +48,11 @@ def results_section(
 def _highest(contest: Contest, selected: str) -> Paragraph:
     first = contest.groups[0]
     figure = mean_figure(first)
-    beginning = f"{selected}, on" if selected else "on"
-    beginning = beginning[0].upper() + beginning[1:]
+    classes = f"{len(contest.classes)} classes"
+    beginning = f"{selected[0].upper()}{selected[1:]} ({classes})" if selected else f"On {classes}"
     return Paragraph(
         (
-            Words(f"{beginning} {len(contest.classes)} classes: "),
+            Words(f"{beginning}: "),
             Words(first.label, strong=True),
             Words(", "),
             Words(f"{_plus_minus(figure)} %", strong=True),
@@ -83,7 +83,7 @@ def _table(contest: Contest, letters: Sequence[str], *, anchor: str, interval_ki
     columns = [
         Column("Model"),
         Column("mAP %" if contest.multilabel else "Top-1 %", number=True),
-        Column("95 % interval, 0 to 100 %", sortable=False),
+        Column("95 % interval (scale 0 to 100 %)", sortable=False),
         *([Column("Top-5 %", number=True)] if _has_top_five(contest) else []),
         Column("Splits"),
         Column("Seeds"),
@@ -148,8 +148,8 @@ def _note(contest: Contest, interval_kind: str) -> str:
     ]
     if contest.coarse:
         sentences.append(
-            "A column of a coarse category gives the share of its videos that were classified "
-            "correctly."
+            "The column of a category gives the share of the videos of this category "
+            "that were classified correctly."
         )
     return " ".join(sentences)
 

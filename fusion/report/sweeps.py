@@ -67,9 +67,11 @@ def _table(sweep: Sweep) -> Table:
     choice = (
         "The marked row was chosen on validation data only"
         if sweep.rows[0]["chosen"]
-        else "No row was chosen because there is no validation part"
+        else "No row was chosen because not every run has a validation part"
     )
-    return Table(columns, rows, f"{sweep.name}. {choice}; mean ± deviation over splits and seeds.")
+    return Table(
+        columns, rows, f"{sweep.name}. {choice}; mean ± standard deviation over splits and seeds."
+    )
 
 
 def _cell(row: Mapping[str, str], key: str) -> Cell:

@@ -103,7 +103,7 @@ def measured_times(work: Work, figure: Figure, folder: Path) -> list[BatchTime]:
     times = []
     for subject in subjects:
         if subject.timed not in earlier:
-            print_lines(f"== time {subject.timed.name}", flush=True)
+            print_lines(f"== measure the step time of {subject.timed.name}", flush=True)
             earlier[subject.timed] = _measured(subject, device)
         times.append(earlier[subject.timed])
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,13 +135,16 @@ def _model(work: Work, figure: Figure, name: str, device: torch.device) -> Subje
     folders = work.runs.get(name, ())
     if not folders:
         raise InputError(
-            f"needs {name}, which is missing ({work.failed.get(name, 'not trained yet')})"
+            f"needs the model {name}, which is missing ({work.failed.get(name, 'not trained yet')})"
         )
     recipe = RunRecipe.from_json(read_run(folders[0]).recipe)
     stores = json.loads((folders[0] / "recipe.json").read_text()).get("store_recipes", [])
     features = FeatureRecipe.from_json(stores[0]) if len(stores) == 1 else None
     if recipe.trunk or features is None or features.preprocessing is None:
-        raise InputError(f"{name}: only heads on the vectors of one image network can be timed")
+        raise InputError(
+            f"the step time of {name} cannot be measured, because this is possible only for "
+            "heads on the vectors of a single image network"
+        )
     timed = Timed(
         name=name,
         network=str(features.extractor),

@@ -45,7 +45,10 @@ def is_papers_data(work: Work) -> bool:
 
 def whole_data_needed(published: str) -> str:
     """Why a published number stands without a figure of other data next to it."""
-    return f"the published {published} can only be compared with figures on the paper's whole data"
+    return (
+        f"the published {published} can only be compared with results on the paper's complete "
+        "data set"
+    )
 
 
 def file_count(work: Work) -> int:
@@ -112,11 +115,11 @@ def data_description(work: Work, cell: Cell, experiments: Mapping[str, Group]) -
     if splits:
         text += f", split {' '.join(splits)}"
     if cell.dataset not in (work.dataset.name, ANY_DATASET):
-        text += f", instead of {cell.dataset}"
+        text += f" (the paper uses {cell.dataset})"
     lines = [text]
     if is_detection(cell.ours):
         (name,) = named(cell.ours)
-        return [*lines, f"abnormal: {', '.join(work.abnormal_classes(name))}"]
+        return [*lines, f"abnormal classes: {', '.join(work.abnormal_classes(name))}"]
     for name in dict.fromkeys([*named(cell.ours), *members_of_cell(work, cell)]):
         missing = missing_videos(work, experiments[name], splits) if name in experiments else 0
         if missing:
@@ -155,7 +158,7 @@ def _store_description(feature_recipe: Mapping[str, Any], trunk: str) -> str:
     flow_part = FeatureRecipe.from_json(feature_recipe).flow
     flow = flow_part.name if flow_part else ""
     origin = Provenance.from_json(feature_recipe.get("weights")).brief_source
-    features = f"{feature_recipe.get('stream')}{f' on {flow}' if flow else ''}"
+    features = f"{feature_recipe.get('stream')}{f' ({flow})' if flow else ''}"
     trunk = trunk.replace("{flow}", flow)
     return f"{features} {feature_recipe.get('extractor')}: {origin}; trunk {trunk}"
 
@@ -185,7 +188,10 @@ def not_as_published(work: Work, cell: Cell) -> list[str]:
             lines += _store_differences(work, store, its_store)
     if named(cell.ours):
         lines += _split_differences(work, cell)
-    return [line.replace(", not None", ", not its own") for line in dict.fromkeys(lines)]
+    return [
+        line.replace(", not None", ", which the recipe does not set")
+        for line in dict.fromkeys(lines)
+    ]
 
 
 def _named(name: str, lines: Sequence[str]) -> list[str]:
@@ -220,7 +226,7 @@ def _store_differences(work: Work, store: str, its_store: str) -> list[str]:
 def _split_differences(work: Work, cell: Cell) -> list[str]:
     splits = splits_of_cell(cell, work.known_splits)
     if cell.split in ALL_SPLITS and splits != list(work.dataset.splits):
-        return [f"split {' '.join(splits)} only"]
+        return [f"only split {' '.join(splits)}"]
     if cell.split.isdecimal() and cell.split not in splits:
         return [f"split {' '.join(splits)} instead of {cell.split}"]
     return []

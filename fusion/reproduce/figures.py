@@ -67,7 +67,8 @@ def _about(work: Work, figure: Figure, groups: Mapping[str, Group]) -> tuple[str
     weights = "; ".join(weights_description(work, figure.cell))
     papers = ", ".join(figure.dataset.split())
     lines = [
-        f"The paper: {papers}, split {figure.split}. Ours: {data}. {weights}. {_runs(groups)}."
+        f"Data of the paper: {papers}, split {figure.split}. Our data: {data}. Weights: "
+        f"{weights}. {_runs(groups)}."
     ]
     lines += _ABOUT.get(figure.draw, ())
     if figure.draw in ("confusion", "difference"):
@@ -143,13 +144,16 @@ _DRAWERS: dict[str, Callable[[Work, Figure, Mapping[str, Group]], Plot]] = {
 }
 _ABOUT = {  # what a drawing shows, where it does not say so itself
     "confusion": ("Rows are true classes, columns are predictions.",),
-    "predictions": ("The bar of the true class has the strong colour.",),
-    "lines": ("Accuracy on test videos in %, with the interval of each in the CSV file.",),
-    "difference": (
-        "The first model's confusion matrix minus the second's, in points of each true class's "
-        "videos. Blue is better (more correct or fewer wrong predictions), red is worse.",
+    "predictions": ("The bar of the true class is shown in the strong colour.",),
+    "lines": (
+        "Accuracy on test videos in %. The CSV file also contains the interval of each accuracy.",
     ),
-    "gains": ("Accuracy of the first model minus that of the second, in points.",),
+    "difference": (
+        "Confusion matrix of the first model minus that of the second, in percent of the "
+        "videos of each true class. Blue means that the first model is better (more "
+        "correct or fewer wrong predictions), and red that it is worse.",
+    ),
+    "gains": ("Accuracy of the first model minus that of the second, in percentage points.",),
 }
 
 
@@ -157,8 +161,9 @@ def _about_times(times: list[BatchTime]) -> tuple[str, ...]:
     devices = ", ".join(dict.fromkeys(one.timed.device for one in times))
     batches = "; ".join(_batch_text(one) for one in times)
     return (
-        "Mean time in seconds of a training step of the whole network on frames. A step is the "
-        f"forward pass, the backward pass and Adam's update. Measured on {devices}. {batches}.",
+        "Mean time in seconds of a training step of the whole network on video frames. A "
+        "step consists of the forward pass, the backward pass and Adam's update. "
+        f"Measured on {devices}. {batches}.",
     )
 
 

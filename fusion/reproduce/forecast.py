@@ -82,9 +82,9 @@ class Forecast:
             return ""
         runs = counted(missing, "run")
         if not seconds:
-            return f"{runs} to train; their time is unknown until one has been trained"
+            return f"{runs} to train; the training time is unknown until one run has been trained"
         mean = sum(seconds) / len(seconds)
-        return f"{runs} to train: about {mean:.0f} s each, the mean of the finished runs"
+        return f"{runs} to train: about {mean:.0f} s each, which is the mean of the finished runs"
 
 
 def forecast(work: Work) -> Forecast:
@@ -122,7 +122,8 @@ def _joining(work: Work, name: str, duration: str) -> str:
 
 
 def _impossible(stores: Sequence[str]) -> str:
-    return f"not possible without {' and '.join(stores)}"
+    name = "store" if len(stores) == 1 else "stores"
+    return f"not possible without the {name} {' and '.join(stores)}"
 
 
 def _drawing(work: Work, figure: Figure) -> str:
@@ -132,7 +133,7 @@ def _drawing(work: Work, figure: Figure) -> str:
     if stores:
         return _impossible(list(stores))
     if figure.draw == "batch_times":
-        return "measured, about a minute for each network, once its models exist"
+        return "takes about a minute for each network once its models exist"
     return "takes a few seconds once its models exist"
 
 
@@ -153,7 +154,7 @@ def _pretraining(work: Work, name: str, section: str, estimates: dict[str, Extra
     pixels = dataclasses.replace(pixels_extraction(pretrain_defaults(options))[0], plan=True)
     # only the first stream's store is compared because the same extraction fills the others
     if not is_complete(work, planned_stores(pixels, work.dataset)[:1]):
-        estimates[f"{section}, its training data"] = pixels
+        estimates[f"training data of {section}"] = pixels
     state = TO_DO if section in missing_pretraining(work, name) else DONE
     return Step("pretrain", section, state)
 
@@ -182,7 +183,7 @@ def _store_step(work: Work, name: str, store: PlannedStore) -> Step:
     state = f"{TO_DO}: {missing} of {counted(total, 'video')}" if missing else DONE
     if store.to_download:
         title = f"{name}: {store.stream}, {store.node}"
-        return Step("extract", title, f"{state}; its weights are not downloaded")
+        return Step("extract", title, f"{state}; its weights are not downloaded yet")
     return Step("extract", f"{name}: {store.path.name}", state)
 
 

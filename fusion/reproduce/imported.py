@@ -30,7 +30,7 @@ def import_model(work: Work, name: str) -> list[Path]:
         split = _split_of(work, scores, path)
         if split in files:
             raise InputError(
-                f"SCORES={name}={path}: there are two files for split {split}; give one"
+                f"SCORES={name}={path}: two files are given for split {split}; give only one"
             )
         files[split] = folder / f"{in_file_name(name)}-split{in_file_name(split)}.npz"
         tested = _tested(work, scores, split, path)
@@ -52,11 +52,12 @@ def _split_of(work: Work, scores: Scores, path: Path) -> str:
     splits = work.dataset.splits
     split = str(scores.about.get("split", "")) or (splits[0] if len(splits) == 1 else "")
     if split not in splits:
-        said = f"of split '{split}'" if split else "of no split"
+        said = f"split '{split}'" if split else "no split"
         raise InputError(
-            f"SCORES={path}: the file says that its scores are {said}; {work.dataset.name} has the "
-            f"splits {', '.join(splits)}. Give the split with 'reelbank scores FILE={path} SPLIT=... "
-            "TO=...'"
+            f"SCORES={path}: the file must record one of the splits of "
+            f"{work.dataset.name}, which are {', '.join(splits)} (it records {said}); "
+            f"write a file that records the split with 'reelbank scores FILE={path} "
+            "SPLIT=... TO=...'"
         )
     return split
 
@@ -68,8 +69,9 @@ def _tested(work: Work, scores: Scores, split: str, path: Path) -> Scores:
     rows = [row for row, video_id in enumerate(scores.video_ids) if video_id in tests]
     if not rows:
         raise InputError(
-            f"SCORES={path}: contains no test video of split {split}; video ids must be paths below "
-            f"ROOT without the file extension, such as {min(tests, default='-')}"
+            f"SCORES={path}: the file contains no test video of split {split}; its video "
+            "ids must be paths below ROOT without the file extension, such as "
+            f"{min(tests, default='-')}"
         )
     tested = rows_of(scores, rows)
     if not tested.multilabel:

@@ -61,10 +61,10 @@ def experiments_of_cell(
     reduced = {}
     for name in named(cell.ours):
         if name not in experiments:
-            raise InputError(work.failed.get(name, f"{name} was not run"))
+            raise InputError(work.failed.get(name, f"the model {name} was not run"))
         entries = tuple(e for e in experiments[name].entries if e.fact("split") in splits)
         if not entries:
-            raise InputError(f"{name} has no run on split {' or '.join(splits)}")
+            raise InputError(f"the model {name} has no run on split {' or '.join(splits)}")
         reduced[name] = replace(experiments[name], entries=entries)
     return reduced
 
@@ -118,7 +118,7 @@ def _detection(work: Work, cell: Cell) -> Ours:
     detectors = work.detectors.get(name, {})
     found = [metrics for (split, _), metrics in detectors.items() if split in splits]
     if not found:
-        raise InputError(work.failed.get(name, f"{name} was not made"))
+        raise InputError(work.failed.get(name, f"the anomaly detection {name} was not run"))
     match function:
         case "auc":
             kind = " ".join(method) or AUTOENCODER
@@ -145,7 +145,8 @@ def _sequences(experiment: Group, part: str) -> int:
     sequences = entry.metrics.sequences
     if sequences is None:
         raise InputError(
-            f"{entry.name} was trained by a version that did not count sequences; train it again"
+            f"{entry.name} was trained by an older version, which did not record the "
+            "number of sequences; train it again"
         )
     return sequences[part]
 
@@ -170,7 +171,7 @@ def _error_reduction(experiments: Mapping[str, Group], left: str, right: str) ->
     """Relative reduction of the right model's error by the left model, in per cent."""
     first, second = _figure(left, experiments).value, _figure(right, experiments).value
     if second == 1:
-        raise InputError(f"{right} makes no errors, so no reduction can be computed")
+        raise InputError(f"{right} makes no errors, so no error reduction can be computed")
     if not {left, right} <= set(experiments):
         return Ours(100 * (first - second) / (1 - second))
     pair = paired(experiments[left], experiments[right])

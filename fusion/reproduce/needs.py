@@ -26,7 +26,7 @@ def not_made(work: Work) -> Iterator[str]:
             names = (*work.models, *work.fusions, *work.anomalies)
             affected = {name for name in names if store in failed_stores(work, name)}
             parts = [*_rows(work, affected), *_figures(work, affected)]
-            yield f"without the store {store}, these cannot be made: {'; '.join(parts)}"
+            yield f"these results need the store {store}, which is not available: {'; '.join(parts)}"
 
 
 def _rows(work: Work, affected: Set[str]) -> Iterator[str]:

@@ -61,11 +61,14 @@ class Published:
             yield from table_lines([PRINTED, *cells])
         drawn = [figure.figure.name for figure in self.figures if figure.plot]
         if drawn:
-            yield f"figures of the paper: {', '.join(drawn)}, in {self.folder / 'figures'}"
+            yield (
+                f"figures of the paper, drawn from our runs: {', '.join(drawn)}, in "
+                f"{self.folder / 'figures'}"
+            )
         for figure in self.figures:
             if not figure.plot:
-                yield f"not drawn: {figure.title}: {figure.reason}"
-        yield f"tables: {self.folder / 'tables.md'}, {self.folder / 'tables.csv'}"
+                yield f"figure not drawn: {figure.title}: {figure.reason}"
+        yield f"tables written to {self.folder / 'tables.md'} and {self.folder / 'tables.csv'}"
 
 
 def _cut(text: str) -> str:
@@ -151,7 +154,7 @@ def _default(key: str) -> object:
 
 
 def _title(work: Work) -> str:
-    return f"{work.recipe.get('title', work.options.system)}: published and reproduced figures"
+    return f"{work.recipe.get('title', work.options.system)}: published and reproduced results"
 
 
 def _numbered_notes(rows: Sequence[TableRow]) -> dict[str, str]:
@@ -165,12 +168,12 @@ def _data_note(work: Work) -> str:
     compared."""
     data = f"{work.dataset.name} ({class_count(work)} classes, {len(work.dataset.videos):,} videos)"
     if is_papers_data(work):
-        return f"Our figures were measured on all of {data}."
+        return f"Our results were measured on all of {data}."
     form = " in the shortened form of QUICK=1" if work.options.quick else ""
     return (
-        f"Our figures were measured on {data}{form}. They show that everything runs; they are not "
-        "comparable with the paper's figures. A difference is given only for the paper's whole "
-        "data set."
+        f"Our results were measured on {data}{form}. They show that the whole recipe "
+        "runs, but they are not comparable with the results of the paper. A difference "
+        "is given only for the paper's complete data set."
     )
 
 
@@ -188,7 +191,7 @@ def markdown(work: Work, rows: Sequence[TableRow], figures: Sequence[Drawn] = ()
             texts = [*row.cells(), marks.get(row.not_as_published, "")]
             out.write(f"| {' | '.join(map(markdown_text, texts))} |\n")
         for text, mark in marks.items():
-            out.write(f"\n{mark} Not as published: {markdown_text(text)}\n")
+            out.write(f"\n{mark} Different from the published setup: {markdown_text(text)}\n")
     for figure in figures:
         out.write(f"\n## {markdown_text(figure.title)}\n\n")
         for line in figure.about:
@@ -204,7 +207,7 @@ def figure_section(figures: Sequence[Drawn]) -> Section:
     blocks: list[Block] = []
     for figure in figures:
         blocks += figure.blocks()
-    return Section("Figures of the paper, from our runs", blocks)
+    return Section("Figures of the paper, drawn from our runs", blocks)
 
 
 def section(work: Work, rows: Sequence[TableRow]) -> Section:
@@ -217,5 +220,8 @@ def section(work: Work, rows: Sequence[TableRow]) -> Section:
             [*map(Text, row.cells()), Text(marks.get(row.not_as_published, ""))] for row in of_table
         ]
         blocks += [Heading(title), Table(columns, lines)]
-        blocks += [note(f"{mark} Not as published: {text}") for text, mark in marks.items()]
+        blocks += [
+            note(f"{mark} Different from the published setup: {text}")
+            for text, mark in marks.items()
+        ]
     return Section(_title(work), blocks)

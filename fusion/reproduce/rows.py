@@ -149,11 +149,11 @@ def _without_number(cell: Cell) -> str:
 def _why_left_out(work: Work, cell: Cell) -> str:
     is_map = cell.metric == "map_percent"
     if is_map != work.dataset.multilabel and cell.metric in ("map_percent", "accuracy_percent"):
-        kind = "one class" if work.dataset.multilabel else "several classes"
-        return f"the number is of videos with {kind} each"
+        kind = "single-label data" if work.dataset.multilabel else "multi-label data"
+        return f"the published number is for {kind}"
     if number := against(cell.ours):
         return whole_data_needed(number)
-    return "the number is of another data set"
+    return "the published number is for another data set"
 
 
 def _split_text(split: str) -> str:

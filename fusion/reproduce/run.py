@@ -140,10 +140,14 @@ def train_model(work: Work, name: str) -> None:
     first = starts_from(work.recipe, name)
     if first in work.imported:
         raise InputError(
-            f"starts from the weights of {first}, but SCORES gives only scores of {first}"
+            f"the model starts from the weights of {first}, but SCORES gives only the "
+            f"scores of {first}"
         )
     if first and first not in work.runs:
-        raise InputError(f"starts from {first}: {work.failed.get(first, 'not trained yet')}")
+        raise InputError(
+            f"needs the weights of the model {first}, which is missing "
+            f"({work.failed.get(first, 'not trained yet')})"
+        )
     folders: list[Path] = []
     for paths, splits in stores_by_splits(work, name).items():
         options = train_options(work, name, paths, splits)
@@ -162,7 +166,8 @@ def fuse_members(work: Work, name: str) -> None:
     for member in members:
         if member not in work.runs:
             raise InputError(
-                f"needs {member}, which is missing ({work.failed.get(member, 'not trained yet')})"
+                f"needs the model {member}, which is missing "
+                f"({work.failed.get(member, 'not trained yet')})"
             )
     runs: list[str] = []
     for member in members:

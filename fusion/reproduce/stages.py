@@ -47,11 +47,11 @@ def check_options(work: Work) -> None:
         for section in pretrained(work.recipe["stores"][name]).values():
             with _naming(work, f"[pretrain.{section}]"):
                 pretrain_defaults(pretrain_options(work, section, splits))
-        where = f"[stores.{name}] with [extract]"
+        where = f"options of [stores.{name}] and [extract]"
         with _naming(work, f"EXTRACTOR={network['extractor']}" if network else where):
             extract_defaults(extract_options(work, name, splits, weights="random"))
     for name in work.models:
-        with _naming(work, f"[models.{name}] with [train] and [heads]"):
+        with _naming(work, f"options of [models.{name}], [train] and [heads]"):
             stores = [Path(store) for store in stores_of(work.recipe["models"][name])]
             train_defaults(train_options(work, name, stores, work.splits[name]))
 
@@ -187,8 +187,8 @@ def _store_path(work: Work, model: str, on: str, split: str) -> Path:
     if len(matching) != 1:
         names = [f"{store}.{planned.stream}.{planned.node}" for planned in work.stores[store]]
         raise InputError(
-            f"[models.{model}] on = {on!r}: must match exactly one store (matches "
-            f"{len(matching)}); choose from {', '.join(names)}"
+            f"[models.{model}] on = {on!r} must match exactly one store, but it matches "
+            f"{len(matching)}; choose from {', '.join(names)}"
         )
     return matching[0].path
 
@@ -260,7 +260,10 @@ def anomaly_options(work: Work, name: str, split: str, seed: int) -> AnomalyOpti
     runs: list[str] = []
     for member in own.pop("members"):
         if member not in work.runs:
-            raise InputError(f"needs {member}: {work.failed.get(member, 'not trained yet')}")
+            raise InputError(
+                f"needs the model {member}, which is missing "
+                f"({work.failed.get(member, 'not trained yet')})"
+            )
         if member in work.imported:
             raise InputError(
                 f"needs embeddings of {member}, but its scores were imported and contain no embeddings"

@@ -144,7 +144,9 @@ class Work:
             reason = " ".join(str(error).split())
             same = next((other for other, text in self.failed.items() if text == reason), "")
             self.failed[name] = reason
-            print_lines(f"{name}: same reason as {same}" if same else f"{name}: {error}")
+            print_lines(
+                f"{name}: failed for the same reason as {same}" if same else f"{name}: {error}"
+            )
 
 
 def planned_work(options: ReproduceOptions) -> Work:
@@ -159,7 +161,8 @@ def planned_work(options: ReproduceOptions) -> Work:
         value = getattr(options, name)
         if value and not options.extractor:
             raise InputError(
-                f"{name.upper()}={value} is used only with EXTRACTOR; give both, or use SET="
+                f"{name.upper()}={value} is used only with EXTRACTOR; give EXTRACTOR as "
+                "well, or change the recipe with SET="
             )
     chosen_device(options.device)
     if not options.plan:
@@ -206,7 +209,7 @@ def imported_files(scores: Sequence[str], recipe: Mapping[str, Any]) -> dict[str
         models = recipe.get("models", {})
         if not equals or name not in models:
             raise InputError(
-                f"SCORES={word}: give model=file.npz, with a model of the recipe: {', '.join(models)}"
+                f"SCORES={word}: give model=file.npz, where model is one of {', '.join(models)}"
             )
         files[name] = (*files.get(name, ()), file)
     return files

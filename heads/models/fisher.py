@@ -46,7 +46,8 @@ class Fisher(nn.Module):
         sizes = list(blocks) or [feature_dim]
         if sum(sizes) != feature_dim:
             raise InputError(
-                f"the blocks of a row must sum to its {feature_dim} numbers (got {sizes})"
+                "the sizes of the feature blocks must add up to the feature dimension "
+                f"{feature_dim} (got the sizes {sizes})"
             )
         self.sizes = sizes
         self.parts = nn.ModuleList(_Block(size, components) for size in sizes)
@@ -84,8 +85,8 @@ class Fisher(nn.Module):
         components = self._blocks()[0].components
         if count < components:
             raise InputError(
-                f"COMPONENTS={components}: the training part has only {count} rows; give fewer "
-                "components"
+                f"COMPONENTS={components} needs at least {components} rows of training "
+                f"data, but the training part has only {count}; give fewer components"
             )
         rng = np.random.default_rng(seed)
         sample_size = min(count, ROWS_A_COMPONENT * components)
@@ -203,7 +204,8 @@ def _fit(head: Fisher, part: TrainingPart) -> Tensor:
     positive = one_hot > 0
     if positive.any(0).sum() < 2:
         raise InputError(
-            "a linear SVM needs at least two classes, but the training part has videos of only one"
+            "a linear SVM needs at least two classes, but all training videos are of the "
+            "same class; train on at least two classes"
         )
     put(head.classifier, *one_against_rest(vectors.cpu().numpy(), positive.cpu().numpy(), SVM_C))
     with torch.no_grad():
@@ -225,7 +227,7 @@ SPEC = HeadSpec(
     classifier=Classifier("svm", c=SVM_C),
     unused=dict.fromkeys(
         GRADIENT_OPTIONS,
-        "Fisher vectors are fitted to the training rows in closed form: mixtures, then SVMs with "
-        "C = 100",
+        "has no effect because this head fits Gaussian mixtures to the training rows, and then "
+        "linear SVMs with C = 100, without gradient descent",
     ),
 )

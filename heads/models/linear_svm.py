@@ -49,7 +49,8 @@ def fitted_svm(
     trained_classes = np.unique(labels)
     if len(trained_classes) < 2:
         raise InputError(
-            "a linear SVM needs at least two classes, but the training part has videos of only one"
+            "a linear SVM needs at least two classes, but all training videos are of the "
+            "same class; train on at least two classes"
         )
     svm = LinearSVC(C=c, loss="hinge", random_state=0, max_iter=MOST_ITERATIONS)
     svm.fit(embeddings.astype(np.float64), labels)

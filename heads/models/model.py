@@ -85,8 +85,9 @@ def _own_head(
         getattr(head, "classifier", None), nn.Linear
     ):
         raise InputError(
-            f"HEAD={name}: must build a torch.nn.Module whose last layer is `classifier`, a "
-            f"torch.nn.Linear (got {type(head).__name__})"
+            f"HEAD={name}: the head must be a torch.nn.Module whose last layer is a "
+            "torch.nn.Linear named `classifier` (got an object of type "
+            f"{type(head).__name__})"
         )
     if head_spec(name).fit:
         return head
@@ -106,8 +107,9 @@ def _own_head(
     ]
     if len(shapes) != 2 or shapes[0] != (2, num_classes) or len(shapes[1]) != 2:
         raise InputError(
-            f"HEAD={name}: forward() must return logits (N, C) and an embedding (N, E); of N = 2 sequences "
-            f"and C = {num_classes} classes it returns {' and '.join(map(str, shapes))}"
+            f"HEAD={name}: forward() must return logits of shape (N, C) and an embedding "
+            f"of shape (N, E); for N = 2 sequences and C = {num_classes} classes it "
+            f"returned {' and '.join(map(str, shapes))}"
         )
     return head
 

@@ -38,7 +38,8 @@ class Normalise(nn.Module):
         super().__init__()
         if pca > feature_dim:
             raise InputError(
-                f"PCA={pca}: the features have only {feature_dim} dimensions; give a smaller PCA"
+                f"PCA={pca} is larger than the number of feature dimensions, which is "
+                f"{feature_dim}; give a smaller PCA"
             )
         self.znorm, self.pca, self.output_dim = znorm, pca, pca or feature_dim
         if znorm or pca:
@@ -62,7 +63,8 @@ class Normalise(nn.Module):
             count, total = count + len(rows), total + rows.sum(0, dtype=np.float64)
         if self.pca > count:
             raise InputError(
-                f"PCA={self.pca}: the training part has only {count} rows; give PCA={count} or less"
+                f"PCA={self.pca} needs at least {self.pca} rows of training data, but the "
+                f"training part has only {count}; give PCA={count} or less"
             )
         mean = total / count  # (D,)
         self.mean.copy_(torch.from_numpy(mean))
@@ -125,8 +127,9 @@ class MidFusion(nn.Module):
         if how != "concat" and len(set(sizes)) > 1:
             dimensions = " and ".join(map(str, sizes))
             raise InputError(
-                f"MID={how} needs the same number of dimensions in every stream (got {dimensions}); "
-                "give PCA=d for all, or MID=concat"
+                f"MID={how} needs the same number of feature dimensions in every stream "
+                f"(got {dimensions}); give PCA=<number> to reduce all streams to the same "
+                "number, or MID=concat"
             )
         self.output_dim = sum(sizes) if how == "concat" else sizes[0]
 

@@ -30,8 +30,9 @@ def head_spec(head: str) -> HeadSpec:
     spec = load_plugin(head, HEADS, option="HEAD")
     if not isinstance(spec, HeadSpec):
         raise InputError(
-            f"HEAD={head}: must be a HeadSpec (got {type(spec).__name__}); "
-            "CONTRIBUTING.md, 'Add a head', has an example"
+            f"HEAD={head}: the name must refer to a HeadSpec object (got an object of "
+            f"type {type(spec).__name__}); see the example in CONTRIBUTING.md, 'Add a "
+            "head'"
         )
     return spec
 
@@ -55,16 +56,16 @@ def recorded_head(name: str, code_sha256: str, own_head: str) -> str:
         return name
     stem, _, attribute = name.rpartition(".")
     if not stem or is_user_file(name):
-        raise InputError(f"its recipe names an unknown head, {name}; train it again")
+        raise InputError(f"the run's recipe names an unknown head, {name}; train the run again")
     if plugin_name(own_head) != name:
         raise InputError(
-            f"its head {name} is defined in your own file; give HEAD=<path of "
-            f"{stem}.py>:{attribute}"
+            f"the run's head {name} is defined in a Python file of yours, {stem}.py; give "
+            f"its path with HEAD=<path of {stem}.py>:{attribute}"
         )
     head_spec(own_head)  # this raises InputError for a missing file
     if head_code_sha256(own_head) != code_sha256:
         raise InputError(
-            f"HEAD={own_head}: the file was changed since the run was trained; restore it, or "
-            "train again"
+            f"HEAD={own_head}: this file has changed since the run was trained; restore "
+            "the old version of the file, or train the run again"
         )
     return own_head

@@ -122,7 +122,7 @@ class HeadSpec:
                 choices = ", ".join((*BUILD_OPTIONS, *TRUNK_OPTIONS))
                 raise ValueError(f"HeadSpec: unknown option {name!r}; choose from {choices}")
         if not (self.takes_vectors or self.takes_maps):
-            raise ValueError("HeadSpec: takes_vectors or takes_maps must be True")
+            raise ValueError("HeadSpec: at least one of takes_vectors and takes_maps must be True")
 
     def unused_options(self, head: str) -> dict[str, str]:
         """Options of `train` that have no effect with this head, and why; head: its name."""
@@ -133,7 +133,8 @@ class HeadSpec:
         }
         if not self.takes_maps:
             reasons |= dict.fromkeys(
-                MAP_OPTIONS, f"applies only to heads on feature maps, not to {head}"
+                MAP_OPTIONS,
+                f"applies only to heads that take feature maps, but {head} takes vectors",
             )
         if self.fit:
             reasons |= dict.fromkeys(

@@ -59,9 +59,12 @@ def add_skips(model: nn.Module, skips: tuple[str, ...], kind: str, name: str) ->
     blocks = _blocks(model)
     for skip in skips:
         if skip not in blocks:
-            hint = nearest(skip, blocks) or f"; it has {', '.join(blocks) or 'none'}"
+            hint = (
+                nearest(skip, blocks) or f"; the possible blocks are {', '.join(blocks) or 'none'}"
+            )
             raise InputError(
-                f"SKIPS={skip}: {name} has no residual block of this name that can have a skip{hint}"
+                f"SKIPS={skip}: {name} has no residual block of this name to which a "
+                f"temporal skip can be added{hint}"
             )
         block = blocks[skip]
         if skips.count(skip) > 1:
@@ -74,9 +77,10 @@ def add_skips(model: nn.Module, skips: tuple[str, ...], kind: str, name: str) ->
                 block_name for block_name, other in blocks.items() if _keeps_shape(other)
             )
             raise InputError(
-                f"SKIP=identity: {skip} of {name} changes the shape of its input ({channels} to "
-                f"{out_channels} channels, stride {stride}); give SKIP=linear, or a block that "
-                f"keeps its shape ({keeping})"
+                "SKIP=identity needs residual blocks that keep the shape of their input, "
+                f"but {skip} of {name} changes the shape ({channels} to {out_channels} "
+                f"channels, stride {stride}); give SKIP=linear, or choose from the blocks "
+                f"that keep the shape: {keeping or 'none'}"
             )
         if _is_inverted(block):
             whole = TemporalShortcut(block, kind, channels, out_channels, stride)

@@ -39,8 +39,9 @@ def trunk_recipe(
         weights, dict
     ):
         raise InputError(
-            "TRUNK=backbone: the store does not say which network and node its maps are from; give "
-            "TRUNK=pool to average them over space, or extract with AT=<node>"
+            "TRUNK=backbone needs the network and the node that computed the feature "
+            "maps, but the store does not record them; give TRUNK=pool to average the "
+            "maps over space, or extract the maps again with AT=<node>"
         )
     stacks_items = recorded_stream(str(names["stream"]), streams).stacks_items
     return TrunkRecipe(
@@ -95,8 +96,9 @@ def build_trunk(
     shortcuts = [part for part in trunk.modules() if isinstance(part, TemporalShortcut)]
     if len(shortcuts) < len(skips):
         raise InputError(
-            f"SKIPS={' '.join(skips)}: not all of these blocks come after {node}, whose maps the "
-            f"store contains; extract the maps of the block before {skips[0]} (AT=...)"
+            f"SKIPS={' '.join(skips)}: all of these blocks must come after {node}, "
+            f"because the store contains the output of {node}; give later blocks, or "
+            f"extract the output of the block before {skips[0]} (AT=<block>)"
         )
     trunk.eval()
     with torch.inference_mode():
@@ -105,8 +107,9 @@ def build_trunk(
         embedding = trunk(torch.zeros(1, *row_shape))
     if embedding.ndim != 2:
         raise InputError(
-            f"TRUNK=backbone: {name} returns shape {tuple(embedding.shape[1:])} after {node}, but "
-            "a head needs a vector"
+            f"TRUNK=backbone: the layers of {name} after {node} must return one vector "
+            f"per frame (got an output of shape {tuple(embedding.shape[1:])}); give "
+            "TRUNK=pool"
         )
     return trunk.train(), embedding.shape[1]
 
@@ -134,16 +137,18 @@ def backbone(
         weights = origin.option
     elif not weights:
         raise InputError(
-            f"HEAD begins with the store's network, whose weights came from {origin.source}; give "
-            "TRUNK_WEIGHTS=<path of that file>, or TRUNK=pool"
+            "TRUNK=backbone: the weights of the store's network came from "
+            f"{origin.source}, whose path is not recorded; give TRUNK_WEIGHTS=<path of "
+            "that file>, or TRUNK=pool"
         )
     network = _network(
         recipe, extractor, streams, weights=weights, seed=origin.seed, trained=trained
     )
     if network.weights.sha256 != recipe.sha256:
         raise InputError(
-            f"TRUNK=backbone: the weights of {recipe.extractor} ({origin.source}) are not those "
-            "that the store was made with; give the same file, or extract again"
+            f"TRUNK=backbone: the weights of {recipe.extractor} ({origin.source}) differ "
+            "from the weights that the store was extracted with; give the same weights, "
+            "or extract again"
         )
     return network
 
@@ -161,8 +166,9 @@ def _network(
     # Stores and runs may be untrusted, so only a file that the user names is executed.
     if ".py" in name:
         raise InputError(
-            f"the recipe names the file {name} as its extractor, but files that a recipe names are "
-            "not executed; give EXTRACTOR=<path>:<function>"
+            f"the recipe names the Python file {name} as its extractor, but for security "
+            "such a file is executed only if you give it yourself; give "
+            "EXTRACTOR=<path>:<function>"
         )
     if "." in name and ":" not in name:  # a user's file, by stem and function (extractor_name)
         _check_own_network(recipe, extractor)
@@ -190,11 +196,11 @@ def _check_own_network(recipe: TrunkRecipe, extractor: str) -> None:
     if extractor_name(extractor) != recipe.extractor or not path.is_file():
         stem, _, function = recipe.extractor.rpartition(".")
         raise InputError(
-            f"the maps were computed by your own network, {function}() of {stem}.py; give "
-            f"EXTRACTOR=<path of {stem}.py>:{function}, or TRUNK=pool"
+            f"the feature maps were computed by a network of your own, {function}() in "
+            f"{stem}.py; give EXTRACTOR=<path of {stem}.py>:{function}, or TRUNK=pool"
         )
     if hashlib.sha256(path.read_bytes()).hexdigest() != recipe.code_sha256:
         raise InputError(
-            f"EXTRACTOR={extractor}: the file was changed since the store was made; restore it, or "
-            "extract again"
+            f"EXTRACTOR={extractor}: this file has changed since the store was extracted; "
+            "restore the old version of the file, or extract again"
         )

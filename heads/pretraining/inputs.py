@@ -108,13 +108,14 @@ def pixel_sizes(options: PretrainOptions, weights: str) -> dict[str, Any]:
     crop_px = options.size or pair(network.preprocessing.crop_px)[0]
     if crop_px > min(pair(resize_px)):
         raise InputError(
-            f"RESIZE={resize_text(resize_px)} must be at least the crops' {crop_px} pixels; give a "
-            "larger RESIZE or a smaller SIZE"
+            f"RESIZE={resize_text(resize_px)} must not be smaller than the crops, which "
+            f"have {crop_px} pixels (SIZE); give a larger RESIZE or a smaller SIZE"
         )
     if network.kind == "image":
         if options.clip and not fields:
             raise InputError(
-                f"CLIP={options.clip}: {options.extractor} takes single pictures; omit CLIP"
+                f"CLIP={options.clip}: {options.extractor} takes single pictures as "
+                "input, not clips; omit CLIP"
             )
         clip = str(fields or "")
     else:
@@ -140,8 +141,9 @@ def weights_of(weights: dict[str, str], split: str, options: PretrainOptions) ->
     weights for this split."""
     if "" not in weights and split not in weights:
         raise InputError(
-            f"WEIGHTS={options.weights}: these weights were trained on split {', '.join(weights)}, "
-            f"not on split {split}; run pretrain on split {split} first"
+            f"WEIGHTS={options.weights}: these weights were trained on split "
+            f"{', '.join(weights)}, not on split {split}; first run 'reelbank pretrain' "
+            f"on split {split}"
         )
     return weights[split if split in weights else ""]
 
@@ -155,8 +157,9 @@ def initial_trunk(
     network = _trunk(options, store.row_shape[0], weights, fetch=fetch)
     if network.kind != ("image" if len(store.row_shape) == 3 else "video"):
         raise InputError(
-            f"EXTRACTOR={options.extractor}: a network for {network.kind} cannot be trained on "
-            f"{store.path}"
+            f"EXTRACTOR={options.extractor} takes {network.kind} input, but {store.path} "
+            f"contains {'single pictures' if len(store.row_shape) == 3 else 'clips'}; "
+            "give another network or another store"
         )
     height, width = store.row_shape[-2:]
     crop_px = options.size or network.preprocessing.crop_px

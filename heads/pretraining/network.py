@@ -47,8 +47,9 @@ class SegmentNetwork(nn.Module):
             embedding = trunk(torch.zeros(1, *snippet))
         if embedding.ndim != 2:
             raise InputError(
-                "EXTRACTOR: the network must return a vector for each snippet (got shape "
-                f"{tuple(embedding.shape[1:])} for a snippet of shape {snippet})"
+                "EXTRACTOR: the network must return one vector for each input (got an "
+                f"output of shape {tuple(embedding.shape[1:])} for an input of shape "
+                f"{snippet})"
             )
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(embedding.shape[1], classes)
@@ -83,7 +84,11 @@ def freeze_before(trunk: nn.Module, node: str) -> list[nn.Module]:
     if node not in names:
         tops = [name for name, _ in trunk.named_children()]
         similar = nearest_word(node, names)
-        hint = f"did you mean {similar}?" if similar else f"the outermost are {', '.join(tops)}"
+        hint = (
+            f"did you mean {similar}?"
+            if similar
+            else f"the outermost modules are {', '.join(tops)}"
+        )
         raise InputError(f"FREEZE={node}: the network has no module of this name; {hint}")
     frozen = []
     for (

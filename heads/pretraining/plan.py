@@ -80,19 +80,20 @@ def plan_run(
     notes = []
     if options.validation and not held_out:
         notes.append(
-            f"split {split}: no class has two groups of videos, so there is no validation part; "
-            "the last epoch is kept"
+            f"split {split}: no class has at least two groups of related videos, so "
+            "there is no validation part; the weights of the last epoch are kept"
         )
     if options.best_by == "loss" and not held_out:
         if not options.validation:
             raise InputError(
-                "BEST_BY=loss needs a validation part, but VALIDATION=0; give VALIDATION above 0 "
-                "(for example 0.2), or BEST_BY=accuracy (without a validation part, the last epoch "
-                "is kept)"
+                "BEST_BY=loss needs a validation part, but VALIDATION=0 holds out no "
+                "videos; give VALIDATION above 0 (for example 0.2), or give "
+                "BEST_BY=accuracy to keep the weights of the last epoch"
             )
         raise InputError(
-            f"BEST_BY=loss needs a validation part, but no class in split {split} has two groups of "
-            "videos; give BEST_BY=accuracy (the last epoch is then kept)"
+            f"BEST_BY=loss needs a validation part, but no class in split {split} has at "
+            "least two groups of related videos; give BEST_BY=accuracy to keep the "
+            "weights of the last epoch"
         )
     ids = {
         "train": [name for name in videos if name not in held_out],
@@ -135,10 +136,10 @@ def _check_unseen(store: Store, options: PretrainOptions, split: str, trunk: Tru
     leaked, test = seen_tests(store, split, initial)
     if leaked:
         raise InputError(
-            f"WEIGHTS={options.weights}: {len(leaked)} of the {len(test)} test videos of split "
-            f"{split} were used to train these weights "
-            f"({origin(trainings(initial), store.dataset.name)}); start from weights that were not "
-            "trained on test videos"
+            f"WEIGHTS={options.weights}: {len(leaked)} of the {len(test)} test videos of "
+            f"split {split} were used to train these weights (trained on "
+            f"{origin(trainings(initial), store.dataset.name)}); start from weights that "
+            "were not trained on test videos"
         )
 
 
@@ -226,8 +227,8 @@ def crops_of(store: Store, options: PretrainOptions, crop_px: int | tuple[int, i
     size = pair(crop_px)
     if height < size[0] or width < size[1]:
         raise InputError(
-            f"SIZE: crops of {size[0]} x {size[1]} do not fit into pictures of {height} x {width}; "
-            "give a larger RESIZE or a smaller SIZE"
+            f"SIZE: crops of {size[0]} x {size[1]} pixels do not fit into pictures of "
+            f"{height} x {width} pixels; give a larger RESIZE or a smaller SIZE"
         )
     return Crops((height, width), size, options.jitter, options.flip)
 

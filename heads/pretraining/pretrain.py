@@ -281,7 +281,16 @@ def _percent(accuracy: float | None) -> str:
 def print_runs(plans: list[PretrainPlan]) -> None:
     """Print a row for each run, and the WEIGHTS= value that selects its weights."""
     lines: list[tuple[str, ...]] = [
-        ("split", "videos", "train %", "validation %", "epochs", "best", "seconds", "weights")
+        (
+            "split",
+            "training + validation videos",
+            "train %",
+            "validation %",
+            "epochs",
+            "best epoch",
+            "seconds",
+            "weights",
+        )
     ]
     for plan in plans:
         metrics = json.loads((plan.path / "metrics.json").read_text())
@@ -304,4 +313,4 @@ def print_runs(plans: list[PretrainPlan]) -> None:
     for family in dict.fromkeys(family_of(plan.recipe.to_json())[:8] for plan in plans):
         extractor = plans[0].recipe.extractor  # a user's file is run only if the user names it
         own_network = f" EXTRACTOR={extractor}" if is_user_file(extractor) else ""
-        print_lines(f"extract with WEIGHTS={family}{own_network}")
+        print_lines(f"to extract features with these networks, give WEIGHTS={family}{own_network}")

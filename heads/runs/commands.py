@@ -29,8 +29,8 @@ def runs(options: RunsOptions) -> int:
             fits = [path for path in fits if path.name == start] or fits
             if len(fits) != 1:
                 raise InputError(
-                    f"REMOVE={start}: must match exactly one run (matches {len(fits)}); 'reelbank "
-                    "runs' lists the runs"
+                    f"REMOVE={start} must match exactly one run, but it matches "
+                    f"{len(fits)}; 'reelbank runs' lists the runs"
                 )
             doomed[fits[0]] = None
         for path in doomed:

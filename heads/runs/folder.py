@@ -73,7 +73,7 @@ def read_run(path: Path) -> Run:
         try:
             documents.append(json.loads(read_text(path / name), parse_constant=_no_number))
             if not isinstance(documents[-1], dict):
-                raise ValueError("not a JSON object")
+                raise ValueError("the file must contain a JSON object")
         except FileNotFoundError:
             documents.append({})
         except (OSError, ValueError, RecursionError) as error:
@@ -82,11 +82,14 @@ def read_run(path: Path) -> Run:
             ) from None
     recipe = documents[0].get("recipe")
     if not isinstance(recipe, dict):
-        raise InputError(f"{path} is not a run folder (no recipe.json)")
+        raise InputError(
+            f"{path} is not the folder of a run, because it has no valid recipe.json; give "
+            "the folder of a run"
+        )
     if folder_name(recipe) != path.name:
         raise InputError(
-            f"{path}/recipe.json does not belong to this run because it was changed or the folder "
-            "was renamed; restore the file or the folder's name"
+            f"{path}/recipe.json does not match the name of its folder: either the file "
+            "was changed or the folder was renamed; restore the file or the folder's name"
         )
     try:
         metrics = RunMetrics.from_json(documents[1])
@@ -137,7 +140,10 @@ def read_runs(bank: str | Path) -> tuple[list[Run], dict[Path, str]]:
     for path in sorted(Path(bank, "runs").glob("[!.]*")):
         try:
             if not path.is_dir():
-                raise InputError(f"{path} must be a folder, like every run; move it out of runs/")
+                raise InputError(
+                    f"{path} is a file, but the folder runs/ may contain only folders of "
+                    "runs; move the file out of runs/"
+                )
             runs.append(read_run(path))
         except InputError as error:
             bad[path] = str(error)
@@ -186,12 +192,11 @@ def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> lis
             ]
             if len(fits) != 1:
                 fitting = ", ".join(run.path.name for run in fits[:5])
-                reason = (
-                    f"matches {len(fits)} finished runs ({fitting})"
-                    if fits
-                    else f"matches no finished run in {Path(bank, 'runs')}"
+                matched = f"{len(fits)} ({fitting})" if fits else f"none in {Path(bank, 'runs')}"
+                raise InputError(
+                    f"the run name '{start}' must match exactly one finished run, but it matches "
+                    f"{matched}; 'reelbank runs' lists the runs"
                 )
-                raise InputError(f"run '{start}' {reason}; 'reelbank runs' lists the runs")
             chosen += fits
         runs = chosen
     return [run for run in runs if matches(run.recipe, **match)]
@@ -218,7 +223,10 @@ def load_run(
 
     run = read_run(Path(path))
     if "members" in run.recipe:
-        raise InputError(f"{run.path.name}: a fused run has no model; name one of its members")
+        raise InputError(
+            f"{run.path.name} is a fused run, which has no model of its own; name one of its "
+            "members instead"
+        )
     try:
         recipe = RunRecipe.from_json(run.recipe)
         model = build_model(recipe, head=head, extractor=extractor, streams=streams)

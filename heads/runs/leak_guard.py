@@ -106,8 +106,9 @@ def trainings(weights: Any) -> list[dict[str, Any]]:
             for text in texts
         ):
             raise InputError(
-                "the recipe does not record the videos that the backbone was trained on "
-                "(weights.saw); run pretrain and extract again"
+                "the store's recipe does not record the videos that the backbone was "
+                "trained on (the entry weights.saw); run 'reelbank pretrain' and extract "
+                "again"
             )
         chain.append(training)
         training = training.get("before")
@@ -161,13 +162,16 @@ def check_unseen(store: Store, split: str) -> None:
     dataset, chain = store.dataset.name, trainings(store.recipe.get("weights"))
     last = str(chain[0].get("split"))
     if chain[0].get("dataset") == dataset and last != split and last in store.dataset.splits:
-        instead = f"extract with WEIGHTS=... for split {split}, or train with SPLIT={last}"
+        instead = (
+            f"extract with weights that were trained on split {split} (WEIGHTS=...), or train "
+            f"with SPLIT={last}"
+        )
     else:
         instead = f"pretrain on the current split {split}, or restore the data set and the split "
         instead += "(SEED, CSV, ROOT) that the backbone was trained on"
     raise InputError(
-        f"SPLIT={split}: {len(leaked)} of the {len(test)} test videos of split {split} were used "
-        f"to train the backbone ({origin(chain, dataset)}); {instead}"
+        f"SPLIT={split}: {len(leaked)} of the {len(test)} test videos of split {split} "
+        f"were used to train the backbone (trained on {origin(chain, dataset)}); {instead}"
     )
 
 
@@ -193,9 +197,9 @@ def validation_notes(
         return []
     trained, mend = "the backbone", "the same VALIDATION as for the backbone"
     if weights is not None:
-        trained = "the run of INIT"
+        trained = "the run that INIT names"
         mend = "a run with the same VALIDATION and REFIT=0"
     return [
-        f"split {split}: {len(learned)} of the {len(validation)} validation videos were used to "
-        f"train {trained}, so the validation figure is too high; give {mend}"
+        f"split {split}: {len(learned)} of the {len(validation)} validation videos were "
+        f"used to train {trained}, so the validation result is too optimistic; give {mend}"
     ]

@@ -40,8 +40,8 @@ def locked(folder: Path) -> Iterator[None]:
     taken = lock(path, wait=False)
     if taken is None:
         raise InputError(
-            f"{folder} is being trained by another process{holder(path)}; wait for that process or "
-            "stop it"
+            f"{folder} is being trained by another process{holder(path)}; wait until that process has "
+            "finished, or stop it"
         )
     try:
         yield

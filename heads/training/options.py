@@ -385,8 +385,9 @@ class TrainOptions(Checked):
             if name in unused and name not in options:
                 head = options.get("head", preset["head"])
                 raise InputError(
-                    f"RECIPE={options['recipe']} sets {name.upper()}, which has no effect with "
-                    f"HEAD={head} and the other options; give another HEAD or omit the variant"
+                    f"RECIPE={options['recipe']} sets {name.upper()}, which has no effect "
+                    f"with HEAD={head} and the other options; give another HEAD, or omit "
+                    "the variant of the recipe"
                 )
         return {name: value for name, value in preset.items() if name not in unused}
 
@@ -401,13 +402,14 @@ def unused_options(values: Mapping[str, Any]) -> dict[str, str]:
     for name in (*spec.defaults, *spec.unused):
         if name not in TrainOptions.__dataclass_fields__:
             raise InputError(
-                f"HEAD={head}: its HeadSpec names '{name}', which is not an option of train"
+                f"HEAD={head}: its HeadSpec has an entry for '{name}', which is not an "
+                "option of 'reelbank train'; remove the entry from defaults or unused"
             )
     for name in spec.defaults:
         if default_of(name) not in ("", None):  # only empty options are filled
             raise InputError(
-                f"HEAD={head}: its HeadSpec has a default of '{name}', which has no effect; only lr, "
-                "layers, sampling, t and znorm can have one"
+                f"HEAD={head}: its HeadSpec must not set a default for '{name}'; only lr, "
+                "layers, sampling, t and znorm can have a default"
             )
     reasons = spec.unused_options(head)
     usual = spec.defaults.get("sampling", defaults.TRAIN["sampling"])

@@ -55,7 +55,7 @@ def print_results(runs: list[Run]) -> None:
             "seed",
             *(f"{part} {judged} %" for part in PARTS),
             "epochs",
-            "best",
+            "best epoch",
             "seconds",
             "run",
         )
@@ -89,8 +89,8 @@ def summary(of_split: dict[str, list[float]]) -> str:
     every = list(itertools.chain.from_iterable(of_split.values()))
     text = f"mean {np.mean(every):.2f}"
     if len(every) > 1:
-        text += f", deviation {np.std(every, ddof=1):.2f} over {len(every)} runs"
+        text += f", standard deviation {np.std(every, ddof=1):.2f} over {len(every)} runs"
     if 1 < len(of_split) < len(every):
         means = [np.mean(values) for values in of_split.values()]
-        text += f", {np.std(means, ddof=1):.2f} over the means of {len(means)} splits"
+        text += f" and {np.std(means, ddof=1):.2f} over the means of {len(means)} splits"
     return text

@@ -357,6 +357,6 @@ def write_embeddings(plan: RunPlan, rows: SharedRows, embeddings: np.ndarray) ->
                 video, embedding[None].astype(np.float16), np.array([seconds])
             )  # (1, E), (1,)
         if not writer.finish(rows.videos):
-            raise RuntimeError(f"{path} could not be finished")
+            raise RuntimeError(f"the store of embeddings {path} could not be completed")
     finally:
         writer.close()

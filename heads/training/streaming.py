@@ -179,12 +179,13 @@ def open_features(
     if is_streamed(read_from, wanted_bytes, free.value, workers):
         share = "half" if workers == 1 else "a third"
         too_much = (
-            f"more than {share} of the {_gibibytes(free.value)} that are free ({free.source})"
+            f"which is more than {share} of the {_gibibytes(free.value)} that are free "
+            f"({free.source})"
         )
     elif read_from == "auto" and workers > 1 and not sharing_folder(wanted_bytes):
         too_much = (
-            f"more than there is room for in {' or '.join(_sharing_folders())}, where processes "
-            "share them"
+            f"which is more than fits into {' or '.join(_sharing_folders())}, where the "
+            "processes would share them"
         )
     if not too_much:
         return loaded(ids, *read_rows(stores, ids, readings, views), crops)

@@ -81,7 +81,7 @@ def sweep(options: Any) -> int:
     name = signature({"runs": sorted(by_runs)})[:12]
     path = Path(options.to or Path(options.bank, "sweeps", f"{name}.csv"))
     write_table(path, rows)
-    print_lines(f"table: {path}")
+    print_lines(f"results written to {path}")
     return 0
 
 
@@ -128,7 +128,8 @@ def _check_used(words: dict[str, str], different: Sequence[Combination]) -> None
     for name, text in words.items():
         if text and name not in used:
             raise InputError(
-                f"{name.upper()}={text}: has no effect in any of these combinations; omit it"
+                f"{name.upper()}={text}: has no effect in any of these combinations; omit "
+                f"{name.upper()}"
             )
 
 
@@ -162,7 +163,8 @@ def combinations(words: dict[str, str]) -> list[dict[str, str]]:
             )
     if (count := math.prod(map(len, lists.values()))) > MOST_COMBINATIONS:
         raise InputError(
-            f"{count:,} combinations are more than {MOST_COMBINATIONS:,}; give fewer values"
+            f"the options give {count:,} combinations, but at most {MOST_COMBINATIONS:,} "
+            "are allowed; give fewer values"
         )
     return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
 
@@ -229,7 +231,8 @@ def _print_results(rows: list[dict[str, Any]]) -> None:
     print_table([heading, *(tuple(_cell(row, name) for name in names) for row in rows)])
     if rows[0]["chosen"]:
         print_lines(
-            "chosen: the combination with the highest validation figure; test figures are not used"
+            "the column 'chosen' marks the combination with the best validation result; "
+            "test results have no influence on this choice"
         )
     else:
         print_lines("no combination is chosen because not every run has a validation part")

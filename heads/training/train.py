@@ -160,8 +160,8 @@ def _sharing_folder_of(data: Loaded | Streamed, workers: int) -> str:
     if not folder:
         size_gib = data.values.nbytes / 2**30
         raise InputError(
-            f"WORKERS={workers}: there is not enough room for the {size_gib:.1f} GiB of features "
-            "that the processes share; give READ_FROM=disk, WORKERS=1, or a folder in the "
-            "environment variable JOBLIB_TEMP_FOLDER"
+            f"WORKERS={workers}: there is not enough space for the {size_gib:.1f} GiB of "
+            "features that the processes share; give READ_FROM=disk or WORKERS=1, or set "
+            "the environment variable JOBLIB_TEMP_FOLDER to a folder with more space"
         )
     return folder

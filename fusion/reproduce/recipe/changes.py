@@ -28,8 +28,8 @@ def change_recipe(recipe: dict[str, Any], change: str) -> None:
         )
     if sections[0] in FACTS_OF_PAPER:
         raise InputError(
-            f"SET={change}: [{sections[0]}] holds facts of the paper, which are not options; "
-            "write a recipe of your own to state others"
+            f"SET={change}: [{sections[0]}] contains facts about the paper, which SET "
+            "cannot change; write your own recipe to state other facts"
         )
     place = recipe
     for number, name in enumerate(sections):
@@ -82,6 +82,7 @@ def check_applies(recipe: Mapping[str, Any], change: str) -> None:
     if shared.get(option) == "" or any(option not in recipe[places][name] for name in reached):
         return
     raise InputError(
-        f"SET={change} does not apply to any of the recipe's {places}, because each sets {option} "
-        f"itself or does not use it; give {places}.<name>.{option}"
+        f"SET={change} does not apply to any of the recipe's {places}, because each of "
+        f"them sets {option} itself or does not use it; give {places}.<name>.{option} "
+        "instead"
     )

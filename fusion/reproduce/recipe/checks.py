@@ -53,7 +53,7 @@ def check_names(recipe: Mapping[str, Any]) -> None:
     for name, model in models.items():
         if not model.get("on"):
             raise InputError(
-                f"[models.{name}] has no option 'on'; set it to the store that the model reads"
+                f"[models.{name}] has no option 'on'; set 'on' to the store that the model reads"
             )
         for store in needed_stores(model):
             if store not in stores:
@@ -98,8 +98,9 @@ def _check_starts(recipe: Mapping[str, Any]) -> None:
         first = starts_from(recipe, name)
         if first and first not in earlier:
             raise InputError(
-                f"[models.{name}] init = {first!r}: give a model that is defined before it: "
-                f"{some(earlier, 9) or 'there is none'}"
+                f"[models.{name}] init = {first!r}: init must name a model that is "
+                f"defined before [models.{name}]; choose from "
+                f"{some(earlier, 9) or '(none)'}"
             )
         earlier.append(name)
 
@@ -226,7 +227,10 @@ def _check_cell(recipe: Mapping[str, Any], cell: Cell, names: Collection[str]) -
         )
     most = {"accuracy_percent": 100, "map_percent": 100, "error_rate": 1}.get(cell.metric)
     if cell.published and most and ("," in cell.published or float(cell.published) > most):
-        raise InputError(f"{cell.published} is not a valid {cell.metric}; the maximum is {most}")
+        raise InputError(
+            f"the published value {cell.published} is not a valid {cell.metric}; the maximum "
+            f"is {most}"
+        )
     if not cell.ours:
         return
     if is_detection(cell.ours):
@@ -250,12 +254,15 @@ def _check_cell(recipe: Mapping[str, Any], cell: Cell, names: Collection[str]) -
             and kind not in KINDS
         ):
             raise InputError(
-                f"{side!r}: give a model, optionally with top5, class <name> or group <name>"
+                f"{side!r} must be a model, optionally followed by top5, class <name> or "
+                "group <name>"
             )
     word, *rest = [*cell.ours.split(), ""]
     form = f"a {sides[1]} b" if len(sides) == 3 else word if word in WORDS else "a model"
     if form not in (wanted := METRICS[cell.metric].form):
-        raise InputError(f"{cell.ours!r}: {cell.metric} needs {wanted}")
+        raise InputError(
+            f"{cell.ours!r} does not fit the metric {cell.metric}, which needs: {wanted}"
+        )
     if (
         word == "weight"
         and (of := recipe.get("fusions", {}).get(rest[0], {})).get("members", ()).count(rest[1])
@@ -278,7 +285,10 @@ def _check_detection_cell(recipe: Mapping[str, Any], cell: Cell) -> None:
             f"{cell.ours!r} names {name!r}, {_undefined(name, 'anomalies', anomalies)}"
         )
     if function not in METRICS[cell.metric].form:
-        raise InputError(f"{cell.ours!r}: {cell.metric} needs {METRICS[cell.metric].form}")
+        raise InputError(
+            f"{cell.ours!r} does not fit the metric {cell.metric}, which needs: "
+            f"{METRICS[cell.metric].form}"
+        )
     method = " ".join(words[1:])
     if method and (function != "auc" or method not in METHODS):
         raise InputError(f"{cell.ours!r}: write auc, optionally with one of {', '.join(METHODS)}")

@@ -33,7 +33,7 @@ def _check_used(options: TrainOptions) -> None:
     """Raises InputError for an option that was given and has no effect."""
     for name, reason in unused_options(vars(options)).items():
         if (value := getattr(options, name)) != default_of(name):
-            raise InputError(f"{name.upper()}={as_text(value)}: {reason}")
+            raise InputError(f"{name.upper()}={as_text(value)}: {reason}; omit {name.upper()}")
 
 
 def _check_combinations(options: TrainOptions) -> None:
@@ -47,18 +47,22 @@ def _check_combinations(options: TrainOptions) -> None:
         )
     if options.sampling != "sigma" and not options.t:
         raise InputError(
-            f"SAMPLING={options.sampling} needs T, the number of rows of a sequence; give T, or "
-            "SAMPLING=sigma"
+            f"SAMPLING={options.sampling} needs T, the number of rows per sequence; give "
+            "T, or SAMPLING=sigma"
         )
     joins_stores = "+" in options.stream or "+" in options.store
     for name, applies, condition in (
-        ("mid", joins_stores, "to several stores (for example STREAM=rgb+flow)"),
-        ("context", not options.skips, "without SKIPS"),
-        ("batch", not options.batch_share, "without BATCH_SHARE"),
+        (
+            "mid",
+            joins_stores,
+            "applies only if several stores are combined (for example with STREAM=rgb+flow)",
+        ),
+        ("context", not options.skips, "has no effect if SKIPS is given"),
+        ("batch", not options.batch_share, "has no effect if BATCH_SHARE is given"),
     ):
         value = getattr(options, name)
         if value != default_of(name) and not applies:
-            raise InputError(f"{name.upper()}={value}: applies only {condition}; omit it")
+            raise InputError(f"{name.upper()}={value}: {condition}; omit {name.upper()}")
     if options.classifier == "svm" and options.pool == "max":
         raise InputError(
             "CLASSIFIER=svm needs one embedding per sequence, but POOL=max classifies every step; "
@@ -66,8 +70,8 @@ def _check_combinations(options: TrainOptions) -> None:
         )
     if options.views == "all" and options.sampling == "segments" and options.crops == "each":
         raise InputError(
-            "CROPS=each with SAMPLING=segments needs VIEWS=one, which draws a crop and a row of "
-            "each segment in every epoch"
+            "CROPS=each with SAMPLING=segments needs VIEWS=one, which draws one crop, "
+            "and one row of each segment, in every epoch; give VIEWS=one"
         )
 
 

@@ -35,7 +35,8 @@ def initial_runs(bank: str, names: Sequence[str]) -> list[Run]:
     for run in runs:
         if "members" in run.recipe:
             raise InputError(
-                f"INIT={run.path.name}: a fused run has no weights; name one of its members"
+                f"INIT={run.path.name}: this is a fused run, which has no weights of its "
+                "own; name one of its members instead"
             )
     return runs
 
@@ -55,9 +56,9 @@ def initial_run(runs: Sequence[Run], recipe: RunRecipe) -> Run | None:
             for run in runs
         )
         raise InputError(
-            f"INIT: exactly one of its runs must match split {recipe.split} and seed {recipe.seed} "
-            f"(matches {len(fitting)} of {there}); give one run for each split, or for each split "
-            "and seed"
+            f"INIT must contain exactly one run to start from for split {recipe.split} "
+            f"and seed {recipe.seed}, but it contains {len(fitting)} (got {there}); give "
+            "one run for each split, or one for each split and seed"
         )
     return fitting[0]
 
@@ -72,14 +73,15 @@ def initial_recipe(run: Run, recipe: RunRecipe) -> InitialRecipe:
     lines = differences(_of_weights(given), _of_weights(recipe))
     if lines:
         raise InputError(
-            f"INIT={run.path.name}: its weights do not match the new head ({'; '.join(lines)}); "
-            "give a run whose head, options, network and feature size are the same"
+            f"INIT={run.path.name}: the weights of this run do not fit the new head "
+            f"({'; '.join(lines)}); give a run with the same head, head options, network "
+            "and feature size"
         )
     if given.classes != recipe.classes:
         raise InputError(
-            f"INIT={run.path.name}: its {len(given.classes)} classes differ from the "
-            f"{len(recipe.classes)} classes of the new run; give a run on the same classes, or set "
-            "CLASSES"
+            f"INIT={run.path.name}: this run was trained on {len(given.classes)} classes, "
+            f"which differ from the {len(recipe.classes)} classes of the new run; give a "
+            "run with the same classes, or set CLASSES"
         )
     return InitialRecipe(sha256=run.signature, of=experiment(run.recipe))
 
@@ -114,8 +116,9 @@ def initial_weights(run: Run, store: Store, split: str) -> Mapping[str, Any]:
             weights = embeddings.recipe.get("weights")
     except InputError as error:
         raise InputError(
-            f"INIT={run.path.name}: its embeddings, which record the videos that it was trained "
-            f"on, cannot be read ({error}); remove the run and train it again"
+            f"INIT={run.path.name}: the file of its embeddings, which records the videos "
+            f"that the run was trained on, cannot be read ({error}); remove the run and "
+            "train it again"
         ) from None
     chain = trainings(weights)
     if not chain:
@@ -126,9 +129,10 @@ def initial_weights(run: Run, store: Store, split: str) -> Mapping[str, Any]:
     leaked, test = seen_tests(store, split, weights)
     if leaked:
         raise InputError(
-            f"INIT={run.path.name}: {len(leaked)} of the {len(test)} test videos of split {split} "
-            f"were used to train it ({origin(chain, store.dataset.name)}); give a run that was not "
-            "trained on test videos"
+            f"INIT={run.path.name}: {len(leaked)} of the {len(test)} test videos of split "
+            f"{split} were used to train this run (trained on "
+            f"{origin(chain, store.dataset.name)}); give a run that was not trained on "
+            "test videos"
         )
     assert isinstance(weights, Mapping)
     return weights
@@ -158,8 +162,8 @@ def start_from(head: nn.Module, path: Path) -> None:
     lines = differences(_shapes(given), _shapes(own))
     if lines:
         raise InputError(
-            f"INIT={path.name}: its weights do not match the new head ({'; '.join(lines[:3])}); "
-            "give a run of the same head on the same features"
+            f"INIT={path.name}: the weights of this run do not fit the new head "
+            f"({'; '.join(lines[:3])}); give a run of the same head on the same features"
         )
     with torch.no_grad():
         head.load_state_dict(given)

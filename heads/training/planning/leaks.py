@@ -30,7 +30,7 @@ def divided_groups(store: Store, split: str) -> list[str]:
         labels = dict(zip(store.video_ids, store.labels, strict=True))
         guessed = folder.guess_groups(labels)
         groups = {name: group or guessed[name] for name, group in groups.items()}
-        origin = ", guessed from names,"
+        origin = " (guessed from file names)"
     in_train: set[str] = set()
     tests: dict[str, list[str]] = defaultdict(list)
     for name, parts in zip(store.video_ids, store.parts, strict=True):
@@ -43,8 +43,9 @@ def divided_groups(store: Store, split: str) -> list[str]:
         return []
     videos = sum(len(tests[group]) for group in divided)
     return [
-        f"split {split}: {counted(len(divided), 'group')}{origin} with videos in both train and "
-        f"test, {counted(videos, 'test video')} of them: {some(divided, MOST_NAMED)}"
+        f"split {split}: the test part contains {counted(videos, 'video')} from groups of "
+        f"related videos that are also in the training part. Groups{origin}: "
+        f"{some(divided, MOST_NAMED)}"
     ]
 
 
@@ -62,8 +63,8 @@ def copied_tests(
     lines = []
     if files:
         lines.append(
-            f"split {split}: {counted(len(files), 'test video')} with the same bytes as a training "
-            f"video: {_pairs(files, '=')}"
+            f"split {split}: the test part contains {counted(len(files), 'video')} with "
+            f"the same bytes as a training video: {_pairs(files, '=')}"
         )
     near = near_copies(
         [video.id for video in videos],
@@ -74,9 +75,9 @@ def copied_tests(
     )
     if near.copies:
         lines.append(
-            f"split {split}: {counted(len(near.copies), 'test video')} with nearly the same "
-            f"features as a training video (cosine above {near.threshold:.3f}): "
-            f"{_pairs(near.copies, '~')}"
+            f"split {split}: the test part contains {counted(len(near.copies), 'video')} "
+            "with nearly the same features as a training video (cosine similarity above "
+            f"{near.threshold:.3f}): {_pairs(near.copies, '~')}"
         )
     return lines
 

@@ -69,8 +69,8 @@ def absent_notes(stores: Sequence[Store], common: Sequence[str]) -> list[str]:
     if not absent:
         return []
     return [
-        f"{len(absent)} videos are left out because they are not in all {len(stores)} stores: "
-        f"{some(sorted(absent))}"
+        f"{len(absent)} videos are left out because at least one of the {len(stores)} "
+        f"stores does not contain them: {some(sorted(absent))}"
     ]
 
 
@@ -108,7 +108,10 @@ def class_notes(
         present = set().union(*(store.dataset.label_names(videos[name].label) for name in names))
         absent = [name for name in classes if name not in present]
         if absent and (names or part == "test"):
-            notes.append(f"split {split}: the {part} part has no video of {some(absent, 5)}")
+            name = "training" if part == "train" else part
+            notes.append(
+                f"split {split}: the {name} part has no video of these classes: {some(absent, 5)}"
+            )
     return notes
 
 

@@ -71,12 +71,13 @@ def plan_runs(stores: Sequence[Store], options: TrainOptions) -> list[RunPlan]:
     store = stores[0]
     if not any(store.labels):
         raise InputError(
-            f"{store.path}: the store has no labels; extract from a data set with class folders or a "
-            "CSV of labels"
+            f"{store.path}: the store contains no class labels; extract from a data set "
+            "with class folders or with a CSV of labels"
         )
     if is_multilabel(store) and options.classifier == "svm":
         raise InputError(
-            "CLASSIFIER=svm needs exactly one label per video, but this data set is multi-label"
+            "CLASSIFIER=svm needs exactly one label per video, but this data set is "
+            "multi-label; give CLASSIFIER=softmax"
         )
     splits = _splits(store, options.split)
     for member in stores:
@@ -128,13 +129,13 @@ def plan_run(
     held_out = _held_out(videos, options, dataset=stores[0].dataset.name, split=split)
     if options.validation_store:
         notes.append(
-            f"split {split}: VALIDATION_STORE={options.validation_store} chose the "
-            f"{len(held_out)} validation videos"
+            f"split {split}: the {len(held_out)} validation videos were chosen with "
+            f"VALIDATION_STORE={options.validation_store}"
         )
     if options.validation and not held_out:
         notes.append(
-            f"split {split}: {_why_none_held_out(options)}, so there is no validation part; the "
-            "last epoch is kept"
+            f"split {split}: {_why_none_held_out(options)}, so there is no validation "
+            "part; the weights of the last epoch are kept"
         )
     _check_validation(options, split, has_validation=bool(held_out))
     ids = parts_of(videos, held_out)
@@ -181,8 +182,8 @@ def _held_out(
     given = f"VALIDATION_STORE={options.validation_store}"
     if not options.validation:
         raise InputError(
-            f"{given} needs a validation part, but VALIDATION=0; give VALIDATION above 0 (for "
-            "example 0.2), or omit VALIDATION_STORE"
+            f"{given} needs a validation part, but VALIDATION=0 holds out no videos; give "
+            "VALIDATION above 0 (for example 0.2), or omit VALIDATION_STORE"
         )
     try:
         path = find_store(options.bank, options.validation_store)
@@ -191,8 +192,9 @@ def _held_out(
     with Store.open(path) as other:
         if other.dataset.name != dataset or split not in other.dataset.splits:
             raise InputError(
-                f"{given}: {other.path} is of {other.dataset.name} with the splits "
-                f"{', '.join(other.dataset.splits)}; give a store of {dataset} with split {split}"
+                f"{given}: {other.path} contains the data set {other.dataset.name} with "
+                f"the splits {', '.join(other.dataset.splits)}; give a store of the data "
+                f"set {dataset} that has split {split}"
             )
         classes = chosen_classes(other, options.classes, options.without)
         others = videos_of_split(other, other.video_ids, classes, split)
@@ -213,8 +215,11 @@ def _group_key(video_id: str, facts: VideoFacts) -> tuple[str, str]:
 def _why_none_held_out(options: TrainOptions) -> str:
     """Why a run with VALIDATION above 0 has no validation part."""
     if options.validation_store:
-        return f"no training video is in a group that {options.validation_store} holds out"
-    return "no class has two groups of videos"
+        return (
+            "no training video belongs to a group that "
+            f"VALIDATION_STORE={options.validation_store} holds out"
+        )
+    return "no class has at least two groups of related videos"
 
 
 def _check_validation(options: TrainOptions, split: str, *, has_validation: bool) -> None:
@@ -226,8 +231,8 @@ def _check_validation(options: TrainOptions, split: str, *, has_validation: bool
         given = f"{name}={getattr(options, name.lower())} needs a validation part"
         if not options.validation:
             raise InputError(
-                f"{given}, but VALIDATION=0; give VALIDATION above 0 (for example 0.2), or another "
-                f"{name}"
+                f"{given}, but VALIDATION=0 holds out no videos; give VALIDATION above 0 "
+                f"(for example 0.2), or another {name}"
             )
         raise InputError(
             f"{given}, but split {split} has none because {_why_none_held_out(options)}; give "

@@ -34,8 +34,8 @@ def shared_recipe(stores: Sequence[Store], options: TrainOptions) -> RunRecipe:
     mid = _mid(stores, options, shapes)
     if options.over_clips != "mean" and not store.recipe.get("windows"):
         raise InputError(
-            f"OVER_CLIPS={options.over_clips}: applies only to stores that cut videos into windows "
-            "(extract WINDOWS=)"
+            f"OVER_CLIPS={options.over_clips}: applies only to stores whose videos were "
+            "cut into windows (extract with WINDOWS=); omit OVER_CLIPS"
         )
     trunk = _trunk(stores, options, spec, shapes[0])
     znorm = options.znorm
@@ -122,19 +122,19 @@ def _trunk(
             )
         if options.norm_momentum:
             raise InputError(
-                f"NORM_MOMENTUM={options.norm_momentum} applies only to heads on feature "
-                "maps, but the store contains vectors; omit it"
+                f"NORM_MOMENTUM={options.norm_momentum}: applies only to heads that take "
+                "feature maps, but the store contains vectors; omit NORM_MOMENTUM"
             )
         return None
     if len(stores) > 1:
         raise InputError(
-            f"HEAD={options.head}: mid fusion joins vectors, but this head takes feature maps; "
-            "train it on one store of maps"
+            f"HEAD={options.head}: mid fusion can only combine vectors, but this head "
+            "takes feature maps; train the head on a single store of feature maps"
         )
     if options.pca:
         raise InputError(
-            f"PCA={options.pca}: the head {options.head} begins with a network that reads feature "
-            "maps without PCA; omit it"
+            f"PCA={options.pca}: PCA cannot be applied to feature maps, which "
+            f"HEAD={options.head} takes as input; omit PCA"
         )
     trunk = trunk_recipe(stores[0].recipe, options.trunk, (options.stream,))
     if not spec.skips_of:
@@ -163,15 +163,16 @@ def _row_shape(store: Store, options: TrainOptions, spec: HeadSpec) -> tuple[int
     keeps_crops = bool(store.recipe.get("crops_kept"))
     if options.crops == "each" and not keeps_crops:
         raise InputError(
-            f"CROPS=each: {store.path} does not contain separate crops; extract with KEEP_CROPS=1"
+            f"CROPS=each: {store.path} does not contain the crops separately; extract "
+            "again with KEEP_CROPS=1"
         )
     shape = store.row_shape[keeps_crops:]
     if len(shape) == 3:
         return shape if spec.takes_maps else shape[:1]
     if len(shape) != 1:
         raise InputError(
-            f"{store.path}: the store's rows have shape {_shape_text(shape)}, but heads take "
-            "vectors or maps of shape C x h x w; extract with POOL=1"
+            f"{store.path}: the store's rows have shape {_shape_text(shape)}, but heads "
+            "take vectors or feature maps of shape C x h x w; extract again with POOL=1"
         )
     return shape
 

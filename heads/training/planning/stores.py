@@ -32,8 +32,9 @@ def chosen_stores(options: TrainOptions) -> dict[tuple[Path, ...], tuple[str, ..
             Path(name_or_path).exists() for name_or_path in store_names(text)
         ):
             raise InputError(
-                f"{name.upper()}={text}: 'train' takes one value; for mid fusion give "
-                f"{name.upper()}={'+'.join(words)}, and for one head on each use 'sweep'"
+                f"{name.upper()}={text}: 'reelbank train' takes one value; to combine the "
+                f"stores by mid fusion, give {name.upper()}={'+'.join(words)}; to train "
+                "one head on each store, use 'reelbank sweep'"
             )
     parts = [options.stream.split("+"), store_names(options.store)]
     streams, stores = ([""] * max(map(len, parts)) if part == [""] else part for part in parts)
@@ -56,8 +57,9 @@ def chosen_stores(options: TrainOptions) -> dict[tuple[Path, ...], tuple[str, ..
         paths = [_path_for(split, splits_of) for splits_of in by_stream]
         if None in paths:
             raise InputError(
-                f"SPLIT={split}: at least one stream has no store with weights that were trained "
-                f"on this split; make it with 'reelbank extract WEIGHTS=<hash> SPLIT={split}'"
+                f"SPLIT={split}: at least one stream has no store whose weights were "
+                "trained on this split; extract one with 'reelbank extract "
+                f"WEIGHTS=<hash> SPLIT={split}'"
             )
         key = tuple(path for path in paths if path is not None)
         together[key] = (*together.get(key, ()), split)
@@ -117,7 +119,8 @@ def _stores_of_one(options: TrainOptions) -> dict[Path, tuple[str, ...]]:
     if len(fits) > 1 and options.weights:
         names = ", ".join(path.name for path, _ in fits)
         raise InputError(
-            f"WEIGHTS={options.weights}: {len(fits)} stores match; choose with STORE= from {names}"
+            f"WEIGHTS={options.weights} must match exactly one store, but it matches "
+            f"{len(fits)}; choose one with STORE= from {names}"
         )
     # find_store returns the store that matches, or raises an error with the reason.
     return {find_store(options.bank, **match): options.split}
@@ -143,8 +146,8 @@ def _named(options: TrainOptions) -> Path:
     with Store.open(path) as store:
         if not family(store.recipe).startswith(options.weights):
             raise InputError(
-                f"STORE={options.store} was not made with WEIGHTS={options.weights}; omit one of "
-                "the two"
+                f"STORE={options.store}: this store was not extracted with "
+                f"WEIGHTS={options.weights}; omit STORE or WEIGHTS"
             )
     return path
 
@@ -213,7 +216,9 @@ def check_joined(stores: Sequence[Store]) -> None:
             if name not in facts:
                 continue
             if (label, parts) != facts[name][:2]:
-                raise _not_joined(first, other, f"give {name} different labels or parts")
+                raise _not_joined(
+                    first, other, f"have different labels or split parts for the video {name}"
+                )
             _check_rows(first, other, name, facts[name][2])
 
 
@@ -226,8 +231,9 @@ def _check_recipes(first: Store, other: Store) -> None:
     """Raises InputError when the stores were cut in different ways."""
     if other.dataset.name != first.dataset.name:
         raise InputError(
-            f"mid fusion: {first.path.name} is of data set {first.dataset.name}, but "
-            f"{other.path.name} is of {other.dataset.name}; choose stores of one data set"
+            f"mid fusion: {first.path.name} is of the data set {first.dataset.name}, but "
+            f"{other.path.name} is of {other.dataset.name}; choose stores of the same "
+            "data set"
         )
     keys = ["views", "views_seed", "windows", "crops_kept"]
     if first.recipe.get("crops_kept"):  # otherwise crops are averaged, however many there are
@@ -246,9 +252,16 @@ def _check_rows(first: Store, other: Store, name: str, source: Mapping[str, Any]
     file."""
     times, other_times = first.times_seconds(name), other.times_seconds(name)
     if len(times) != len(other_times):
-        raise _not_joined(first, other, f"have {len(times)} and {len(other_times)} rows of {name}")
+        raise _not_joined(
+            first,
+            other,
+            f"have different numbers of rows ({len(times)} and {len(other_times)}) for the video "
+            f"{name}",
+        )
     if not np.array_equal(first.views(name), other.views(name)):
-        raise _not_joined(first, other, f"have rows of different views of {name}")
+        raise _not_joined(
+            first, other, f"have rows of different augmented views for the video {name}"
+        )
     if first.recipe.get("kind") == other.recipe.get("kind") == "embedding":  # of whole videos
         return
     apart = float(np.abs(times - other_times).max())
@@ -256,7 +269,8 @@ def _check_rows(first: Store, other: Store, name: str, source: Mapping[str, Any]
         raise _not_joined(
             first,
             other,
-            f"have rows of {name} that are {apart:.3f} s apart, more than half a stride",
+            f"have rows for the video {name} that are {apart:.3f} s apart, which is more "
+            "than half a stride",
         )
 
 
