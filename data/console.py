@@ -86,6 +86,26 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
         print_lines(line)
 
 
+def size_text(size_bytes: float) -> str:
+    """'512 B', '3.9 KiB', '1.7 TiB'."""
+    if size_bytes < 1024:
+        return f"{size_bytes:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        size_bytes /= 1024
+        if size_bytes < 1023.95:  # above, it would be rounded to 1024.0
+            return f"{size_bytes:.1f} {unit}"
+    return f"{size_bytes / 1024:,.1f} TiB"
+
+
+def duration_text(seconds: float) -> str:
+    """'about 30 s', 'about 5 min', 'about 2.5 h'."""
+    if seconds < 90:
+        return f"about {math.ceil(seconds)} s"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:,.1f} h"
+
+
 def percent(share: float | None, places: int = 2) -> str:
     """A share in [0, 1] as per cent; '-' for nan and None."""
     return "-" if share is None or math.isnan(share) else f"{100 * share:.{places}f}"

@@ -17,7 +17,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from reelbank.data.console import nearest
+from reelbank.data.console import nearest, nearest_word
 from reelbank.data.errors import InputError
 from reelbank.data.identity import brief
 from reelbank.data.ranges import DEVICE, Form, between, check_value, hints_of, without_none
@@ -284,12 +284,19 @@ class _Reader:
         if name in self.names:
             return
         typed = brief(word.split("=")[0])
-        begins = [
-            option_name.upper() for option_name in self.names if name.startswith(f"{option_name}_")
-        ]
-        hint = nearest(name.upper(), begins or [option_name.upper() for option_name in self.names])
-        help_hint = f"; see 'reelbank {self.command} --help'"
-        raise InputError(f"unknown option {typed}{hint or help_hint}")
+        similar = similar_option(name, self.names).upper()
+        raise InputError(f"unknown option {typed}{unknown_hint(similar, self.command)}")
+
+
+def similar_option(name: str, names: Sequence[str]) -> str:
+    """The option among `names` that an unknown name probably means; "" if none is similar."""
+    begins = [option_name for option_name in names if name.startswith(f"{option_name}_")]
+    return nearest_word(name, begins or names)
+
+
+def unknown_hint(similar: str, command: str) -> str:
+    """The end of a message about an unknown option. similar: the option that is probably meant."""
+    return f"; did you mean {similar}?" if similar else f"; see 'reelbank {command} --help'"
 
 
 class TypedWord(NamedTuple):

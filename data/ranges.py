@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
+from reelbank.data.console import nearest
 from reelbank.data.errors import InputError
 from reelbank.data.plugins import is_user_file
 
@@ -143,8 +144,9 @@ def check_value(name: str, value: Any, kind: type, allowed: typing.Mapping[str, 
     own_file = bool(allowed.get("own_file"))
     if choices and value not in choices and not (own_file and is_user_file(str(value))):
         or_file = ", or give path/to/file.py:name" if own_file else ""
+        hint = nearest(str(value), map(str, choices)) if kind is str else ""
         raise InputError(
-            f"{name}={_brief(value)}: choose from {', '.join(map(str, choices))}{or_file}"
+            f"{name}={_brief(value)}: choose from {', '.join(map(str, choices))}{or_file}{hint}"
         )
     if form and not re.fullmatch(form.pattern, str(value)):
         raise InputError(f"{name}={_brief(value)}: must be {form.words}")

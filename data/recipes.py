@@ -75,8 +75,9 @@ def read_recipe(name: str, option: str = "RECIPE") -> dict[str, Any]:
     InputError for a recipe that does not exist and for a file that is not TOML."""
     path = Path(name) if name.endswith(".toml") else recipe_files().get(name)
     if path is None:
+        hint = nearest(name, recipe_files())
         raise InputError(
-            f"{option}={name}: choose from {', '.join(recipe_files())}, or give a .toml file"
+            f"{option}={name}: choose from {', '.join(recipe_files())}, or give a .toml file{hint}"
         )
     too_deep = InputError(
         f"{option}={name}: {path} cannot be read, because its values are nested too deeply"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from reelbank.data.console import counted, print_lines
+from reelbank.data.console import counted, duration_text, print_lines, size_text
 from reelbank.data.datasets.types import Dataset, Video
 from reelbank.data.identity import extractor_name
 from reelbank.data.video.frames import DecodeError, VideoInfo, probe
@@ -73,9 +73,9 @@ def estimate(
     videos: Sequence[Video],
     plans: ExtractionPlan,
     device: torch.device,
-) -> int:
+) -> Totals:
     """Print videos, rows, time and disk space of each store. Flow lengths that adaptive sampling
-    still needs come first."""
+    still needs come first. Returns the time and disk space of all stores."""
     first = []
     if plans.lengths and _missing(options, videos, plans.lengths):
         first = [plans.lengths]
@@ -98,11 +98,11 @@ def estimate(
     if len(plans.streams) + len(first) > 1:
         again = ", and once more for the flow lengths" if first else ""
         print_lines(
-            f"in total {_duration(totals.seconds)} of computing, "
-            f"{_mebibytes(totals.size_bytes)} on disk"
+            f"in total {duration_text(totals.seconds)} of computing, "
+            f"{size_text(totals.size_bytes)} on disk"
         )
         print_lines(f"at the same time, each video is decoded once for all streams{again}")
-    return 0
+    return totals
 
 
 def _tell_videos(plan: StreamPlan, videos: int, missing: int, *, comes_first: bool) -> None:
@@ -137,7 +137,7 @@ def _tell_rows(
         inputs = (rows.rows - rows.views) * crops + rows.views * of_view
         seconds = _network_seconds(options, plan.network, inputs, device)
         totals.seconds += seconds
-        network = f", {_duration(seconds)} for the network on {device}"
+        network = f", {duration_text(seconds)} for the network on {device}"
     others = "cannot be opened"
     if plan.stream.input == "sound":
         others = "have no sound or too little"
@@ -149,7 +149,7 @@ def _tell_rows(
         seconds = plan.stream.frame_seconds(plan.preprocessing) * rows.followed_frames
         totals.seconds += seconds
         print_lines(
-            f"  {rows.followed_frames:,} frames, {_duration(seconds)} for tracking points, "
+            f"  {rows.followed_frames:,} frames, {duration_text(seconds)} for tracking points, "
             "on one core"
         )
 
@@ -169,7 +169,7 @@ def _tell_flow(
     if shared not in totals.flow:
         seconds = _flow_seconds(plan, flow, device) * rows.fields
         totals.seconds += seconds
-        cost = f"{_duration(seconds)} for {options.flow}"
+        cost = f"{duration_text(seconds)} for {options.flow}"
     totals.flow.add(shared)
     print_lines(f"  {rows.fields:,} flow fields, {cost}")
 
@@ -195,7 +195,7 @@ def _tell_stores(
         about = f" ({node})" if plan.network else ""
         print_lines(
             f"  {store}{about}: {counted(of_row, 'number')} per row, "
-            f"{_at_most(plan)}{_mebibytes(size_bytes)} on disk"
+            f"{_at_most(plan)}{size_text(size_bytes)} on disk"
         )
 
 
@@ -300,15 +300,3 @@ def _row_numbers(options: ExtractOptions, network: Network, device: torch.device
         )
     kept = (options.crops or 1) if options.keep_crops else 1
     return [output[0].numel() * kept for output in outputs]
-
-
-def _mebibytes(size_bytes: float) -> str:
-    return f"{math.ceil(size_bytes / 2**20 * 10) / 10:,.1f} MiB"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"about {math.ceil(seconds)} s"
-    if seconds < 5400:
-        return f"about {seconds / 60:.0f} min"
-    return f"about {seconds / 3600:.1f} h"

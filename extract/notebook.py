@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reelbank.data.keyword_options import options_from
+from reelbank.data.keyword_options import named_as_keywords, options_from
 from reelbank.data.store.reader import Store
 from reelbank.data.system.memory import enough_memory
 from reelbank.extract.options import ExtractOptions
@@ -18,6 +18,6 @@ def extract_features(**options: Any) -> list[Store]:
     `store.failures`. Close the stores after use. Raises InputError for invalid options, or if the
     machine can no longer read any video.
     """
-    with enough_memory("extract"):
+    with named_as_keywords(options), enough_memory("extract"):
         result = extract_stores(options_from(ExtractOptions, options, "extract"))
     return [Store.open(path) for path in result.paths]

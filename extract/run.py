@@ -3,7 +3,7 @@ same command continues an interrupted extraction."""
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -17,7 +17,7 @@ from reelbank.extract.devices.cluster import ClusterQueue
 from reelbank.extract.devices.lease_worker import dataset_of
 from reelbank.extract.devices.one_device import Decoded, DevicePass, Lease, decoder_count
 from reelbank.extract.devices.queue import DeviceQueue, DeviceReport
-from reelbank.extract.estimate import estimate
+from reelbank.extract.estimate import Totals, estimate
 from reelbank.extract.fill import lengths_alone, with_defaults, with_image_fps
 from reelbank.extract.job import Job, every_writer, names_of, open_jobs, stored_video
 from reelbank.extract.notes import tell_inexact, tell_older_stores, tell_other_versions
@@ -33,10 +33,12 @@ from reelbank.extract.todo import Retry, SourceFiles, shard_slice
 @dataclass(frozen=True)
 class ExtractionResult:
     """The stores of an extraction (none with PLAN=1), and the command's exit code: 1 if a video of
-    the data set failed (the reason is in the store), NOT_ALL_READ, or 0."""
+    the data set failed (the reason is in the store), NOT_ALL_READ, or 0. estimated: time and disk
+    space, with PLAN=1."""
 
     paths: tuple[Path, ...]
     exit_code: int
+    estimated: Totals = field(default_factory=Totals)
 
 
 def extract(options: ExtractOptions) -> int:
@@ -84,7 +86,7 @@ def extract_dataset(
     if options.plan:
         if len(devices) > 1:
             print_lines(f"note: the times are those of {device} alone, not of all devices")
-        return ExtractionResult((), estimate(options, dataset, videos, plans, device))
+        return ExtractionResult((), 0, estimate(options, dataset, videos, plans, device))
     lengths = _flow_lengths(options, dataset, shard, devices, plans)
     tell_older_stores(plans, dataset.name)
     with contextlib.ExitStack() as closing:

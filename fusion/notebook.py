@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from reelbank.data.keyword_options import options_from
+from reelbank.data.keyword_options import named_as_keywords, options_from
 from reelbank.data.system.memory import enough_memory
 from reelbank.fusion.evaluation.evaluate import Evaluation, evaluate_runs
 from reelbank.fusion.evaluation.options import EvaluateOptions
@@ -18,7 +18,7 @@ def evaluate(**options: Any) -> Evaluation:
     options: the options of the command `reelbank evaluate` in lower case, such as
     `runs=["gru-0123"]` and `part="test"`. Raises InputError if no run matches.
     """
-    with enough_memory("evaluate"):
+    with named_as_keywords(options), enough_memory("evaluate"):
         return evaluate_runs(options_from(EvaluateOptions, options, "evaluate"))
 
 
@@ -28,5 +28,5 @@ def report(**options: Any) -> Path:
     options: the options of the command `reelbank report` in lower case. Raises InputError if no run
     matches.
     """
-    with enough_memory("report"):
+    with named_as_keywords(options), enough_memory("report"):
         return write_report(options_from(ReportOptions, options, "report")).path

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from reelbank.data.keyword_options import options_from
+from reelbank.data.keyword_options import named_as_keywords, options_from
 from reelbank.data.system.memory import enough_memory
 from reelbank.heads.runs.folder import Run
 from reelbank.heads.training.options import TrainOptions
@@ -16,5 +16,5 @@ def train(**options: Any) -> list[Run]:
     options: the options of the command `reelbank train` in lower case, such as `head="gru"` and
     `seed=[0, 1]`. Raises InputError before any training if one of the runs is not possible.
     """
-    with enough_memory("train"):
+    with named_as_keywords(options), enough_memory("train"):
         return train_runs(options_from(TrainOptions, options, "train"))

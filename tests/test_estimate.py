@@ -11,6 +11,7 @@ from test_charades import HEADER, NAMES
 from test_streams import run, stores
 from tiny_networks import POOLED
 
+from reelbank.data.console import duration_text, size_text
 from reelbank.data.datasets import toy_drawing
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.store.reader import Store
@@ -157,7 +158,19 @@ def test_what_cannot_be_opened_is_told_and_pixels_are_bytes(charades, capsys):
         run(*words, "STREAM=rgb", "EXTRACTOR=pixels", "WEIGHTS=", "CLIP=", "RESIZE=32", "PLAN=1")
         == 0
     )
-    assert ": 4,032 numbers per row, 0.1 MiB on disk" in capsys.readouterr().out
+    assert ": 4,032 numbers per row, 31.5 KiB on disk" in capsys.readouterr().out
+
+
+def test_sizes_and_durations_have_readable_units():
+    sizes = (0, 512, 4032, 1023 * 1024, 1024**2 - 1, 5 * 2**20, 1.5 * 2**30, 1.7 * 2**40)
+    assert list(map(size_text, sizes)) == [
+        *("0 B", "512 B", "3.9 KiB", "1023.0 KiB", "1.0 MiB", "5.0 MiB", "1.5 GiB", "1.7 TiB")
+    ]
+    durations = (0.2, 89, 90, 5399, 5400, 36_000_000)
+    assert list(map(duration_text, durations)) == [
+        *("about 1 s", "about 89 s", "about 2 min", "about 90 min", "about 1.5 h"),
+        "about 10,000.0 h",
+    ]
 
 
 def test_flow_that_networks_share_is_counted_once(charades, capsys):
@@ -174,7 +187,7 @@ def test_flow_that_networks_share_is_counted_once(charades, capsys):
     )
     (plan,) = plan_streams(options, dataset.name, flow)
     plans = ExtractionPlan((plan, plan), flow, None)
-    assert estimate(options, dataset, dataset.videos, plans, device) == 0
+    assert estimate(options, dataset, dataset.videos, plans, device).size_bytes > 0
     lines = [line for line in capsys.readouterr().out.splitlines() if "flow fields" in line]
     assert (
         len(lines) == 2

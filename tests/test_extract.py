@@ -447,7 +447,7 @@ def test_plan_writes_nothing(ours, capsys):
     assert run(*BASIC, "PLAN=1") == 0
     said = capsys.readouterr().out
     assert "24 videos, 0 already extracted, 24 to extract" in said
-    assert "72 rows" in said and "16 numbers per row" in said and "MiB on disk" in said
+    assert "72 rows" in said and "16 numbers per row" in said and "B on disk" in said
     assert not Path("bank").exists()
     assert run(*BASIC) == 0
     (ours / "videos" / "left" / "bad_g90_c01.avi").write_text("no film")

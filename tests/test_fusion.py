@@ -251,6 +251,9 @@ def test_evaluate_prints_means_and_writes_every_figure(
     values = [accuracy(table).value for table in tables.values()]
     assert f"{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f}" in printed
     assert "gru flow" not in printed
+    assert printed.endswith(
+        f"results of every run as CSV: {tmp_path / 'reports' / 'evaluation-test.csv'}\n"
+    )
     line = next(line for line in printed.splitlines() if line.startswith("gru rgb net"))
     assert line.split()[3:9] == [
         "4",

@@ -372,6 +372,41 @@ def test_a_hostile_file_in_the_weights_cache_does_not_run(served, monkeypatch):
     assert "without running code" in str(caught.value) and "weights_only" not in str(caught.value)
 
 
+CONTROL_FLOW = """
+class Asking(Tiny):
+    def forward(self, x):
+        return super().forward(x) if x.mean() > -9 else x
+
+class Plain(Asking):
+    def __init__(self):
+        super().__init__()
+        self.bn = nn.Identity()
+"""
+
+
+@pytest.mark.parametrize(("name", "lines"), [("Tiny", 0), ("Asking", 1), ("Plain", 0)])
+def test_a_network_that_cannot_be_traced_is_one_note_for_its_user(
+    tmp_path, capsys, recwarn, name, lines
+):
+    """Only if it has batch norms to fold. Its features are those of the traced one."""
+    (tmp_path / "own.py").write_text(OWN + CONTROL_FLOW)
+    inputs = pixels(2, 3, 32, 32)
+    features = []
+    for one in (name, name, "Tiny"):  # a network is built several times
+        torch.manual_seed(0)
+        network = networks.build(f"{tmp_path / 'own.py'}:{one}", weights="own")
+        features.append(network.module(inputs)[0])
+    said = capsys.readouterr()
+    assert said.out == "" and len(said.err.splitlines()) == lines and not recwarn.list
+    if lines:
+        assert said.err == (
+            f"note: EXTRACTOR={tmp_path / 'own.py'}:Asking: its batch norms are not merged with its "
+            "convolutions, because torch.fx cannot trace its forward function. Extraction is "
+            "slower, and the features do not change\n"
+        )
+        torch.testing.assert_close(features[0], features[2])
+
+
 def test_an_edited_file_is_read_again(tmp_path):
     """Also within the second and the size that Python's own cache takes for no change."""
     path = tmp_path / "mine.py"

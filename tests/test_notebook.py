@@ -40,12 +40,25 @@ def test_from_videos_to_a_report_with_keyword_arguments(ours, capsys):  # noqa: 
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [
-        ("extract_features", {"dataste": "toy"}, "unknown option.*did you mean DATASET"),
-        ("extract_features", {"crops": 7}, "CROPS=7"),
-        ("train", {"seed": "many"}, "SEED=many"),
+        (
+            "extract_features",
+            {"dataste": "toy"},
+            r"^unknown option dataste=; did you mean dataset=\?$",
+        ),
+        ("train", {"haed": "gru"}, r"^unknown option haed=; did you mean head=\?$"),
+        ("train", {"batch_size": 8}, r"^unknown option batch_size=; did you mean batch=\?$"),
+        ("train", {"xyzzy": 8}, "^unknown option xyzzy=; see 'reelbank train --help'$"),
+        ("extract_features", {"crops": 7}, "^crops=7: choose from 1, 5, 10$"),
+        ("train", {"seed": "many"}, "^seed=many: must be a list of whole numbers"),
+        (
+            "train",
+            {"store": "zz", "bank": "."},
+            "^store=zz: no store in .*; 'reelbank stores' lists",
+        ),
+        ("train", {"dataset": "toy"}, "make one with 'reelbank extract DATASET=toy'$"),
         ("train", {"bank": "nowhere"}, "no store in nowhere"),
         ("evaluate", {"bank": "nowhere"}, "nowhere"),
-        ("report", {"out": "page.pdf"}, "OUT=page.pdf"),
+        ("report", {"out": "page.pdf"}, "^out=page.pdf: cannot write"),
     ],
 )
 def test_errors_are_input_errors(function, options, message, tmp_path, monkeypatch):

@@ -227,7 +227,8 @@ def test_a_changed_file_is_another_head(bank: Path, tmp_path: Path) -> None:
         ),
         ("{file}:MISSING", "does not define 'MISSING'"),
         ("{folder}/none.py:SPREAD", "does not exist"),
-        ("grru", "HEAD=grru: choose from reslstm, lstm, gru"),
+        ("grru", "HEAD=grru: choose from reslstm, lstm, gru.*did you mean gru"),
+        ("lstn", "HEAD=lstn: choose from reslstm, lstm, gru.*did you mean lstm"),
         ("{file}:ONE_ANSWER", r"for N = 2 sequences and C = 2 classes it returned \(2, 2\)$"),
         ("{file}:OTHER_CLASSES", r"it returned \(2, 1\) and \(2, 24\)"),
         (

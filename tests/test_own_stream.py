@@ -66,6 +66,14 @@ class NoPairs(Stream):
         return following.byte()
 
 
+class PairsOnly(Stream):
+    reads_pairs = True
+
+
+class FlowOnly(Stream):
+    uses_flow = True
+
+
 class TwoParameters(Stream):
     def items(self, pictures, following):
         return pictures
@@ -277,6 +285,8 @@ def test_a_stream_that_fails_over_a_video_is_a_failure_with_its_reason(
         ("Doubles", "must return float32 rows of shape (n, 1)"),
         ("Misspelt", "'read_pairs'; did you mean 'reads_pairs'"),
         ("Unnamed", "without a network (has_network = False) must define `made_by`"),
+        ("PairsOnly", "`reads_pairs` is True, but the class does not define items(pictures, "),
+        ("FlowOnly", "`uses_flow` is True, but the class does not define items(pictures, "),
         ("Heard", "clips() of a stream of sound must return Examples (got Sampling)"),
         ("Smelt", '`input` must be "pictures" or "sound" (got "smell")'),
         ("Versioned", "`features_version` must be of type int (got '1')"),

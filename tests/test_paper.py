@@ -63,6 +63,8 @@ STATED = {
     },
     "rrn": {},
 }
+ROOT = Path(__file__).parents[1]
+DOCS, RECIPES = ROOT / "docs" / "systems.md", ROOT / "recipes"
 PAPERS = {"reslstm": "000", "rrn": "001", "mrrn": "002", "multistream": "003", "rlstm": "004"}
 
 
@@ -239,7 +241,7 @@ def test_skips_of_another_network_come_right_after_the_maps_of_their_store() -> 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_every_change_that_the_documentation_names_applies(system: str) -> None:
-    page = (Path(__file__).parents[1] / "docs" / "systems.md").read_text(encoding="utf-8")
+    page = DOCS.read_text(encoding="utf-8")
     section = page.split(f"\n## {system}\n")[1].split("\n## ")[0]
     changes = [match[2] for match in re.finditer(r"SET=([\"'])(.+?)\1", section, re.DOTALL)]
     assert changes
@@ -346,6 +348,13 @@ def test_changes_may_be_lists_and_have_spaces(tmp_path: Path) -> None:
     recipe = read_paper(path, changes)
     assert recipe["train"]["lr_drops"] == [3, 5] and recipe["models"]["a"]["layers"] == 2
     assert recipe["stores"]["s"]["weights"] == "rgb=/a.b/c flow=/d.e"
+    figure = FIGURE.replace('"classes"', '"batch_times"').replace("models", "batch = 2\nmodels")
+    networks = 'batches = 3\nnetworks = { c3d = 4, "timm:x.y" = 5 }\nmodels'
+    path = write(tmp_path, MADE + figure.replace("models", networks))
+    changes = 'figures.f.networks.c3d=1 figures.f.networks."timm:x.y"=2,train.lr=0.5'
+    recipe = read_paper(path, changes)
+    assert recipe["figures"]["f"]["networks"] == {"c3d": 1, "timm:x.y": 2}
+    assert recipe["train"]["lr"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -588,8 +597,108 @@ def test_figures_show_models_that_are_trained(system: str) -> None:
         for figure in figures_of(recipe):
             names = needed(recipe, [figure.cell])
             assert set(figure.models) <= {*names.models, *names.fusions}
-    levels = next(one for one in figures_of(read_paper("mrrn")) if one.source == "Fig. 4")
-    assert len(levels.models) == 3 and levels.draw == "classes"
+
+
+def test_the_figures_of_mrrn_show_the_three_levels() -> None:
+    figures = {figure.source: figure for figure in figures_of(read_paper("mrrn"))}
+    levels = ("low", "mid", "high_1024_3")
+    assert (figures["Fig. 4"].draw, figures["Fig. 4"].models) == ("classes", levels)
+    times = figures["Fig. 6"]
+    assert (times.draw, times.models) == ("batch_times", levels)
+    assert (times.networks, times.batch) == ({"c3d": 40}, 10)
+    for figure in (figures["Fig. 3"], figures["Fig. 5"]):
+        assert len(figure.models) == 1
+    assert (figures["Fig. 3"].draw, figures["Fig. 5"].draw) == ("predictions", "confusion")
+
+
+FIGURES = {  # those of each paper that show results; the others show the architecture
+    "mrrn": {"Fig. 3", "Fig. 4", "Fig. 5", "Fig. 6"},
+    "multistream": set(),
+    "reslstm": {
+        "Fig. 3a",
+        "Fig. 3b",
+        "Fig. 3c",
+        "Fig. 4",
+        "Fig. 5",
+        "Fig. 6a",
+        "Fig. 6b",
+        "Fig. 6c",
+    },
+    "rlstm": {"Fig. 3", "Fig. 4"},
+    "rrn": set(),
+}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_every_figure_that_shows_results_is_drawn_and_documented(system: str) -> None:
+    """The table in docs/systems.md names the command that draws each of them."""
+    sources = "".join(f"{figure.source}; " for figure in figures_of(read_paper(system)))
+    drawn = set(re.findall(r"Fig\. \w+", re.sub(r"(Fig\. \w+) and (\w+)", r"\1 Fig. \2", sources)))
+    assert drawn == FIGURES[system]
+    page = DOCS.read_text(encoding="utf-8")
+    rows = re.findall(rf"^\| `{system}` \| (.+?) \| .+? \| (.*?) ?\|$", page, re.MULTILINE)
+    assert rows
+    commands = dict(rows)
+    assert ("none" in commands) == (not drawn)
+    listed = {}
+    for names, command in rows:
+        for name in re.findall(r"\b\d\w?\b", names):
+            listed[f"Fig. {name}"] = command
+    assert set(listed) == drawn
+    for figure in figures_of(read_paper(system)):
+        command = listed[re.match(r"Fig\. \w+", figure.source)[0]]
+        wanted = f"make reproduce SYSTEM={system} ONLY={figure.name} DATASET="
+        assert wanted in command and cells(read_paper(system), [figure.name]) == []
+        dataset = re.search(r"DATASET=(\w+)", command)
+        assert dataset and dataset[1] in figure.dataset.split()
+
+
+def test_what_the_rrn_paper_does_not_state_is_marked_as_ours() -> None:
+    recipe = read_paper("rrn")["train"]
+    values = (recipe["validation"], recipe["epochs"], recipe["patience"], recipe["refit"])
+    assert values == (0.2, 20, 5, True)
+    text = " ".join((RECIPES / "rrn.toml").read_text(encoding="utf-8").split())
+    comment = "# The paper states neither a validation part nor the number of epochs. Ours: a fifth"
+    assert comment in text
+    page = " ".join(DOCS.read_text(encoding="utf-8").split())
+    section = page.partition(" ## rrn ")[2].partition(" ## ")[0]
+    (own,) = re.findall(r"- The paper states neither a validation part .*?(?= - )", section)
+    for words in ("a fifth", "at most 20 epochs", "5 epochs without improvement", "trained again"):
+        assert words in own
+    (weights,) = re.findall(r"- The ImageNet weights are .*?(?= - )", section)
+    assert "IMAGENET1K_V1" in weights and "`resnet50.tv_in1k`" in weights
+
+
+def test_the_documented_command_of_reslstm_gives_weights_to_every_store_that_needs_them() -> None:
+    """C3D and TSN have no weights to download."""
+    page = DOCS.read_text(encoding="utf-8")
+    section = page.partition("\n## reslstm\n")[2].partition("\n## ")[0]
+    about = section.partition("**Weights.**")[2].partition("\n- **TSN.**")[0]
+    named_stores = set(re.findall(r"stores\.(\w+)\.weights=", about))
+    recipe = read_paper("reslstm")
+    needing = {
+        name
+        for name in recipe["stores"]
+        if store_options(recipe, name).get("extractor") in ("c3d", "bn_inception")
+    }
+    assert named_stores == needing
+    tables = {
+        table: {
+            store
+            for model in needed(recipe, cells(recipe, [table])).models
+            for store in stores_of(recipe["models"][model])
+        }
+        for table in recipe["tables"]
+    }
+    c3d, tsn = {"c3d", "c3d_centre"}, {"tsn", "tsn_crops"}
+    assert "`figure3` and `table1` need C3D" in " ".join(about.split())
+    for table, stores in tables.items():
+        if table in ("figure3", "table1"):
+            assert stores <= c3d
+        elif table == "strategies":
+            assert stores & c3d and stores & tsn
+        elif stores:
+            assert not stores & c3d and stores & tsn
 
 
 @pytest.mark.parametrize(

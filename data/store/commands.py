@@ -8,7 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from reelbank.data.console import counted, print_json, print_lines, print_table, printable, some
+from reelbank.data.console import (
+    counted,
+    print_json,
+    print_lines,
+    print_table,
+    printable,
+    size_text,
+    some,
+)
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.identity import brief
@@ -21,15 +29,6 @@ from reelbank.data.store.records import Cost
 from reelbank.data.store.summary import missing_videos, store_document, store_line
 from reelbank.data.store.versions import Versions, apart, is_inexact, that_count
 from reelbank.data.system.locks import Lock, holder, lock
-
-
-def _size(size_bytes: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if size_bytes < 1024:
-            return f"{size_bytes:.0f} B" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1024
-    return f"{size_bytes:.1f} GiB"
-
 
 _HEADS = (
     *("hash", "dataset", "stream", "extractor", "T", "crops"),
@@ -60,7 +59,7 @@ def stores(options: StoresOptions) -> int:
             f"{len(store.video_ids):,}",
             str(len(missing.failed)),
             f"{store.rows.sum():,}",
-            _size(store.size_bytes),
+            size_text(store.size_bytes),
         ]
         state = "finished" if store.finished else "unfinished"
         state += f", without sound: {len(missing.without_sound)}" if missing.without_sound else ""
@@ -268,7 +267,7 @@ def _print_rows(store: Store) -> None:
         low, middle, high = np.percentile(steps, [0, 50, 100])
         print_lines(f"{low:.3g} to {high:.3g} seconds between rows, median {middle:.3g}")
     row_bytes = store.dtype.itemsize * int(np.prod(store.row_shape))
-    print_lines(f"{_size(store.size_bytes)} on disk, {_size(row_bytes)} per row")
+    print_lines(f"{size_text(store.size_bytes)} on disk, {size_text(row_bytes)} per row")
 
 
 def verify(options: VerifyOptions) -> int:
@@ -288,7 +287,7 @@ def verify(options: VerifyOptions) -> int:
             with Store.open(path) as store:
                 lines = store.verify()
                 videos = len(store.video_ids)
-                state = f"{_size(store.size_bytes)} in {counted(videos, 'video')}"
+                state = f"{size_text(store.size_bytes)} in {counted(videos, 'video')}"
                 damaged_videos = damage_among(store.video_ids, store.sources).videos
                 if damaged_videos:
                     line = damage_line(damaged_videos, videos)

@@ -1,14 +1,15 @@
 """The module that extraction runs: normalisation, the network up to its nodes, and pooling."""
 
 import copy
-import warnings
+import functools
+import sys
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.fx.experimental.optimization import fuse
 
-from reelbank.data.console import printable
+from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
 from reelbank.data.system.memory import full_memory
 from reelbank.extract.networks.cut import SIZE_DEPENDENT
@@ -16,6 +17,7 @@ from reelbank.extract.networks.inputs import NetworkKind
 from reelbank.extract.networks.preprocessing import Preprocessing, pair
 
 LARGEST_ERROR = 1e-4  # of features after batch norm was folded, relative to their norm
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # those that `fuse` folds
 
 
 class NormalisedNetwork(nn.Module):
@@ -91,8 +93,8 @@ def with_folded_batch_norm(
     read and written less.
 
     The result is compared with the original network on one input. A network that torch.fx cannot
-    trace, or whose result differs, stays as it is, with a warning. Raises InputError for a network
-    that cannot read inputs (without the batch) of `input_shape`.
+    trace, or whose result differs, stays as it is, and a note says so. Raises InputError for a
+    network that cannot read inputs (without the batch) of `input_shape`.
     """
     inputs = _example(whole.kind, input_shape)
     try:
@@ -116,21 +118,26 @@ def with_folded_batch_norm(
             pairs = list(zip(folded(inputs), expected, strict=True))
         error_norms = [((a - b).norm() / b.norm().clamp_min(1e-12)).item() for a, b in pairs]
         if not max(error_norms) < LARGEST_ERROR:  # also for NaN
-            reason = f"the features would differ by {max(error_norms):.1e}"
-    except Exception as error:  # noqa: BLE001 - torch.fx raises many kinds for a model that it cannot trace
-        reason = _first_line(error)
+            reason = f"because the features would differ by {max(error_norms):.1e}"
+    except Exception:  # noqa: BLE001 - torch.fx raises many kinds for a model that it cannot trace
+        reason = "because torch.fx cannot trace its forward function"
     if reason:
-        warnings.warn(
-            "batch norm is not folded into convolutions, so the network is slower: "
-            f"{printable(reason)}",
-            stacklevel=3,
-        )
+        if any(isinstance(module, _NORMS) for module in whole.modules()):
+            _print_once(
+                f"note: EXTRACTOR={extractor}: its batch norms are not merged with its convolutions, "
+                f"{reason}. Extraction is slower, and the features do not change"
+            )
         folded = whole
     for parameter in folded.parameters():
         if parameter.ndim in (4, 5):
             layout = torch.channels_last if parameter.ndim == 4 else torch.channels_last_3d
             parameter.data = parameter.data.contiguous(memory_format=layout)
     return folded
+
+
+@functools.cache  # a network is built several times
+def _print_once(line: str) -> None:
+    print_lines(line, file=sys.stderr)
 
 
 def _example(kind: NetworkKind, input_shape: tuple[int, ...]) -> Tensor:

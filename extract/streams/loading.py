@@ -49,6 +49,12 @@ def _check_attributes(kind: type[Stream], text: str) -> None:
             raise InputError(
                 f"STREAM={text}: `{name}` must be of type {type(usual).__name__} (got {value!r})"
             )
+    for name in ("reads_pairs", "uses_flow"):
+        if getattr(kind, name) and kind.items is Stream.items:
+            raise InputError(
+                f"STREAM={text}: `{name}` is True, but the class does not define items(pictures, "
+                f"following, flow), which computes its items; define it, or remove `{name}`"
+            )
     if kind.input not in ("pictures", "sound"):
         raise InputError(
             f'STREAM={text}: `input` must be "pictures" or "sound" (got "{kind.input}")'

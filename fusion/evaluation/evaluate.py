@@ -143,7 +143,7 @@ class Evaluation:
             if per_class:
                 yield from table_lines(table.class_rows())
                 yield ""
-        yield f"results of every run: {self.csv}"
+        yield f"results of every run as CSV: {self.csv}"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())

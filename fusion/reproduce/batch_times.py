@@ -27,6 +27,7 @@ from reelbank.extract.networks.module import pooled
 from reelbank.extract.networks.preprocessing import pair
 from reelbank.fusion.reproduce.comparable import class_count
 from reelbank.fusion.reproduce.plan import Figure
+from reelbank.fusion.reproduce.recipe.changes import setting
 from reelbank.fusion.reproduce.work import Work
 from reelbank.heads.models.model import Model, build_model
 from reelbank.heads.recipe import RunRecipe
@@ -158,8 +159,8 @@ def _model(work: Work, figure: Figure, name: str, device: torch.device) -> Subje
         device=device_name(device),
     )
     shape = (timed.clips, timed.frames, 3, *timed.size_px)
-    setting = f"figures.{figure.name}.batch"
-    return Subject(timed, lambda: _whole(timed, recipe), shape, setting)
+    batch_setting = setting("figures", figure.name, "batch")
+    return Subject(timed, lambda: _whole(timed, recipe), shape, batch_setting)
 
 
 def _size(stored: object) -> Any:
@@ -191,8 +192,10 @@ def _network(work: Work, figure: Figure, name: str, device: torch.device) -> Sub
     )
     frames = (timed.frames,) if whole.kind == "video" else ()
     shape = (timed.clips, 3, *frames, *timed.size_px)
-    setting = f"figures.{figure.name}.networks.{name}"
-    return Subject(timed, lambda: _with_linear(whole.model, shape, timed.classes), shape, setting)
+    batch_setting = setting("figures", figure.name, "networks", name)
+    return Subject(
+        timed, lambda: _with_linear(whole.model, shape, timed.classes), shape, batch_setting
+    )
 
 
 def _with_linear(network: nn.Module, shape: Sequence[int], classes: int) -> nn.Module:
@@ -231,8 +234,16 @@ def _check_memory(subject: Subject, module: nn.Module) -> None:
         raise InputError(
             f"a training step of {timed.name} on {counted(timed.clips, 'clip')} needs about "
             f"{needed / 1e9:.1f} GB of memory, but only {available / 1e9:.1f} GB are available; "
-            f"use a GPU, or a smaller batch, such as SET={subject.batch_setting}=1"
+            f"{_how_to_need_less(subject)}"
         )
+
+
+def _how_to_need_less(subject: Subject) -> str:
+    if subject.timed.clips == 1:  # no batch is smaller
+        return "use a GPU, or a computer with more memory"
+    change = f"{subject.batch_setting}=1"
+    quoted = f"'{change}'" if '"' in change else change  # for the shell
+    return f"use a GPU, or a smaller batch, such as SET={quoted}"
 
 
 def _measured(subject: Subject, device: torch.device) -> BatchTime:

@@ -6,10 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reelbank.data.console import counted, print_lines, table_lines
+from reelbank.data.console import (
+    counted,
+    duration_text,
+    print_lines,
+    size_text,
+    table_lines,
+)
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.planned import PlannedStore, planned_stores
-from reelbank.extract.run import extract
+from reelbank.extract.run import extract_stores
 from reelbank.fusion.reproduce.needs import failed_stores, not_made
 from reelbank.fusion.reproduce.plan import Figure, needed_stores, pretrained, starts_from
 from reelbank.fusion.reproduce.stages import (
@@ -56,13 +62,22 @@ class ModelRuns:
 
 
 @dataclass(frozen=True)
+class Missing:
+    """An extraction that is not complete. times: how often it is made, once for each split whose
+    network is trained first."""
+
+    options: ExtractOptions
+    times: int = 1
+
+
+@dataclass(frozen=True)
 class Forecast:
-    """The steps of a reproduction. estimates: the extractions that are not complete, by name;
-    models: the runs of each model that is possible; not_made: what the stores that are not possible
-    are needed for."""
+    """The steps of a reproduction. extractions: those that are not complete, by name; models: the
+    runs of each model that is possible; not_made: what the stores that are not possible are needed
+    for."""
 
     steps: tuple[Step, ...]
-    estimates: dict[str, ExtractOptions]
+    extractions: dict[str, Missing]
     models: dict[str, ModelRuns]
     not_made: tuple[str, ...] = ()
 
@@ -84,19 +99,20 @@ class Forecast:
         if not seconds:
             return f"{runs} to train; the training time is unknown until one run has been trained"
         mean = sum(seconds) / len(seconds)
-        return f"{runs} to train: about {mean:.0f} s each, which is the mean of the finished runs"
+        total = f"; in total {duration_text(missing * mean)}" if missing > 1 else ""
+        return f"{runs} to train: about {mean:.0f} s each, which is the mean of the finished runs{total}"
 
 
 def forecast(work: Work) -> Forecast:
     """The state of every step. Nothing is downloaded, decoded or written. Failures are recorded in
     `work.failed`."""
     steps: list[Step] = []
-    estimates: dict[str, ExtractOptions] = {}
+    extractions: dict[str, Missing] = {}
     for name in work.store_names:
         with work.step(name):
             for section in pretrained(work.recipe["stores"][name]).values():
-                steps.append(_pretraining(work, name, section, estimates))
-            steps += _extraction(work, name, estimates)
+                steps.append(_pretraining(work, name, section, extractions))
+            steps += _extraction(work, name, extractions)
     steps += [
         Step("import", name, f"scores of {' '.join(work.imported[name])}") for name in work.imported
     ]
@@ -113,7 +129,7 @@ def forecast(work: Work) -> Forecast:
     for name in work.anomalies:
         steps.append(Step("anomaly", name, _joining(work, name, "a minute")))
     steps += [Step("draw", figure.name, _drawing(work, figure)) for figure in work.figures]
-    return Forecast(tuple(dict.fromkeys(steps)), estimates, models, tuple(not_made(work)))
+    return Forecast(tuple(dict.fromkeys(steps)), extractions, models, tuple(not_made(work)))
 
 
 def _joining(work: Work, name: str, duration: str) -> str:
@@ -138,42 +154,54 @@ def _drawing(work: Work, figure: Figure) -> str:
 
 
 def print_forecast(forecast: Forecast) -> None:
-    """Print the steps, then each estimate as `extract PLAN=1` prints it."""
+    """Print the steps, then each missing extraction as `extract PLAN=1` prints it, and their
+    total."""
     print_lines(*forecast.lines())
-    for name, options in forecast.estimates.items():
+    seconds = size_bytes = 0.0
+    for name, missing in forecast.extractions.items():
         print_lines("", f"{name}:")
-        extract(options)
+        estimated = extract_stores(missing.options).estimated
+        seconds += missing.times * estimated.seconds
+        size_bytes += missing.times * estimated.size_bytes
+    if forecast.extractions:
+        count = sum(missing.times for missing in forecast.extractions.values())
+        print_lines(
+            "",
+            f"in total {duration_text(seconds)} of computing and {size_text(size_bytes)} on disk for "
+            f"{counted(count, 'extraction')}",
+        )
     if line := forecast.training_line():
         print_lines("", line)
 
 
-def _pretraining(work: Work, name: str, section: str, estimates: dict[str, ExtractOptions]) -> Step:
+def _pretraining(work: Work, name: str, section: str, extractions: dict[str, Missing]) -> Step:
     """The state of one section of [pretrain]. If its input must be extracted, the extraction is
-    added to `estimates`."""
+    added to `extractions`."""
     options = pretrain_options(work, section, work.store_splits(name))
     pixels = dataclasses.replace(pixels_extraction(pretrain_defaults(options))[0], plan=True)
     # only the first stream's store is compared because the same extraction fills the others
     if not is_complete(work, planned_stores(pixels, work.dataset)[:1]):
-        estimates[f"training data of {section}"] = pixels
+        extractions[f"training data of {section}"] = Missing(pixels)
     state = TO_DO if section in missing_pretraining(work, name) else DONE
     return Step("pretrain", section, state)
 
 
-def _extraction(work: Work, name: str, estimates: dict[str, ExtractOptions]) -> list[Step]:
+def _extraction(work: Work, name: str, extractions: dict[str, Missing]) -> list[Step]:
     """The state of each store of an extraction. An extraction that is not complete is added to
-    `estimates`."""
+    `extractions`."""
     check_weights(work, name)
     splits = work.store_splits(name)
     if missing_pretraining(work, name):
         untrained = extract_options(work, name, splits, weights="random")
         each = f", for each of {len(splits)} splits" if len(splits) > 1 else ""
         title = f"{name}{each} (the file gets its name when the network is trained)"
-        estimates[title] = dataclasses.replace(untrained, plan=True)
+        planned = dataclasses.replace(untrained, plan=True)
+        extractions[title] = Missing(planned, max(1, len(splits)))
         return [Step("extract", name, f"{TO_DO}, once its network is trained")]
     options = extract_options(work, name, splits)
     stores = work.stores[name] = stores_there(work, options)
     if not is_complete(work, stores):
-        estimates[name] = dataclasses.replace(options, plan=True)
+        extractions[name] = Missing(dataclasses.replace(options, plan=True))
     return [_store_step(work, name, store) for store in stores]
 
 

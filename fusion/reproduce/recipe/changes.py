@@ -12,16 +12,36 @@ from reelbank.fusion.reproduce.plan import model_options, store_options
 FACTS_OF_PAPER = ("videos", "tables")  # sections that SET does not change
 
 
+# A name between the dots of a change. As in TOML, a name with other characters than these, such as
+# one with a dot, is written in quotation marks.
+_BARE = r"[\w:-]+"
+_NAME = rf'(?:{_BARE}|"[^"]*")'
+_PATH = rf"{_NAME}(?:\.{_NAME})+"
+
+
 def separate_changes(changes: str) -> list[str]:
     """The changes of SET, one text "section.name.option=value" for each."""
-    return re.split(r"[\s,]+(?=\w+(?:\.\w+)+=)", changes.strip()) if changes.strip() else []
+    return re.split(rf"[\s,]+(?={_PATH}=)", changes.strip()) if changes.strip() else []
+
+
+def setting(*names: str) -> str:
+    """The path of an option, as in SET: section.name.option."""
+    return ".".join(name if re.fullmatch(_BARE, name) else f'"{name}"' for name in names)
+
+
+def change_names(change: str) -> list[str]:
+    """The names of the section and the option that a change of SET begins with."""
+    path = re.match(rf"{_PATH}(?==)", change)
+    if path is None:
+        return change.partition("=")[0].split(".")
+    return [name.strip('"') for name in re.findall(_NAME, path[0])]
 
 
 def change_recipe(recipe: dict[str, Any], change: str) -> None:
     """Apply one change of SET to the recipe, in place. Raises InputError for a section that does not
     exist, for facts of the paper and for an invalid value."""
-    path, equals, text = change.partition("=")
-    *sections, option = path.split(".")
+    *sections, option = change_names(change)
+    _, equals, text = change.partition("=")
     if not equals or not sections:
         raise InputError(
             f"SET={change}: give section.name.option=value, such as models.gru.hidden=128 or train.epochs=5"
@@ -60,7 +80,7 @@ def change_recipe(recipe: dict[str, Any], change: str) -> None:
 def check_applies(recipe: Mapping[str, Any], change: str) -> None:
     """Raises InputError if a change of [extract], [train] or [heads.<head>] does not apply to any
     store or model, because each sets the option itself or does not use it."""
-    *sections, option = change.partition("=")[0].split(".")
+    *sections, option = change_names(change)
     if sections == ["extract"]:
         places = "stores"
         reached = [name for name in recipe.get(places, {}) if option in store_options(recipe, name)]
