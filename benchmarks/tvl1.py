@@ -3,7 +3,8 @@
     [REELBANK_TESTDATA=...] python benchmarks/tvl1.py [ROUNDS]
 
 Measures CPU seconds per pair of pictures with one thread, and how much the flows differ. On a GPU, it
-also measures pairs per second at 320 x 240 in batches.
+also measures pairs per second at 320 x 240 in batches, with torch's operations (tvl1) and with the
+Triton kernels (fused_tvl1).
 
 opencv-contrib-python would overwrite cv2, so it is installed in a separate environment in the user's
 cache folder (with pip, in the first run). It runs in a separate process. OPENCV selects its version.
@@ -34,6 +35,7 @@ import torch  # noqa: E402
 from reelbank.data.datasets.toy_drawing import render  # noqa: E402
 from reelbank.extract.flow.methods import to_uint8  # noqa: E402
 from reelbank.extract.flow.tvl1 import tvl1  # noqa: E402
+from reelbank.extract.flow.tvl1_triton import TOLERANCE_PX, fused_tvl1, why_not_fused  # noqa: E402
 
 OPENCV = os.environ.get("OPENCV", "4.11.0.86")
 GPU_BATCH = 64
@@ -121,19 +123,29 @@ def on_gpu(first: torch.Tensor, second: torch.Tensor, core_seconds: float) -> No
     """Print the speed on the GPU. core_seconds: time of OpenCV for a pair on one CPU core."""
     times = -(-GPU_BATCH // len(first))
     a, b = (x.repeat(times, 1, 1)[:GPU_BATCH].cuda() for x in (first, second))
-    tvl1(a, b)
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    tvl1(a, b)
-    torch.cuda.synchronize()
-    rate = GPU_BATCH / (time.perf_counter() - started)
-    print(
-        f"{torch.cuda.get_device_name()}: {rate:.1f} pairs/s at 320 x 240 in batches of {GPU_BATCH}, ",
-        end="",
-    )
-    print(
-        f"{rate * core_seconds:.0f} times the speed of OpenCV on one CPU core (required: at least 20)"
-    )
+    rates, flows = {}, {}
+    reason = why_not_fused(a.device)
+    if reason:
+        print(f"{torch.cuda.get_device_name()}: the Triton kernels are not used: {reason}")
+    methods = {"torch": tvl1} if reason else {"torch": tvl1, "Triton": fused_tvl1}
+    for name, method in methods.items():
+        method(a, b)
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        flows[name] = method(a, b)
+        torch.cuda.synchronize()
+        rates[name] = GPU_BATCH / (time.perf_counter() - started)
+        print(
+            f"{torch.cuda.get_device_name()}, {name}: {rates[name]:.1f} pairs/s at 320 x 240 in "
+            f"batches of {GPU_BATCH}, {rates[name] * core_seconds:.0f} times the speed of OpenCV on "
+            "one CPU core (required: at least 20)"
+        )
+    if not reason:
+        off = (flows["Triton"] - flows["torch"]).norm(dim=1).mean()
+        print(
+            f"Triton / torch: {rates['Triton'] / rates['torch']:.1f} (goal: 10); end-point "
+            f"difference {off:.4f} px (required: at most {TOLERANCE_PX})"
+        )
 
 
 def main() -> None:

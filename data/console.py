@@ -138,5 +138,8 @@ def class_hint(name: str, class_names: Collection[str]) -> str:
     for class_name in sorted(class_names):
         pieces = [piece.strip() for piece in class_name.split(",")]
         if len(pieces) > 1 and name in pieces:
-            return f"; put a name with a comma in quotation marks: CLASSES='\"{class_name}\"'"
+            return (
+                "; a class name that contains a comma needs double quotation marks: "
+                f"CLASSES='\"{class_name}\"'"
+            )
     return nearest(name, class_names)

@@ -176,7 +176,10 @@ def check_data(options: type, name: str, value: Any) -> None:
         )
     kind, _ = without_none(hints_of(options)[name])
     if kind is not bool and any(isinstance(item, bool) for item in items):
-        raise InputError(f"{name} = {json.dumps(value)}: true and false are for switches only")
+        raise InputError(
+            f"{name} = {json.dumps(value)}: the values true and false are only for switches, and "
+            f"{name} is not a switch"
+        )
     try:
         read = converted(as_text(value), kind)
     except UnfitValue as error:

@@ -77,7 +77,7 @@ def between(
     if not lows and not highs:
         return None
     if len(lows) != 1 or len(highs) != 1:
-        raise ValueError("an option's range needs one lower and one upper end")
+        raise ValueError("the range of an option must have exactly one lower and one upper limit")
     return Range(lows[0], highs[0], above=above is not None, below=below is not None)
 
 

@@ -60,8 +60,8 @@ def options_again(
         options = _read(recipe, files, bank, device)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(
-            f"the recipe of the features cannot be read ({type(error).__name__}: {error}), "
-            "because the recipe was changed or was not written by 'extract'; extract and train again"
+            f"the recipe of the features cannot be read ({type(error).__name__}: {error}); it was "
+            "changed, or was not written by 'reelbank extract'. Extract and train again"
         ) from None
     options = with_defaults(flow_of_weights(options))
     # The frame rate is part of the recipe: it is that of the store, not of the new videos.
@@ -76,9 +76,10 @@ def options_again(
     (plan,) = plan_streams(options, dataset, flow, features.magnitude or "")
     if lines := differences(plan.recipes[0].to_json(), recipe):
         raise InputError(
-            f"the features of the run ({features.stream} by {features.extractor}) cannot be made "
-            f"here in the same way, because the recipes differ ({'; '.join(lines)}); give the "
-            "same files with EXTRACTOR and EXTRACTOR_WEIGHTS, or extract and train again"
+            f"the features of the run (stream {features.stream}, extractor {features.extractor}) "
+            "cannot be computed here in the same way, because the recipe would differ from that of "
+            f"the run ({'; '.join(lines)}); give the files that the run used with EXTRACTOR and "
+            "EXTRACTOR_WEIGHTS, or extract and train again"
         )
     return options
 
@@ -105,8 +106,9 @@ def _read(recipe: Mapping[str, Any], files: UserFiles, bank: str, device: str) -
     stream = load_stream(text)
     if features.features_version != stream.features_version:
         raise InputError(
-            f"the features are version {features.features_version} of the stream {stream.name}, but "
-            f"this reelbank makes version {stream.features_version}; extract and train again"
+            f"the features were extracted with version {features.features_version} of the stream "
+            f"{stream.name}, but the installed reelbank has version {stream.features_version}; "
+            "extract and train again"
         )
     network = _network(recipe, files) if stream.has_network else {}
     seed = min({*_seeds(features), *stream.seeds_of(features)}, default=0)
@@ -180,8 +182,9 @@ def _trained(weights: Provenance, files: UserFiles) -> Path:
             return runs[str(split)]
     raise InputError(
         f"the features were made with weights {family[:8]} of split {split}, but "
-        f"{weights_folder(files.bank)} does not contain them (or they are unfinished); restore "
-        "their folder, or give its path with EXTRACTOR_WEIGHTS=<folder>"
+        f"{weights_folder(files.bank)} does not contain these weights, or their training is not "
+        "finished; restore the folder of the weights, or give its path with "
+        "EXTRACTOR_WEIGHTS=<folder>"
     )
 
 
@@ -194,8 +197,8 @@ def _trained_extractor(folder: Path, files: UserFiles) -> str:
     named = own_extractor(extractor_name(recorded), files)
     if not named:
         raise InputError(
-            f"{folder}: its network is your own file, which is run only if you name it; give "
-            f"EXTRACTOR={recorded}"
+            f"{folder}: the network of these weights is in your own Python file, which is run only "
+            f"if an option names the file; give EXTRACTOR={recorded}"
         )
     return named
 
@@ -227,8 +230,8 @@ def _following(options: ExtractOptions, recipe: FeatureRecipe, dataset: str) -> 
         if identity(plan.recipes[0].to_json(), dataset) == recipe.magnitude:
             return tried
     raise InputError(
-        "the adaptive sampling of the features used an optical flow that cannot be computed "
-        f"here (only {', '.join(FOLLOWED)} can); extract and train again"
+        "the adaptive sampling of the features used an optical flow that cannot be computed here "
+        f"(FLOW={' and FLOW='.join(FOLLOWED)} give other flow lengths); extract and train again"
     )
 
 

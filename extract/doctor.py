@@ -20,15 +20,15 @@ from reelbank.data.system.machine import SHARED_MEMORY, available_memory, cores
 NEEDED = {
     "torch": ("torch", "all networks"),
     "torchvision": ("torchvision", "all networks"),
-    "av": ("av", "every decoding"),
+    "av": ("av", "every decoder"),
     "h5py": ("h5py", "every store"),
-    "cv2": ("opencv-python-headless", "extract and report"),
+    "cv2": ("opencv-python-headless", "the commands extract and report"),
     "decord": ("decord", ""),
 }
 NAMES = {
-    "av": "PyAV, the default decoder",
-    "cv2": "OpenCV, flow and DECODER=opencv",
-    "decord": "decord, DECODER=decord",
+    "av": "PyAV (default decoder)",
+    "cv2": "OpenCV (optical flow and DECODER=opencv)",
+    "decord": "decord (DECODER=decord)",
 }
 SMALL_SHARED_BYTES = 1 << 26  # Docker's default
 
@@ -63,7 +63,7 @@ class Package:
         needs = f"; {needed_by} {verb} it" if needed_by else ""
         wheels = " (there are wheels for Linux on x86-64)" if self.module == "decord" else ""
         repair = repair_command(distribution)
-        return f"{name}: does not load ({self.reason}){needs}; repair it with: {repair}{wheels}"
+        return f"{name}: does not load ({self.reason}){needs}; repair the package with: {repair}{wheels}"
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,13 @@ def doctor(options: DoctorOptions) -> int:
     print_lines(*(package.line() for package in packages))
     if has_torch:
         print_lines(*([gpu.line() for gpu in gpus] or [_WITHOUT_GPU]), _torchvision_weights())
-    without = "no C++ compiler (g++), so large jobs run uncompiled"
+    without = "not available without a C++ compiler (g++), so networks run uncompiled"
     print_lines(f"torch.compile on the CPU: {compiler or without}")
     print_lines(bank.line())
     return int(not ok)
 
 
-_WITHOUT_GPU = "GPU: none that PyTorch can use, so networks run on the CPU"
+_WITHOUT_GPU = "GPU: PyTorch finds none, so networks run on the CPU"
 
 
 def _bank_place(bank: str) -> BankPlace:
@@ -172,12 +172,15 @@ def _shared_memory() -> str:
     folder = tempfile.gettempdir()
     if not Path(SHARED_MEMORY).is_dir():
         return (
-            f"shared memory: {SHARED_MEMORY} does not exist, so WORKERS share features "
-            f"through {folder}"
+            f"shared memory: {SHARED_MEMORY} does not exist, so the processes of train WORKERS= "
+            f"share features through files in {folder}"
         )
     usage = shutil.disk_usage(SHARED_MEMORY)
     total, free = (f"{size / 2**20:,.0f} MiB" for size in (usage.total, usage.free))
     line = f"shared memory ({SHARED_MEMORY}): {total}, {free} free"
     if usage.total <= SMALL_SHARED_BYTES:
-        return f"{line}; WORKERS share through {folder} what does not fit"
+        return (
+            f"{line}; features that need more space are shared by the processes of train WORKERS= "
+            f"through files in {folder}"
+        )
     return line

@@ -98,10 +98,13 @@ def estimate(
     if len(plans.streams) + len(first) > 1:
         again = ", and once more for the flow lengths" if first else ""
         print_lines(
-            f"in total {duration_text(totals.seconds)} of computing, "
+            f"in total: {duration_text(totals.seconds)} of computing time, "
             f"{size_text(totals.size_bytes)} on disk"
         )
-        print_lines(f"at the same time, each video is decoded once for all streams{again}")
+        print_lines(
+            "decoding runs in parallel with the networks; each video is decoded once for all "
+            f"streams{again}"
+        )
     return totals
 
 
@@ -110,7 +113,7 @@ def _tell_videos(plan: StreamPlan, videos: int, missing: int, *, comes_first: bo
     split = f" (weights of split {plan.split})" if plan.split else ""
     of = f" with {extractor_name(plan.network.extractor)}{split}" if plan.network else ""
     reason = (
-        "; extracted first, because adaptive sampling needs the flow lengths" if comes_first else ""
+        "; extracted first, because adaptive sampling needs its flow lengths" if comes_first else ""
     )
     print_lines(
         f"{plan.stream.name}{of}: {counted(videos, 'video')}, {videos - missing} already "
@@ -138,19 +141,16 @@ def _tell_rows(
         seconds = _network_seconds(options, plan.network, inputs, device)
         totals.seconds += seconds
         network = f", {duration_text(seconds)} for the network on {device}"
-    others = "cannot be opened"
+    others = "the other videos cannot be opened"
     if plan.stream.input == "sound":
-        others = "have no sound or too little"
-    of = (
-        f" of {counted(rows.videos, 'video')}; the others {others}" if rows.videos < missing else ""
-    )
+        others = "the other videos have no sound, or less than one example"
+    of = f" of {counted(rows.videos, 'video')} ({others})" if rows.videos < missing else ""
     print_lines(f"  {_at_most(plan)}{rows.rows:,} rows (feature vectors){of}{network}")
     if rows.followed_frames:
         seconds = plan.stream.frame_seconds(plan.preprocessing) * rows.followed_frames
         totals.seconds += seconds
         print_lines(
-            f"  {rows.followed_frames:,} frames, {duration_text(seconds)} for tracking points, "
-            "on one core"
+            f"  {rows.followed_frames:,} frames, {duration_text(seconds)} to track points on one core"
         )
 
 
@@ -191,7 +191,7 @@ def _tell_stores(
         totals.size_bytes += size_bytes
         store = f"store {path}"
         if plan.to_download:
-            store = "store, whose name depends on the weights to download"
+            store = "a store whose name depends on the weights to download"
         about = f" ({node})" if plan.network else ""
         print_lines(
             f"  {store}{about}: {counted(of_row, 'number')} per row, "

@@ -25,7 +25,7 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
     streams = [load_stream(text) for text in options.stream]
     if not streams or len({stream.name for stream in streams}) < len(streams):
         raise InputError(
-            f"STREAM={' '.join(options.stream)}: must name each stream once, out of "
+            f"STREAM={' '.join(options.stream)}: must be a list of different streams, chosen from "
             f"{', '.join(STREAMS)}"
         )
     if len(streams) == 1:
@@ -48,7 +48,10 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
         )
     _check_together(options, streams)
     if options.jitter and not options.views:
-        raise InputError("JITTER=1: needs augmented copies (views); give VIEWS as well")
+        raise InputError(
+            "JITTER=1 varies the crops of augmented copies (views), but VIEWS is not given; give "
+            "VIEWS as well, or leave JITTER out"
+        )
     if options.flow_weights and not options.flow.startswith("raft"):
         raise InputError(
             f"FLOW_WEIGHTS={options.flow_weights}: FLOW={options.flow} has no weights; leave "
@@ -118,8 +121,8 @@ def stream_options(options: ExtractOptions, stream: str) -> StreamOptions:
     texts |= _defaults_of(options, kind, texts)
     if texts["at"] and texts["node"]:
         raise InputError(
-            f"AT={texts['at']} keeps feature maps, and NODE={texts['node']} keeps vectors; "
-            "give only one of the two"
+            f"AT={texts['at']} stores feature maps, and NODE={texts['node']} stores vectors; "
+            "give only one of the two options"
         )
     filled = StreamOptions(
         name=kind.name,

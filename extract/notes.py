@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from reelbank.data.console import print_lines
+from reelbank.data.console import counted, print_lines
 from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.store.records import identity
 from reelbank.data.store.versions import (
@@ -47,8 +47,8 @@ def tell_older_stores(plans: ExtractionPlan, dataset: str) -> None:
                 if store_exists(older):
                     print_lines(
                         f"note: {older} was made {', and '.join(earlier.differences)}. Therefore "
-                        f"a new store is made; {' '.join(earlier.options)} continues the older "
-                        "one"
+                        "these options make a new store. To continue the older store, give "
+                        f"{' '.join(earlier.options)}"
                     )
 
 
@@ -59,11 +59,11 @@ def _earlier_recipes(
     earlier = [EarlierRecipe(recipe)]
     if not (recipe.preprocessing or {}).get("antialias", True):
         with_antialias = dataclasses.replace(recipe, preprocessing=_smoothed(recipe))
-        text = "with antialiasing, which its weights do not use"
+        text = "with antialiasing, although its weights were trained without antialiasing"
         earlier.append(EarlierRecipe(with_antialias, (text,), ("ANTIALIAS=1",)))
     if recipe.image_fps is not None:
         text = (
-            f"as if its folders of images had {ASSUMED_FPS:g} frames per second; now they have "
+            f"with {ASSUMED_FPS:g} frames per second for folders of images, which now have "
             f"{recipe.image_fps:g}"
         )
         for other in list(earlier):
@@ -98,10 +98,11 @@ def tell_other_versions(writers: Iterable[StoreWriter]) -> None:
             *earlier_versions, versions_now = apart([*others, now])
             earlier = " or with ".join(map(str, earlier_versions))
             note = (
-                f"note: {others.total():,} videos of {writer.path.name} were made with "
-                f"{earlier}; new videos are made with {versions_now}. docs/store.md explains "
-                "which results stay the same. To avoid a mix, stop, and install the earlier "
-                "versions again or give another BANK"
+                f"note: the features of {counted(others.total(), 'video')} in {writer.path.name} "
+                f"were computed with {earlier}; those of new videos are computed with "
+                f"{versions_now}. docs/store.md explains which results stay the same. To avoid a "
+                "mix of versions, stop this command, and install the earlier versions again or "
+                "give another BANK"
             )
             print_lines(note, flush=True)
 
@@ -113,9 +114,9 @@ def tell_inexact(writers: Iterable[StoreWriter]) -> None:
         device = writer.cost().device
         if is_inexact(device):
             print_lines(
-                f"note: {writer.path.name} was made on {device} by an earlier version, which "
-                "resized pictures in float32 and used TF32 in convolutions for PRECISION=fp32. "
-                "New videos are computed exactly (docs/store.md). To avoid a mix, stop and give "
-                "another BANK",
+                f"note: the features in {writer.path.name} were computed on {device} by an earlier "
+                "version, which resized pictures in float32 and used TF32 in convolutions for "
+                "PRECISION=fp32. The features of new videos are computed exactly (docs/store.md). "
+                "To avoid a mix, stop this command and give another BANK",
                 flush=True,
             )

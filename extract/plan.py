@@ -145,8 +145,8 @@ def _networks(
     for split in chosen:
         if split not in runs:
             raise InputError(
-                f"SPLIT={split}: WEIGHTS={of_stream.weights} were trained on split "
-                f"{', '.join(sorted(runs))}; run 'reelbank pretrain' on split {split} first"
+                f"SPLIT={split}: WEIGHTS={of_stream.weights} were trained only on split "
+                f"{', '.join(sorted(runs))}; run 'reelbank pretrain' with SPLIT={split} first"
             )
     return [(split, _network(options, stream, of_stream, runs[split])) for split in chosen]
 
@@ -189,8 +189,8 @@ def _network(
         about = trained.recipe
         if about["stream"] != of_stream.name:
             raise InputError(
-                f"WEIGHTS={folder.name}: were trained on {about['stream']}; use "
-                f"STREAM={about['stream']} (got {of_stream.name})"
+                f"WEIGHTS={folder.name}: the weights were trained on STREAM={about['stream']}; use "
+                f"this stream (got {of_stream.name})"
             )
         asked = by_stream("extractor", options.extractor, options.stream).get(of_stream.name, "")
         if asked and extractor_name(asked) != extractor_name(about["extractor"]):
@@ -205,14 +205,15 @@ def _network(
             if value and value != trained_value:
                 raise InputError(
                     f"{name}={value:g}: WEIGHTS={folder.name} were trained with "
-                    f"{trained_value:g}; leave {name} out"
+                    f"{name}={trained_value:g}; leave {name} out"
                 )
         extractor, width, clip_frames = about["extractor"], about["width"], about["clip_frames"]
         if is_user_file(extractor):  # weights are untrusted: only a file that the user names is run
             if not asked:
                 raise InputError(
-                    f"WEIGHTS={folder.name}: their network is your own file, which is run only if you name "
-                    f"it; give EXTRACTOR={extractor}"
+                    f"WEIGHTS={folder.name}: the network of these weights is in your own Python "
+                    "file, which is run only if an option names the file; give "
+                    f"EXTRACTOR={extractor}"
                 )
             extractor = asked
     if extractor in networks.PIXELS and (
@@ -230,8 +231,8 @@ def _network(
         channels *= clip_frames
     elif kind == "image" and clip_frames > 1:
         raise InputError(
-            f"CLIP={clip_frames}: {extractor} takes single pictures as input; omit CLIP, because "
-            "it is only for video networks and optical flow"
+            f"CLIP={clip_frames}: {extractor} takes single pictures as input, and CLIP is only for "
+            "video networks and optical flow; leave CLIP out"
         )
     stored = Preprocessing.from_json(about["preprocessing"]) if folder else None
     return networks.build(
@@ -276,8 +277,8 @@ def _sized(
     smallest, largest = np.min(new.resize_px), np.max(new.crop_px)
     if isinstance(new.resize_px, int) and isinstance(new.crop_px, tuple):
         raise InputError(
-            f"RESIZE={new.resize_px}: the crop of this network has {new.crop_px[0]} x "
-            f"{new.crop_px[1]} pixels; give SIZE as well"
+            f"RESIZE={new.resize_px}: must be height x width, because the crops of this network "
+            f"have {new.crop_px[0]} x {new.crop_px[1]} pixels; give SIZE as well for square crops"
         )
     if isinstance(new.resize_px, int) and smallest < largest:
         raise InputError(

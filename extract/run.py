@@ -200,7 +200,10 @@ def _tell_decoded(decoded: Decoded, plans: ExtractionPlan) -> None:
         return
     again = ""
     if decoded.again:
-        again = f" ({decoded.again} twice, because their headers state a wrong number of frames)"
+        again = (
+            f" ({counted(decoded.again, 'video')} twice, because of a wrong number of frames in "
+            "the header)"
+        )
     streams = " ".join(dict.fromkeys(plan.stream.name for plan in plans.streams))
     print_lines(
         f"decoded {decoded.frames:,} frames of {counted(decoded.videos, 'video')}, each "

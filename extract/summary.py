@@ -86,7 +86,7 @@ def tell_damage(
     damaged = _joined_lines(videos, damage_lines)
     remarks = _joined_lines(videos, remark_lines)
     verb = "is" if len(damaged) == 1 else "are"
-    hint = "DAMAGED=refuse leaves them out"
+    hint = "give DAMAGED=refuse to leave them out"
     if refuse_damaged:
         hint = (
             "kept, because an earlier run stored them or this stream is not damaged; 'reelbank "
@@ -138,11 +138,13 @@ def closing_words(
         waiting = sum(
             writer.failed[video.id].by_machine for video in videos if video.id in writer.failed
         )
-        why = "; other shards are missing" if shard else ""
-        if waiting:
-            why = f"; {waiting} could not be read because of this machine"
+        state = "finished" if finished else "not finished"
+        if waiting and not finished:
+            state += f", because {counted(waiting, 'video')} could not be read on this machine"
+        elif shard and not finished:
+            state += ", because other shards are missing"
         print_lines(
-            f"{writer.path}: {stored} of {len(videos)} videos{silent}, {'done' if finished else 'not finished' + why}"
+            f"{writer.path}: {stored} of {counted(len(videos), 'video')} stored{silent}; {state}"
         )
     failures: list[tuple[str, Failure]] = []
     for writer in writers:
@@ -150,10 +152,12 @@ def closing_words(
     not_read = unread | {key: failure.reason for key, failure in failures if failure.by_machine}
     failed = {key: str(failure) for key, failure in failures if key not in not_read}
     lost = [video for video in videos if video.id in failed]
-    _print_reasons("failed (RETRY=1 tries them again; 'reelbank inspect' lists all)", lost, failed)
+    _print_reasons(
+        "failed (give RETRY=1 to try them again; 'reelbank inspect' lists all)", lost, failed
+    )
     again = [video for video in videos if video.id in not_read]
     _print_reasons(
-        "could not be read because of this machine (the same command tries them again)",
+        "could not be read on this machine (run the same command to try them again)",
         again,
         not_read,
     )
@@ -164,6 +168,6 @@ def closing_words(
 
 def _print_reasons(what: str, videos: list[Video], reasons: dict[str, str]) -> None:
     if videos:
-        print_lines(f"{len(videos)} {what}:")
+        print_lines(f"{counted(len(videos), 'video')} {what}:")
     for video in videos[:_MOST_LISTED]:
         print_lines(f"  {video.id}: {reasons[video.id]}")

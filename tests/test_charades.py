@@ -78,11 +78,11 @@ def test_actions_are_cut_out_of_training_videos_and_test_videos_are_whole(tmp_pa
     assert dataset.classes == tuple(NAMES) and dataset.splits == ("1",) and dataset.multilabel
     assert dataset.files == 5  # one of them without an action
     assert dataset.notes == (
-        "5 of 6 videos are in ROOT; missing: AAAA4",
+        "ROOT contains 5 of the 6 videos in the CSV files; missing: AAAA4",
         "videos left out because neither CSV file lists them: ZZZZ9",
-        "actions left out because they have no duration or begin after the end of their video: 2",
-        "actions cut short at the end of their video: 1",
-        "training videos left out because they have no action: AAAA3",
+        "left out 2 actions without a duration, or with a start after the end of the video",
+        "shortened 1 action with an end after the end of the video",
+        "training videos left out because they contain no actions: AAAA3",
     )
 
 

@@ -149,7 +149,7 @@ def test_what_lies_outside_the_prefix_is_left_out_and_told(
         model
     )
     assert (
-        "left out 1 names that do not begin with this prefix: criterion.weight"
+        "left out 1 names that do not begin with 'model.': criterion.weight"
         in capsys.readouterr().out
     )
 
@@ -161,11 +161,13 @@ def test_of_averaged_and_plain_weights_the_plain_ones_are_taken_and_told(
     path = tmp_path / "last.pth"
     torch.save({"state_dict_ema": averaged, "state_dict": model.state_dict()}, path)
     assert networks.build(own, weights=str(path)).weights.sha256 == state_hash(model)
-    said = f"WEIGHTS={path}: using the weights under 'state_dict' (ignored: state_dict_ema)\n"
+    said = f"WEIGHTS={path}: using the weights under the key 'state_dict' (ignored keys: state_dict_ema)\n"
     assert capsys.readouterr().out == said
     torch.save({"model_ema": model.state_dict()}, path)
     assert networks.build(own, weights=str(path)).weights.sha256 == state_hash(model)
-    assert capsys.readouterr().out == f"WEIGHTS={path}: using the weights under 'model_ema'\n"
+    assert (
+        capsys.readouterr().out == f"WEIGHTS={path}: using the weights under the key 'model_ema'\n"
+    )
 
 
 class Unknown:
@@ -183,7 +185,7 @@ def test_what_cannot_be_decided_or_read_is_refused_with_a_reason(
     for document, words in [
         (
             {"state_dict": state, "trainer": Unknown()},
-            ["it needs exec, which cannot be loaded", "save torch.save("],
+            ["it needs exec, which cannot be loaded", "with torch.save("],
         ),
         (
             {"student": state, "teacher": state},
@@ -191,12 +193,15 @@ def test_what_cannot_be_decided_or_read_is_refused_with_a_reason(
         ),
         (
             {**under("a.", state), **under("b.", state)},
-            ["more than once, under 'a.' and 'b.'; save only one of them"],
+            ["more than once, with the prefixes 'a.' and 'b.'; save the weights only once"],
         ),
-        (incomplete, ["without the prefix 'net.', because 1 names are missing (conv.weight)"]),
+        (
+            incomplete,
+            ["after the prefix 'net.' is removed, because 1 names are missing (conv.weight)"],
+        ),
         (
             {**under("net.", state), "net.more": torch.ones(1)},
-            ["'net.', because 1 names are unknown (more)"],
+            ["after the prefix 'net.' is removed, because 1 names are unknown (more)"],
         ),
         ({"epoch": 3, "optimizer": {"state": {"a": torch.ones(1)}}}, ["contains no state dict"]),
         ({"state_dict": under("net.\x1b[31m", {"a": torch.ones(1)})}, ["does not fit"]),

@@ -337,7 +337,7 @@ def test_damage_is_shown_by_every_command(ours, capsys):
     assert reelbank.main([*EXTRACT]) == 0
     said = capsys.readouterr().out
     assert (
-        "1 of 3 videos is damaged (DAMAGED=refuse leaves them out; 'reelbank inspect' lists all):"
+        "1 of 3 videos is damaged (give DAMAGED=refuse to leave them out; 'reelbank inspect' lists all):"
         in said
     )
     assert f"  {HURT}: 28 of 102 frames could be decoded" in said
@@ -420,7 +420,7 @@ def test_a_store_that_does_not_know_of_damage_says_so(tmp_path, monkeypatch, cap
     assert reelbank.main(["inspect"]) == 0
     said = capsys.readouterr().out
     assert "videos damaged: 1" in said and "3 of its 30 frames had to be mended" in said
-    assert "videos stored by an earlier version, which did not record damage: 2" in said
+    assert "videos whose damage is unknown, because an earlier version stored them: 2" in said
 
 
 def test_damaged_sound_is_told_as_damaged_pictures_are(ours, capsys):

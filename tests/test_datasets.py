@@ -102,7 +102,9 @@ def test_ucf101_real_clips_with_and_without_lists() -> None:
         assert video.parts == (row["split1"], row["split2"], row["split3"])
         assert (video.label, video.group) == (row["class"], f"{row['class']}/g{row['group']}")
         assert video.path.is_file()
-    assert plain.notes == ("208 of 13,320 videos and 30 of 101 classes are in ROOT",)
+    assert plain.notes == (
+        "ROOT contains 208 of the 13,320 videos and 30 of the 101 classes of UCF-101",
+    )
     assert len(plain.classes) == 101
     mini = load_dataset("ucf101", root, classes=["TennisSwing", "Basketball"])
     assert Counter(video.label for video in mini.videos) == {"Basketball": 32, "TennisSwing": 32}
@@ -132,7 +134,7 @@ def test_ucf101_odd_names(tmp_path: Path) -> None:
     notes = " | ".join(dataset.notes)
     assert "not class folders of UCF-101: Dancing" in notes
     assert "YoYo/copy of v_YoYo_g01_c01, YoYo/v_Archery_g01_c01" in notes
-    assert "2 of 13,320 videos and 2 of 101 classes are in ROOT" in notes
+    assert "ROOT contains 2 of the 13,320 videos and 2 of the 101 classes of UCF-101" in notes
 
 
 def test_ucf101_wrong_lists_are_named_with_file_and_line(tmp_path: Path) -> None:
@@ -167,13 +169,16 @@ def test_ucf101_wrong_lists_are_named_with_file_and_line(tmp_path: Path) -> None
     lines = train.read_bytes()
     train.write_bytes(lines.replace(b"_g08_c01.avi 1\r", b"_g08_c01.avi 7\r", 1))
     line = refusal("ucf101", str(root), **options)
-    assert "trainlist01.txt, line 1" in line and "ApplyEyeMakeup must have number 1 (got 7)" in line
+    assert (
+        "trainlist01.txt, line 1" in line
+        and "the number of class ApplyEyeMakeup must be 1 (got 7)" in line
+    )
     train.write_bytes(lines)
     classes = lists / "classInd.txt"
     lines = classes.read_bytes()
     classes.write_bytes(lines.replace(b"3 Archery", b"3 Archery2", 1))
     line = refusal("ucf101", str(root), **options)
-    assert "classInd.txt, line 3: must be '3 Archery' (got '3 Archery2')" in line
+    assert "classInd.txt, line 3: expected '3 Archery' (got '3 Archery2')" in line
     classes.write_bytes(lines.rstrip() + b"\r\n102 Chess\r\n")
     line = refusal("ucf101", str(root), **options)
     assert "line 102: the official list has only 101 lines (got '102 Chess')" in line
@@ -208,7 +213,7 @@ def test_names_and_options_that_do_not_fit(tmp_path: Path) -> None:
     line = refusal("ucf101", root, classes=["yoyo"])
     assert line.startswith("CLASSES") and "yoyo" in line and "did you mean YoYo?" in line
     line = refusal("ucf101", root, classes=["YoYo", "Archery"])
-    assert line.startswith("CLASSES") and "contains no video of Archery" in line
+    assert line.startswith("CLASSES") and "contains no videos of the classes Archery" in line
     line = refusal("ucf101", root, csv="x.csv")
     assert "CSV=" in line and "folder" in line
     line = refusal("folder", root, splits_dir="x")
@@ -242,7 +247,10 @@ def test_hmdb51_all_official_videos(tmp_path: Path) -> None:
     notes = " | ".join(dataset.notes)
     assert "no official list contains them: kick/not in any list" in notes
     assert "not class folders of HMDB-51: sing" in notes
-    assert f"{len(wanted):,} of 6,766 videos and 4 of 51 classes are in ROOT" in notes
+    assert (
+        f"ROOT contains {len(wanted):,} of the 6,766 videos and 4 of the 51 classes of HMDB-51"
+        in notes
+    )
     assert all(hmdb51.film(stem, label) for label, stem in official)
 
 
@@ -290,7 +298,7 @@ def test_folder_of_other_clips_is_unlabelled_and_names_the_wav() -> None:
     assert (dataset.classes, dataset.splits) == ((), ())
     assert {(video.label, video.group, video.parts) for video in dataset.videos} == {("", "", ())}
     assert any(
-        "names do not end like those of videos" in note and "mmaction2_test.wav" in note
+        "names have no video file extension" in note and "mmaction2_test.wav" in note
         for note in dataset.notes
     )
     assert any("have no label" in note for note in dataset.notes)
@@ -349,13 +357,13 @@ def test_folder_with_a_class_of_one_group_and_bare_videos(tmp_path: Path) -> Non
     assert parts["one/x_g01_c01"] == parts["one/x_g01_c02"] == "train"
     assert sorted([parts["two/p"], parts["two/q"]]) == ["test", "train"]
     assert parts["bare"] == ""
-    assert any("used only for training" in note and "one" in note for note in dataset.notes)
+    assert any("without test videos" in note and "one" in note for note in dataset.notes)
     assert any(
         "1 of 5 videos have no label, because they are not in a class folder" in note
         for note in dataset.notes
     )
     line = refusal("folder", str(touch(tmp_path / "kinetics", "train/a/x.mp4", "val/a/y.mp4")))
-    assert "parts" in line and "CSV=" in line
+    assert "one folder per class" in line and "CSV=" in line
 
 
 def test_csv(tmp_path: Path) -> None:
@@ -402,9 +410,9 @@ def test_csv(tmp_path: Path) -> None:
         ("path,path\na/x.avi,cat\n", ["line 1", "column 'path' occurs twice"]),
         ("path,label\n", ["no rows"]),
         ("", ["line 1", "none"]),
-        ("path,label\nelsewhere.avi,cat\n", ["none of its 1 videos"]),
+        ("path,label\nelsewhere.avi,cat\n", ["none of the 1 videos"]),
         ('path,label\n"a/x.avi,cat\n', ["line"]),
-        ("path\n../outside.avi\n", ["none of its 1 videos"]),
+        ("path\n../outside.avi\n", ["none of the 1 videos"]),
     ],
 )
 def test_malformed_csv(tmp_path: Path, text: str, words: list[str]) -> None:
@@ -490,8 +498,8 @@ def test_what_is_found(tmp_path: Path) -> None:
     found, notes = find_videos(root)
     assert list(found) == ["a/x", "a/y.avi", "a/y.webm", "link/linked"]
     assert notes == [
-        "files left out because their names do not end like those of videos: a/x.wav",
-        "links left out because their files do not exist: broken.avi",
+        "files left out because their names have no video file extension: a/x.wav",
+        "symbolic links left out because their targets do not exist: broken.avi",
     ]
 
 

@@ -72,7 +72,7 @@ def test_actions_that_are_cut_out_are_one_window(charades, capsys):
     # three actions of 2 rows and as many of their view, one whole video of 3 windows of 2 rows
     assert [shown[stream][0] for stream in ("rgb", "flow")] == [3 * 2 * 2 + 3 * 2] * 2
     assert (
-        "\n  3 rows (feature vectors) of 3 videos; the others have no sound or too little, "
+        "\n  3 rows (feature vectors) of 3 videos (the other videos have no sound, or less than one example), "
         in said[said.index("audio with vggish: 4 videos") :]
     )
     assert run(*words) == 0
@@ -118,7 +118,7 @@ def test_adaptive_sampling_plans_its_flow_lengths_first(charades, capsys):
     shown = planned(said)
     assert list(shown) == ["magnitude", "rgb", "flow", "audio"]
     assert (
-        "3 to extract; extracted first, because adaptive sampling needs the flow lengths\n" in said
+        "3 to extract; extracted first, because adaptive sampling needs its flow lengths\n" in said
     )
     assert shown["magnitude"][:2] == (49 + 49 + 29, 49 + 49 + 29)  # every field's
     assert not Path("bank").exists()
@@ -150,10 +150,12 @@ def test_what_cannot_be_opened_is_told_and_pixels_are_bytes(charades, capsys):
     assert run(*words, "PLAN=1") == 0
     said = capsys.readouterr().out
     assert (
-        "4 rows (feature vectors) of 1 video; the others cannot be opened" in said
+        "4 rows (feature vectors) of 1 video (the other videos cannot be opened)" in said
         and "audio with vggish: 2 videos" in said
     )
-    assert said.splitlines()[-1] == "at the same time, each video is decoded once for all streams"
+    assert said.splitlines()[-1] == (
+        "decoding runs in parallel with the networks; each video is decoded once for all streams"
+    )
     assert (
         run(*words, "STREAM=rgb", "EXTRACTOR=pixels", "WEIGHTS=", "CLIP=", "RESIZE=32", "PLAN=1")
         == 0

@@ -380,7 +380,7 @@ def test_ctrl_c_keeps_what_is_done(ours):
     said += process.communicate()[1]
     assert (
         process.returncode == 130
-        and "the same command continues" in said
+        and "run the same command again to continue" in said
         and "Traceback" not in said
     )
     with Store.open(next(Path("bank/stores").glob("*"))) as store:
@@ -458,7 +458,10 @@ def test_plan_writes_nothing(ours, capsys):
 
 def test_shards_fill_one_store(ours, capsys):
     assert run(*BASIC, "SHARD=1/2") == 0
-    assert "12 of 24 videos, not finished; other shards are missing" in capsys.readouterr().out
+    assert (
+        "12 of 24 videos stored; not finished, because other shards are missing"
+        in capsys.readouterr().out
+    )
     with Store.open(next(Path("bank/stores").glob("*"))) as store:
         assert len(store.video_ids) == 12 and not store.finished
     assert run(*BASIC, "SHARD=2/2") == 0
@@ -536,7 +539,7 @@ def test_a_file_that_breaks_after_it_was_stored_is_reported(ours, capsys):
     assert run(*BASIC) == 0
     (ours / "videos" / "left" / "clip_g00_c01.avi").write_text("overwritten with text")
     assert run(*BASIC) == 1
-    assert "1 failed" in capsys.readouterr().out
+    assert "1 video failed" in capsys.readouterr().out
     assert run(*BASIC) == 1
     assert "0 to extract" in capsys.readouterr().out
     with Store.open(only_store()) as store:
@@ -573,10 +576,13 @@ def test_a_file_that_cannot_be_read_is_tried_again_unasked(ours, capsys):
     (left / "text_g92_c01.avi").write_text("this is not a film\n")
     assert run(*BASIC) == 3
     said = capsys.readouterr().out
-    assert "24 of 27 videos, not finished; 2 could not be read because of this machine" in said
+    assert (
+        "24 of 27 videos stored; not finished, because 2 videos could not be read on this machine"
+        in said
+    )
     assert "  left/gone_g90_c01: cannot be read: Input/output error" in said
     assert "  left/torn_g91_c01: cannot be read: Input/output error" in said
-    assert "1 failed" in said and "  left/text_g92_c01: not a video file" in said
+    assert "1 video failed" in said and "  left/text_g92_c01: not a video file" in said
     kinds = {name: failure.kind for name, failure in failures(any_store()).items()}
     assert kinds == {
         "left/gone_g90_c01": "machine",
@@ -586,7 +592,7 @@ def test_a_file_that_cannot_be_read_is_tried_again_unasked(ours, capsys):
     assert run("stores") == 0 and "unfinished, not read: 2" in capsys.readouterr().out
     assert (
         run("inspect") == 0
-        and "2 videos could not be read because of this machine" in capsys.readouterr().out
+        and "2 videos could not be read on this machine" in capsys.readouterr().out
     )
     assert (
         run(*BASIC) == 3

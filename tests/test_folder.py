@@ -76,12 +76,12 @@ def test_a_split_given_by_csv_that_tears_groups(tmp_path: Path) -> None:
         + "".join(f"{path},a,{part},{group}\n" for path, part, group in rows)
     )
     line = refusal("folder", str(root), csv=str(table))
-    assert "t.csv, column split" in line and "group g is in train and test" in line
+    assert "t.csv, column split" in line and "group g has videos in both" in line
     table.write_text("path,label,split\n" + "".join(f"{path},a,{part}\n" for path, part, _ in rows))
     dataset = load_dataset("folder", str(root), csv=str(table))
     assert [video.group for video in dataset.videos] == ["", "", "a/y", "a/y"]
     assert any(
-        "guessed from file names and are ignored" in note and note.endswith(": a/x")
+        "guessed from the file names, because" in note and note.endswith(": a/x")
         for note in dataset.notes
     )
 
@@ -96,7 +96,7 @@ def test_a_folders_group_never_lies_in_both_parts(tmp_path):
     for name in ("folder-clips-012345", "hmdb51"):
         assert write(name, 0, "train") and write(name, 1, "")
     assert write("hmdb51", 2, "test")
-    with pytest.raises(InputError, match="group match3 would be in both train and test of split 1"):
+    with pytest.raises(InputError, match="group match3 would be in both in split 1"):
         write("folder-clips-012345", 2, "test")
     with Store.open(tmp_path / "folder-clips-012345.h5") as store:
         assert len(store.video_ids) == 3 and not store.finished  # nothing is lost

@@ -184,10 +184,10 @@ def test_where_folders_of_images_count_as_videos(tmp_path):
     ]
     assert found["a/clip"] == root / "a" / "clip" and found["a/both.avi"] == root / "a" / "both.avi"
     assert notes == [
-        "folders left out because they contain several kinds of numbered images: a/mixed"
+        "folders left out because they contain several series of numbered images: a/mixed"
     ]
     with pytest.raises(
-        InputError, match=f"contains no videos .*give its parent: ROOT={root / 'a'}"
+        InputError, match=f"contains no videos .*give its parent folder: ROOT={root / 'a'}"
     ):
         load_dataset("folder", str(root / "a" / "clip"))
 
@@ -252,7 +252,7 @@ def test_data_sets_give_a_frame_rate_only_for_their_own_frames(tmp_path):
     assert load_dataset("ucf101", str(ucf), image_fps=29.97).image_fps == 29.97
     dataset = load_dataset("hmdb51", str(hmdb), **lists)
     assert dataset.image_fps == 30.0 and dataset.notes[-1].startswith(
-        "1 video is a folder of images, with 30 frames per second"
+        "1 video is a folder of images, played at 30 frames per second"
     )
     touch(tmp_path / "own", "a/x.mp4")
     with pytest.raises(

@@ -1,6 +1,7 @@
 """Results on a GPU: the same frames as on the CPU, and true fp32. Without a GPU the tests use the
 simulated device of the real data (gpu/README.md), which runs torch's own CUDA host code."""
 
+import collections
 import json
 import os
 import shutil
@@ -8,10 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import testdata
 from test_extract import encode
+from test_predict import encode as encode_with_sound
 
 import reelbank
 from reelbank.data.errors import InputError
@@ -47,16 +50,22 @@ def build():
 """
 COMMANDS = """
 import sys
+from pathlib import Path
 import torch
 import reelbank
 from reelbank.extract.devices.lease_worker import LeaseWorker
 from reelbank.extract.fill import with_defaults
+from reelbank.extract.networks.weights import seeded
 from reelbank.extract.options import ExtractOptions
+from reelbank.heads.training.fit import resume_state, save_state
 
 basic = ["extract", "DATASET=folder", "ROOT=videos", "CROPS=1", "T=2", "COMPILE=0", "WORKERS=1", "STREAM=rgb flow", "FLOW=dis"]
 pixels = ["EXTRACTOR=pixels", "RESIZE=20", "CLIP=flow=1"]
 assert reelbank.main([*basic, *pixels, "DEVICE=cpu", "BANK=cpu"]) == 0
 assert reelbank.main([*basic, *pixels, "DEVICE=cuda", "BANK=cuda"]) == 0
+sound = ["extract", "DATASET=folder", "ROOT=sounds", "STREAM=audio", "EXTRACTOR=tiny.py:build", "SIZE=16", "T=2"]
+for bank, device in (("cpu", "cpu"), ("cuda", "cuda")):
+    assert reelbank.main([*sound, "COMPILE=0", "WORKERS=1", f"BANK={bank}", f"DEVICE={device}"]) == 0
 network = ["STREAM=rgb", "EXTRACTOR=tiny.py:build", "SIZE=16", "RESIZE=20", "BANK=cuda"]
 for precision in ("fp32", "tf32"):
     assert reelbank.main([*basic, *network, "DEVICE=cuda", f"PRECISION={precision}"]) == 0
@@ -71,6 +80,28 @@ leases = [{f"{name}/clip_g01_c01": ["rgb", "flow"]} for name in ("left", "right"
 with LeaseWorker(with_defaults(options), torch.device("cuda:1"), "device1", 2) as worker:
     assert [report.lines for report in worker.run(leases)] == [(), ()]
 assert reelbank.main([*basic, *pixels, "DEVICE=cpu", "BANK=second"]) == 0
+
+# A resumed training: the number of steps, which torch reads in each step, is on the CPU.
+def adam():
+    model = torch.nn.Linear(3, 2).cuda()
+    return model, torch.optim.Adam(model.parameters())
+
+model, optimiser = adam()
+model(torch.ones(1, 3).cuda()).sum().backward()
+optimiser.step()
+save_state(Path("state.safetensors"), model, optimiser, [], {})
+model, optimiser = adam()
+resume_state(Path("state.safetensors"), model, optimiser, torch.device("cuda"))
+assert len(optimiser.state) == 2
+for state in optimiser.state.values():
+    assert state["step"].device.type == "cpu" and state["step"].item() == 1, state
+    assert state["exp_avg"].device.type == "cuda", state
+
+# A network with random weights leaves the random numbers of all GPUs as they are.
+before = [torch.cuda.get_rng_state(number) for number in range(2)]
+seeded(5, lambda: torch.rand(1))
+after = [torch.cuda.get_rng_state(number) for number in range(2)]
+assert all(a.equal(b) for a, b in zip(before, after, strict=True))
 """
 BUDGET = """
 import collections
@@ -136,6 +167,8 @@ def on_pretend_gpu(folder: Path, script: str) -> str:
 
 
 def test_a_pretend_gpu_sees_the_cpus_pictures_and_computes_fp32(folder):
+    for number, name in enumerate(("low", "high")):
+        encode_with_sound(folder / "sounds" / name / "clip_g01_c01.avi", number)
     on_pretend_gpu(folder, COMMANDS)
     for stream in ("rgb", "flow"):
         of_cpu, *of_gpus = (
@@ -148,14 +181,24 @@ def test_a_pretend_gpu_sees_the_cpus_pictures_and_computes_fp32(folder):
             with Store.open(of_cpu) as expected, Store.open(of_gpu) as found:
                 assert (found.load()[0] == expected.load()[0]).all()
                 assert found.cost.device.endswith(" (exact)") and not is_inexact(found.cost.device)
+    (of_cpu,), (of_gpu,) = (stores(bank, stream="audio") for bank in ("cpu", "cuda"))
+    with Store.open(of_cpu) as expected, Store.open(of_gpu) as found:
+        np.testing.assert_allclose(found.load()[0], expected.load()[0], atol=1e-3)
+    waits = collections.Counter()
+    report = json.loads((folder / "report.json").read_text())
+    for line, counts in report["by_line"].items():
+        waits[line.partition(":")[0]] += counts.get("stream_syncs", 0)
+    # The constants of log-mel are copied once. Nothing waits for pictures or sound.
+    assert waits["extract/pipeline/logmel.py"] <= 1 and not waits["extract/pipeline/loop.py"]
+
     on_gpu = [
         line.split()[1:]
         for line in Path("flags.txt").read_text().splitlines()
         if line.startswith("cuda")
     ]
     assert on_gpu[0] == ["False", "False"] and on_gpu[-1] == ["True", "True"]
-    assert len(stores("cuda", precision="fp32", extractor="tiny.build")) == 1
-    assert len(stores("cuda", precision="tf32", extractor="tiny.build")) == 1
+    assert len(stores("cuda", stream="rgb", precision="fp32", extractor="tiny.build")) == 1
+    assert len(stores("cuda", stream="rgb", precision="tf32", extractor="tiny.build")) == 1
 
 
 def test_a_video_costs_few_operations_and_one_wait_for_each_batch(folder):

@@ -71,14 +71,14 @@ def test_a_prediction_of_a_whole_store_is_evaluated_only_on_the_test_part(
     )
     said = lines(capsys, "evaluate", to, bank, f"OUT={tmp_path / 'out.csv'}")
     assert (
-        "note: all.npz: 678 of 938 videos are left out, because they belong to the training part (678) of its model's split"
-        in said
+        "note: all.npz: 678 of 938 videos are left out, because they belong to "
+        "the training part (678) of the split that the model was trained on" in said
     )
     with (tmp_path / "out.csv").open() as file:
         top1 = next(row for row in csv.DictReader(file) if row["measure"] == "top1")
     assert (int(top1["videos"]), float(top1["value"])) == (260, run.metrics.test.top1)
     said = lines(capsys, "evaluate", to, bank, "PART=train")
-    assert "they belong to the test part (260) of its model's split" in said
+    assert "they belong to the test part (260) of the split that the model was trained on" in said
 
     # what was written before parts were recorded: the run, which it names, says them
     new = score_tables.load(to)
@@ -91,7 +91,7 @@ def test_a_prediction_of_a_whole_store_is_evaluated_only_on_the_test_part(
     )
     said = lines(capsys, "evaluate", str(tmp_path / "old.npz"), f"BANK={tmp_path / 'other'}")
     assert (
-        "old.npz does not record which videos its model was trained on; all 938 videos are evaluated"
+        "old.npz does not record on which videos its model was trained, so all of its 938 videos are evaluated"
         in said
     )
 
@@ -194,7 +194,10 @@ def test_every_command_that_judges_leaves_out_what_was_learned_from(
     other = replace(score_joining.rows_of(scored, tested), about=scored.about | {"name": "another"})
     score_tables.save(other, tmp_path / "test.npz")
     words = (str(to), str(tmp_path / "test.npz"), f"BANK={bank}")
-    note = "all.npz: 12 of 24 videos are left out, because they belong to the training part (12) of its model's split"
+    note = (
+        "all.npz: 12 of 24 videos are left out, because they belong to "
+        "the training part (12) of the split that the model was trained on"
+    )
     for command in (
         ("fuse", "MISSING=allow"),
         ("report", "FIGURES=0", f"OUT={tmp_path / 'page.html'}"),
@@ -221,7 +224,8 @@ def test_of_runs_of_two_splits_is_held_out_what_both_have_not_learned_from(
     kept, notes = judged(found, "test", "two")
     assert set(kept.video_ids) == held_out
     assert notes == [
-        "two: 16 of 24 videos are left out, because they belong to the training part (16) of its model's split"
+        "two: 16 of 24 videos are left out, because they belong to "
+        "the training part (16) of the split that the model was trained on"
     ]
 
 
@@ -277,7 +281,7 @@ def test_what_is_judged_and_what_is_said() -> None:
     assert kept.video_ids == ("v3", "v4", "v5", "v6") and accuracy(kept).value == 0.5
     assert notes == [
         "a.npz: 3 of 7 videos are left out, because they belong to "
-        "the training part (2) or the validation part (1) of its model's split",
+        "the training part (2) or the validation part (1) of the split that the model was trained on",
         "for 1 of 7 videos, a.npz does not record whether its model was trained on them; these videos are evaluated",
     ]
     assert judged(table("ttveenu"), "validation", "a.npz")[0].video_ids == ("v2", "v6")
@@ -285,7 +289,7 @@ def test_what_is_judged_and_what_is_said() -> None:
     assert judged(whole, "test", "a.npz") == (whole, [])
     with pytest.raises(
         InputError,
-        match=r"a.npz: none of its 2 videos can be evaluated as part 'test', .* the training part \(2\)",
+        match=r"a.npz: none of the 2 videos belongs to the part 'test' .* the training part \(2\)",
     ):
         judged(table("tt"), "test", "a.npz")
 
@@ -371,7 +375,8 @@ def test_a_search_takes_the_validation_rows_of_a_table_of_all_videos(
     said = capsys.readouterr().out
     assert (
         "a.npz: 6 of 8 videos are left out, because they belong to "
-        "the training part (2) or the validation part (4) of its model's split" in said
+        "the training part (2) or the validation part (4) of the split that the model was trained on"
+        in said
     )
     assert "weights found on validation" in said
     (run,) = find_runs(bank)

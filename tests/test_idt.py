@@ -268,9 +268,7 @@ def test_real_clips_give_equal_stores_with_or_without_another_stream_and_again(
     assert extract(asked(root, tmp_path / "one", "TRAJECTORIES=300", "PLAN=1")) == 0
     told = capsys.readouterr().out
     assert (
-        "at most 900 rows" in told
-        and "426 numbers per row" in told
-        and "for tracking points" in told
+        "at most 900 rows" in told and "426 numbers per row" in told and "to track points" in told
     )
     assert extract(options) == 1  # the still one
     with Store.open(planned.path) as store:

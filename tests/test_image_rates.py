@@ -73,9 +73,9 @@ def test_charades_own_frames_are_24_a_second(lists: Path, capsys: pytest.Capture
     capsys.readouterr()
     assert run(*every) == 0
     said = capsys.readouterr().out
-    assert "2 videos are folders of images, with 24 frames per second" in said
+    assert "2 videos are folders of images, played at 24 frames per second" in said
     assert (
-        f"note: {older} was made as if its folders of images had 25 frames per second; now they have 24. Therefore a new"
+        f"note: {older} was made with 25 frames per second for folders of images, which now have 24. Therefore"
         in said
     )
     (newer,) = set(Path("bank", "stores").glob("*.h5")) - {older}
@@ -119,7 +119,7 @@ def test_where_seconds_do_not_matter_frames_are_counted_as_ever(
         "FLOW=dis",
     )
     assert run(*words) == 0
-    assert "with an unknown number of frames per second" in capsys.readouterr().out
+    assert "at an unknown number of frames per second" in capsys.readouterr().out
     path = stores()["rgb"]
     with Store.open(path) as store:
         assert "image_fps" not in store.recipe and store.sources[0]["fps"] == 0.0

@@ -62,7 +62,7 @@ def test_every_layout_becomes_the_same_store(tmp_path, layout, capsys):
         assert "4 of 4 videos" in capsys.readouterr().out
     commands.inspect(commands.InspectOptions(str(tmp_path)))
     shown = capsys.readouterr().out
-    assert "times unknown" in shown and "seconds between rows" not in shown
+    assert "the times of the rows are unknown" in shown and "seconds between rows" not in shown
     assert "made with versions that are not recorded" in shown  # another tool's are not ours
     with Store.open(
         find_store(tmp_path, dataset="ucf101", stream="rgb", extractor="foreign")
@@ -122,7 +122,7 @@ def test_real_features_are_imported_by_id_with_the_official_splits(tmp_path):
     [
         (
             {"label_classInd": np.array([11, 11, 36, 101])},
-            "v_HandStandPushups_g16_c01: the class number in the file, 36",
+            "v_HandStandPushups_g16_c01: the class number in the file must be 37",
         ),
         (
             {"is_test_split123": np.eye(4, 3)[::-1]},
@@ -141,13 +141,14 @@ def test_other_names_need_a_table(tmp_path):
     np.save(tmp_path / "b.npy", VALUES[1][0])  # a vector is one row
     with pytest.raises(
         InputError,
-        match="names such as a clip do not contain the class and the split, .* UCF-101 do; give CSV=",
+        match="can be read only from names of UCF-101 .got a clip.; give CSV=",
     ):
         run(tmp_path, tmp_path)
     table = tmp_path / "table.csv"
     table.write_text("path,label,split\na clip,dig,train\n")
     with pytest.raises(
-        InputError, match="must list all videos of FILE, but 1 of 2 are missing, such as b"
+        InputError,
+        match="must list all videos of FILE, but 1 of the 2 videos are missing, such as b",
     ):
         run(tmp_path, tmp_path, csv=str(table))
     table.write_text(

@@ -55,9 +55,7 @@ def names_of(limit: Limit) -> tuple[int, str]:
 def test_without_control_groups_the_affinity_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cores(tmp_path) == Limit(
-        16, "limited by the scheduling affinity, of 64 cores of this machine"
-    )
+    assert cores(tmp_path) == Limit(16, "scheduling affinity; this machine has 64 cores")
     monkeypatch.delattr(os, "sched_getaffinity")  # macOS
     assert cores(tmp_path) == Limit(64, "cores of this machine")
     assert groups("cpu", tmp_path) == []

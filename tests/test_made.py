@@ -82,7 +82,8 @@ def test_versions_are_each_videos_own_in_parts_and_when_merged(tmp_path, capsys)
     check_holds(path, range(6))
     for shown in (lines, inspected(path, capsys)):
         at = shown.index(
-            "MIXED: made with 2 different sets of versions; docs/store.md explains which results stay the same"
+            "MIXED: the videos were extracted with 2 different sets of package versions; "
+            "docs/store.md explains which results stay the same"
         )
         told = sorted(shown[at + 1 : at + 3])
         assert [line.partition(" videos ")[0] for line in told] == ["2", "4"]
@@ -211,7 +212,8 @@ def test_extract_says_when_it_mixes_versions_and_only_then(ours, capsys, upgrade
     assert run(*basic) == 0
     (note,) = notes()
     assert note.startswith(
-        f"note: 13 videos of {path.name} were made with torch {now}; new videos are made with torch 9.9?. "
+        f"note: the features of 13 videos in {path.name} were computed with torch {now}; "
+        "those of new videos are computed with torch 9.9?. "
     )
     assert "docs/store.md" in note
     assert list(versions_by_id(path)) and len(set(versions_by_id(path).values())) == 2
@@ -222,7 +224,8 @@ def test_extract_says_when_it_mixes_versions_and_only_then(ours, capsys, upgrade
     assert run(*basic) == 0
     (note,) = notes()
     assert note.startswith(
-        f"note: 14 videos of {path.name} were made with versions that are not recorded; "
+        f"note: the features of 14 videos in {path.name} were computed with versions that are not "
+        "recorded; "
     )
 
 

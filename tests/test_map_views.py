@@ -181,7 +181,10 @@ def test_a_store_with_jitter_is_found_again_and_its_first_crop_does_not_depend_o
 def test_jitter_without_views_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["extract", "DATASET=folder", f"ROOT={folder / 'videos'}", "JITTER=1"]
     assert reelbank.main([*words, f"BANK={folder / 'none'}", "IMAGE_FPS=25"]) == 2
-    assert "JITTER=1: needs augmented copies (views); give VIEWS as well" in capsys.readouterr().err
+    assert (
+        "JITTER=1 varies the crops of augmented copies (views), but VIEWS is not given"
+        in capsys.readouterr().err
+    )
 
 
 def drawn_rows(rule: Rule, views: np.ndarray, epochs: int) -> set[tuple[int, int, int]]:

@@ -117,7 +117,7 @@ def test_pretraining_and_reproducing_take_an_own_data_set(
         ),
         (
             "code/my clips.py:MISNAMED",
-            "the name of the Dataset that it returns must be options.name",
+            "must return a Dataset whose name is options.name",
         ),
     ],
 )
@@ -136,14 +136,18 @@ def test_an_own_data_set_that_cannot_be_loaded(
         ("label, number, (", "label, numbr, (", r"load\(options\) raised NameError: .*, line 13$"),
         ('("left", "right")', '{"left", "right"}', r"`classes` .* tuple of str \(got set\)"),
         ('("left", "right")', '"left"', r"`classes` .* tuple of str \(got str\)"),
-        ('("left", "right")', '("left", "left")', "`classes` of its Dataset contains 'left' twice"),
-        ('("1",)', "(1,)", r"`splits` .* tuple of str \(it contains 1\)"),
+        ('("left", "right")', '("left", "left")', "`classes` of the Dataset contains 'left' twice"),
+        ('("1",)', "(1,)", r"`splits` .* only strings \(got 1\)"),
         ("tuple(videos)", "iter(videos)", r"`videos` .* tuple of Video \(got list_iterator\)"),
-        ('"right")', '"rigth")', "'right-0': its label 'right' is not in `classes`; did you mean"),
-        ("(path.stem,", "(label,", "two videos have the id 'left'; give each video its own id"),
+        ('"right")', '"rigth")', "'right-0': the label 'right' is not in `classes`; did you mean"),
+        ("(path.stem,", "(label,", "two videos have the id 'left'; give each video a unique id"),
         ("stem, path,", "stem, str(path),", "video 'left-0': `path` must be a Path"),
         ("number, (part", "int(number), (part", "'left-0': `group` must be a str"),
-        ('"test" if', '"tst" if', r"'left-0': `parts` .* split, 1 in total \(got \('tst',\)\)"),
+        (
+            '"test" if',
+            '"tst" if',
+            r"'left-0': `parts` .* each of the 1 splits, .* \(got \('tst',\)\)",
+        ),
         ("(part,)", "part", r"'left-0': `parts` must be .* \(got 'test'\)"),
         ("(part,)", "(part, part)", r"`parts` must be .* \(got \('test', 'test'\)\)"),
     ],
@@ -160,7 +164,10 @@ def test_a_mistake_in_an_own_data_set_is_found_when_it_is_loaded(
 def test_an_own_data_set_says_which_inputs_it_takes(workplace: Path, videos: Path) -> None:
     with pytest.raises(InputError, match="LISTS=lists: .* does not use official lists"):
         load_dataset(TEXT, str(videos), splits_dir="lists")
-    with pytest.raises(InputError, match="CSV=t.csv: .* does not use a CSV; use DATASET=folder"):
+    with pytest.raises(
+        InputError,
+        match="CSV=t.csv: .* does not use a CSV file; leave CSV out, or use DATASET=folder",
+    ):
         load_dataset(TEXT, str(videos), csv="t.csv")
 
 

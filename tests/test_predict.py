@@ -422,7 +422,7 @@ def changed_recipe(made: Made, tmp_path: Path, **changes: Any) -> Path:
     ("changes", "line"),
     [
         ({"imported": True}, "the features were imported from another tool"),
-        ({"features_version": 1}, "features are version 1"),
+        ({"features_version": 1}, "features have version 1"),
         (
             {"extractor": "evil.py:build"},
             "names the file evil.py:build as extractor; this file is not run",
@@ -604,12 +604,15 @@ def test_weights_trained_here_are_found_and_tell_what_they_saw(
         rows = [own.video_ids.index(name) for name in names]
         np.testing.assert_allclose(probabilities(table), probabilities(own)[rows], atol=1e-4)
     with pytest.raises(
-        InputError, match=r"its network is your own file.*give EXTRACTOR=.*tiny.py:build"
+        InputError,
+        match=r"the network of these weights is in your own.*give EXTRACTOR=.*tiny.py:build",
     ):
         predict(files, run)
     (folder,) = (run.parent.parent / "weights").glob("*split1")
     moved = folder.rename(run.parent.parent / folder.name)
-    with pytest.raises(InputError, match="does not contain them .or they are unfinished."):
+    with pytest.raises(
+        InputError, match="does not contain these weights, or their training is not finished"
+    ):
         predict(files, run, extractor=extractor)
     again = predict(files, run, extractor=extractor, extractor_weights=str(moved))
     np.testing.assert_array_equal(again.logits, table.logits)
@@ -634,7 +637,7 @@ def test_weights_of_a_file_may_lie_elsewhere_but_must_be_those(made: Made, tmp_p
     np.testing.assert_allclose(probabilities(table)[0], probabilities(own)[row], atol=1e-4)
     torch.manual_seed(8)
     torch.save(model["build"]().state_dict(), moved)
-    with pytest.raises(InputError, match="weights.sha256: .*give the same files"):
+    with pytest.raises(InputError, match="weights.sha256: .*give the files"):
         predict(file, run.path, extractor=extractor, extractor_weights=str(moved))
 
 

@@ -205,8 +205,8 @@ def test_a_file_has_the_preset_that_is_named_and_the_assumed_one_is_told(mobilen
     assert assumed["preprocessing"]["resize_px"] == 232 and "preset" not in assumed["weights"]
     assert "preprocessing of IMAGENET1K_V2 (resize 232, crop 224, bilinear)" in told
     assert (
-        "the file has the name of IMAGENET1K_V1 (resize 256, crop 224, bilinear), so if it contains those weights, "
-        "give PRESET=IMAGENET1K_V1" in told
+        "the name of the file is that of the published weights IMAGENET1K_V1 (resize 256, crop 224, bilinear); "
+        "if the file contains these weights, give PRESET=IMAGENET1K_V1" in told
     )
 
     other, named = planned(
@@ -232,7 +232,10 @@ def test_presets_of_timm_are_its_tags(tmp_path, capsys):
     _, assumed = planned("timm:resnet18", weights=str(path), resize="", size="")
     told = capsys.readouterr().out
     usual = timm.get_pretrained_cfg("resnet18")
-    assert f"preprocessing of {usual.tag} " in told and "set PRESET for another one" in told
+    assert (
+        f"preprocessing of {usual.tag} " in told
+        and "give PRESET to use another preprocessing" in told
+    )
     assert assumed["preprocessing"]["resize_px"] == math.floor(
         usual.input_size[-1] / usual.crop_pct
     )

@@ -139,7 +139,7 @@ def test_plans_fetch_nothing_and_weights_that_are_here_need_no_network(
     )
     assert (
         "  2 rows" in rgb
-        and "  store, whose name depends on the weights to download (embedding): 512 numbers per row"
+        and "  a store whose name depends on the weights to download (embedding): 512 numbers per row"
         in rgb
     )
     assert "weights to download: timm/resnet14t.c3_in1k, about " in timm_said

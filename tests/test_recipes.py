@@ -205,7 +205,10 @@ def test_a_users_recipe_and_its_mistakes(tmp_path: Path) -> None:
             "[models.a]\non = 'x'\nlr = inf\n",
             "[models.a] lr=inf: must be above 0 and at most 1e+38",
         ),
-        ("[train]\nhidden = true\n", "[train] hidden = true: true and false are for switches only"),
+        (
+            "[train]\nhidden = true\n",
+            "[train] hidden = true: the values true and false are only for switches",
+        ),
         ("[train]\nepochs = 2.5\n", "[train] epochs=2.5: must be a whole number"),
         ("[train]\nlr = [1, 2]\n", "[train] lr=1 2: must be a number"),
         ("[extract]\nstream = 'rgp'\n", "[extract] stream=rgp: choose from rgb, flow"),

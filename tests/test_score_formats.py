@@ -82,7 +82,7 @@ def test_a_pickle_that_would_run_code_is_refused_and_is_not_run(tmp_path: Path, 
         message.startswith(f"FILE={path}: cannot be read as a score file: ") and "\n" not in message
     )
     if which in ("alone", "in a result", "old protocol"):
-        assert "posix.system, which could run any code; nothing was run" in message
+        assert "posix.system, which could run arbitrary code, so it was not loaded" in message
     assert not (tmp_path / "ran").exists()
 
 
@@ -237,7 +237,7 @@ def test_csv_and_tsn_go_out_and_come_back(tmp_path: Path) -> None:
     )  # the order in which tsn-pytorch saves, and reads by place
     back, _ = as_table(found, classes=table.classes, like=table)
     np.testing.assert_array_equal(back.logits, table.logits)
-    with pytest.raises(InputError, match="pickles can only be read"):
+    with pytest.raises(InputError, match="can read pickles, but not write them"):
         write_scores(table, tmp_path / "a.pkl")
 
 
@@ -250,7 +250,7 @@ def test_csv_and_tsn_go_out_and_come_back(tmp_path: Path) -> None:
             "video_id,label,a,b\nx,a,1\n",
             r"line 2 must have as many fields as the first line, 4 \(got 3\)",
         ),
-        ("video_id,label,a,b\nx,c,1,2\n", "label 'c' is not one of its classes"),
+        ("video_id,label,a,b\nx,c,1,2\n", "the label 'c' is not one of the classes"),
         ("video_id,label,a,b\nx,a,1,two\n", "its scores are not numbers"),
     ],
 )
@@ -290,7 +290,8 @@ def test_ids_labels_and_classes_are_taken_from_a_run(
     )
     np.savez(tmp_path / "idt.npz", names=np.array(["else.avi", *stems[1:]]), idt=other)
     with pytest.raises(
-        InputError, match="must have the same videos as the score file, but 2 are in only one"
+        InputError,
+        match="must contain the same videos as the score file, but 2 videos are in only one",
     ):
         score_file(ScoresOptions(**words))
     np.savez(tmp_path / "idt.npz", names=np.array([stems[1], *stems[1:]]), idt=other)
@@ -315,7 +316,7 @@ def test_labels_of_the_file_must_be_the_runs(tmp_path: Path, several: bool) -> N
     np.savez(tmp_path / "b.npz", names=names, b=own.logits[:, columns], labels=numbers)
     with pytest.raises(
         InputError,
-        match=r"LIKE: its labels differ from those of the score file for \d+ of \d+ videos; .* name them with CLASSES",
+        match=r"LIKE must have the same labels .* \d+ of \d+ videos differ; .* with CLASSES",
     ):
         as_table(read_scores(tmp_path / "b.npz"), like=own)
     back, _ = as_table(
@@ -325,9 +326,7 @@ def test_labels_of_the_file_must_be_the_runs(tmp_path: Path, several: bool) -> N
     )
     np.testing.assert_array_equal(back.logits, own.logits)
     np.savez(tmp_path / "c.npz", names=names, c=own.logits, labels=np.full(30, 6))
-    with pytest.raises(
-        InputError, match=r"must be numbers of its 6 classes, beginning with 0 \(got 6 to 6\)"
-    ):
+    with pytest.raises(InputError, match=r"must be class numbers from 0 to 5 \(got 6 to 6\)"):
         as_table(read_scores(tmp_path / "c.npz"), like=own)
 
 
@@ -383,7 +382,9 @@ def test_a_name_that_utf8_cannot_encode_leaves_the_existing_file(tmp_path: Path)
     (tmp_path / "a.csv").write_text("before")
     table = made_scores(2, 1)
     table = Scores(("a", "b\udcff"), table.labels, table.classes, table.logits)
-    with pytest.raises(InputError, match=r"a\.csv: .* cannot be written as UTF-8; write \.npz"):
+    with pytest.raises(
+        InputError, match=r"a\.csv: .* cannot be written as UTF-8; .* ends in \.npz"
+    ):
         write_scores(table, tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text() == "before" and len(list(tmp_path.iterdir())) == 1
 
@@ -519,9 +520,7 @@ def test_the_commands_give_the_published_figures_of_real_scores(tmp_path: Path) 
 
 def test_ucf_names_give_groups(tmp_path: Path) -> None:
     source = testdata("scores", "ucf101_seqvlad_split2.npz")
-    with pytest.raises(
-        InputError, match="KEY=: .* contains the score arrays flow, idt, rgb; name one of them"
-    ):
+    with pytest.raises(InputError, match="KEY=: .* contains the score arrays flow, idt, rgb"):
         read_scores(source)
     assert score_file(ScoresOptions(file=str(source), key="rgb", to=str(tmp_path / "rgb.csv"))) == 0
     with (tmp_path / "rgb.csv").open(newline="") as file:
@@ -534,11 +533,11 @@ def test_a_zip_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("reelbank.data.scores.formats.MOST_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("scores.npy", bytes(100_000))
-    with pytest.raises(InputError, match="unpacked data is too large"):
+    with pytest.raises(InputError, match="unpacked data must have at most"):
         read_scores(tmp_path / "a.npz")
     monkeypatch.undo()
     np.savez_compressed(tmp_path / "b.npz", scores=np.zeros((1000, 10_000), np.int8))
-    with pytest.raises(InputError, match="unpacked data is too large"):
+    with pytest.raises(InputError, match="unpacked data must have at most"):
         read_scores(tmp_path / "b.npz")
 
 

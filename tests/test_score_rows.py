@@ -71,7 +71,7 @@ def test_tsn_rows_belong_to_the_sorted_lines_of_their_list(tmp_path, capsys):
     assert accuracy(fuse([table for table, _ in tables], "product")).value == pytest.approx(0.8975)
     assert "sorted" not in tables[0][1]  # the list is sorted already
     assert (
-        "the order of LIST's sorted lines, as tsn-pytorch saves them" in tables[1][1]
+        "the order of the sorted lines of LIST, in which tsn-pytorch saves scores" in tables[1][1]
         and "ORDER=list" in tables[1][1]
     )
     _, said = read(tmp_path / "flow.npz", capsys, order="list", **words)
@@ -95,12 +95,12 @@ def test_the_one_order_that_agrees_with_the_labels_is_taken_and_said(
     np.testing.assert_array_equal(
         found.logits[[row_of[name] for name in table.video_ids]], table.logits
     )
-    words = {"sorted": "LIST's sorted lines", "list": "the order of LIST;"}[saved]
-    assert words in said and "in the other order, the labels of" in said
+    words = {"sorted": "the sorted lines of LIST", "list": "the lines in LIST;"}[saved]
+    assert words in said and "in the other order (ORDER=" in said
     other = {"sorted": "list", "list": "sorted"}[saved]
     with pytest.raises(
         InputError,
-        match=rf"ORDER={other}: LIST: its labels must be .* rows .*; use ORDER={saved}, which agrees",
+        match=rf"ORDER={other}: LIST must have the same labels .* rows .*; use ORDER={saved}, which agrees",
     ):
         read(tmp_path / "a.npz", order=other, list=str(tmp_path / "list.txt"))
 
@@ -116,7 +116,7 @@ def test_a_list_that_contradicts_the_file_in_every_order_is_refused(tmp_path):
     name = table.video_ids[order[4]]
     with pytest.raises(
         InputError,
-        match="LIST: its labels must be those of the score file, but differ in 1 of 12 rows",
+        match="LIST must have the same labels as the score file, but they differ in 1 of 12 rows",
     ) as refused:
         read(tmp_path / "a.npz", list=str(tmp_path / "list.txt"))
     assert repr(name) in str(refused.value) and "\n" not in str(refused.value)
@@ -150,7 +150,7 @@ def test_a_list_given_with_a_file_that_has_names_must_agree_with_it(tmp_path):
     (tmp_path / "other.txt").write_text("\n".join([f"else 100 {table.labels[9]}", *lines[1:]]))
     with pytest.raises(
         InputError,
-        match="LIST: must name the same videos as the score file, but 2 are in only one of them",
+        match="LIST must name the same videos as the score file, but 2 videos are in only one of the two",
     ):
         read(tmp_path / "a.npz", list=str(tmp_path / "other.txt"))
     moved = [lines[0][:-1] + str((int(lines[0][-1]) + 1) % 6), *lines[1:]]
@@ -363,7 +363,7 @@ def other_files() -> dict[str, tuple[bytes, str]]:
         "a.json": (b'[{"pred_score": [0.1, 0.9]}]', "a text"),
         "a.pth": (
             _saved(lambda stream: torch.save({"a": torch.zeros(2)}, stream)),
-            "an archive with .*, but must contain only arrays",
+            "an archive that contains .*, but only arrays",
         ),
     }
 

@@ -88,12 +88,12 @@ def test_save_replaces_whole_or_not_at_all(tmp_path: Path) -> None:
         ({"logits": np.zeros((3, 4))}, r"logits \(3, 2\) \(got \(3,\) and \(3, 4\)\)"),
         (
             {"logits": np.array([[0, 1], [0, np.nan], [0, 0]])},
-            "1 videos have a score that is NaN or infinite; the first is 'b é 視'",
+            "those of 1 videos contain NaN or infinity; the first of these videos is 'b é 視'",
         ),
-        ({"logits": np.array([[0, 1], [0, 1], [0, 1e300]])}, "first is 'c#d'"),
+        ({"logits": np.array([[0, 1], [0, 1], [0, 1e300]])}, "first of these videos is .c#d."),
         ({"video_ids": ("a", "b", "a")}, "video id 'a' occurs more than once"),
         ({"classes": ("x", "x")}, "class 'x' occurs more than once"),
-        ({"labels": [0, 2, 1]}, r"labels must be numbers of the 2 classes, .* \(got 0 to 2\)"),
+        ({"labels": [0, 2, 1]}, r"labels must be class numbers from 0 to 1, .* \(got 0 to 2\)"),
         ({"labels": [0, -2, 1]}, r"\(got -2 to 1\)"),
         ({"labels": [0.0, 1.0, 1.0]}, "whole numbers"),
         ({"classes": (), "logits": np.zeros((3, 0))}, "0 classes"),
@@ -252,11 +252,14 @@ def test_join_refuses_what_differs() -> None:
     first = table("abc", [0, 1, 0], name="rgb")
     with pytest.raises(
         InputError,
-        match=r"rgb and flow have scores of different videos \(3 and 7\); only in the first: b; "
+        match=r"rgb and flow have scores of different videos: 3 in the first and 7 in the second; only in the first: b; "
         r"only in the second: d, e, f and 2 more",
     ):
         join([first, table("acdefgh", [0] * 7, name="flow")])
-    with pytest.raises(InputError, match=r"different classes \(2 and 3\); only in the second: z"):
+    with pytest.raises(
+        InputError,
+        match=r"different classes: 2 in the first and 3 in the second; only in the second: z",
+    ):
         join([first, table("abc", [0, 1, 0], "xyz")])
     with pytest.raises(InputError, match=r"have different labels for 2 videos: a, c"):
         join([first, table("cab", [1, 1, 1])])

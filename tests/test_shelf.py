@@ -199,10 +199,10 @@ def test_a_store_with_nothing_committed_is_unfinished_not_broken(tmp_path, capsy
     for store in ("", "0123"):
         assert shelf.verify(shelf.VerifyOptions(str(tmp_path), store)) == 0
         assert "nothing to verify" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"\(.*unfinished, contains no videos yet"):
+    with pytest.raises(InputError, match=r"\(.*this store contains no videos yet"):
         find_store(tmp_path, dataset="made")
     with pytest.raises(
-        InputError, match="unfinished, contains no videos yet; make it with 'reelbank extract'"
+        InputError, match="this store contains no videos yet; continue it with 'reelbank extract'"
     ):
         Store.open(folder)
     assert shelf.remove(shelf.RemoveOptions(str(tmp_path), "0123", yes=True)) == 0
@@ -311,7 +311,7 @@ def test_inspect_tells_of_views_and_of_several_classes_a_video(tmp_path, capsys)
     assert "1 video, 2 of 2 classes, multi-label, 1 group, 0 failed" in shown
     assert (
         "3 rows (feature vectors) of 2 x 3 uint8; 3 to 3 per video" in shown
-        and "and 2 rows of augmented copies (views) of 1 video" in shown
+        and "in addition 2 rows of augmented copies (views) of 1 video" in shown
     )
     assert "6 B per row" in shown
 
@@ -331,7 +331,7 @@ def test_a_hash_that_no_store_has_names_no_other_store(tmp_path):
     with pytest.raises(InputError) as caught:
         shelf.inspect(shelf.InspectOptions(str(tmp_path), "zz"))
     assert str(caught.value) == (
-        f"STORE=zz: no store in {tmp_path / 'stores'} has a name or hash that begins with this; "
+        f"STORE=zz: no store in {tmp_path / 'stores'} has a name or hash that begins with 'zz'; "
         "'reelbank stores' lists all stores"
     )
 
@@ -341,7 +341,7 @@ def test_remove_asks_and_takes_the_parts_too(tmp_path, capsys, monkeypatch):
     fill_options = shelf.RemoveOptions(str(tmp_path), key[:8])
     with pytest.raises(InputError, match="give STORE="):
         shelf.remove(shelf.RemoveOptions(str(tmp_path), yes=True))
-    with pytest.raises(InputError, match="begins with this"):
+    with pytest.raises(InputError, match="begins with '"):
         shelf.remove(shelf.RemoveOptions(str(tmp_path), "fff", yes=True))
     monkeypatch.setattr(sys, "stdin", io.StringIO("yes\n"))
     with pytest.raises(InputError, match="give YES=1"):

@@ -137,7 +137,7 @@ def test_a_signal_keeps_what_is_done_and_is_the_exit_code(ours: Path, number: in
         process.send_signal(number)
         said = process.communicate()[1]
     assert process.returncode == 128 + number, said
-    assert "stopped; finished work is kept" in said and "Traceback" not in said
+    assert "stopped. Finished work is kept" in said and "Traceback" not in said
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
     with Store.open(any_store()) as store:
         assert store.video_ids and not store.finished
@@ -158,7 +158,7 @@ def test_a_second_ctrl_c_ends_at_once(ours: Path) -> None:
         said = process.communicate()[1]
     assert process.returncode == 130
     assert said.endswith(
-        "stopped at once; committed work is kept, and the same command continues from there\n"
+        "stopped at once. Committed work is kept; run the same command again to continue\n"
     )
     assert "Traceback" not in said
     wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers))
@@ -184,7 +184,7 @@ def test_ctrl_c_ends_parallel_training_in_one_line(tmp_path: Path) -> None:
         said = process.communicate()[1]
         assert process.returncode == 130 and "Traceback" not in said, said
         wait_for(lambda: not group_lives(process.pid))
-    assert "stopped; finished work is kept" in said
+    assert "stopped. Finished work is kept" in said
 
 
 @pytest.mark.parametrize("words", [EXTRACT, PRETRAIN])

@@ -75,7 +75,9 @@ def test_no_damage_is_ever_read_as_features(tmp_path, compression):
                 ), (kind, place)
             found_at["load"] += 1
         except InputError as error:
-            assert str(broken) in str(error) and "replace it with a good copy" in str(error), (
+            assert str(broken) in str(error) and "replace the file with a good copy" in str(
+                error
+            ), (
                 kind,
                 place,
             )
@@ -112,7 +114,7 @@ def test_a_damaged_part_is_named_left_out_and_extracted_again(tmp_path, caplog):
     with StoreWriter(path, RECIPE, DATASET) as writer:
         assert sorted(writer.done) == sorted(made_video(number).id for number in (0, 1, 4, 5))
         assert (
-            f"{part}: its bytes do not match its SHA-256; this part of the store is left out"
+            f"{part}: the file is damaged, because its content does not match its SHA-256; this part of the store is ignored"
             in caplog.text
         )
         assert not writer.finish([made_video(number) for number in range(6)])
@@ -135,7 +137,7 @@ def test_a_part_with_a_damaged_index_is_reported_by_the_reader(tmp_path):
         ] and store.verify() == list(store.damaged.values())
     for other in (tmp_path / "made.parts").iterdir():
         other.write_bytes(b"REELBANK")
-    with pytest.raises(InputError, match="all its parts are damaged"):
+    with pytest.raises(InputError, match="all parts of this store are damaged"):
         Store.open(path)
 
 

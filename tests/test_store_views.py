@@ -179,7 +179,7 @@ def test_a_store_keeps_one_type(tmp_path):
         other.flush()
         with pytest.raises(
             InputError,
-            match=r"has rows of \(5,\) float16, .* of \(5,\) uint8; move one of them away",
+            match=r"has rows of \(5,\) float16, .* of \(5,\) uint8; move one of these files away",
         ):
             Store.open(path)
 
@@ -252,7 +252,9 @@ def test_a_video_has_several_classes_one_or_none(tmp_path):
         assert writer.finish([replace(metas[1], label="cut;dig")])
     with Store.open(path) as store:
         assert store.dataset == wider and store.labels == ["dig;fly", "cut;dig", "fly", "dig"]
-    with pytest.raises(InputError, match=r"several labels \(multi-label\) cannot be in one store"):
+    with pytest.raises(
+        InputError, match=r"cannot contain both single-label and multi-label videos"
+    ):
         StoreWriter(path, RECIPE, DATASET)
 
 

@@ -19,6 +19,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import DatasetDescription, StoredVideo
 from reelbank.data.store.writer import StoreWriter
+from reelbank.data.system.machine import Limit
 from reelbank.heads.models.normalise import Normalise
 from reelbank.heads.predict import predicted
 from reelbank.heads.recipe import Rule
@@ -28,7 +29,7 @@ from reelbank.heads.training.options import TrainOptions
 from reelbank.heads.training.sequences import Table, tables
 from reelbank.heads.training.streaming import (
     Streamed,
-    is_streamed,
+    excess,
     needed_bytes,
     open_features,
     views_of,
@@ -247,14 +248,23 @@ def test_damage_is_found_when_a_batch_is_read(tmp_path: Path) -> None:
 
 
 def test_auto_streams_beyond_half_of_the_free_memory(tmp_path: Path) -> None:
-    assert [is_streamed("auto", wanted, 100) for wanted in (50, 51)] == [False, True]
-    assert is_streamed("disk", 0, 100) and not is_streamed("memory", 1000, 100)
-    assert [is_streamed("auto", wanted, 100, workers=2) for wanted in (33, 34)] == [False, True]
+    free = Limit(100, "memory of the machine")
+    assert [bool(excess(wanted, free)) for wanted in (50, 51)] == [False, True]
+    assert [bool(excess(wanted, free, workers=2)) for wanted in (33, 34)] == [False, True]
     with Store.open(make_store(tmp_path / "a.h5", views=2, row_shape=(2, 6))) as store:
         ids = tuple(store.video_ids[:2])
         values, _, _, views = store.load_views(ids)
         assert needed_bytes(store, ids, True) == values.nbytes
         assert needed_bytes(store, ids, False) == values[views == 0].nbytes < values.nbytes
+
+
+@pytest.mark.parametrize(("workers", "most"), [(1, 30), (2, 15), (4, 7)])
+def test_each_worker_has_a_copy_on_the_gpu(workers: int, most: int) -> None:
+    free, gpu = Limit(1000, "memory of the machine"), Limit(60, "memory of the GPU")
+    assert excess(most, free, gpu, workers=workers) == ""
+    reason = excess(most + 1, free, gpu, workers=workers)
+    assert reason.endswith("(memory of the GPU)")
+    assert (f"for each of {workers} processes" in reason) == (workers > 1)
 
 
 def test_predict_streams_too(tmp_path: Path) -> None:

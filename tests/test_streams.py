@@ -548,9 +548,9 @@ def test_options_by_stream():
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["EXTRACTOR=audio=vggish"], "audio must be one of STREAM=rgb"),
+        (["EXTRACTOR=audio=vggish"], "the stream audio is not extracted; use one of STREAM=rgb"),
         (["STREAM=rgb sound"], "STREAM=sound: choose from"),
-        (["STREAM=rgb rgb"], "each stream once"),
+        (["STREAM=rgb rgb"], "must be a list of different streams"),
         (["EXTRACTOR=vggish", "WEIGHTS=random"], "STREAM=audio"),
         (["EXTRACTOR=vggish", "WEIGHTS=random", "CLIP=4"], "use STREAM=audio"),
         (["EXTRACTOR=i3d"], "i3d has no weights to download"),
@@ -558,7 +558,10 @@ def test_options_by_stream():
         (["EXTRACTOR=tiny.py:build", "NODE=conv", "AT=conv"], "give only one of the two"),
         (["EXTRACTOR=tiny.py:build", "SPLIT=1"], "only weights of 'reelbank pretrain' have splits"),
         (["EXTRACTOR=tiny.py:build", "WINDOWS=3"], "must be given together"),
-        (["EXTRACTOR=tiny.py:build", "JITTER=1"], "JITTER=1: needs augmented copies (views)"),
+        (
+            ["EXTRACTOR=tiny.py:build", "JITTER=1"],
+            "JITTER=1 varies the crops of augmented copies (views)",
+        ),
         (
             ["EXTRACTOR=tiny.py:build", "STREAM=rgb flow", "FLOW=dis", "CLIP=flow=5", "GRID=3"],
             "the length of the longest clip, 6 frames",
@@ -682,7 +685,7 @@ def test_a_video_that_fails_while_its_rows_are_in_flight_is_recorded(drawn, caps
     said = capsys.readouterr().out
     assert (
         "damaged after 60 of 70 frames" in said
-        and "1 failed" in said
+        and "1 video failed" in said
         and "not finished" not in said
     )
     found = stores()

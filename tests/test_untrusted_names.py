@@ -125,7 +125,7 @@ def test_the_network_of_weights(tmp_path: Path, stranger: tuple[str, Path]) -> N
     tensors = {f"trunk.{name}": torch.zeros_like(value) for name, value in state.items()}
     save_file(tensors, folder / "checkpoint.safetensors")
     words = {"stream": ("rgb",), "weights": str(folder), "bank": str(tmp_path), "device": "cpu"}
-    with pytest.raises(InputError, match="run only if you name it; give EXTRACTOR="):
+    with pytest.raises(InputError, match="run only if an option names the file; give EXTRACTOR="):
         plan_streams(ExtractOptions(**words), "made", None)
     (plan,) = plan_streams(ExtractOptions(**words, extractor=f"{own}:build"), "made", None)
     assert plan.network and plan.network.extractor == f"{own}:build"

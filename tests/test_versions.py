@@ -261,7 +261,7 @@ def test_opencv_without_a_system_library_or_without_files_is_one_line_that_says_
     assert "its files are gone" in line and "--no-deps opencv-python-headless" in line
     doctor = run(["-c", COMMAND, "doctor"], tmp_path).stdout
     assert (
-        "OpenCV, flow and DECODER=opencv: does not load" in doctor
+        "OpenCV (optical flow and DECODER=opencv): does not load" in doctor
         and "extract and report need it" in doctor
     )
     assert (
@@ -280,7 +280,7 @@ def test_doctor_goes_on_where_packages_do_not_load(tmp_path: Path) -> None:
     lines = [line for line in done.stdout.splitlines() if "does not load (libmissing.so.1" in line]
     assert (
         len(lines) == 5
-        and "every decoding needs it; repair it with: " in lines[2]
+        and "every decoder needs it; repair the package with: " in lines[2]
         and lines[2].endswith("--no-deps av")
     )
     assert "\nbank " in done.stdout
@@ -294,14 +294,14 @@ def test_a_package_that_misses_a_system_library_is_one_line(tmp_path: Path) -> N
     )
     line = refusal(run(["-c", COMMAND, "stores"], tmp_path))
     assert (
-        "a package does not load: libhdf5.so.310: cannot open" in line
+        "a package cannot be loaded: libhdf5.so.310: cannot open" in line
         and "pip install --force-reinstall" in line
     )
     (tmp_path / "h5py" / "__init__.py").write_text(
         "raise OSError('libcudart.so.13: cannot open shared object file')"
     )  # ctypes
     line = refusal(run(["-c", COMMAND, "stores"], tmp_path))
-    assert "a package does not load: libcudart.so.13: cannot open" in line
+    assert "a package cannot be loaded: libcudart.so.13: cannot open" in line
     (tmp_path / "h5py" / "__init__.py").write_text(
         "from reelbank.data import nothing_of_the_kind"
     )  # a fault of our own code

@@ -289,12 +289,16 @@ def test_when_even_a_good_video_fails_the_run_ends(tmp_path):
         ends, _ = outcomes(pool, [("text", text, Reading(SPREAD))])
         assert ends == {"text": Failed("not a video file (text or a playlist)")}
         pool.sample.write_bytes(b"broken")
-        with pytest.raises(InputError, match="a video failed .*text.*, and then a known-good one"):
+        with pytest.raises(
+            InputError,
+            match="a video failed .*text.*, and then a video that is known to be good failed",
+        ):
             outcomes(pool, [("text", text, Reading(SPREAD))])
     with DecodePool(1) as pool:
         pool.sample.write_bytes(b"broken")  # before the worker, which is starting, comes to it
         with pytest.raises(
-            InputError, match="even for a known-good video: .*DecodeError: not a video file"
+            InputError,
+            match="even for a video that is known to be good .*DecodeError: not a video file",
         ):
             outcomes(pool, [("text", text, Reading(SPREAD))])
 

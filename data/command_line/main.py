@@ -98,7 +98,7 @@ def _stopped(signals: Sequence[int]) -> int:
     try:
         print_lines(
             "",
-            "reelbank: stopped; finished work is kept, and the same command continues from there",
+            "reelbank: stopped. Finished work is kept; run the same command again to continue",
             file=sys.stderr,
         )
         sys.stdout.flush()
@@ -108,7 +108,7 @@ def _stopped(signals: Sequence[int]) -> int:
 
 
 def _package_does_not_load(error: Exception) -> int:
-    todo = f"install what is missing, or repair the package: {repair_command('<package>')}"
+    todo = f"install this package if it is missing, or repair it: {repair_command('<package>')}"
     reason = " ".join(str(error).split())
-    print_lines(f"reelbank: error: a package does not load: {reason}; {todo}", file=sys.stderr)
+    print_lines(f"reelbank: error: a package cannot be loaded: {reason}; {todo}", file=sys.stderr)
     return INPUT_ERROR

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from reelbank.data.console import some
+from reelbank.data.console import counted, some
 from reelbank.data.datasets.discovery import existing_folder, find_videos
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.errors import InputError
@@ -58,7 +58,7 @@ def read_classes(path: Path) -> dict[str, str]:
         if ";" in name:
             raise InputError(
                 f"{path}, line {number}: the class name '{name}' must not contain ';', which "
-                "separates class names; replace it"
+                "separates class names; replace the ';'"
             )
         classes[code] = name
     if not classes:
@@ -76,8 +76,8 @@ def read_annotations(path: Path, part: str, classes: dict[str, str]) -> list[Ann
         absent = [name for name in _COLUMNS if columns.count(name) != 1]
         if absent:
             raise InputError(
-                f"{path}, line 1: the column '{absent[0]}' must occur exactly once (got "
-                f"{some(columns, 12) or 'none'})"
+                f"{path}, line 1: the header must contain the column '{absent[0]}' exactly once "
+                f"(got the columns {some(columns, 12) or '(none)'})"
             )
         for cells in reader:
             where = f"{path}, line {reader.line_num}"
@@ -90,8 +90,8 @@ def read_annotations(path: Path, part: str, classes: dict[str, str]) -> list[Ann
             row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
             if not re.fullmatch(r"[\w-]+", row["id"]):
                 raise InputError(
-                    f"{where}, column id: must consist of letters, digits, '-' and '_' (got "
-                    f"'{row['id']}')"
+                    f"{where}, column id: the id must consist of letters, digits, '-' and '_' "
+                    f"(got '{row['id']}')"
                 )
             length_seconds = _seconds(row["length"], f"{where}, column length")
             actions = tuple(_actions(row["actions"], f"{where}, column actions", classes))
@@ -110,14 +110,17 @@ def _actions(text: str, where: str, classes: dict[str, str]) -> Iterator[tuple[s
                 f"(got '{action.strip()}')"
             )
         if match[1] not in classes:
-            raise InputError(f"{where}: class {match[1]} is not listed in {CLASSES_FILE}")
+            raise InputError(
+                f"{where}: class {match[1]} is not listed in {CLASSES_FILE}; correct the class, "
+                "or use the official files"
+            )
         yield match[1], _seconds(match[2], where), _seconds(match[3], where)
 
 
 def _seconds(text: str, where: str) -> float:
     if not re.fullmatch(_NUMBER, text) or not float(text) < _LONGEST_SECONDS:
         raise InputError(
-            f"{where}: must be a number of seconds, at least 0 and below "
+            f"{where}: expected a number of seconds, at least 0 and below "
             f"{_LONGEST_SECONDS:,.0f} (got '{text[:40]}')"
         )
     return float(text)
@@ -204,18 +207,21 @@ def load(options: DatasetOptions) -> Dataset:
     missing = [video_id for video_id in rows if video_id not in paths]
     foreign = [video_id for video_id in paths if video_id not in rows]
     if missing:
-        count = f"{len(present):,} of {len(rows):,} videos are in ROOT"
+        count = f"ROOT contains {len(present):,} of the {len(rows):,} videos in the CSV files"
         notes.append(f"{count}; missing: {some(missing)}")
     if foreign:
         notes.append(f"videos left out because neither CSV file lists them: {some(foreign)}")
     if changes["left out"]:
-        why = "they have no duration or begin after the end of their video"
-        notes.append(f"actions left out because {why}: {changes['left out']:,}")
+        why = "without a duration, or with a start after the end of the video"
+        notes.append(f"left out {counted(changes['left out'], 'action')} {why}")
     if changes["cut short"]:
-        notes.append(f"actions cut short at the end of their video: {changes['cut short']:,}")
+        notes.append(
+            f"shortened {counted(changes['cut short'], 'action')} with an end after the end of "
+            "the video"
+        )
     if without_action:
         notes.append(
-            f"training videos left out because they have no action: {some(without_action)}"
+            f"training videos left out because they contain no actions: {some(without_action)}"
         )
     all_official = all(has_official_frames(path) for path in present.values() if path.is_dir())
     return Dataset(
@@ -242,7 +248,8 @@ def _annotations(options: DatasetOptions) -> _Annotations:
     """Read the three files of LISTS."""
     if not options.splits_dir:
         raise InputError(
-            f"DATASET={options.name} needs its annotations; give LISTS=<folder with {_ALL_FILES}>"
+            f"DATASET={options.name} needs the annotation files of the data set; give "
+            f"LISTS=<folder with {_ALL_FILES}>"
         )
     lists = existing_folder(options.splits_dir, "LISTS", options.name)
     classes = read_classes(lists / CLASSES_FILE)
@@ -251,8 +258,8 @@ def _annotations(options: DatasetOptions) -> _Annotations:
         for row in read_annotations(lists / name, part, classes):
             if row.id in rows:
                 raise InputError(
-                    f"{lists / name}: video {row.id} occurs twice, in this file or in both "
-                    "CSV files; remove one of the rows"
+                    f"{lists / name}: video {row.id} occurs twice, but must occur only once in the "
+                    "two CSV files together; remove one of the rows"
                 )
             rows[row.id] = row
     return _Annotations(classes, rows)
@@ -264,7 +271,7 @@ def _no_video(root: Path, paths: Mapping[str, Path], rows: Mapping[str, Annotate
     folders = Counter(
         video_id.rpartition("/")[0] for video_id in paths if video_id.rpartition("/")[2] in rows
     )
-    instead = " (such as 46GP8.mp4)"
+    instead = "; give the folder of the videos, which have names such as 46GP8.mp4"
     if folders:
         instead = f"; use ROOT={root / folders.most_common(1)[0][0]}"
     return (

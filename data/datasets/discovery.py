@@ -32,7 +32,7 @@ def existing_folder(text: str, option: str, dataset: str) -> Path:
     if not path.exists():
         raise InputError(f"{option}={text}: the folder does not exist")
     if not path.is_dir():
-        raise InputError(f"{option}={text} is a file, not a folder")
+        raise InputError(f"{option}={text} must be a folder, but is a file")
     return path
 
 
@@ -65,7 +65,10 @@ def check_level(root: Path, classes: Iterable[str], title: str) -> None:
         raise InputError(f"ROOT={root} contains no class folders of {title}; use ROOT={best}")
     if not _entries(root):
         raise InputError(f"ROOT={root} is empty; expected the class folders of {title}")
-    raise InputError(f"ROOT={root} contains no class folders of {title} (such as {min(classes)})")
+    raise InputError(
+        f"ROOT={root} contains no class folders of {title}; give the folder that contains the "
+        f"class folders, such as {min(classes)}"
+    )
 
 
 class FoundVideos(NamedTuple):
@@ -116,11 +119,11 @@ def find_videos(root: Path) -> FoundVideos:
     notes = [
         f"{reason}: {some(sorted(names), 8)}"
         for reason, names in (
-            ("files left out because their names do not end like those of videos", other_endings),
-            ("links left out because their files do not exist", broken_links),
-            ("files left out because their names are not valid text", unreadable_names),
-            ("folders left out because they contain several kinds of numbered images", mixed),
-            ("ROOT is the folder of one video; give its parent", root_itself),
+            ("files left out because their names have no video file extension", other_endings),
+            ("symbolic links left out because their targets do not exist", broken_links),
+            ("files left out because their names are not valid UTF-8", unreadable_names),
+            ("folders left out because they contain several series of numbered images", mixed),
+            ("ROOT is the folder of a single video; give its parent folder", root_itself),
         )
         if names
     ]

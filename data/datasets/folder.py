@@ -44,9 +44,9 @@ def load(options: DatasetOptions) -> Dataset:
     classes = tuple(sorted(set(labels.values()) - {""}))
     if classes and {name.casefold() for name in classes} <= _PART_FOLDERS:
         raise InputError(
-            f"ROOT={root} contains folders of parts ({', '.join(classes)}), not of classes; use "
-            f"ROOT={root / classes[0]} for one part, or give CSV=<file with the columns "
-            "path,label,split>"
+            f"ROOT={root} must contain one folder per class (got the folders of a split: "
+            f"{', '.join(classes)}); use ROOT={root / classes[0]} for only these videos, or give "
+            "CSV=<file with the columns path,label,split> for all"
         )
     unlabelled = sum(label == "" for label in labels.values())
     if unlabelled:
@@ -140,8 +140,8 @@ def _with_drawn_split(
     train_only = sorted({labels[i] for i in labelled} - {labels[i] for i in test})
     if train_only:
         notes.append(
-            "classes used only for training, because all their videos are in one group: "
-            f"{some(train_only)}"
+            "classes without test videos, because all their videos belong to one group, and a "
+            f"group is never divided between train and test: {some(train_only)}"
         )
     splits = ("1",) if labelled else ()
     videos = []
@@ -171,14 +171,14 @@ def _from_csv(
             continue
         if video_id in named:
             raise InputError(
-                f"{table}, line {line}, column path: {row['path']} occurs twice; remove one "
-                "of the rows"
+                f"{table}, line {line}, column path: each video must occur only once, but "
+                f"{row['path']} occurs twice; remove one of the rows"
             )
         named[video_id] = row
     if not named:
         raise InputError(
-            f"{table}: ROOT={root} contains none of its {len(rows):,} videos, such as "
-            f"{some(missing)}; correct ROOT or the paths"
+            f"{table}: ROOT={root} contains none of the {len(rows):,} videos that this file lists, "
+            f"such as {some(missing)}; correct ROOT, or the paths in the file"
         )
     if missing:
         notes.append(
@@ -203,13 +203,14 @@ def _from_csv(
     )
     if divided and "group" in columns:
         raise InputError(
-            f"{table}, column split: all videos of a group must be in the same part, but group "
-            f"{divided[0]} is in train and test; correct the split, or remove the column group"
+            f"{table}, column split: all videos of a group must be in train, or all in test, but "
+            f"group {divided[0]} has videos in both; correct the column split, or remove the "
+            "column group"
         )
     if divided:  # the groups were guessed, the split was given
         notes.append(
-            f"groups that were guessed from file names and are ignored, because {table.name} has "
-            f"their videos in both train and test: {some(divided)}"
+            "ignored these groups, which were guessed from the file names, because "
+            f"{table.name} assigns their videos to both train and test: {some(divided)}"
         )
         groups = {i: "" if group in divided else group for i, group in groups.items()}
     videos = [

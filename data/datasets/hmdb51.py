@@ -53,8 +53,8 @@ def read_lists(folder: Path) -> dict[tuple[str, str], tuple[str, ...]]:
             if different:
                 raise InputError(
                     f"{folder}: the lists {label}_test_split1.txt and "
-                    f"{label}_test_split{split}.txt must name the same videos, but differ in "
-                    f"{some(different)}"
+                    f"{label}_test_split{split}.txt must name the same videos, but only one of the "
+                    f"two names {some(different)}; use the official lists"
                 )
         for stem in columns[0]:
             parts[label, stem] = tuple(column[stem] for column in columns)
@@ -95,7 +95,7 @@ def load(options: DatasetOptions) -> Dataset:
     check_level(root, CLASSES, "HMDB-51")
     if not options.splits_dir:
         raise InputError(
-            f"DATASET={options.name} needs its official lists; give LISTS=<folder "
+            f"DATASET={options.name} needs the official lists of its splits; give LISTS=<folder "
             "testTrainMulti_7030_splits>, which is in test_train_splits.rar on the HMDB-51 site"
         )
     lists = read_lists(existing_folder(options.splits_dir, "LISTS", options.name))
@@ -111,10 +111,13 @@ def load(options: DatasetOptions) -> Dataset:
         else:
             videos.append(Video(video_id, path, label, film(stem, label), lists[label, stem]))
     if not videos:
-        raise InputError(f"ROOT={root} contains no video that is listed in {options.splits_dir}")
+        raise InputError(
+            f"ROOT={root} contains no video that is listed in LISTS={options.splits_dir}; correct "
+            "ROOT or LISTS"
+        )
     if foreign:
         notes.append(
-            "entries of ROOT left out because they are not class folders of HMDB-51: "
+            "files and folders in ROOT left out because they are not class folders of HMDB-51: "
             f"{some(sorted(foreign))}"
         )
     if unlisted:
@@ -122,8 +125,8 @@ def load(options: DatasetOptions) -> Dataset:
     if len(videos) < len(lists):
         present = len({video.label for video in videos})
         notes.append(
-            f"{len(videos):,} of {len(lists):,} videos and {present} of {len(CLASSES)} "
-            "classes are in ROOT"
+            f"ROOT contains {len(videos):,} of the {len(lists):,} videos and {present} of the "
+            f"{len(CLASSES)} classes of HMDB-51"
         )
     return Dataset(
         options.name,

@@ -35,20 +35,20 @@ def _mistake(dataset: Any) -> str:
     if not isinstance(dataset, Dataset):
         return f"load() must return a Dataset (got {type(dataset).__name__})"
     for name in ("classes", "splits", "notes"):
-        if wrong := _mistake_in_texts(f"`{name}` of its Dataset", getattr(dataset, name)):
+        if wrong := _mistake_in_texts(f"`{name}` of the Dataset", getattr(dataset, name)):
             return wrong
     for name in ("classes", "splits"):
         if repeated := _repeated(getattr(dataset, name)):
-            return f"`{name}` of its Dataset contains '{repeated}' twice"
+            return f"`{name}` of the Dataset contains '{repeated}' twice; remove one of them"
     if not isinstance(dataset.videos, tuple | list):
         got = type(dataset.videos).__name__
-        return f"`videos` of its Dataset must be a tuple of Video (got {got})"
+        return f"`videos` of the Dataset must be a tuple of Video (got {got})"
     classes = frozenset(dataset.classes)
     for video in dataset.videos:
         if wrong := _mistake_in_video(video, dataset, classes):
             return wrong
     if repeated := _repeated([video.id for video in dataset.videos]):
-        return f"two videos have the id '{repeated}'; give each video its own id"
+        return f"two videos have the id '{repeated}'; give each video a unique id"
     return ""
 
 
@@ -59,13 +59,13 @@ def _mistake_in_texts(name: str, values: Any) -> str:
         return f"{name} must be a tuple of str (got {type(values).__name__})"
     for value in values:
         if not isinstance(value, str):
-            return f"{name} must be a tuple of str (it contains {value!r})"
+            return f"{name} must contain only strings (got {value!r})"
     return ""
 
 
 def _mistake_in_video(video: Any, dataset: Dataset, classes: frozenset[str]) -> str:
     if not isinstance(video, Video):
-        return f"`videos` of its Dataset must be a tuple of Video (it contains {video!r})"
+        return f"`videos` of the Dataset must contain only Video objects (got {video!r})"
     for name, kind in (("id", str), ("path", Path), ("label", str), ("group", str)):
         value = getattr(video, name)
         if not isinstance(value, kind):
@@ -77,15 +77,15 @@ def _mistake_in_video(video: Any, dataset: Dataset, classes: frozenset[str]) -> 
         and all(part in PARTS for part in video.parts)
     ):
         return (
-            f"video '{video.id}': `parts` must be a tuple with 'train', 'test' or '' for each split, "
-            f"{splits} in total (got {video.parts!r})"
+            f"video '{video.id}': `parts` must be a tuple with one entry for each of the {splits} "
+            f"splits, each entry being 'train', 'test' or '' (got {video.parts!r})"
         )
     for label in video.label.split(";") if dataset.multilabel else [video.label]:
         if label and label not in classes:
             hint = (
                 nearest(label, classes) or f", which contains {some(dataset.classes) or 'nothing'}"
             )
-            return f"video '{video.id}': its label '{label}' is not in `classes`{hint}"
+            return f"video '{video.id}': the label '{label}' is not in `classes`{hint}"
     return ""
 
 

@@ -56,15 +56,18 @@ def load_dataset(
         )
     if csv and not spec.takes_csv:
         with_csv = " or ".join(key for key in DATASETS if load_spec(key).takes_csv)
-        raise InputError(f"CSV={csv}: DATASET={name} does not use a CSV; use DATASET={with_csv}")
+        raise InputError(
+            f"CSV={csv}: DATASET={name} does not use a CSV file; leave CSV out, or use "
+            f"DATASET={with_csv}"
+        )
     options = DatasetOptions(
         recipe_name, root, splits_dir=splits_dir, csv=csv, seed=seed, bank=bank
     )
     dataset = load_own(spec, options, name) if is_user_file(name) else spec.load(options)
     if is_user_file(name) and not is_of_dataset(dataset.name, name):
         raise InputError(
-            f"DATASET={name}: the name of the Dataset that it returns must be options.name, "
-            f"'{recipe_name}', or begin with it and '-' (got '{dataset.name}')"
+            f"DATASET={name}: load() must return a Dataset whose name is options.name, "
+            f"'{recipe_name}', or begins with '{recipe_name}-' (got '{dataset.name}')"
         )
     dataset = _with_image_rate(dataset, image_fps)
     return _keep_classes(dataset, classes) if classes else dataset
@@ -135,8 +138,9 @@ def loadable_name(stored_name: str, option_value: str = "") -> str:
         return kind
     if stored_name not in DATASETS:
         raise InputError(
-            f"the data set '{stored_name}' is not one of {', '.join(DATASETS)}; give "
-            "DATASET=<file>.py:<name>, where the file defines it"
+            f"the data set '{stored_name}' is not one of the built-in ones "
+            f"({', '.join(DATASETS)}); give DATASET=<file>.py:<name>, the Python file that "
+            "defines this data set"
         )
     return stored_name
 
@@ -166,7 +170,7 @@ def _with_image_rate(dataset: Dataset, given_fps: float) -> Dataset:
     image_fps = given_fps or dataset.image_fps
     rate = f"{image_fps:g}" if image_fps else "an unknown number of"
     videos = "video is a folder" if folders == 1 else "videos are folders"
-    note = f"{folders:,} {videos} of images, with {rate} frames per second (IMAGE_FPS)"
+    note = f"{folders:,} {videos} of images, played at {rate} frames per second (IMAGE_FPS)"
     return dataclasses.replace(dataset, image_fps=image_fps, notes=(*dataset.notes, note))
 
 
@@ -187,9 +191,12 @@ def _keep_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     empty = sorted(chosen.difference(*(names[video] for video in videos)))
     if empty:
         raise InputError(
-            f"CLASSES={','.join(classes)}: ROOT={dataset.root} contains no video of "
+            f"CLASSES={','.join(classes)}: ROOT={dataset.root} contains no videos of the classes "
             f"{some(empty)}; leave these classes out"
         )
-    note = f"CLASSES selects {len(videos):,} of {len(dataset.videos):,} videos: {some(classes, 6)}"
+    note = (
+        f"CLASSES selects {len(videos):,} of {len(dataset.videos):,} videos, those of the classes "
+        f"{some(classes, 6)}"
+    )
     files = len({video.path for video in videos}) if dataset.files else 0
     return dataclasses.replace(dataset, videos=videos, files=files, notes=(*dataset.notes, note))

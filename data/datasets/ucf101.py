@@ -95,7 +95,7 @@ def read_lists(folder: Path) -> list[set[str]]:
                 label, group = parsed
                 if len(words) == 2 and words[1] != str(CLASSES.index(label) + 1):
                     raise InputError(
-                        f"{path}, line {number}: class {label} must have number "
+                        f"{path}, line {number}: the number of class {label} must be "
                         f"{CLASSES.index(label) + 1} (got {words[1]})"
                     )
                 if official_parts(group)[split] != part:
@@ -118,7 +118,7 @@ def _check_class_list(path: Path) -> None:
                 )
             if line.split() != [str(number), CLASSES[number - 1]]:
                 raise InputError(
-                    f"{path}, line {number}: must be '{number} {CLASSES[number - 1]}' (got "
+                    f"{path}, line {number}: expected '{number} {CLASSES[number - 1]}' (got "
                     f"'{line}'); use the official lists or leave LISTS out"
                 )
 
@@ -166,12 +166,12 @@ def load(options: DatasetOptions) -> Dataset:
         videos.append(Video(video_id, path, label, f"{label}/g{group:02d}", official_parts(group)))
     if not videos:
         raise InputError(
-            f"ROOT={root} contains no video of UCF-101, such as "
+            f"ROOT={root} contains no video of UCF-101; expected videos such as "
             f"{CLASSES[0]}/v_{CLASSES[0]}_g01_c01.avi"
         )
     if foreign:
         notes.append(
-            "entries of ROOT left out because they are not class folders of UCF-101: "
+            "files and folders in ROOT left out because they are not class folders of UCF-101: "
             f"{some(sorted(foreign))}"
         )
     if misnamed:
@@ -182,8 +182,8 @@ def load(options: DatasetOptions) -> Dataset:
     if len(videos) < VIDEOS:
         present = len({video.label for video in videos})
         notes.append(
-            f"{len(videos):,} of {VIDEOS:,} videos and {present} of {len(CLASSES)} classes "
-            "are in ROOT"
+            f"ROOT contains {len(videos):,} of the {VIDEOS:,} videos and {present} of the "
+            f"{len(CLASSES)} classes of UCF-101"
         )
     # image_fps stays unknown: some of the videos have 25 frames per second, others 29.97.
     return Dataset(

@@ -34,27 +34,28 @@ def as_table(
     names = tuple(foreign.names or names)
     if not names:
         raise InputError(
-            f"LIST: {foreign.form} does not contain the names of its {videos} videos; give "
-            "LIST=<file> with one name per line, in the order of the rows"
+            f"the score file ({foreign.form}) does not contain the names of its {videos} videos; "
+            "give LIST=<file> with one video name per line, in the order of the file's rows"
         )
     if len(names) != videos:
         raise InputError(
-            f"LIST: must name {videos} videos, one for each row of the score file (got "
-            f"{len(names)})"
+            f"LIST must name {videos} videos, one for each row of the score file (got {len(names)} "
+            "names)"
         )
     is_multilabel = like is not None and like.multilabel
     logits, scale = as_logits(foreign.scores, scale, multilabel=is_multilabel)
     labels = foreign.labels if foreign.labels is not None else np.full(videos, -1)
     if len(labels) != videos:
         raise InputError(
-            f"the file must have one label for each of its {videos} videos (got {len(labels)})"
+            f"the score file must contain one label for each of its {videos} videos (got "
+            f"{len(labels)} labels)"
         )
     classes = foreign.classes or tuple(classes) or (like.classes if like else ())
     classes = classes or tuple(map(str, range(class_count)))
     if len(classes) != class_count:
         raise InputError(
-            f"CLASSES: must name {class_count} classes, one for each score of a video (got "
-            f"{len(classes)})"
+            f"CLASSES must name {class_count} classes, one for each column of the scores (got "
+            f"{len(classes)} names)"
         )
     if like is None:
         ids = tuple(without_ending(name) for name in names)
@@ -73,8 +74,9 @@ def as_table(
     differing = sorted(set(like.classes) ^ set(classes))
     if differing:
         raise InputError(
-            "LIKE: its classes must be those of the score file, but only one of the two has "
-            f"{differing[0]!r}; give CLASSES=<file>"
+            "LIKE must have the same classes as the score file, but the class "
+            f"{differing[0]!r} exists in only one of the two; give the names of the score file's "
+            "classes with CLASSES=<file>"
         )
     columns = [classes.index(name) for name in like.classes]
     _check_labels(like, labels[rows], classes)
@@ -106,8 +108,8 @@ def _check_labels(like: Scores, labels: np.ndarray, classes: Sequence[str]) -> N
     then the videos or the classes are mixed up."""
     if labels.max(initial=-1) >= len(classes) or labels.min(initial=-1) < -1:
         raise InputError(
-            f"the labels of the file must be numbers of its {len(classes)} classes, beginning "
-            f"with 0 (got {labels.min()} to {labels.max()})"
+            f"the labels of the score file must be class numbers from 0 to {len(classes) - 1} "
+            f"(got {labels.min()} to {labels.max()})"
         )
     number_of = np.array([like.classes.index(name) for name in classes])
     is_comparable = labels >= 0
@@ -119,10 +121,11 @@ def _check_labels(like: Scores, labels: np.ndarray, classes: Sequence[str]) -> N
     if not agrees.all():
         row = rows[int(agrees.argmin())]
         raise InputError(
-            f"LIKE: its labels differ from those of the score file for {int((~agrees).sum())} of "
-            f"{len(rows)} videos; for example, the file has {classes[labels[row]]!r} for "
-            f"{like.video_ids[row]!r}. If the classes of the file are in another order, name "
-            "them with CLASSES=<file>"
+            "LIKE must have the same labels as the score file, but the labels of "
+            f"{int((~agrees).sum())} of {len(rows)} videos differ; for example, the score file has "
+            f"the label {classes[labels[row]]!r} for {like.video_ids[row]!r}, and LIKE has another "
+            "one. If the score file orders its classes differently, list them in this order with "
+            "CLASSES=<file>"
         )
 
 
@@ -138,13 +141,13 @@ def _rows_of(like: Scores, names: Sequence[str]) -> list[int]:
     stems = [last_part(name) for name in names]
     like_stems = [Path(name).name for name in like.video_ids]
     _check_unique("LIKE", like_stems)
-    _check_unique("the file", stems)
+    _check_unique("the score file", stems)
     differing = sorted(set(like_stems) ^ set(stems))
     if differing:
-        side = "LIKE" if differing[0] in set(like_stems) else "the file"
+        side = "LIKE" if differing[0] in set(like_stems) else "the score file"
         raise InputError(
-            f"LIKE: must have the same videos as the score file, but {len(differing)} are in "
-            f"only one of them; for example, {differing[0]!r} is only in {side}"
+            f"LIKE must contain the same videos as the score file, but {len(differing)} videos "
+            f"are in only one of the two; for example, {differing[0]!r} is only in {side}"
         )
     row_of = {stem: row for row, stem in enumerate(stems)}
     return [row_of[stem] for stem in like_stems]
@@ -154,5 +157,8 @@ def _check_unique(side: str, stems: Sequence[str]) -> None:
     earlier_stems: set[str] = set()
     for stem in stems:
         if stem in earlier_stems:
-            raise InputError(f"{side}: video names must be unique, but {stem!r} occurs twice")
+            raise InputError(
+                f"{side}: the video names without folders and endings must be unique, but "
+                f"{stem!r} occurs twice"
+            )
         earlier_stems.add(stem)

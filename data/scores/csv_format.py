@@ -62,7 +62,7 @@ def read_csv(path: Path) -> ForeignScores:
     classes = tuple(header[first:])
     unknown = sorted({row[1] for row in rows} - {"", *classes})
     if unknown:
-        raise Refused(f"label {unknown[0]!r} is not one of its classes")
+        raise Refused(f"the label {unknown[0]!r} is not one of the classes in its first line")
     labels = np.array([classes.index(row[1]) if row[1] else -1 for row in rows], np.int64)
     groups = tuple(row[2] for row in rows) if columns.has_groups else ()
     parts = tuple(row[first - 1] for row in rows) if columns.has_parts else ()

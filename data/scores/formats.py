@@ -68,8 +68,8 @@ def _check_kind(path: Path) -> None:
         kind = "a text file whose name does not end in .csv"
     if kind:
         raise Refused(
-            f"it is {kind}; save the scores as .npz (the arrays names, labels and one of shape "
-            "(videos, classes)) or as .csv. docs/fusion.md describes both"
+            f"it is {kind}; save the scores as .npz with the arrays names, labels and scores (of "
+            "shape (videos, classes)), or as .csv (docs/fusion.md describes both)"
         )
 
 
@@ -80,8 +80,8 @@ def _read_npz(path: Path, key: str) -> ForeignScores:
     tables = sorted(name for name, value in members.items() if _is_matrix(value))
     if key not in tables and (key or len(tables) != 1):
         raise InputError(
-            f"KEY={key}: {path} contains the score arrays {', '.join(tables) or '(none)'}; "
-            "name one of them"
+            f"KEY={key}: must be the name of a score array in {path}, which contains the score "
+            f"arrays {', '.join(tables) or '(none)'}"
         )
     return ForeignScores(
         form="npz of arrays",
@@ -100,14 +100,14 @@ def _npz_members(path: Path) -> dict[str, object]:
             unpacked_bytes = sum(entry.file_size for entry in entries)
             if unpacked_bytes > most_bytes:
                 raise Refused(
-                    f"its unpacked data is too large ({unpacked_bytes:,} bytes; a score file of "
-                    f"its size may unpack to {most_bytes:,})"
+                    f"its unpacked data must have at most {most_bytes:,} bytes for a file of this "
+                    f"size (got {unpacked_bytes:,} bytes)"
                 )
             for entry in entries:
                 if not entry.filename.endswith(".npy"):
                     raise Refused(
-                        f"it is an archive with {entry.filename}, but must contain only arrays "
-                        "(.npy); if it is a checkpoint, give a file of scores instead"
+                        f"it is an archive that contains {entry.filename}, but only arrays (.npy) "
+                        "are allowed; if it is a checkpoint, give a file of scores instead"
                     )
             return {
                 entry.filename.removesuffix(".npy"): _read_npy(archive.read(entry))
@@ -165,7 +165,7 @@ def _read_npy(data: bytes) -> object:
     values = read_pickle(stream.read())
     if not isinstance(values, list) or (shape and len(values) != shape[0]):
         given = len(values) if isinstance(values, list) else type(values).__name__
-        raise Refused(f"it is damaged: an array must have {shape} objects (got {given})")
+        raise Refused(f"it is damaged: an array must have the shape {shape} (got {given} objects)")
     return values
 
 

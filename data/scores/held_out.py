@@ -63,8 +63,9 @@ def judged(scores: Scores, part: str, name: str) -> tuple[Scores, list[str]]:
     parts = parts_of(scores)
     if not parts:
         return scores, [
-            f"{name} does not record which videos its model was trained on; all "
-            f"{len(scores.video_ids)} videos are evaluated"
+            f"{name} does not record on which videos its model was trained, so all of its "
+            f"{len(scores.video_ids)} videos are evaluated, and the result may include training "
+            "videos"
         ]
     kept_parts = {part, "unknown"} | ({"none"} if part == "test" else set())
     rows = [row for row, video_part in enumerate(parts) if video_part in kept_parts]
@@ -72,13 +73,13 @@ def judged(scores: Scores, part: str, name: str) -> tuple[Scores, list[str]]:
     where = " or ".join(f"{_WORDS[name]} ({left_out[name]})" for name in PARTS if left_out[name])
     if parts and not rows:
         raise InputError(
-            f"{name}: none of its {len(parts)} videos can be evaluated as part '{part}', because "
-            f"they belong to {where} of its model's split"
+            f"{name}: none of the {len(parts)} videos belongs to the part '{part}' of the split "
+            f"that the model was trained on; they belong to {where}"
         )
     notes = (
         [
             f"{name}: {left_out.total()} of {len(parts)} videos are left out, because they belong "
-            f"to {where} of its model's split"
+            f"to {where} of the split that the model was trained on"
         ]
         if left_out
         else []

@@ -172,7 +172,9 @@ def _check_same(line: str, first: Sequence[str], second: Sequence[str]) -> None:
         if only_here:
             sides.append(f"only in the {side}: {_few(only_here)}")
     if sides:
-        raise InputError(f"{line} ({len(first)} and {len(second)}); {'; '.join(sides)}")
+        raise InputError(
+            f"{line}: {len(first)} in the first and {len(second)} in the second; {'; '.join(sides)}"
+        )
 
 
 def _few(names: Sequence[str]) -> str:

@@ -133,20 +133,20 @@ def ordered(
         return lists[chosen], ""
     other = next(name for name in lists if name != chosen)
     words = {
-        "list": "the order of LIST",
-        "sorted": "the order of LIST's sorted lines, as tsn-pytorch saves them",
+        "list": "the order of the lines in LIST",
+        "sorted": "the order of the sorted lines of LIST, in which tsn-pytorch saves scores",
     }
     against = wrong[other] or unlike[other]
     if against is not None:
         why = (
-            f"in the other order, the labels of {against.rows} of {against.of} rows would be "
-            f"wrong ({against.example})"
+            f"in the other order (ORDER={other}), {against.rows} of {against.of} rows would have a "
+            f"wrong label ({against.example})"
         )
     elif sorts:
-        why = f"the labels fit both orders, and ORDER={other} chooses the other one"
+        why = f"the labels fit both orders; give ORDER={other} for the other one"
     else:
         return lists[chosen], ""
-    return lists[chosen], f"rows are assumed to be in {words[chosen]}; {why}"
+    return lists[chosen], f"assuming that the rows of the score file have {words[chosen]}; {why}"
 
 
 def check_names(names: Sequence[str], labels: np.ndarray | None, listed: VideoList) -> None:
@@ -160,10 +160,10 @@ def check_names(names: Sequence[str], labels: np.ndarray | None, listed: VideoLi
     listed_row = {key(name): row for row, name in enumerate(listed.names)}
     differing = sorted({key(name) for name in names} ^ listed_row.keys())
     if differing:
-        side = "LIST" if differing[0] in listed_row else "the file"
+        side = "LIST" if differing[0] in listed_row else "the score file"
         raise InputError(
-            f"LIST: must name the same videos as the score file, but {len(differing)} are in "
-            f"only one of them; for example, {differing[0]!r} is only in {side}"
+            f"LIST must name the same videos as the score file, but {len(differing)} videos are in "
+            f"only one of the two; for example, {differing[0]!r} is only in {side}"
         )
     rows = [listed_row[key(name)] for name in names]
     list_labels = None if listed.labels is None else listed.labels[rows]
@@ -184,8 +184,8 @@ def _against_list(listed: VideoList, labels: np.ndarray | None) -> Contradiction
         return None
     row = int(differs[0])
     example = (
-        f"{listed.names[row]!r} has label {listed.labels[row]} in LIST and {labels[row]} in "
-        "the file"
+        f"{listed.names[row]!r} has the label {listed.labels[row]} in LIST and the label "
+        f"{labels[row]} in the score file"
     )
     return Contradiction(len(differs), len(labelled), example)
 
@@ -220,7 +220,8 @@ def _against_like(
     return Contradiction(
         len(wrong),
         compared,
-        f"{listed.names[row]!r} has {classes[labels[row]]!r} in the file, but not in LIKE",
+        f"{listed.names[row]!r} has the label {classes[labels[row]]!r} in the score file, but not "
+        "in LIKE",
     )
 
 
@@ -228,13 +229,13 @@ def _refusal(
     wrong: Contradiction, listed: VideoList, order: str = "", other: str = ""
 ) -> InputError:
     """other: the order that agrees, if `order` was requested and does not."""
-    todo = "give the list that the scores were made with"
+    todo = "give the list from which the scores were computed"
     if other:
         todo = f"use ORDER={other}, which agrees with the labels"
     elif listed.only_number:
-        todo += "; if the numbers in LIST are frame counts, remove them"
+        todo += "; if the numbers in LIST are frame counts and not labels, remove them"
     which = f"ORDER={order}: " if other else ""
     return InputError(
-        f"{which}LIST: its labels must be those of the score file, but differ in "
+        f"{which}LIST must have the same labels as the score file, but they differ in "
         f"{wrong.rows} of {wrong.of} rows ({wrong.example}); {todo}"
     )

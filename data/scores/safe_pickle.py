@@ -75,12 +75,13 @@ class _Reader(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _NAMES:
             raise Refused(
-                f"loading it would call {module}.{name}, which could run any code; nothing was run"
+                f"loading it would call {module}.{name}, which could run arbitrary code, so it was "
+                "not loaded"
             )
         return _NAMES[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        raise Refused("it refers to another file")
+        raise Refused("it refers to data in another file")
 
 
 def read_pickle(data: bytes) -> Any:
@@ -128,11 +129,14 @@ def _plain(value: Any, left: list[int]) -> Any:
         return _plain(built, left) if isinstance(built, list) else built
     if value is None or isinstance(value, str | bytes | int | float | bool):
         return value
-    raise Refused(f"it contains a {type(value).__name__}, which cannot be part of scores")
+    raise Refused(
+        f"it contains a {type(value).__name__}, but only lists, dicts, texts, numbers and arrays "
+        "are allowed"
+    )
 
 
 def _unexpected(note: _Note) -> Any:
-    raise Refused(f"it contains a {note.name} instead of numbers")
+    raise Refused(f"it contains a {note.name} where numbers were expected")
 
 
 def _encoded(note: _Note) -> bytes:
@@ -267,7 +271,8 @@ def _tensor(note: _Note) -> np.ndarray:
     flat = torch.tensor([], dtype=numbers.dtype).set_(numbers)
     if not _are_sizes(size) or not _are_sizes(stride) or len(size) != len(stride):
         raise Refused(
-            "it is damaged: a tensor must have as many strides as sides, each of 0 or more"
+            "it is damaged: a tensor must have one size and one stride per dimension, each at "
+            "least 0"
         )
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if (

@@ -50,13 +50,13 @@ def _scale_of(scores: np.ndarray, *, multilabel: bool) -> str:
         for whole in () if multilabel else (1, 100):
             if (scores > -_NEAR * whole).all() and _sums_to(scores, whole):
                 raise InputError(
-                    "SCALE: the scale cannot be detected, because the scores of each video "
-                    f"sum to {whole}, but some are negative; {choices}"
+                    "SCALE: the scale cannot be detected, because the scores of each video sum to "
+                    f"{whole}, as probabilities do, but some scores are negative; {choices}"
                 )
         return "logits"
     if multilabel:
         raise InputError(
-            "SCALE: the scale of multi-label scores cannot be detected if none is negative; "
+            "SCALE: the scale of multi-label scores cannot be detected if no score is negative; "
             f"{choices}"
         )
     if _sums_to(scores, 1):
@@ -66,8 +66,8 @@ def _scale_of(scores: np.ndarray, *, multilabel: bool) -> str:
     sums = scores.sum(axis=1)
     reach = f"{sums.min():.4g} to {sums.max():.4g}"
     raise InputError(
-        "SCALE: the scale cannot be detected, because no score is negative and the scores "
-        f"of a video sum to {reach}, neither to 1 nor to 100; {choices}"
+        "SCALE: the scale cannot be detected, because no score is negative, and the sum of the "
+        f"scores of a video is {reach}, which is neither 1 nor 100; {choices}"
     )
 
 

@@ -133,7 +133,7 @@ def _check_labels(labels: np.ndarray, classes: int) -> None:
         raise InputError(f"scores: multi-label labels must be 0 or 1 (got {lowest} to {highest})")
     if labels.ndim == 1 and not (lowest >= -1 and highest < classes):
         raise InputError(
-            f"scores: labels must be numbers of the {classes} classes, or -1 if unknown (got "
+            f"scores: labels must be class numbers from 0 to {classes - 1}, or -1 if unknown (got "
             f"{lowest} to {highest})"
         )
 
@@ -143,8 +143,8 @@ def _check_finite(logits: np.ndarray, ids: tuple[str, ...]) -> None:
     if not is_finite.all():
         first = ids[int(is_finite.argmin())]
         raise InputError(
-            f"scores: must be finite, but {(~is_finite).sum()} videos have a score that is NaN "
-            f"or infinite; the first is {first!r}"
+            f"scores: all logits must be finite, but those of {(~is_finite).sum()} videos contain "
+            f"NaN or infinity; the first of these videos is {first!r}"
         )
 
 
@@ -194,7 +194,7 @@ def load(path: str | Path) -> Scores:
         with zipfile.ZipFile(path) as archive:
             file_format = _member(archive, "format", path, (0, "U")).item()
             if file_format != FORMAT:
-                raise ValueError(f"its format must be {FORMAT!r}, not {file_format[:40]!r}")
+                raise ValueError(f"its format must be {FORMAT!r} (got {file_format[:40]!r})")
             about = json.loads(_member(archive, "about", path, (0, "U")).item())
             if not isinstance(about, dict):
                 raise ValueError("'about' is not a JSON object")
@@ -232,7 +232,7 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path, *forms: tuple[int, 
     stream = io.BytesIO(archive.read(info))  # the archive checks its CRC
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
-        raise ValueError(f"{name!r} must have npy version (1, 0), not {version}")
+        raise ValueError(f"{name!r} must have npy version (1, 0) (got {version})")
     shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
     if (len(shape), dtype.kind) not in forms:
         raise ValueError(f"{name!r} has the unexpected type {dtype} with {len(shape)} axes")

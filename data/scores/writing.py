@@ -25,7 +25,10 @@ def write_scores(scores: Scores, path: str | Path) -> None:
     elif path.suffix == ".csv":
         _write_csv_file(scores, path)
     else:
-        raise InputError(f"TO={path}: must end in .npz, .tsn.npz or .csv; pickles can only be read")
+        raise InputError(
+            f"TO={path}: the file name must end in .npz, .tsn.npz or .csv; reelbank can read "
+            "pickles, but not write them"
+        )
 
 
 def _write_tsn(scores: Scores, path: Path) -> None:
@@ -33,7 +36,8 @@ def _write_tsn(scores: Scores, path: Path) -> None:
     recorded."""
     if scores.multilabel:
         raise InputError(
-            f"TO={path}: the format of TSN has only one label per video; write .npz instead"
+            f"TO={path}: multi-label scores cannot be written in the format of TSN, which has one "
+            "label per video; give a name that ends in .npz"
         )
     # tsn-pytorch's own scripts expect the rows in the order of the sorted names.
     rows = sorted(range(len(scores.video_ids)), key=scores.video_ids.__getitem__)
@@ -51,11 +55,15 @@ def _write_tsn(scores: Scores, path: Path) -> None:
 
 def _write_csv_file(scores: Scores, path: Path) -> None:
     if scores.multilabel:
-        raise InputError(f"TO={path}: a CSV has only one label per video; write .npz instead")
+        raise InputError(
+            f"TO={path}: multi-label scores cannot be written as CSV, which has one label per "
+            "video; give a name that ends in .npz"
+        )
     try:
         with csv_file(path, errors="strict") as writer:
             write_csv(scores, writer)
     except UnicodeEncodeError as error:
         raise InputError(
-            f"TO={path}: {error.object!r} cannot be written as UTF-8; write .npz instead"
+            f"TO={path}: the name {error.object!r} cannot be written as UTF-8; give a file name "
+            "that ends in .npz"
         ) from None

@@ -131,7 +131,7 @@ def find_store(bank: str | Path, requested: str = "", **match: Any) -> Path:
     folder = stores_folder(bank)
     if requested:  # a store that cannot be read would have matched by its name
         raise InputError(
-            f"{query}: no store in {folder} has a name or hash that begins with this; "
+            f"{query}: no store in {folder} has a name or hash that begins with '{requested}'; "
             "'reelbank stores' lists all stores"
         )
     command = f"reelbank extract {query}".rstrip()

@@ -141,9 +141,9 @@ def check_groups(path: Path, index: Index) -> None:
             part = video_parts[number]
             if group and part and part_of_group.setdefault(group, part) != part:
                 raise InputError(
-                    f"{path}: all videos of a group must be in the same part, but group {group} "
-                    f"would be in both train and test of split {split}; give a CSV whose column "
-                    "split keeps the group in one part, or another BANK"
+                    f"{path}: all videos of a group must be in train, or all in test, but group "
+                    f"{group} would be in both in split {split}; give a CSV file whose column split "
+                    "does not divide the group, or choose another BANK"
                 )
 
 
@@ -152,15 +152,15 @@ def _check_same_store(file: FeatureFile, other: FeatureFile) -> None:
     if about.identity != other_about.identity:
         lines = recipe_differences(about.recipe, about.dataset.name, other_about)
         raise InputError(
-            f"{file.path} does not belong to the store of {other.path}, because their recipes "
-            f"differ ({'; '.join(lines)}); move it away"
+            f"{file.path} does not belong to the same store as {other.path}, because its recipe "
+            f"is different ({'; '.join(lines)}); move {file.path.name} away"
         )
     check_labelling(file.path, about.dataset, other_about.dataset)
     kinds = [f"{each.index.row_shape} {each.index.dtype}" for each in (file, other)]
     if file.index.video_ids and other.index.video_ids and kinds[0] != kinds[1]:
         raise InputError(
-            f"{file.path} has rows of {kinds[0]}, but {other.path} has rows of {kinds[1]}; move "
-            "one of them away"
+            f"all rows of a store must have the same shape and type, but {file.path} has rows of "
+            f"{kinds[0]}, and {other.path} has rows of {kinds[1]}; move one of these files away"
         )
 
 
@@ -169,8 +169,8 @@ def check_labelling(path: Path, old: DatasetDescription, new: DatasetDescription
     not."""
     if old.multilabel != new.multilabel:
         raise InputError(
-            f"{path}: videos with one label and videos with several labels (multi-label) cannot "
-            "be in one store; choose another BANK"
+            f"{path}: a store cannot contain both single-label and multi-label videos; choose "
+            "another BANK"
         )
 
 
@@ -188,7 +188,7 @@ def scan(path: Path, *, whole: bool = False) -> Catalog:
         except FileNotFoundError:  # merged and removed after it was listed
             continue
     raise InputError(
-        f"{path}: another process is changing the store; try again when it has finished"
+        f"{path}: another process is changing the store; try again when this process has finished"
     )
 
 
@@ -205,7 +205,7 @@ def _scan(path: Path, *, whole: bool) -> Catalog:
                 raise
             catalog.damaged[part] = str(error)
             _log.warning(
-                "%s; this part of the store is left out, and its videos count as not extracted",
+                "%s; this part of the store is ignored, and its videos count as not extracted",
                 printable(str(error)),
             )
     if path.exists() or path.is_symlink():
@@ -213,7 +213,7 @@ def _scan(path: Path, *, whole: bool) -> Catalog:
             catalog.enter_final(FeatureFile(path, keep_open=True))
         except DamagedFile as error:
             raise InputError(
-                f"{error}; replace it with a good copy, or delete it and extract again"
+                f"{error}; replace the file with a good copy, or delete it and extract again"
             ) from None
     try:
         for file in parts:

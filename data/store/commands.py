@@ -129,8 +129,8 @@ def inspect(options: InspectOptions) -> int:
         _print_cost(store.cost)
         if is_inexact(store.cost.device):
             print_lines(
-                "note: an earlier version computed some features of this store on a GPU, with "
-                "inexact fp32 and resizing; see docs/store.md"
+                "note: an earlier version of reelbank computed some features of this store on a "
+                "GPU, where its fp32 arithmetic and its resizing were inexact; see docs/store.md"
             )
         _print_versions(store)
         print_lines("", "recipe")
@@ -155,13 +155,13 @@ def inspect(options: InspectOptions) -> int:
         if unread := missing.not_read:
             print_lines(
                 "",
-                f"{counted(len(unread), 'video')} could not be read because of this machine; "
+                f"{counted(len(unread), 'video')} could not be read on this machine; "
                 "'reelbank extract' tries them again",
             )
             print_table([(f"  {video_id}", reason) for video_id, reason in unread.items()])
         _print_damage(store)
         for reason in store.damaged.values():
-            print_lines(f"damaged part of the store, left out: {reason}")
+            print_lines(f"a damaged part of the store is ignored: {reason}")
     return 0
 
 
@@ -186,7 +186,7 @@ def _print_damage(store: Store) -> None:
     if damage.unknown:
         print_lines(
             "",
-            f"videos stored by an earlier version, which did not record damage: {damage.unknown:,}",
+            f"videos whose damage is unknown, because an earlier version stored them: {damage.unknown:,}",
         )
 
 
@@ -199,8 +199,8 @@ def _print_versions(store: Store) -> None:
         print_lines(f"made with {next(iter(made_with))}")
     elif made_with:
         print_lines(
-            f"MIXED: made with {len(made_with)} different sets of versions; docs/store.md "
-            "explains which results stay the same"
+            f"MIXED: the videos were extracted with {len(made_with)} different sets of package "
+            "versions; docs/store.md explains which results stay the same"
         )
         differing = zip(apart(list(made_with)), made_with.values(), strict=True)
         print_table(
@@ -252,7 +252,7 @@ def _print_rows(store: Store) -> None:
     if store.has_views:
         viewed = store.all_rows - store.rows
         print_lines(
-            f"and {viewed.sum():,} rows of augmented copies (views) of "
+            f"in addition {viewed.sum():,} rows of augmented copies (views) of "
             f"{counted(int(np.count_nonzero(viewed)), 'video')}"
         )
     times = [
@@ -262,7 +262,7 @@ def _print_rows(store: Store) -> None:
     ]
     steps = [(video_times[-1] - video_times[0]) / (len(video_times) - 1) for video_times in times]
     if store.recipe.get("times") == "row numbers":
-        print_lines("times unknown, because the imported features have none")
+        print_lines("the times of the rows are unknown, because the imported features have none")
     elif steps:
         low, middle, high = np.percentile(steps, [0, 50, 100])
         print_lines(f"{low:.3g} to {high:.3g} seconds between rows, median {middle:.3g}")
@@ -291,7 +291,7 @@ def verify(options: VerifyOptions) -> int:
                 damaged_videos = damage_among(store.video_ids, store.sources).videos
                 if damaged_videos:
                     line = damage_line(damaged_videos, videos)
-                    state += f"; no byte has changed, but {line}"
+                    state += f"; no byte of the store has changed, but {line}"
         except InputError as error:
             lines = [str(error)]
         for line in lines:
@@ -315,7 +315,8 @@ def remove(options: RemoveOptions) -> int:
     if not options.yes:
         if not sys.stdin.isatty():
             raise InputError(
-                f"{path}: give YES=1 to remove it, because there is no terminal on which to ask"
+                f"{path}: cannot ask for confirmation without a terminal; give YES=1 to remove the "
+                "store"
             )
         if input(printable(f"remove {path} permanently? Type yes: ")).strip() != "yes":
             print_lines("nothing was removed")

@@ -87,12 +87,13 @@ class Store:
         catalog = scan(path)
         if catalog.files:
             return cls(path, catalog)
-        state = "this store does not exist"
+        state = "this store does not exist; make it with 'reelbank extract'"
         if begun(path):
-            state = "unfinished, contains no videos yet"
+            state = "this store contains no videos yet; continue it with 'reelbank extract'"
         elif catalog.damaged:
-            state = f"all its parts are damaged ({'; '.join(catalog.damaged.values())})"
-        raise InputError(f"{path}: {state}; make it with 'reelbank extract'")
+            reasons = "; ".join(catalog.damaged.values())
+            state = f"all parts of this store are damaged ({reasons}); run 'reelbank extract' again"
+        raise InputError(f"{path}: {state}")
 
     def __enter__(self) -> Self:
         return self
@@ -239,8 +240,8 @@ def _reopen(path: str, identity: str) -> Store:
     if store.identity != identity:
         store.close()
         raise InputError(
-            f"{path}: was replaced by another store (expected hash {identity[:8]}, got "
-            f"{store.identity[:8]})"
+            f"{path}: another store has replaced this one (expected hash {identity[:8]}, got "
+            f"{store.identity[:8]}); open the store again"
         )
     return store
 

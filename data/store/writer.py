@@ -116,7 +116,7 @@ class StoreWriter:
         if taken is None:
             raise InputError(
                 f"{self.path}: another extraction into this store is running{holder(path)}; wait "
-                "for it, or stop it"
+                "until it has finished, or stop it"
             )
         return taken
 
@@ -126,8 +126,8 @@ class StoreWriter:
             if about.identity != self.identity:
                 lines = recipe_differences(self.recipe, self.dataset.name, about)
                 raise InputError(
-                    f"{self.path}: contains a store with another recipe ({'; '.join(lines)}); "
-                    "choose another name"
+                    f"{self.path}: the recipe of the new features differs from the recipe of this "
+                    f"store ({'; '.join(lines)}); choose another name for the new store"
                 )
             check_labelling(self.path, about.dataset, self.dataset)
 

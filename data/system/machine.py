@@ -185,9 +185,7 @@ def _affinity() -> Limit:
         return Limit(machine_cores, "cores of this machine")
     allowed = len(os.sched_getaffinity(0))
     if allowed < machine_cores:
-        return Limit(
-            allowed, f"limited by the scheduling affinity, of {machine_cores} cores of this machine"
-        )
+        return Limit(allowed, f"scheduling affinity; this machine has {machine_cores} cores")
     return Limit(allowed, "cores of this machine")
 
 

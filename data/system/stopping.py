@@ -8,7 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-_AT_ONCE = b"\nreelbank: stopped at once; committed work is kept, and the same command continues from there\n"
+_AT_ONCE = (
+    b"\nreelbank: stopped at once. Committed work is kept; run the same command again to continue\n"
+)
 
 
 def heed_signals() -> list[int]:

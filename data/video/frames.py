@@ -120,7 +120,7 @@ def decode(
             return
         yield Restart()
         total, clock = len(attempt.stamps), frame_seconds(scan, attempt.stamps)
-    raise DecodeError("each attempt to decode it gives another number of frames")
+    raise DecodeError("it has a different number of frames each time it is decoded")
 
 
 class _Attempt:

@@ -248,8 +248,9 @@ class DecodePool:
         worker.end()
         if not worker.ready:
             raise InputError(
-                "decoding fails on this machine, even for a known-good video: "
-                f"{blame.reason}; {printed or 'no output'}"
+                "decoding fails on this machine, even for a video that is known to be good "
+                f"({blame.reason}; last output: {printed or 'none'}); check the packages with "
+                "'reelbank doctor'"
             )
         fresh = self._start(worker.ring)
         if worker.task:

@@ -198,8 +198,9 @@ class _Server:
             read_sample(self.sample, decoder)
         except Exception as sample_error:  # noqa: BLE001  as above; here it ends the run, with its reason
             return wire.Broken(
-                f"decoding does not work on this machine: a video failed ({reason}), and "
-                f"then a known-good one failed ({sample_error!r})"
+                f"decoding fails on this machine: a video failed ({reason}), and then a video "
+                f"that is known to be good failed as well ({sample_error!r}); check the packages "
+                "with 'reelbank doctor'"
             )
         return failed(reason)
 

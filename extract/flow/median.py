@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SIDE_PX = 5
-# D. Knuth, The Art of Computer Programming 3, 5.3.4: five values in nine exchanges.
+# D. Knuth, The Art of Computer _Programming 3, 5.3.4: five values in nine exchanges.
 _SORT5 = ((0, 1), (3, 4), (2, 4), (2, 3), (1, 4), (0, 3), (0, 2), (1, 3), (1, 2))
 # Row i and column j of the sorted matrix. Every other value is at most, or at least, 13 of the 25
 # values, so it cannot be the median.
@@ -74,28 +74,51 @@ class _Network:
         return _Program(steps, [slot_of[value] for value in outputs], slots)
 
 
+def _sort(network: _Network, values: list[int]) -> None:
+    """Sort five values, the smallest first."""
+    for i, j in _SORT5:
+        network.exchange(values, i, j)
+
+
 def _columns() -> _Program:
     """Sorts a column of five pixels."""
     network, values = _Network(5), list(range(5))
-    for i, j in _SORT5:
-        network.exchange(values, i, j)
+    _sort(network, values)
     return network.compiled(values)
 
 
 def _windows() -> _Program:
     """The median of a window with sorted columns. Input 5 i + j is rank i of column j."""
-    network, rows = _Network(25), [list(range(5 * i, 5 * i + 5)) for i in range(5)]
-    for row in rows:
-        for i, j in _SORT5:
-            network.exchange(row, i, j)
-    waiting = [rows[i][j] for i, j in _PLACES]
+    network, ranks = _Network(25), [list(range(5 * i, 5 * i + 5)) for i in range(5)]
+    return network.compiled([_median(network, ranks)])
+
+
+def window_exchanges() -> tuple[tuple[tuple[int, int], ...], int]:
+    """The median of a window as (exchanges, number of the median), for another implementation.
+
+    Value 5 i + j is the pixel in row i and column j. Exchange k of two values defines the values
+    25 + 2 k, their minimum, and 26 + 2 k, their maximum.
+    """
+    network, columns = _Network(25), [list(range(j, 25, 5)) for j in range(5)]
+    for column in columns:
+        _sort(network, column)
+    median = _median(network, [list(rank) for rank in zip(*columns, strict=True)])
+    return tuple((a, b) for is_minimum, a, b in network.operations if is_minimum), median
+
+
+def _median(network: _Network, ranks: list[list[int]]) -> int:
+    """The number of the median of a window with sorted columns. ranks: five lists, of which i holds
+    rank i of each column."""
+    for rank in ranks:
+        _sort(network, rank)
+    waiting = [ranks[i][j] for i, j in _PLACES]
     # Of this many of the 13 values, neither the smallest nor the largest can be the median.
     candidates = [waiting.pop() for _ in range(len(_PLACES) // 2 + 2)]
     while True:
         _ends(network, candidates)
         candidates = candidates[1:-1]
         if not waiting:
-            return network.compiled(candidates)
+            return candidates[0]
         candidates.append(waiting.pop())
 
 

@@ -1,8 +1,9 @@
 """Optical flow methods by name, and the conversion of flow fields to uint8.
 
-tvl1, raft_small and raft_large run on the device; dis and farneback (from OpenCV) run on the CPU,
-one pair of pictures at a time. On the CPU, the flow of a pair does not depend on the other pairs of
-the batch. On a GPU, RAFT computes several pairs together, which changes it by rounding only.
+tvl1, raft_small and raft_large run on the device, tvl1 on a GPU in fused kernels. dis and farneback
+(from OpenCV) run on the CPU, one pair of pictures at a time. On the CPU, the flow of a pair does
+not depend on the other pairs of the batch. On a GPU, RAFT computes several pairs together, which
+changes it by rounding only.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,8 @@ from torch.nn import functional as F
 
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FlowPart
-from reelbank.extract.flow.tvl1 import Tvl1, grey, tvl1
+from reelbank.extract.flow.tvl1 import Tvl1, grey
+from reelbank.extract.flow.tvl1_triton import tvl1_on_device
 from reelbank.extract.networks.preprocessing import UnfitPicture
 from reelbank.extract.networks.provenance import Provenance
 from reelbank.extract.networks.published import (
@@ -26,7 +28,7 @@ from reelbank.extract.networks.published import (
     torchvision_cache,
     torchvision_state,
 )
-from reelbank.extract.networks.weights import fit_state, load_state, state_hash
+from reelbank.extract.networks.weights import fit_state, load_state, seeded, state_hash
 
 METHODS = ("tvl1", "dis", "farneback", "raft_small", "raft_large")
 # Flow is clipped to +-20 pixels, as in K. Simonyan, A. Zisserman, NIPS 2014, and later two-stream
@@ -100,7 +102,9 @@ def build_flow(
     if method not in METHODS:
         raise InputError(f"FLOW={method}: must be one of {', '.join(METHODS)}")
     if method == "tvl1":
-        return FlowMethod({"method": method, **asdict(Tvl1()), "rounded": "1/32 px"}, tvl1)
+        return FlowMethod(
+            {"method": method, **asdict(Tvl1()), "rounded": "1/32 px"}, tvl1_on_device
+        )
     if method in ("dis", "farneback"):
         return _opencv(method)
     return _raft(method, torch.device(device), weights, seed, fetch)
@@ -164,9 +168,7 @@ def _raft(method: str, device: torch.device, weights: str, seed: int, fetch: boo
     in torchvision's implementation."""
     from torchvision.models import get_model, get_model_weights
 
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        model = get_model(method, weights=None)
+    model = seeded(seed, lambda: get_model(method, weights=None))
     origin, absent = Provenance.random(seed), ""
     if weights == "pretrained":
         choice = get_model_weights(method).DEFAULT

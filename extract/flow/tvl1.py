@@ -3,7 +3,8 @@
 C. Zach, T. Pock, H. Bischof, "A duality based approach for realtime TV-L1 optical flow", DAGM 2007;
 J. Sanchez Perez, E. Meinhardt-Llopis, G. Facciolo, "TV-L1 optical flow estimation", IPOL 2013. The
 parameters, and everything that the papers do not specify (pyramid, borders, stopping, filtering),
-are those of OpenCV's DualTVL1OpticalFlow.
+are those of OpenCV's DualTVL1OpticalFlow. tvl1_triton.py computes the same flow on a GPU with fewer
+and larger steps; this module is its reference.
 
 The positions to warp from are rounded to 1/32 px, as in OpenCV 4 (OpenCV 5 does not round them).
 The flow therefore jumps when a position crosses a rounding limit, and later iterations enlarge the
@@ -17,6 +18,7 @@ neighbours of all pixels are then the same memory, read from an offset of 1 or w
 copies.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -25,10 +27,9 @@ from torch.nn import functional as F
 
 from reelbank.data.errors import InputError
 from reelbank.extract.flow.median import SIDE_PX, Median5
+from reelbank.extract.flow.warp import Warp
 
 SMALLEST_PX = 16  # short side of the smallest pyramid level
-_ROUNDED_PX = 32  # positions are rounded to 1 / 32 px
-_CUBIC = -0.75  # OpenCV's bicubic kernel
 # On a GPU, asking whether any item continues makes the host wait, so it asks only this often.
 _SYNC_ITERATIONS = 10
 _GREY = (9798, 19235, 3735)  # of 2 ** 15: OpenCV's RGB2GRAY in integers
@@ -71,6 +72,20 @@ def tvl1(first: Tensor, second: Tensor, parameters: Tvl1 = Tvl1()) -> Tensor:  #
     depend on the others. On a CPU the items are processed one at a time, because a single one fits
     into the caches.
     """
+    with torch.inference_mode():
+        a, b = grey_floats(first, second)
+        if not a.numel():
+            return a.new_zeros(len(a), 2, *a.shape[1:])
+        if a.device.type == "cpu":
+            return torch.cat(
+                [_flow(x, y, parameters) for x, y in zip(a.split(1), b.split(1), strict=True)]
+            )
+        return _flow(a, b, parameters, batched=True)
+
+
+def grey_floats(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """The pictures that `tvl1` takes -> their grey values from 0 to 255, (n, H, W) float32. Raises
+    ValueError for other shapes or types."""
     if (
         first.shape != second.shape
         or first.dtype != torch.uint8
@@ -81,15 +96,7 @@ def tvl1(first: Tensor, second: Tensor, parameters: Tvl1 = Tvl1()) -> Tensor:  #
             "pictures must be two uint8 tensors (n, 3, H, W) or (n, H, W) "
             f"(got {first.dtype} {first.shape}, {second.dtype} {second.shape})"
         )
-    with torch.inference_mode():
-        a, b = grey(first).float(), grey(second).float()
-        if not a.numel():
-            return a.new_zeros(len(a), 2, *a.shape[1:])
-        if a.device.type == "cpu":
-            return torch.cat(
-                [_flow(x, y, parameters) for x, y in zip(a.split(1), b.split(1), strict=True)]
-            )
-        return _flow(a, b, parameters, batched=True)
+    return grey(first).float(), grey(second).float()
 
 
 def grey(pictures: Tensor) -> Tensor:
@@ -128,6 +135,23 @@ def resized(planes: Tensor, size: tuple[int, int], step: float = 0.0) -> Tensor:
 def _flow(first: Tensor, second: Tensor, of: Tvl1, *, batched: bool = False) -> Tensor:
     """(n, H, W) float grey values from 0 to 255 -> (n, 2, H, W). If `batched`, the items stop
     separately; otherwise n is 1."""
+    return coarse_to_fine(
+        first,
+        second,
+        of,
+        lambda pictures, flow: _Scale(pictures, flow, of, batched=batched).solved(),
+    )
+
+
+def coarse_to_fine(
+    first: Tensor, second: Tensor, of: Tvl1, solve: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """(n, H, W) float grey values from 0 to 255 -> the flow (n, 2, H, W), solved at each level of a
+    pyramid.
+
+    solve: computes the flow of one level, (n, 2, h, w), from both pictures (n, 2, h, w) and from
+    the flow of the level before, (n, 2, h, w)
+    """
     levels = [torch.stack((first, second), 1)]  # each (n, 2, h, w)
     while len(levels) < of.scales:
         h, w = (round(side * of.scale_step) for side in levels[-1].shape[-2:])
@@ -138,8 +162,13 @@ def _flow(first: Tensor, second: Tensor, of: Tvl1, *, batched: bool = False) -> 
     for number, level in enumerate(reversed(levels)):
         if number:
             flow = resized(flow, (level.shape[-2], level.shape[-1])).mul_(1 / of.scale_step)
-        flow = _Scale(level, flow, of, batched=batched).solved()
+        flow = solve(level, flow)
     return flow
+
+
+def enough(of: Tvl1, h: int, w: int) -> float:
+    """The squared update at or below which an item of h x w pixels stops, rounded to float32."""
+    return torch.tensor(of.epsilon**2 * h * w, dtype=torch.float32).item()
 
 
 class _Scale:
@@ -150,7 +179,7 @@ class _Scale:
         n, _, h, w = pictures.shape
         row, size, new = w + 1, h * (w + 1), pictures.new_zeros
         self.of, self.n, self.h, self.w, self.batched = of, n, h, w, batched
-        self.first, self.warp = pictures[:, 0], _Warp(pictures[:, 1])
+        self.first, self.warp = pictures[:, 0], Warp(pictures[:, 1])
         # Two flows, which are the old and the new one in turns. There is one extra row after the
         # last picture row, so that differences there are 0.
         self.flows = [new(n, 2, size + row + 1) for _ in range(2)]
@@ -187,7 +216,7 @@ class _Scale:
     def solved(self) -> Tensor:
         """The flow of this scale, (n, 2, h, w)."""
         of = self.of
-        limit = torch.tensor(of.epsilon**2 * self.h * self.w, dtype=torch.float32).item()
+        limit = enough(of, self.h, self.w)
         for _ in range(of.warps):
             self._linearise()
             live = self.t.new_ones(self.n, 1, 1) if self.batched else None
@@ -293,67 +322,3 @@ class _Scale:
         torch.hypot(g[:, 0], g[:, 1], out=self.norm[:, 0]).mul_(ratio).add_(1)
         self.dual.add_(g.mul_(ratio)).div_(self.norm)
         self.dual_ends.zero_()
-
-
-class _Warp:
-    """Bicubic samples of n pictures and their slopes, each at its own positions. Values outside a
-    picture are 0."""
-
-    def __init__(self, pictures: Tensor) -> None:
-        n, h, w = pictures.shape
-        wide = F.pad(pictures.unsqueeze(1), (1, 1, 1, 1), mode="replicate")
-        x_slope = wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]
-        y_slope = wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]
-        planes = torch.cat((pictures.unsqueeze(1), x_slope * 0.5, y_slope * 0.5), 1)
-        # (n, 3, h + 8, w + 8), with a border for samples outside
-        self.planes = F.pad(planes, (4, 4, 4, 4)).flatten()
-        self.shape, self.row = (n, 3, h, w), w + 8
-        device = pictures.device
-        self.y = torch.arange(h, device=device, dtype=torch.float32).view(-1, 1)
-        self.x = torch.arange(w, device=device, dtype=torch.float32)
-        self.start = torch.arange(n * 3, device=device).view(n, 3, 1, 1) * ((h + 8) * (w + 8))
-
-    def __call__(self, flow: Tensor) -> Tensor:
-        """(n, 2, h, w) flow -> (n, 3, h, w): values, x slopes, y slopes."""
-        _, _, h, w = self.shape
-        x, x_weights = self._cut(self.x + flow[:, 0], w)
-        y, y_weights = self._cut(self.y + flow[:, 1], h)
-        at = (y * self.row + x).unsqueeze(1) + self.start  # (n, 3, h, w)
-        total = self._summed(at, [[(a * b).unsqueeze(1) for b in x_weights] for a in y_weights])
-        # OpenCV sums each line first, but if samples lie outside, it adds them one after another.
-        edge = ((x < 4) | (y < 4) | (x > w) | (y > h)).unsqueeze(1)
-        item, _, i, j = edge.nonzero(as_tuple=True)
-        weights = [[(a[item, i, j] * b[item, i, j])[:, None] for b in x_weights] for a in y_weights]
-        total[item, :, i, j] = self._summed(at[item, :, i, j], weights, line_by_line=False)
-        return total
-
-    def _summed(
-        self, at: Tensor, weights: list[list[Tensor]], *, line_by_line: bool = True
-    ) -> Tensor:
-        """The weighted sum of 4 x 4 samples that begin at the offsets `at` of the flat planes."""
-        total: Tensor | None = None
-        for i in range(4):
-            line: Tensor | None = None if line_by_line else total
-            for j in range(4):
-                sampled = (
-                    self.planes[i * self.row + j :]
-                    .index_select(0, at.flatten())
-                    .view(at.shape)
-                    .mul_(weights[i][j])
-                )
-                line = sampled if line is None else line.add_(sampled)
-            assert line is not None
-            total = line if total is None or total is line else total.add_(line)
-        assert total is not None
-        return total
-
-    def _cut(self, places: Tensor, side: int) -> tuple[Tensor, list[Tensor]]:
-        """Positions along one axis -> the offset of the first of four samples in the padded plane,
-        and the four weights."""
-        places = (places * _ROUNDED_PX).round_().clamp_(-3 * _ROUNDED_PX, (side + 1) * _ROUNDED_PX)
-        whole = (places / _ROUNDED_PX).floor_()
-        x = places / _ROUNDED_PX - whole
-        a, y = _CUBIC, 1 - x
-        first = ((a * (x + 1) - 5 * a) * (x + 1) + 8 * a) * (x + 1) - 4 * a
-        second, third = ((a + 2) * x - (a + 3)) * x * x + 1, ((a + 2) * y - (a + 3)) * y * y + 1
-        return whole.long() + 3, [first, second, third, 1 - first - second - third]

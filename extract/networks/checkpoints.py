@@ -210,7 +210,7 @@ def chosen(fits: list[Fit], where: str, name: str) -> Fit:
     beginning of the messages."""
     best = fits[0]
     if best.wrong:
-        without = f" without the prefix '{best.prefix}'" if best.prefix else ""
+        without = f" after the prefix '{best.prefix}' is removed" if best.prefix else ""
         wrong = [
             f"{len(names)} names are {kind} ({some(names)})"
             for kind, names in (("missing", best.missing), ("unknown", best.unknown))
@@ -224,14 +224,16 @@ def chosen(fits: list[Fit], where: str, name: str) -> Fit:
         prefixes = " and ".join(f"'{fit.prefix}'" for fit in (best, *right))
         raise InputError(
             printable(
-                f"{where}: contains {name} more than once, under {prefixes}; save only one of them"
+                f"{where}: contains the weights of {name} more than once, with the prefixes "
+                f"{prefixes}; save the weights only once"
             )
         )
     if best.prefix:
         print_lines(f"{where}: removed the prefix '{best.prefix}' from {len(best.named)} names")
     if best.outside:
         others = (
-            f"{len(best.outside)} names that do not begin with this prefix: {some(best.outside)}"
+            f"{len(best.outside)} names that do not begin with '{best.prefix}': "
+            f"{some(best.outside)}"
         )
         print_lines(f"{where}: left out {others}")
     return best

@@ -58,7 +58,7 @@ def rest(
         graph.eliminate_dead_code(_stays)
         if not value.users:
             raise InputError(
-                f"NODE={node}: no layer of {name} uses the output of this node; give another one"
+                f"NODE={node}: no layer of {name} uses the output of this node; give another node"
             )
         _check_alone(graph, names, value, node, name)
         graphs[training] = _after(graph, value)

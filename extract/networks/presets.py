@@ -13,11 +13,12 @@ def print_preset(
     it. published: the preset whose weights are published under the file's name."""
     used = presets[preset]
     others = [f"{name} ({described(how)})" for name, how in presets.items() if how != used]
-    advice = f"; set PRESET for another one: {some(others)}" if others else ""
+    advice = f"; give PRESET to use another preprocessing: {some(others)}" if others else ""
     if published and presets[published] != used:
         advice = (
-            f"; the file has the name of {published} ({described(presets[published])}), so if it "
-            f"contains those weights, give PRESET={published}"
+            f"; the name of the file is that of the published weights {published} "
+            f"({described(presets[published])}); if the file contains these weights, give "
+            f"PRESET={published}"
         )
     print_lines(f"WEIGHTS={file}: using the preprocessing of {preset} ({described(used)}){advice}")
 

@@ -24,7 +24,7 @@ from reelbank.extract.networks.weights import reason_of
 
 TIMEOUT_SECONDS = 10.0
 REMEMBERED_SECONDS = 300.0
-HUB_REMEDY = "copy HF_HOME (~/.cache/huggingface) from a machine that has them"
+HUB_REMEDY = "copy the folder HF_HOME (~/.cache/huggingface) from a machine that has these weights"
 # Server -> the time until which it is not asked again, and the error.
 _unreachable: dict[str, tuple[float, str]] = {}
 
@@ -129,7 +129,7 @@ def timm_state(name: str, config: Any) -> dict[str, Tensor] | None:
     path = _cached(config, names) or _downloaded(name, config, names)
     if path is None:
         return None
-    with fetching(name, str(path), "copy that file from another machine"):
+    with fetching(name, str(path), "copy this file from another machine"):
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 

@@ -4,8 +4,6 @@ backbones, or of a user's file."""
 import dataclasses
 from pathlib import Path
 
-import torch
-
 from reelbank.data.errors import InputError
 from reelbank.data.plugins import is_user_file
 from reelbank.extract.networks.backbones.registry import BACKBONES, load_backbone
@@ -66,16 +64,16 @@ def _check_preset(request: NetworkRequest, library: str) -> None:
         )
     if request.preset and request.weights in ("", "pretrained"):
         raise InputError(
-            f"PRESET={request.preset}: is only for weights from a file (WEIGHTS=<path>), "
-            "because pretrained weights have their own preset; leave PRESET out"
+            f"PRESET={request.preset}: this option is only for weights from a file "
+            "(WEIGHTS=<path>), because pretrained weights have their own preset; leave PRESET out"
         )
 
 
 def _load_library_network(request: NetworkRequest, library: str, name: str) -> LoadedNetwork:
     if request.weights == "own":
         raise InputError(
-            f"WEIGHTS=own: is only for a network in your own file; for {request.extractor} "
-            "give pretrained, random or a path"
+            "WEIGHTS=own: this value is only for a network in your own Python file; for "
+            f"EXTRACTOR={request.extractor} give pretrained, random or the path of a state dict"
         )
     request = dataclasses.replace(request, weights=request.weights or "pretrained")
     network = LIBRARIES[library](request, name)
@@ -135,6 +133,9 @@ def _with_weights_of_file(network: LoadedNetwork, request: NetworkRequest) -> Lo
 
 
 def _widen(network: LoadedNetwork, request: NetworkRequest, *, is_random: bool) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(request.seed)
-        widen_input(network.model, request.channels, request.extractor, is_random=is_random)
+    seeded(
+        request.seed,
+        lambda: widen_input(
+            network.model, request.channels, request.extractor, is_random=is_random
+        ),
+    )

@@ -133,8 +133,8 @@ def find_weights(bank: str | Path, name: str) -> dict[str, Path]:
             )
         )
         raise InputError(
-            f"WEIGHTS={name}: {len(families)} sets of weights have a hash that begins with "
-            f"this: {names}; give more characters"
+            f"WEIGHTS={name}: {len(families)} sets of weights have a hash or name that begins with "
+            f"'{name}': {names}; give more characters"
         )
     if bad and not families:
         raise InputError(bad[0])

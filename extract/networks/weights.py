@@ -71,8 +71,8 @@ def load_state(path: Path, option: str = "WEIGHTS") -> dict[str, Tensor]:
         if full_memory(error):
             raise
         convert = (
-            "; load it where its code is installed, and save torch.save(model.state_dict(), "
-            "'weights.pt')"
+            "; load the file where the code of this class is installed, and save only the state "
+            "dict with torch.save(model.state_dict(), 'weights.pt')"
         )
         remedy = convert if refused_class(error) else ""
         raise InputError(
@@ -85,8 +85,8 @@ def load_state(path: Path, option: str = "WEIGHTS") -> dict[str, Tensor]:
     except ValueError as error:
         raise InputError(printable(f"{option}={path}: {error}")) from None
     if others or key.rpartition(".")[2] in AVERAGED_KEYS:
-        ignored = f" (ignored: {some(others)})" if others else ""
-        print_lines(f"{option}={path}: using the weights under '{key}'{ignored}")
+        ignored = f" (ignored keys: {some(others)})" if others else ""
+        print_lines(f"{option}={path}: using the weights under the key '{key}'{ignored}")
     return state
 
 
@@ -161,8 +161,8 @@ def widen_input(model: nn.Module, channels: int, name: str, *, is_random: bool) 
     first = first_convolution(model)
     if not first or first[1].in_channels != 3:
         raise InputError(
-            f"{name}: its first convolution does not read RGB, so it cannot be adapted to "
-            f"the {channels} channels of this stream"
+            f"{name}: the first convolution must read RGB pictures (3 channels) to be adapted to "
+            f"the {channels} channels of this stream; use another network"
         )
     # The module is changed instead of replaced, because timm has its own convolution classes.
     convolution = first[1]
@@ -176,7 +176,8 @@ def widen_input(model: nn.Module, channels: int, name: str, *, is_random: bool) 
 
 
 def seeded(seed: int, builder: Callable[[], Any]) -> Any:
-    """What `builder` returns with this seed; the caller's random numbers stay as they are."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    """What `builder` returns with this seed of the CPU's random numbers. The caller's random numbers
+    stay as they are, and GPUs are not touched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also seed all GPUs
         return builder()

@@ -182,8 +182,8 @@ class Items:
 # Raised by mistakes in code, not by a particular video.
 _MISTAKES = (TypeError, AttributeError, NameError)
 _NONE_HINT = (
-    "; `following` is None unless the class sets reads_pairs = True, and `flow` unless it sets "
-    "uses_flow = True"
+    "; `following` is None unless the class sets reads_pairs = True, and `flow` is None unless the "
+    "class sets uses_flow = True"
 )
 
 
@@ -204,7 +204,7 @@ def computed_items(
         hint = _NONE_HINT if "NoneType" in str(error) else ""
         raise user_error(error, option="STREAM", text=stream.name, call=call, hint=hint) from error
     if not isinstance(items, Tensor) or len(items) != len(pictures):
-        returned = f"{len(items)}" if isinstance(items, Tensor) else type(items).__name__
+        returned = f"{len(items)} items" if isinstance(items, Tensor) else type(items).__name__
         raise InputError(
             f"STREAM={stream.name}: items() must return a tensor with one item for each of the "
             f"{len(pictures)} pictures (got {returned})"

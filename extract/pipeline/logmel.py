@@ -27,7 +27,13 @@ def logmel(waves: Tensor) -> Tensor:
         WINDOW_SAMPLES, periodic=True, dtype=torch.float64, device=waves.device
     )
     magnitudes = torch.fft.rfft(frames * window, FFT_SAMPLES).abs()  # (n, frames, 257)
-    return (magnitudes @ mel_weights().to(waves.device) + OFFSET).log().float()
+    return (magnitudes @ _mel_weights_on(waves.device) + OFFSET).log().float()
+
+
+@functools.cache
+def _mel_weights_on(device: torch.device) -> Tensor:
+    """The mel weights on this device. They are copied once, because each copy waits for a GPU."""
+    return mel_weights().to(device)
 
 
 @functools.cache

@@ -286,7 +286,9 @@ class Extraction:
 
     def _listen(self, video: VideoInProgress, message: Sound) -> None:
         """Process sound examples that the decoder selected."""
-        sounds = torch.from_numpy(message.waves).to(self.device)
+        sounds = torch.from_numpy(message.waves)
+        if self.device.type == "cuda":
+            sounds = sounds.pin_memory().to(self.device, non_blocking=True)
         by_stream: dict[str, list[str]] = {}
         for name in self._listening(video):
             by_stream.setdefault(self.pipelines[name].stream.name, []).append(name)

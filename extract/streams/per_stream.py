@@ -79,7 +79,8 @@ def by_stream(name: str, text: str, streams: Sequence[str]) -> dict[str, str]:
             values[stream] = value.strip()
         elif equals and before in STREAMS:
             raise InputError(
-                f"{name.upper()}={text}: {before} must be one of STREAM={' '.join(streams)}"
+                f"{name.upper()}={text}: the stream {before} is not extracted; use one of "
+                f"STREAM={' '.join(streams)}"
             )
         elif piece:
             values = dict.fromkeys(unnamed or names, piece) | values

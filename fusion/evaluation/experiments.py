@@ -159,8 +159,7 @@ def by_repetition(entries: Sequence[Entry]) -> dict[tuple[str, str], list[Entry]
     """
     if len(datasets := sorted({entry.fact("dataset") for entry in entries} - {""})) > 1:
         raise InputError(
-            f"the runs are of different data sets ({', '.join(datasets)}); "
-            "select one with DATASET=..."
+            f"the runs use different data sets ({', '.join(datasets)}); select one with DATASET=..."
         )
     members = list(dict.fromkeys(experiment(entry.recipe) for entry in entries))
     splits = sorted({entry.fact("split") for entry in entries} - {""}) or [""]

@@ -127,7 +127,7 @@ def extract_store(work: Work, name: str) -> None:
         print_lines(f"== extract {name}", flush=True)
         if extract(options) == NOT_ALL_READ:
             raise InputError(
-                "some videos could not be read because of this machine (for example too little "
+                "some videos could not be read on this machine (for example too little "
                 "memory); run the same command again"
             )
         stores = stores_there(work, options)

@@ -41,7 +41,7 @@ def pixels_store(options: PretrainOptions) -> Path:
     result = extract_dataset(extraction, dataset, slice(None), [device])
     if result.exit_code == NOT_ALL_READ:
         raise InputError(
-            f"{store.path}: some videos could not be read because of this machine (for example too "
+            f"{store.path}: some videos could not be read on this machine (for example too "
             "little memory); run the same command again"
         )
     return store.path

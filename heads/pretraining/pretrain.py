@@ -55,6 +55,7 @@ from reelbank.heads.training.fit import (
     past_epochs,
     write_history,
 )
+from reelbank.heads.training.repeatable import notes_on, repeatable
 
 
 def pretrain(options: PretrainOptions) -> int:
@@ -126,13 +127,14 @@ def train_run(
     """Train one run, or continue it, and write its folder."""
     began = time.perf_counter()
     plan.path.mkdir(parents=True, exist_ok=True)
-    with locked(plan.path):
+    with locked(plan.path), repeatable(device) as unrepeatable:
         _write_recipe(plan, store, device)
         network = _network(plan, store, options).to(device)
         history = _fitted(network, PixelExamples(store, plan, device, options.workers))
         write_history(plan.path / "history.csv", history)
         save_tensors(plan.path / CHECKPOINT, network.state_dict())
         metrics = _metrics(plan, history)
+        metrics["notes"] += notes_on(unrepeatable)
         metrics["seconds"] = round(time.perf_counter() - began, 2)
         # written last, because a run without it is not finished
         write_json(plan.path / "metrics.json", metrics)

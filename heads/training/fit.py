@@ -312,7 +312,9 @@ def resume_state(
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in parts["optimiser"].items():
         number, name = key.split(".", 1)
-        state.setdefault(int(number), {})[name] = value
+        # torch keeps the number of steps on the CPU. On a GPU, each step would wait for it once for
+        # each parameter.
+        state.setdefault(int(number), {})[name] = value.cpu() if name == "step" else value
     optimiser.load_state_dict(
         {"state": state, "param_groups": optimiser.state_dict()["param_groups"]}
     )

@@ -46,6 +46,7 @@ from reelbank.heads.training.material import (
 )
 from reelbank.heads.training.planning.initial import start_from
 from reelbank.heads.training.planning.plan import RunPlan
+from reelbank.heads.training.repeatable import notes_on, repeatable
 from reelbank.heads.training.results import part_metrics
 
 
@@ -73,16 +74,25 @@ def store_network(plan: RunPlan, store_recipe: dict[str, Any]) -> Trunk | None:
 def train_run(plan: RunPlan, rows: SharedRows, device: str, *, quiet: bool = False) -> Run:
     """Train one run, or continue it, and write its folder."""
     plan.path.mkdir(parents=True, exist_ok=True)
-    with locked(plan.path):
-        _RunInTraining(plan, rows, device, quiet=quiet).train()
+    with locked(plan.path), repeatable(torch.device(device)) as unrepeatable:
+        _RunInTraining(plan, rows, device, quiet=quiet, unrepeatable=unrepeatable).train()
     return read_run(plan.path)
 
 
 class _RunInTraining:
-    """One run during training, with everything that the steps need."""
+    """One run during training, with everything that the steps need. unrepeatable: the list that
+    `repeatable` fills."""
 
-    def __init__(self, plan: RunPlan, rows: SharedRows, device: str, *, quiet: bool) -> None:
-        self.began = time.perf_counter()
+    def __init__(
+        self,
+        plan: RunPlan,
+        rows: SharedRows,
+        device: str,
+        *,
+        quiet: bool,
+        unrepeatable: list[str],
+    ) -> None:
+        self.began, self.unrepeatable = time.perf_counter(), unrepeatable
         self.plan, self.rows, self.device, self.quiet = plan, rows, device, quiet
         self.recipe, self.path = plan.recipe, plan.path
         self.spec = _spec_of(plan)
@@ -272,7 +282,7 @@ class _RunInTraining:
             best_epoch=best,
             epochs=len(history),
             training_seconds=round(sum(past.seconds for past in history), 2),
-            notes=tuple(self.plan.notes),
+            notes=(*self.plan.notes, *notes_on(self.unrepeatable)),
             leaks=tuple(self.plan.leaks),
             sequences={part: int(counts[videos].sum()) for part, videos in self.videos.items()},
             seconds=round(time.perf_counter() - self.began, 2),

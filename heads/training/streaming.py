@@ -168,44 +168,52 @@ def open_features(
     reduced by its reading. views: include augmented views; crops: keep crops separate.
 
     auto streams if the rows do not fit in the memory of the machine or of the device, and prints a
-    note. In memory, several `workers` processes share a second copy of the rows.
+    note.
     """
     wanted_bytes = sum(needed_bytes(store, ids, views) for store in stores)
-    free = available_memory()
-    if device.startswith("cuda"):
-        on_device = Limit(torch.cuda.mem_get_info(device)[0], "memory of the GPU")
-        free = min(free, on_device, key=lambda limit: limit.value)
     too_much = ""
-    if is_streamed(read_from, wanted_bytes, free.value, workers):
+    if read_from == "auto":
+        gpu = None
+        if device.startswith("cuda"):
+            gpu = Limit(torch.cuda.mem_get_info(device)[0], "memory of the GPU")
+        too_much = excess(wanted_bytes, available_memory(), gpu, workers=workers)
+        if not too_much and workers > 1 and not sharing_folder(wanted_bytes):
+            too_much = (
+                f", which is more than fits into {' or '.join(_sharing_folders())}, where "
+                "the processes would share them"
+            )
+        if too_much:
+            print_lines(
+                f"note: the features need {_gibibytes(wanted_bytes)}{too_much}, so they are read "
+                "from disk during training"
+            )
+    if too_much or read_from == "disk":
+        return Streamed(stores, ids, readings, views, crops)
+    return loaded(ids, *read_rows(stores, ids, readings, views), crops)
+
+
+def excess(wanted_bytes: int, free: Limit, gpu: Limit | None = None, *, workers: int = 1) -> str:
+    """Why rows of `wanted_bytes` are too large for the free memory, as the end of a sentence, or ""
+    if they fit. gpu: the free memory of the GPU that is used, if one is used.
+
+    They may fill half of the memory. The rest is for the arrays that the rows are concatenated
+    from, for networks and for batches. With several workers they may fill a third of the machine's
+    memory, because the workers share a second copy. On a GPU each worker has its own copy, and all
+    copies together may fill half of its memory.
+    """
+    if wanted_bytes > free.value // (2 if workers == 1 else 3):
         share = "half" if workers == 1 else "a third"
-        too_much = (
-            f"which is more than {share} of the {_gibibytes(free.value)} that are free "
+        return (
+            f", which is more than {share} of the {_gibibytes(free.value)} that are free "
             f"({free.source})"
         )
-    elif read_from == "auto" and workers > 1 and not sharing_folder(wanted_bytes):
-        too_much = (
-            f"which is more than fits into {' or '.join(_sharing_folders())}, where the "
-            "processes would share them"
+    if gpu and wanted_bytes * workers > gpu.value // 2:
+        copies = "" if workers == 1 else f" on the GPU for each of {workers} processes"
+        return (
+            f"{copies}, which is more than half of the {_gibibytes(gpu.value)} that are free "
+            f"({gpu.source})"
         )
-    if not too_much:
-        return loaded(ids, *read_rows(stores, ids, readings, views), crops)
-    if read_from == "auto":
-        print_lines(
-            f"note: the features need {_gibibytes(wanted_bytes)}, {too_much}, so they are read "
-            "from disk during training"
-        )
-    return Streamed(stores, ids, readings, views, crops)
-
-
-def is_streamed(read_from: str, wanted_bytes: int, free_bytes: int, workers: int = 1) -> bool:
-    """Whether rows of `wanted_bytes` are read from disk. read_from: one of options.READ_FROM.
-
-    The rest of the memory is for the arrays that the rows are concatenated from, for networks and
-    batches, and with several workers for the copy that they share.
-    """
-    return read_from == "disk" or (
-        read_from == "auto" and wanted_bytes > free_bytes // (2 if workers == 1 else 3)
-    )
+    return ""
 
 
 def sharing_folder(size_bytes: int) -> str:

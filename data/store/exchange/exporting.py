@@ -57,14 +57,16 @@ def export(options: ExportOptions) -> int:
                 (partial / table.name).rename(table)
         except OSError as error:
             why = error.strerror or " ".join(str(error).split())
-            raise InputError(f"TO={target}: cannot be written ({why})") from None
+            raise InputError(
+                f"TO={target}: cannot be written ({why}); free disk space, or choose another folder"
+            ) from None
         print_lines(f"wrote {len(store.video_ids)} videos to {target} and their labels to {table}")
         weights = store.recipe.get("weights")
         if isinstance(weights, dict) and "saw" in weights:
             print_lines(
-                "note: reelbank trained the network of these features, but the export does not "
-                "record on which videos; evaluate only on the split that the network was trained "
-                "on"
+                "note: the network of these features was trained by reelbank, and the export does "
+                "not record which videos it was trained on; evaluate only on the split that was "
+                "used for this training"
             )
     return 0
 

@@ -34,8 +34,8 @@ def labelled(source: Source, options: ImportOptions) -> Labelled:
     if not options.csv:
         titles = " or ".join(naming.title for naming in namings().values())
         raise InputError(
-            f"FILE={options.file}: names such as {source.names[0][0]} do not contain the class "
-            f"and the split, as those of {titles} do; give CSV=<file with the columns "
+            f"FILE={options.file}: the class and the split of a video can be read only from names "
+            f"of {titles} (got {source.names[0][0]}); give CSV=<file with the columns "
             "path,label,split>"
         )
     return _from_table(source, options)
@@ -48,8 +48,8 @@ def _from_table(source: Source, options: ImportOptions) -> Labelled:
     missing = [names[0] for names, name in zip(source.names, ids, strict=True) if not name]
     if missing:
         raise InputError(
-            f"CSV={options.csv}: must list all videos of FILE, but {len(missing)} of "
-            f"{len(source.names)} are missing, such as {missing[0]}"
+            f"CSV={options.csv}: the file must list all videos of FILE, but {len(missing)} of the "
+            f"{len(source.names)} videos are missing, such as {missing[0]}"
         )
     label_column = "labels" if "labels" in columns else "label"
     labels = {name: row_of[name].get(label_column, "") for name in ids}
@@ -108,8 +108,8 @@ def _from_names(source: Source, dataset_name: str, naming: Naming) -> Labelled:
         video = next(filter(None, map(naming.read, names)), None)
         if video is None:
             raise InputError(
-                f"DATASET={dataset_name}: names must have the form of {naming.title}, "
-                f"{naming.form} (got {names[0]})"
+                f"DATASET={dataset_name}: the names of the videos must have the form of "
+                f"{naming.title}, {naming.form} (got {names[0]})"
             )
         facts = {key: table[number] for key, table in source.facts.items()}
         _check_facts(names[0], facts, video, naming)
@@ -125,8 +125,8 @@ def _check_facts(name: str, facts: Mapping[str, Any], video: NamedVideo, naming:
     class_in_file = facts.get("label_classInd", class_number)
     if class_in_file != class_number:
         raise InputError(
-            f"{name}: the class number in the file, {class_in_file}, contradicts the class in "
-            f"the name, {video.label} ({class_number})"
+            f"{name}: the class number in the file must be {class_number}, the number of the class "
+            f"{video.label} in the name (got {class_in_file})"
         )
     tests = [part == "test" for part in video.parts]
     in_file = np.asarray(facts.get("is_test_split123", tests))

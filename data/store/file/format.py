@@ -253,7 +253,7 @@ class FeatureFile:
         return (
             ""
             if complete and digest.digest() == self.header.whole_sha256
-            else "its bytes do not match its SHA-256"
+            else "the file is damaged, because its content does not match its SHA-256"
         )
 
     def _read_index(self, file: io.FileIO) -> tuple[Index, bool]:

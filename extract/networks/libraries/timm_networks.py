@@ -37,7 +37,7 @@ def load_timm(request: NetworkRequest, name: str) -> LoadedNetwork:
     preprocessing = timm_preset(config)
     usual = timm_preset(_config(name)) if request.preset else preprocessing
     if request.weights_file:
-        tag = config.get("tag") or "its usual preset"
+        tag = config.get("tag") or "the usual preset"
         presets = {tag: timm_preset(_config(f"{_architecture(name)}.{tag}")) for tag in tags}
         print_preset(request.weights_file, tag, presets | {tag: preprocessing})
     origin = Provenance.random(request.seed)

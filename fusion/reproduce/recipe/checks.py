@@ -40,7 +40,7 @@ def check_names(recipe: Mapping[str, Any]) -> None:
         raise InputError(f"{min(twice)} is both a model and a fusion; rename one of them")
     if twice := set(anomalies) & {*models, *fusions}:
         raise InputError(
-            f"{min(twice)} is both an anomaly detection and a model or fusion; rename one of them"
+            f"the name {min(twice)} is used for an anomaly detector and for a model or fusion; rename one of them"
         )
     for name, detection in anomalies.items():
         _check_detection(name, detection, models)
@@ -244,7 +244,7 @@ def _check_cell(recipe: Mapping[str, Any], cell: Cell, names: Collection[str]) -
     sides = re.split(r" ([-%]) ", cell.ours)
     for number, side in enumerate(sides[::2]):
         if is_number(side) and (number == 0 or "-" not in sides):
-            raise InputError(f"{cell.ours!r}: a number may stand only to the right of ' - '")
+            raise InputError(f"{cell.ours!r}: a number is allowed only to the right of ' - '")
         name, kind = ([*side.split(), "", ""])[:2]
         if (
             len(sides) > 1
