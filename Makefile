@@ -34,12 +34,14 @@ LONG :=
 
 # Variables set on make's command line are passed to the command, which rejects unknown ones. Environment variables such as ROOT
 # or T may be set for other reasons, so only those listed here for a target are passed.
-environment_extract := DATASET RECIPE ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS NODE CROPS T CLIP STRIDE FLOW SEED DEVICE WORKERS BANK
-environment_pretrain := DATASET ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS SPLIT CLIP FLOW SEED DEVICE WORKERS BANK
-environment_train := DATASET RECIPE STREAM EXTRACTOR STORE HEAD LAYERS HIDDEN SPLIT SEED CLASSES T DEVICE WORKERS BANK
+environment_extract := DATASET RECIPE ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS NODE CROPS T CLIP STRIDE FLOW SEED DEVICE WORKERS BANK BANKS
+environment_pretrain := DATASET ROOT LISTS CSV CLASSES STREAM EXTRACTOR WEIGHTS SPLIT CLIP FLOW SEED DEVICE WORKERS BANK BANKS
+environment_train := DATASET RECIPE STREAM EXTRACTOR STORE HEAD LAYERS HIDDEN SPLIT SEED CLASSES T DEVICE WORKERS BANK BANKS
 environment_sweep := $(environment_train)
-environment_reproduce := SYSTEM DATASET ROOT LISTS CSV CLASSES DEVICE WORKERS BANK
-override listed = $(foreach name,$(or $(environment_$@),BANK),$(if $(filter environment,$(origin $(name))),$(name)))
+environment_import := BANK
+environment_doctor := BANK
+environment_reproduce := SYSTEM DATASET ROOT LISTS CSV CLASSES DEVICE WORKERS BANK BANKS
+override listed = $(foreach name,$(or $(environment_$@),BANK BANKS),$(if $(filter environment,$(origin $(name))),$(name)))
 override options = $(foreach name,$(sort $(filter-out PYTHON VERSIONS LONG,$(given)) $(listed)),$(name)=$(call quote,$(value $(name))))
 
 help: ## print this list

@@ -74,6 +74,15 @@ def new_folder(prefix: str, parent: Path | None = None) -> Path:
     return Path(tempfile.mkdtemp(prefix=f".{prefix}.", suffix=_mark(), dir=parent))
 
 
+def is_read_only(path: Path) -> bool:
+    """Whether a file or folder cannot be written to, or if it does not exist, cannot be made in its
+    nearest parent: the folder of a colleague, or a read-only file system."""
+    path = path.absolute()
+    while not os.path.lexists(path) and path != path.parent:
+        path = path.parent
+    return not os.access(path, os.W_OK)
+
+
 def sync_folder(folder: Path) -> None:
     """Make new names in a folder survive a power cut, if the file system can."""
     fd = os.open(folder, os.O_RDONLY)

@@ -71,6 +71,11 @@ def option(
 
 # Options of many commands.
 bank_option = partial(option, "bank", "folder that contains all stores, runs and reports")
+banks_option = partial(
+    option,
+    (),
+    "folders of other banks, whose stores, runs and weights are found too; only BANK is written",
+)
 device_option = partial(
     option,
     "auto",

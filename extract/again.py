@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reelbank.data.banks import AnyBank, Banks
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe, FlowPart
 from reelbank.data.identity import differences, extractor_name
@@ -18,7 +19,7 @@ from reelbank.extract.fill import lengths_alone, with_defaults
 from reelbank.extract.flow.methods import build_flow
 from reelbank.extract.networks.build import EMBEDDING
 from reelbank.extract.networks.provenance import Provenance
-from reelbank.extract.networks.trained import find_weights, read_recipe, weights_folder
+from reelbank.extract.networks.trained import find_weights, read_recipe
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.plan import flow_of_weights, plan_streams
 from reelbank.extract.streams.loading import load_stream, stream_text
@@ -34,7 +35,7 @@ class UserFiles:
     extractors: user networks, as file.py:function
     streams: user streams, as file.py:Class
     weights, flow_weights: files of state dicts, for stores that were made with such files
-    bank: the bank with the weights that were trained here
+    bank: the bank, or several, with the weights that were trained here
     image_fps: frame rate of folders of images, 0 if unknown
     damaged: as the option of `extract`
     """
@@ -43,7 +44,7 @@ class UserFiles:
     streams: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
     flow_weights: str = ""
-    bank: str = "bank"
+    bank: AnyBank = "bank"
     image_fps: float = 0.0
     damaged: str = "keep"
 
@@ -182,8 +183,8 @@ def _trained(weights: Provenance, files: UserFiles) -> Path:
             return runs[str(split)]
     raise InputError(
         f"the features were made with weights {family[:8]} of split {split}, but "
-        f"{weights_folder(files.bank)} does not contain these weights, or their training is not "
-        "finished; restore the folder of the weights, or give its path with "
+        f"{Banks.of(files.bank).shown('weights')} does not contain these weights, or their training is "
+        "not finished; restore the folder of the weights, or give its path with "
         "EXTRACTOR_WEIGHTS=<folder>"
     )
 

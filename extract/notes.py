@@ -3,7 +3,7 @@ options, and about stores with videos from other versions of the packages."""
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reelbank.data.console import counted, print_lines
@@ -33,12 +33,12 @@ class EarlierRecipe:
     options: tuple[str, ...] = ()
 
 
-def tell_older_stores(plans: ExtractionPlan, dataset: str) -> None:
+def tell_older_stores(plans: ExtractionPlan, dataset: str, found: Container[str]) -> None:
     """Print a note for each new store for which an earlier version made another store with the same
-    options."""
+    options. found: the names of streams whose stores need not be written."""
     for plan in plans.streams:
         for path, recipe in zip(plan.paths, plan.recipes, strict=True):
-            if store_exists(path):
+            if store_exists(path) or plan.name in found:
                 continue
             for earlier in _earlier_recipes(recipe, plans.lengths, dataset):
                 key = identity(recipe.to_json(), dataset)[:8]

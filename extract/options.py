@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from reelbank.data.banks import WithBanks
 from reelbank.data.datasets.options import (
     csv_option,
     dataset_option,
@@ -10,7 +11,7 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, cluster_option, option
+from reelbank.data.options import bank_option, banks_option, cluster_option, option
 from reelbank.data.ranges import (
     DEVICES,
     HIGHEST_SEED,
@@ -33,7 +34,7 @@ FLOW_METHODS = ("tvl1", "dis", "farneback", "raft_small", "raft_large")
 
 
 @dataclass(frozen=True)
-class ExtractOptions(Checked):
+class ExtractOptions(Checked, WithBanks):
     """Options of the command `extract`."""
 
     GROUPS: ClassVar[dict[str, str]] = {
@@ -46,7 +47,7 @@ class ExtractOptions(Checked):
         "Damaged and oversized videos": (
             "damaged retry timeout picture_mpx in_flight_mpx slowness"
         ),
-        "Store": "bank plan shard digest part_seconds",
+        "Store": "bank banks plan shard digest part_seconds",
         "Machine": "device cluster workers decoder batch precision compile",
     }
 
@@ -318,6 +319,7 @@ class ExtractOptions(Checked):
         "without extracting anything (DATASET=toy still generates its videos)",
     )
     bank: str = bank_option()
+    banks: tuple[str, ...] = banks_option()
 
     @staticmethod
     def recipe_sets(options: dict[str, Any]) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def trained_runs(options: ExtractOptions, of_stream: StreamOptions) -> dict[str,
     """The folders of a stream's weights by split; {} unless the weights were trained here."""
     if of_stream.weights in NOT_TRAINED_HERE or Path(of_stream.weights).is_file():
         return {}
-    return find_weights(options.bank, of_stream.weights)
+    return find_weights(options.searched, of_stream.weights)
 
 
 def flow_of_weights(options: ExtractOptions) -> ExtractOptions:

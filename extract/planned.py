@@ -1,6 +1,8 @@
 """The plan of an extraction: its streams, the stores that they fill, and the progress of each
 store."""
 
+import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from reelbank.data.store.records import identity
 from reelbank.extract.device import chosen_device
 from reelbank.extract.fill import lengths_alone, with_defaults, with_image_fps
 from reelbank.extract.flow.methods import FlowMethod, build_flow
+from reelbank.extract.found import FinishedStores, with_found
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.plan import StreamPlan, flow_of_weights, plan_streams
 from reelbank.extract.streams.loading import load_stream
@@ -68,9 +71,17 @@ def planned_stores(options: ExtractOptions, dataset: Dataset) -> list[PlannedSto
     written. With PLAN=1 weights are not downloaded."""
     options = with_image_fps(with_defaults(flow_of_weights(options)), dataset)
     retry = Retry(all=False, refused=options.damaged == "keep")
+    plans: Sequence[StreamPlan]
+    plans = plan_extraction(options, dataset, chosen_device(options.device)).streams
     files: SourceFiles | None = None  # read only if a store exists
+    if options.banks:
+        files = SourceFiles.of(dataset.videos, options.bank)
+        with contextlib.ExitStack() as closing:
+            finished_stores = FinishedStores(dataset, dataset.videos, files, retry)
+            found = finished_stores.among(plans, options.searched, closing)
+            plans = with_found(plans, found)
     stores = []
-    for plan in plan_extraction(options, dataset, chosen_device(options.device)).streams:
+    for plan in plans:
         for path, node in zip(plan.paths, plan.nodes, strict=True):
             finished_videos = 0
             if store_exists(path):

@@ -2,8 +2,8 @@
 same command continues an interrupted extraction."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ from tqdm import tqdm
 from reelbank.data.console import counted, print_lines, printable
 from reelbank.data.datasets.types import Dataset, Video
 from reelbank.data.errors import InputError
+from reelbank.data.store.stored import StoredFeatures
 from reelbank.extract.device import chosen_devices
 from reelbank.extract.devices.cluster import ClusterQueue
 from reelbank.extract.devices.lease_worker import dataset_of
@@ -19,6 +20,7 @@ from reelbank.extract.devices.one_device import Decoded, DevicePass, Lease, deco
 from reelbank.extract.devices.queue import DeviceQueue, DeviceReport
 from reelbank.extract.estimate import Totals, estimate
 from reelbank.extract.fill import lengths_alone, with_defaults, with_image_fps
+from reelbank.extract.found import FinishedStores, with_found
 from reelbank.extract.job import Job, every_writer, names_of, open_jobs, stored_video
 from reelbank.extract.notes import tell_inexact, tell_older_stores, tell_other_versions
 from reelbank.extract.options import ExtractOptions
@@ -83,19 +85,30 @@ def extract_dataset(
     # With several devices, each has a process of its own, and this process computes nothing.
     device = devices[0] if len(devices) == 1 or options.plan else torch.device("cpu")
     plans = plan_extraction(options, dataset, device)
-    if options.plan:
-        if len(devices) > 1:
-            print_lines(f"note: the times are those of {device} alone, not of all devices")
-        return ExtractionResult((), 0, estimate(options, dataset, videos, plans, device))
-    lengths = _flow_lengths(options, dataset, shard, devices, plans)
-    tell_older_stores(plans, dataset.name)
+    files = SourceFiles.of(videos, options.bank)
     with contextlib.ExitStack() as closing:
+        finished_stores = FinishedStores(dataset, videos, files, Retry.of(options))
+        found = finished_stores.among(plans.streams, options.searched, closing)
+        if options.plan:
+            if len(devices) > 1:
+                print_lines(f"note: the times are those of {device} alone, not of all devices")
+            plans = replace(plans, streams=tuple(with_found(plans.streams, found)))
+            return ExtractionResult((), 0, estimate(options, dataset, videos, plans, device))
+        lengths = _flow_lengths(options, dataset, shard, devices, plans)
+        tell_older_stores(plans, dataset.name, found)
         for plan in plans.streams:
-            print_lines(*(f"store {path}" for path in plan.paths))
+            print_lines(
+                *(f"store {store.path} (finished, only read)" for store in found.get(plan.name, ()))
+            )
+            if plan.name not in found:
+                print_lines(*(f"store {path}" for path in plan.paths))
         name = options.shard.replace("/", "of")
-        jobs = open_jobs(options, dataset, plans.streams, closing, device=device, shard=name)
+        written = [plan for plan in plans.streams if plan.name not in found]
+        jobs = open_jobs(options, dataset, written, closing, device=device, shard=name)
         writers = every_writer(jobs)
-        files = SourceFiles.of(videos, options.bank)
+        stores: list[StoredFeatures] = []
+        for plan in plans.streams:
+            stores += found.get(plan.name) or every_writer({plan.name: jobs[plan.name]})
         for job in jobs.values():
             job.find_missing(videos, files, Retry.of(options))
         files.digests.save()
@@ -107,9 +120,12 @@ def extract_dataset(
             needed = _needed(videos, jobs)
         unread = UnreadVideos(dataset.root)
         if needed and (options.cluster or len(devices) > 1):
-            queue: ClusterQueue | DeviceQueue = DeviceQueue(options, devices, needed, jobs, files)
+            queue: ClusterQueue | DeviceQueue
             if options.cluster:
                 queue = ClusterQueue(options, needed, jobs)
+            else:
+                queue = DeviceQueue(options, devices, needed, jobs, files)
+                unread.most += queue.decoders * len(devices) - 1
             _follow(queue.run(), needed, unread)
             _tell_decoded(queue.decoded, plans)
         elif needed:
@@ -132,15 +148,15 @@ def extract_dataset(
             _tell_decoded(one_device.decoded, plans)
         every_video = [stored_video(video) for video in dataset.videos]
         finished = [writer.finish(every_video) for writer in writers]
-        tell_damage(dataset.videos, writers, refuse_damaged=options.damaged == "refuse")
+        tell_damage(dataset.videos, stores, refuse_damaged=options.damaged == "refuse")
         exit_code = closing_words(
             dataset.videos,
-            writers,
+            stores,
             finished=all(finished),
             shard=options.shard,
             unread=unread.reasons,
         )
-        return ExtractionResult(tuple(writer.path for writer in writers), exit_code)
+        return ExtractionResult(tuple(store.path for store in stores), exit_code)
 
 
 def _flow_lengths(
@@ -154,8 +170,8 @@ def _flow_lengths(
     without adaptive sampling."""
     if plans.lengths is None:
         return None
-    extract_dataset(lengths_alone(options), dataset, shard, devices)
-    return read_lengths(plans.lengths.paths[0], [video.id for video in dataset.videos[shard]])
+    (path,) = extract_dataset(lengths_alone(options), dataset, shard, devices).paths
+    return read_lengths(path, [video.id for video in dataset.videos[shard]])
 
 
 def _needed(videos: Sequence[Video], jobs: Mapping[str, Job]) -> list[Video]:
@@ -180,9 +196,13 @@ def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: Un
     """Show the progress, and count the videos that the machine could not read. Raises InputError if
     there are too many in a row."""
     by_id = {video.id: video for video in videos}
-    with tqdm(
-        total=len(videos), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract"
-    ) as bar:
+    with contextlib.ExitStack() as closing:
+        if isinstance(reports, Generator):
+            # It ends its processes now, not when the traceback of an error is forgotten.
+            closing.callback(reports.close)
+        bar = closing.enter_context(
+            tqdm(total=len(videos), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract")
+        )
         for report in reports:
             for line in report.lines:
                 bar.write(printable(line))

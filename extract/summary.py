@@ -8,7 +8,7 @@ from reelbank.data.datasets.types import Video
 from reelbank.data.errors import InputError
 from reelbank.data.store.damage import damage_among
 from reelbank.data.store.records import Failure
-from reelbank.data.store.writer import StoreWriter
+from reelbank.data.store.stored import StoredFeatures
 from reelbank.extract.devices.one_device import VideoReport
 
 # Exit code if the machine could not read some videos. The same command tries them again.
@@ -33,6 +33,7 @@ class UnreadVideos:
     def see(self, video: Video, report: VideoReport) -> None:
         """Record what became of a video. Raises InputError if too many videos in a row could not be
         read, or if ROOT is gone."""
+        self.reasons.pop(video.id, None)  # it may be extracted a second time, on another device
         if report.unread:
             self.reasons[video.id] = report.unread[-1]
         if report.read > self.read:
@@ -65,7 +66,7 @@ def _identity_of(folder: Path) -> tuple[int, int]:
 
 
 def tell_damage(
-    videos: Sequence[Video], writers: Sequence[StoreWriter], *, refuse_damaged: bool
+    videos: Sequence[Video], stores: Sequence[StoredFeatures], *, refuse_damaged: bool
 ) -> None:
     """Print the damage of the files of stored videos.
 
@@ -76,8 +77,8 @@ def tell_damage(
     # Each stream's store describes what the stream read, so a video may have several lines.
     damage_lines: dict[str, list[str]] = {}
     remark_lines: dict[str, list[str]] = {}
-    for writer in writers:
-        facts = writer.facts()
+    for store in stores:
+        facts = store.facts()
         stored |= facts.keys() & {video.id for video in videos}
         damage = damage_among(facts, list(facts.values()))
         for lines_by_id, lines in ((damage_lines, damage.videos), (remark_lines, damage.remarks)):
@@ -120,7 +121,7 @@ def _distinct(lines: Iterable[str]) -> Iterable[str]:
 
 def closing_words(
     videos: Sequence[Video],
-    writers: Sequence[StoreWriter],
+    stores: Sequence[StoredFeatures],
     *,
     finished: bool,
     shard: str,
@@ -131,12 +132,12 @@ def closing_words(
     unread: reasons of videos that could not be read in this run, also of those that have features
     from an earlier run
     """
-    for writer in writers:
-        stored = sum(video.id in writer.done for video in videos)
-        without = sum(failure.is_absence for failure in writer.failed.values())
+    for store in stores:
+        stored = sum(video.id in store.done for video in videos)
+        without = sum(failure.is_absence for failure in store.failed.values())
         silent = f", {without} without sound" if without else ""
         waiting = sum(
-            writer.failed[video.id].by_machine for video in videos if video.id in writer.failed
+            store.failed[video.id].by_machine for video in videos if video.id in store.failed
         )
         state = "finished" if finished else "not finished"
         if waiting and not finished:
@@ -144,11 +145,11 @@ def closing_words(
         elif shard and not finished:
             state += ", because other shards are missing"
         print_lines(
-            f"{writer.path}: {stored} of {counted(len(videos), 'video')} stored{silent}; {state}"
+            f"{store.path}: {stored} of {counted(len(videos), 'video')} stored{silent}; {state}"
         )
     failures: list[tuple[str, Failure]] = []
-    for writer in writers:
-        failures += [item for item in writer.failed.items() if not item[1].is_absence]
+    for store in stores:
+        failures += [item for item in store.failed.items() if not item[1].is_absence]
     not_read = unread | {key: failure.reason for key, failure in failures if failure.by_machine}
     failed = {key: str(failure) for key, failure in failures if key not in not_read}
     lost = [video for video in videos if video.id in failed]

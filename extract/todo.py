@@ -15,7 +15,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.store.parts import begun, parts_folder
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import REFUSED, Failure
-from reelbank.data.store.writer import StoreWriter
+from reelbank.data.store.stored import StoredFeatures
 from reelbank.data.video.sources import Digests, SourceFile, fingerprint, look
 from reelbank.extract.options import ExtractOptions
 
@@ -30,8 +30,8 @@ class StoredVideos:
     failed: Mapping[str, Failure]
 
     @classmethod
-    def of(cls, writer: StoreWriter) -> "StoredVideos":
-        return cls(writer.sources, writer.failed)
+    def of(cls, store: StoredFeatures) -> "StoredVideos":
+        return cls(store.sources, store.failed)
 
     @classmethod
     def at(cls, path: Path) -> "StoredVideos":
@@ -76,7 +76,7 @@ class SourceFiles:
     def of(cls, videos: Iterable[Video], bank: str) -> "SourceFiles":
         return cls({video.id: look(video.path) for video in videos}, Digests(bank))
 
-    def are_in(self, writer: StoreWriter, video: Video) -> bool:
+    def are_in(self, writer: StoredFeatures, video: Video) -> bool:
         """Whether a store has the features of a video's current file."""
         then = writer.sources.get(video.id)
         return then is not None and self.digests.is_same(video.path, self.now[video.id], then)

@@ -233,7 +233,7 @@ def judge_store(options: AnomalyOptions) -> Alarms:
             "STORE is a single store; give a detector of one store"
         )
     model = load_detector(detector.path)
-    with Store.open(find_store(options.bank, options.store)) as store:
+    with Store.open(find_store(options.searched, options.store)) as store:
         if lines := differences(detector.store_recipe or {}, store.recipe):
             raise InputError(
                 f"{store.path} was not extracted with the same options as the store that "

@@ -93,7 +93,7 @@ def _notes_on_weights(options: FuseOptions, recipe: Mapping[str, Any]) -> list[s
     """A line when the bank has other fusions of the same members: whoever takes the highest has
     selected it on test."""
     members = _members_of(recipe)
-    runs, _ = read_runs(options.bank)
+    runs, _ = read_runs(options.searched)
     fusions = {
         signature({key: run.recipe.get(key) for key in ("how", "weights", "missing")})
         for run in runs

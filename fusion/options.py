@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from reelbank.data.options import bank_option, device_option, option
+from reelbank.data.banks import WithBanks
+from reelbank.data.options import bank_option, banks_option, device_option, option
 from reelbank.data.ranges import HIGHEST_SEED, MOST_FPS, MOST_WORKERS, Checked
 from reelbank.data.video.options import in_flight_option, picture_option, slowness_option
 from reelbank.extract.options import DAMAGED
@@ -107,16 +108,17 @@ class SvmOptions(Selection):
 
 
 @dataclass(frozen=True)
-class AnomalyOptions(Checked):
+class AnomalyOptions(Checked, WithBanks):
     """Options of the command `anomaly`."""
 
     GROUPS: ClassVar[dict[str, str]] = {
-        "Features": "bank store run detector",
+        "Features": "bank banks store run detector",
         "What is abnormal": "abnormal each split false_alarms",
         "Autoencoder": "bottleneck hidden epochs lr validation seed",
     }
 
     bank: str = bank_option()
+    banks: tuple[str, ...] = banks_option()
     store: str = option(
         "",
         "feature store, given as the start of its hash or as the path of its file; each video "
@@ -191,12 +193,12 @@ class AnomalyOptions(Checked):
 
 
 @dataclass(frozen=True)
-class PredictOptions(Checked):
+class PredictOptions(Checked, WithBanks):
     """Options of the command `predict`."""
 
     GROUPS: ClassVar[dict[str, str]] = {
         "What to classify": "videos store image_fps",
-        "Models": "run how weights bank",
+        "Models": "run how weights bank banks",
         "Your own Python files, and weights files": "head stream extractor extractor_weights flow_weights",
         "Output": "top to",
         "Damaged and oversized videos": "damaged picture_mpx in_flight_mpx slowness",
@@ -204,6 +206,7 @@ class PredictOptions(Checked):
     }
 
     bank: str = bank_option()
+    banks: tuple[str, ...] = banks_option()
     videos: tuple[str, ...] = option(
         (), "video files, or folders to search for video files", positional=True
     )

@@ -29,7 +29,7 @@ from reelbank.fusion.prediction.runs import check_weights, named_runs, own_head,
 from reelbank.fusion.prediction.scoring import fused_scores, run_scores
 from reelbank.heads.predict import predicted
 from reelbank.heads.runs.folder import Run
-from reelbank.heads.runs.writing import written_to
+from reelbank.heads.runs.writing import output_file, written_to
 from reelbank.heads.training.planning.stores import store_names
 
 
@@ -128,13 +128,19 @@ def predict_videos(options: PredictOptions) -> int:
 
 def _output_file(options: PredictOptions) -> str:
     """The value of TO, checked before the work starts. The default for a folder of videos is a CSV
-    file in the bank."""
+    file in the bank, or none if the bank is read-only."""
     to = options.to
     folders = [word for word in options.videos if Path(word).is_dir()]
     if folders and not to:
         name = re.sub(r"[^\w.-]+", "_", Path(folders[0]).resolve().name) or "videos"
-        to = str(Path(options.bank, "reports", f"predict-{name}.csv"))
-        Path(to).parent.mkdir(parents=True, exist_ok=True)
+        usual = output_file("", Path(options.bank, "reports", f"predict-{name}.csv"))
+        if usual is None:
+            print_lines(
+                "note: the bank is read-only; TO=<file>.csv writes a table", file=sys.stderr
+            )
+            return ""
+        usual.parent.mkdir(parents=True, exist_ok=True)
+        to = str(usual)
     if to and Path(to).suffix not in (".csv", ".npz"):
         raise InputError(
             f"TO={to}: the name must end in .csv (the most likely classes) or .npz (all scores)"
@@ -153,11 +159,11 @@ def predict_with(options: PredictOptions) -> Prediction:
     """
     words = run_words(options.run)
     if not options.videos:
-        return _predict_store(named_runs(options.bank, words), options)
+        return _predict_store(named_runs(options.searched, words), options)
     if options.store:
         raise InputError(f"STORE={options.store}: give a store or videos, not both")
     videos = named_videos(options.videos)
-    return _predict_files(videos, named_runs(options.bank, words), options)
+    return _predict_files(videos, named_runs(options.searched, words), options)
 
 
 def predict(
@@ -167,6 +173,7 @@ def predict(
     weights: Sequence[float] = (),
     bank: str | Path = "bank",
     *,
+    banks: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     head: str | Sequence[str] = (),
     limits: Limits | None = None,
     **options: Any,
@@ -175,9 +182,9 @@ def predict(
     returns the most likely classes.
 
     videos: video files, or folders that are searched for videos. runs: runs that `train` returned,
-    their folders, or names or first characters of hashes of runs in `bank`. how, weights: how the
-    scores of several runs are fused (see `fuse`). head: path/to/file.py:name, for a run whose head
-    is defined in a user's file. limits: limits on the memory and time for decoding a video.
+    their folders, or names or first characters of hashes of runs in `bank` or other `banks`. how,
+    weights: how the scores of several runs are fused (see `fuse`). head: path/to/file.py:name, for a
+    run whose head is defined in a user's file. limits: limits on the memory and time for decoding a video.
     options: extractor, extractor_weights, flow_weights, stream, device, workers, image_fps and
     damaged, as for the command `reelbank predict`.
 
@@ -188,12 +195,13 @@ def predict(
     Raises InputError if no video can be predicted, if a file or run does not exist, or if the
     features cannot be computed in the same way as in training.
     """
-    values = {"bank": str(bank), "how": how, "weights": tuple(weights), "head": _listed(head)}
+    values = {"bank": str(bank), "banks": _listed(banks), "how": how, "weights": tuple(weights)}
+    values["head"] = _listed(head)
     values |= vars(limits) if limits else {}
     checked = PredictOptions(**{**values, **options})
     words = _listed(runs)
     prediction = _predict_files(
-        named_videos(_listed(videos)), named_runs(checked.bank, words), checked
+        named_videos(_listed(videos)), named_runs(checked.searched, words), checked
     )
     for note in prediction.notes:
         print_lines(f"note: {note}", file=sys.stderr)
@@ -232,7 +240,7 @@ def top(scores: Scores, k: int = 5) -> dict[str, list[ClassProbability]]:
 def _predict_store(runs: Sequence[Run], options: PredictOptions) -> Prediction:
     """The scores of all videos of a store."""
     check_weights(runs, options.weights)
-    paths = [find_store(options.bank, name) for name in store_names(options.store)]
+    paths = [find_store(options.searched, name) for name in store_names(options.store)]
     tables = [
         predicted(
             run.path,

@@ -85,12 +85,16 @@ class Child:
 
     def end(self) -> str:
         """What it prints when it has nothing more to do."""
-        rest, _ = self.process.communicate(timeout=60)
+        self.process.stdin.close()
+        rest = self.process.stdout.read()
+        self.process.wait()
         return rest.rstrip("\n")
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
 
 
 @pytest.fixture(scope="session")
@@ -251,7 +255,7 @@ with open_source(Path(file), "rgb") as source:
 def test_hdf5_files_are_exported_and_imported(start, store) -> None:
     fill(store, range(3))
     child = start(EXPORT, store, store.with_name("features.h5"))
-    assert child.end().splitlines()[-1] == "3"
+    assert [child.first, *child.end().splitlines()][-1] == "3"
 
 
 FORKS = """

@@ -81,6 +81,14 @@ def test_a_value_reaches_the_command_as_it_was_typed(tmp_path: Path, value: str)
     ]
 
 
+def test_other_banks_are_passed_to_the_commands_that_read_them(tmp_path: Path) -> None:
+    folder = clone(tmp_path / "clone")
+    for target in ("extract", "train", "evaluate", "stores", "remove"):
+        assert make(folder, target, BANKS="/a /b") == [target, "BANKS=/a /b"]
+    for target in ("import", "doctor"):
+        assert make(folder, target, BANK="/x", BANKS="/a /b") == [target, "BANK=/x"]
+
+
 def test_values_pass_through_a_make_that_calls_make(tmp_path: Path) -> None:
     folder = clone(tmp_path / "clone")
     (folder / "outer.mk").write_text("all:\n\t@$(MAKE) --no-print-directory train\n")

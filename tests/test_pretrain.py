@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from tiny_networks import LAYERED
 from torch import nn
 
+from reelbank.data.banks import Banks
 from reelbank.data.datasets import toy_drawing
 from reelbank.data.errors import InputError
 from reelbank.data.store.reader import Store
@@ -344,6 +345,8 @@ def test_a_folder_holds_all_and_learns(
         == {"1": one, "2": two}
     )
     assert find_weights(tmp_path, family) == {"1": one, "2": two}
+    several = Banks.of(tmp_path / "elsewhere", [tmp_path])
+    assert find_weights(several, family) == {"1": one, "2": two}
     assert (
         find_weights(tmp_path, two.name)
         == find_weights(tmp_path / "elsewhere", str(two))
@@ -492,7 +495,7 @@ def test_training_goes_on_from_weights_made_here_split_by_split(tmp_path: Path, 
     with pytest.raises(InputError, match="trained on split 1, not on split 2"):
         pretrained(tmp_path, tiny, split=("2",), weights=str(one))
     make_pixels(tmp_path / "other split", first_tested=2)
-    line = r"4 of the 4 test videos of split 1 were used to train these weights \(split 1\); start from weights"
+    line = r"4 of the 4 test videos of split 1 were used to train these weights \(trained on split 1\); start from weights"
     for begin in (one, onward[0]):
         with pytest.raises(InputError, match=line):
             pretrained(tmp_path / "other split", tiny, weights=str(begin))

@@ -715,7 +715,7 @@ def test_no_sound_does_not_hide_a_failure(drawn, capsys):
         )
         container.mux(stream.encode())
     assert run(*THREE) == 1
-    assert "2 failed" in capsys.readouterr().out
+    assert "2 videos failed" in capsys.readouterr().out
 
 
 def test_adaptive_sampling_goes_on_past_a_damaged_video_and_in_shards(drawn, capsys):
@@ -830,4 +830,4 @@ def test_a_flow_that_fails_over_one_video_leaves_its_other_streams_and_the_other
         assert store.finished and store.video_ids == ["a/good"]
         assert "could not be computed: error: " in str(store.failures["a/narrow"])
         assert "FLOW=dis cannot process pictures of 64 x 8" in str(store.failures["a/wide"])
-    assert "2 failed" in said
+    assert "2 videos failed" in said

@@ -1,8 +1,11 @@
 """The `reelbank` command: runs a command line, and maps errors to messages and exit codes."""
 
+import errno
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 from reelbank.data.command_line.help import command_help, program_help
 from reelbank.data.command_line.spelling import as_typed
@@ -16,6 +19,7 @@ from reelbank.data.system.machine import limit_threads
 from reelbank.data.system.memory import enough_memory
 from reelbank.data.system.stopping import heed_signals, silence_closed_terminal
 
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 INPUT_ERROR = 2  # exit code for errors that the user can correct
 
 
@@ -60,6 +64,7 @@ def _print_error(message: str) -> int:
 def _run(command: str, words: Sequence[str]) -> int:
     entry = COMMANDS[command]
     signals = heed_signals()
+    options = None
     warnings.formatwarning = warning_line
     limit_threads()  # before the libraries that compute are loaded
     try:
@@ -86,11 +91,27 @@ def _run(command: str, words: Sequence[str]) -> int:
             error.errno is None and error.filename is None
         ):  # from ctypes, with which torch loads its libraries
             return _package_does_not_load(error)
-        return _print_error(f"{error.filename or ''}: {error.strerror or error}")
+        return _print_error(
+            _read_only_bank(error, options) or f"{error.filename or ''}: {error.strerror or error}"
+        )
     except Exception as error:
         if reason := user_reason(error):  # a mistake in a user's own stream, head, data set
             return _print_error(reason)
         raise
+
+
+def _read_only_bank(error: OSError, options: Any) -> str:
+    """The message if a file could not be written because the bank may only be read; otherwise
+    ""."""
+    bank, path = getattr(options, "bank", ""), error.filename
+    if not bank or not isinstance(path, str) or error.errno not in _NOT_WRITABLE:
+        return ""
+    if not Path(path).absolute().is_relative_to(Path(bank).absolute()):
+        return ""
+    return (
+        f"BANK={bank}: {path} cannot be written ({error.strerror}); choose another BANK, and give "
+        f"BANKS={bank} to use the stores and runs of this one"
+    )
 
 
 def _stopped(signals: Sequence[int]) -> int:

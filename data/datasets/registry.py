@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+from reelbank.data.banks import AnyBank, Banks
 from reelbank.data.console import class_hint, some
 from reelbank.data.datasets.own import load_own
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Naming
@@ -115,13 +116,13 @@ def has_drawn_split(stored_name: str) -> bool:
     return bool(kind) and kind != stored_name and load_spec(kind).names_folders
 
 
-def drawn_folder(stored_name: str, bank: str) -> Path | None:
-    """The folder in the bank that contains the videos of a drawn data set; None if there is
+def drawn_folder(stored_name: str, bank: AnyBank) -> Path | None:
+    """The folder in the bank, or in another bank, that contains the videos of a drawn data set; None if there is
     none."""
     if stored_name not in DATASETS or not load_spec(stored_name).drawn_in:
         return None
-    folder = Path(bank, load_spec(stored_name).drawn_in)
-    return folder if folder.is_dir() else None
+    folders = Banks.of(bank).below(load_spec(stored_name).drawn_in)
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def loadable_name(stored_name: str, option_value: str = "") -> str:

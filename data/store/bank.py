@@ -1,13 +1,12 @@
 """The stores of a bank: finding one, and the commands stores, inspect, verify and remove."""
 
-import functools
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reelbank.data.console import print_lines, printable
+from reelbank.data.banks import AnyBank, Banks, tell_once, tell_shadowed
+from reelbank.data.console import printable
 from reelbank.data.datasets.registry import is_of_dataset
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
@@ -22,23 +21,37 @@ def stores_folder(bank: str | Path) -> Path:
     return Path(bank) / "stores"
 
 
-def shelved(bank: str | Path) -> Iterator[tuple[Path, Store | None, str]]:
+def shelved(bank: AnyBank) -> Iterator[tuple[Path, Store | None, str]]:
     """Every store of a bank by name: (path, the open store, ""), or (path, None, why it cannot be
-    opened)."""
-    folder = stores_folder(bank)
-    for path in sorted(
-        {final_path(name) for name in [*folder.glob("*.h5"), *folder.glob("*.parts")]}
-    ):
-        try:
-            store = Store.open(path)
-        except InputError as error:
-            yield path, None, str(error)
-            continue
-        with store:
-            yield path, store, ""
+    opened). The stores of other banks follow; one that an earlier bank has is left out, and a note
+    on stderr says so."""
+    first_at: dict[str, Path] = {}  # by file name and by identity
+    for folder in Banks.of(bank).below("stores"):
+        for path in sorted(
+            {final_path(name) for name in [*folder.glob("*.h5"), *folder.glob("*.parts")]}
+        ):
+            first = path if begun(path) else first_at.setdefault(path.name, path)
+            if _is_shadowed(path, first):
+                continue
+            try:
+                store = Store.open(path)
+            except InputError as error:
+                yield path, None, str(error)
+                continue
+            with store:
+                if not _is_shadowed(path, first_at.setdefault(store.identity, path)):
+                    yield path, store, ""
 
 
-def opened(bank: str | Path) -> Iterator[tuple[Path, Store]]:
+def _is_shadowed(path: Path, first: Path) -> bool:
+    """Whether an earlier bank has the same store; a bank may have it twice."""
+    if path.parent == first.parent:
+        return False
+    tell_shadowed(path, first)
+    return True
+
+
+def opened(bank: AnyBank) -> Iterator[tuple[Path, Store]]:
     """Every store of a bank that opens, by name; a note on stderr names each that does not."""
     for path, store, reason in shelved(bank):
         if store is None:
@@ -49,12 +62,7 @@ def opened(bank: str | Path) -> Iterator[tuple[Path, Store]]:
 
 def _note_left_out(path: Path, reason: str) -> None:
     if not begun(path):
-        _print_once(f"note: a store is left out: {reason}")
-
-
-@functools.cache  # a command looks through its bank several times
-def _print_once(line: str) -> None:
-    print_lines(line, file=sys.stderr)
+        tell_once(f"note: a store is left out: {reason}")
 
 
 @dataclass(frozen=True)
@@ -73,8 +81,10 @@ class _Match:
         return dict(flattened({"dataset": self.dataset_name, **self.recipe}))
 
 
-def find_store(bank: str | Path, requested: str = "", **match: Any) -> Path:
-    """Find a feature store in a bank. Returns the path of the store.
+def find_store(
+    bank: AnyBank, requested: str = "", *, banks: Sequence[str | Path] = (), **match: Any
+) -> Path:
+    """Find a feature store in a bank, or in other `banks`. Returns the path of the store.
 
     requested: the file of the store, or the first characters of its hash or name. match: if
     `requested` is not given, values that the store must have, such as `dataset="ucf101"` or
@@ -85,9 +95,10 @@ def find_store(bank: str | Path, requested: str = "", **match: Any) -> Path:
     Raises InputError if no store matches, with the command that makes one, or if several stores
     match, with the values in which they differ.
     """
+    every_bank = Banks.of(bank, banks)
     if requested.endswith((".h5", ".parts")):
         path = final_path(requested)
-        for candidate in (path, stores_folder(bank) / path.name):
+        for candidate in (path, *(folder / path.name for folder in every_bank.below("stores"))):
             is_there = candidate.exists() or candidate.is_symlink()
             if is_there or parts_folder(candidate).exists():
                 return candidate
@@ -101,7 +112,7 @@ def find_store(bank: str | Path, requested: str = "", **match: Any) -> Path:
         )
     fits: list[_Match] = []
     broken: dict[Path, str] = {}
-    for path, store, reason in shelved(bank):
+    for path, store, reason in shelved(every_bank):
         if store is None:
             hash_start = path.stem.rpartition("-")[2]
             if requested and (
@@ -128,7 +139,7 @@ def find_store(bank: str | Path, requested: str = "", **match: Any) -> Path:
         reason if begun(path) else f"cannot be read: {reason}" for path, reason in broken.items()
     ]
     damaged = f" ({'; '.join(reasons)})" if reasons else ""
-    folder = stores_folder(bank)
+    folder = every_bank.shown("stores")
     if requested:  # a store that cannot be read would have matched by its name
         raise InputError(
             f"{query}: no store in {folder} has a name or hash that begins with '{requested}'; "

@@ -20,7 +20,7 @@ from reelbank.data.console import (
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.identity import brief
-from reelbank.data.store.bank import find_store, flattened, shelved, stores_folder
+from reelbank.data.store.bank import find_store, flattened, shelved
 from reelbank.data.store.damage import damage_among, damage_line
 from reelbank.data.store.options import InspectOptions, RemoveOptions, StoresOptions, VerifyOptions
 from reelbank.data.store.parts import begun, parts_folder
@@ -37,12 +37,12 @@ _HEADS = (
 
 
 def stores(options: StoresOptions) -> int:
-    """Print a table of all stores of the bank."""
+    """Print a table of all stores of the bank, and of other banks."""
     if options.json:
         return _print_stores_json(options)
     rows: list[tuple[str, ...]] = [_HEADS]
     broken = []
-    for path, store, reason in shelved(options.bank):
+    for path, store, reason in shelved(options.searched):
         if store is None:
             broken.append(
                 f"{path.name}: unfinished, contains no videos yet"
@@ -73,7 +73,9 @@ def stores(options: StoresOptions) -> int:
     if len(rows) > 1:
         print_table(rows)
     elif not broken:
-        print_lines(f"no stores in {stores_folder(options.bank)}; 'reelbank extract' makes one")
+        print_lines(
+            f"no stores in {options.searched.shown('stores')}; 'reelbank extract' makes one"
+        )
     for line in broken:
         print_lines(line)
     return 0
@@ -81,7 +83,7 @@ def stores(options: StoresOptions) -> int:
 
 def _print_stores_json(options: StoresOptions) -> int:
     lines, unreadable = [], []
-    for path, store, reason in shelved(options.bank):
+    for path, store, reason in shelved(options.searched):
         if store is not None:
             lines.append(store_line(store))
         elif begun(path):
@@ -109,7 +111,7 @@ _LONGEST_VALUE = 120
 
 def inspect(options: InspectOptions) -> int:
     """Print a store's recipe, coverage, failures and sizes."""
-    with Store.open(find_store(options.bank, options.store)) as store:
+    with Store.open(find_store(options.searched, options.store)) as store:
         if options.json:
             print_json(store_document(store))
             return 0
@@ -273,11 +275,11 @@ def _print_rows(store: Store) -> None:
 def verify(options: VerifyOptions) -> int:
     """Read every byte of one store or all; print what is damaged. Returns 1 if anything is damaged."""
     if options.store:
-        paths = [find_store(options.bank, options.store)]
+        paths = [find_store(options.searched, options.store)]
     else:
-        paths = [path for path, _, _ in shelved(options.bank)]
+        paths = [path for path, _, _ in shelved(options.searched)]
         if not paths:
-            print_lines(f"no stores in {stores_folder(options.bank)}")
+            print_lines(f"no stores in {options.searched.shown('stores')}")
     damaged = 0
     for path in paths:
         if begun(path):
@@ -305,13 +307,14 @@ def verify(options: VerifyOptions) -> int:
 
 def remove(options: RemoveOptions) -> int:
     """Delete a store and its parts after the user has confirmed it. Raises InputError for an unknown
-    store, or one that is being written."""
+    store, one of another bank, or one that is being written."""
     if not options.store:
         raise InputError(
             "give STORE=<start of the hash of the store to remove>; 'reelbank stores' lists "
             "all stores"
         )
-    path = find_store(options.bank, options.store)
+    path = find_store(options.searched, options.store)
+    options.searched.check_own(path)
     if not options.yes:
         if not sys.stdin.isatty():
             raise InputError(

@@ -2,21 +2,23 @@
 
 from dataclasses import dataclass
 
+from reelbank.data.banks import WithBanks
 from reelbank.data.feature_recipe import DEFAULT_STREAM
-from reelbank.data.options import bank_option, json_option, option
+from reelbank.data.options import bank_option, banks_option, json_option, option
 from reelbank.data.ranges import Checked
 
 
 @dataclass(frozen=True)
-class StoresOptions(Checked):
+class StoresOptions(Checked, WithBanks):
     """Options of the command `stores`."""
 
     bank: str = bank_option()
     json: bool = json_option()
+    banks: tuple[str, ...] = banks_option()
 
 
 @dataclass(frozen=True)
-class InspectOptions(Checked):
+class InspectOptions(Checked, WithBanks):
     """Options of the command `inspect`."""
 
     bank: str = bank_option()
@@ -27,10 +29,11 @@ class InspectOptions(Checked):
         unset="the only store of the bank",
     )
     json: bool = json_option()
+    banks: tuple[str, ...] = banks_option()
 
 
 @dataclass(frozen=True)
-class VerifyOptions(Checked):
+class VerifyOptions(Checked, WithBanks):
     """Options of the command `verify`."""
 
     bank: str = bank_option()
@@ -40,10 +43,11 @@ class VerifyOptions(Checked):
         positional=True,
         unset="all stores of the bank",
     )
+    banks: tuple[str, ...] = banks_option()
 
 
 @dataclass(frozen=True)
-class RemoveOptions(Checked):
+class RemoveOptions(Checked, WithBanks):
     """Options of the command `remove`."""
 
     bank: str = bank_option()
@@ -53,6 +57,7 @@ class RemoveOptions(Checked):
         positional=True,
     )
     yes: bool = option(False, "delete without asking for confirmation")
+    banks: tuple[str, ...] = banks_option()
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class ImportOptions(Checked):
 
 
 @dataclass(frozen=True)
-class ExportOptions(Checked):
+class ExportOptions(Checked, WithBanks):
     """Options of the command `export`."""
 
     store: str = option(
@@ -100,3 +105,4 @@ class ExportOptions(Checked):
         unset="the first split",
     )
     bank: str = bank_option()
+    banks: tuple[str, ...] = banks_option()

@@ -4,7 +4,6 @@ the parts are merged into one file (docs/store.md)."""
 import contextlib
 import json
 import time
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +15,13 @@ import numpy as np
 from reelbank.data.errors import InputError
 from reelbank.data.files import sync_folder
 from reelbank.data.identity import canonical
-from reelbank.data.store.catalog import check_labelling, lasting, scan
+from reelbank.data.store.catalog import check_labelling, scan
 from reelbank.data.store.file.about import About, check_ids, recipe_differences, written_now
 from reelbank.data.store.file.format import COMPRESSIONS, FeatureFile, write
 from reelbank.data.store.file.index import PART_NAMES, Index
 from reelbank.data.store.merge import is_same, merged_index, read_all
 from reelbank.data.store.parts import (
     check_shard,
-    final_path,
     merge_name,
     merging,
     new_part,
@@ -32,16 +30,17 @@ from reelbank.data.store.parts import (
     shard_lock,
     temporary_name,
 )
-from reelbank.data.store.records import Cost, DatasetDescription, Failure, StoredVideo, identity
+from reelbank.data.store.records import Cost, DatasetDescription, Failure, StoredVideo
 from reelbank.data.store.rows import VideoRows, as_stored, check_views, part_index
-from reelbank.data.store.versions import Made, Versions
+from reelbank.data.store.stored import StoredFeatures
+from reelbank.data.store.versions import Made
 from reelbank.data.system.locks import Lock, holder, lock
 from reelbank.data.video.sources import SourceFile
 
 _PART_BYTES = 1 << 28  # a part is kept in memory: feature maps close it before their number does
 
 
-class StoreWriter:
+class StoreWriter(StoredFeatures):
     """Writes a feature store. Videos are collected in memory and saved together as a part.
 
     part_videos, part_seconds: a part is saved after this number of videos or seconds, which is
@@ -73,10 +72,7 @@ class StoreWriter:
         if compression not in COMPRESSIONS:
             raise InputError(f"compression {compression!r}: choose from gzip, lzf, or none")
         dataset.check_classes()
-        self.path = final_path(path)
-        self.recipe: dict[str, Any] = json.loads(canonical(recipe))
-        self.dataset = dataset
-        self.identity = identity(self.recipe, dataset.name)
+        super().__init__(path, recipe, dataset)
         self._folder = parts_folder(self.path)
         self._shard, self._compression = shard, compression
         self._part_videos, self._part_seconds = part_videos, part_seconds
@@ -130,31 +126,6 @@ class StoreWriter:
                     f"store ({'; '.join(lines)}); choose another name for the new store"
                 )
             check_labelling(self.path, about.dataset, self.dataset)
-
-    def _refresh(self) -> None:
-        self.sources = {
-            video_id: self._catalog.source(video_id) for video_id in self._catalog.where
-        }
-        self.done = {video_id: source.bytes for video_id, source in self.sources.items()}
-        self.failed: Mapping[str, Failure] = self._catalog.failures
-
-    def facts(self) -> dict[str, Mapping[str, Any]]:
-        """Facts about the files of the saved videos, by id."""
-        return {
-            video_id: place.file.index.about.sources[place.number]
-            for video_id, place in self._catalog.where.items()
-        }
-
-    def versions(self) -> Counter[Versions]:
-        """Package versions with which the saved videos were computed, and the number of videos for
-        each."""
-        return Counter(
-            place.file.index.versions[place.number] for place in self._catalog.where.values()
-        )
-
-    def cost(self) -> Cost:
-        """The time that computing the saved videos took, and the devices."""
-        return self._catalog.cost()
 
     def add(
         self,
@@ -315,13 +286,9 @@ class StoreWriter:
             self._check_video(video)
         with merging(self._folder) as merge_lock:
             self.reread()
-            settled = self._catalog.where.keys() | lasting(self._catalog.failures).keys()
-            if not settled.issuperset(video.id for video in videos):
+            if not self._has_settled(videos):
                 return False
-            dataset = self.dataset
-            if self._catalog.files:
-                dataset = self._catalog.dataset().combined(self.dataset)
-            about = About(self.recipe, dataset, sources=[], failures={}, written={})
+            about = self._combined()
             index, places = merged_index(self.path, self._catalog, about, self.dataset, videos)
             final = self._catalog.final
             if final is None or not is_same(index, final.index):

@@ -17,7 +17,7 @@ from typing import Any
 
 import xxhash
 
-from reelbank.data.files import UnreadableFile, open_regular, read_text, replacing
+from reelbank.data.files import UnreadableFile, is_read_only, open_regular, read_text, replacing
 from reelbank.data.video import images as frames_folder
 
 DIGESTS = ("sampled", "whole")  # of a file's beginning, middle and end, or of every byte
@@ -182,8 +182,8 @@ class Digests:
             return {}
 
     def save(self) -> None:
-        """Write the cache if it has new entries. Raises OSError."""
-        if self._is_new and self._cached is not None:
+        """Write the cache if it has new entries, unless the bank is read-only. Raises OSError."""
+        if self._is_new and self._cached is not None and not is_read_only(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if self._path.is_dir():  # a user's folder that happens to have this name
                 return

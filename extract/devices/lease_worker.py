@@ -12,6 +12,7 @@ import torch
 
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.datasets.types import Dataset, Video
+from reelbank.data.errors import InputError
 from reelbank.data.video.sources import look
 from reelbank.extract.devices.one_device import (
     Decoded,
@@ -20,6 +21,7 @@ from reelbank.extract.devices.one_device import (
     VideoReport,
     decoder_count,
 )
+from reelbank.extract.found import present
 from reelbank.extract.job import Job, every_writer, open_jobs
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.planned import plan_extraction
@@ -74,7 +76,10 @@ class LeaseWorker:
         self._videos = {video.id: video for video in dataset.videos}
         self._files = SourceFiles.of((), options.bank)
         plans = plan_extraction(options, dataset, device)
-        lengths = read_lengths(plans.lengths.paths[0], self._videos) if plans.lengths else None
+        lengths = None
+        if plans.lengths:
+            path = present(plans.lengths.paths[0], options.searched)
+            lengths = read_lengths(path, self._videos)
         with contextlib.ExitStack() as closing:
             self._jobs: dict[str, Job] = open_jobs(
                 options, dataset, plans.streams, closing, device=device, shard=shard
@@ -130,6 +135,13 @@ class LeaseWorker:
             writer.flush()
 
     def _lease(self, jobs: Mapping[str, Sequence[str]]) -> Lease:
+        for video_id in jobs:
+            if video_id not in self._videos:
+                raise InputError(
+                    f"{video_id}: is not among the videos that this process finds, so the data set has "
+                    "changed since the command began, or differs on this machine; run the same "
+                    "command again"
+                )
         videos: list[Video] = [self._videos[video_id] for video_id in jobs]
         self._files.now.update({video.id: look(video.path) for video in videos})
         return Lease(videos, jobs)

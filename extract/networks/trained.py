@@ -7,7 +7,7 @@ finished. Folders of one family differ only in the split.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from reelbank.data.banks import AnyBank, Banks
 from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
 from reelbank.data.files import check_regular, read_text
@@ -88,11 +89,12 @@ def finished(folder: Path) -> bool:
     return (folder / "metrics.json").is_file()
 
 
-def find_weights(bank: str | Path, name: str) -> dict[str, Path]:
+def find_weights(bank: AnyBank, name: str) -> dict[str, Path]:
     """The finished runs of one family of weights, by split. name: a run's folder (only this split),
-    or the beginning of a family's hash or of a folder's name in the bank.
+    or the beginning of a family's hash or of a folder's name in the bank or another bank; the
+    first bank that has a run takes precedence.
 
-    {} if the bank has no weights of that name; the caller then tries other sources. Raises
+    {} if no bank has no weights of that name; the caller then tries other sources. Raises
     InputError if the name is ambiguous, if no run is finished, or if no run can be read. If only
     some of the runs cannot be read, a note on stderr names them.
     """
@@ -109,7 +111,7 @@ def find_weights(bank: str | Path, name: str) -> dict[str, Path]:
         return {str(recipe["split"]): run_folder}
     families: dict[str, dict[str, Path]] = {}
     begun, bad = [], []
-    for folder in sorted(path.parent for path in weights_folder(bank).glob("[!.]*/recipe.json")):
+    for folder in _folders(bank):
         hashed = folder.name.rpartition("-split")[0].rpartition("-")[2]
         # Compared before reading, so that a damaged folder of another family does no harm.
         if not folder.name.startswith(name) and not hashed.startswith(name[:8]):
@@ -125,7 +127,7 @@ def find_weights(bank: str | Path, name: str) -> dict[str, Path]:
         if not finished(folder):
             begun.append(folder.name)
             continue
-        families.setdefault(family, {})[str(recipe["split"])] = folder
+        families.setdefault(family, {}).setdefault(str(recipe["split"]), folder)
     if len(families) > 1:
         names = ", ".join(
             sorted(
@@ -146,6 +148,18 @@ def find_weights(bank: str | Path, name: str) -> dict[str, Path]:
             "'reelbank pretrain' command to continue it"
         )
     return next(iter(families.values()), {})
+
+
+def _folders(bank: AnyBank) -> Iterator[Path]:
+    """The folders of weights of all banks."""
+    for parent in Banks.of(bank).below("weights"):
+        yield from sorted(path.parent for path in parent.glob("[!.]*/recipe.json"))
+
+
+def folder_of_weights(bank: AnyBank, name: str) -> Path:
+    """The folder of this name, of the first bank that has it."""
+    folders = [parent / name for parent in Banks.of(bank).below("weights")]
+    return next((folder for folder in folders if folder.exists()), folders[0])
 
 
 @dataclass(frozen=True)

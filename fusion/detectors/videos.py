@@ -51,9 +51,9 @@ def store_paths(options: AnomalyOptions) -> list[Path]:
     if bool(options.store) == bool(options.run):
         raise InputError("give exactly one of STORE= and RUN=")
     if options.run:
-        runs = find_runs(options.bank, options.run)
+        runs = find_runs(options.searched, options.run)
         return [run.path / "embeddings.h5" for run in runs]
-    return [find_store(options.bank, options.store)]
+    return [find_store(options.searched, options.store)]
 
 
 def read_videos(options: AnomalyOptions) -> StoreVideos:

@@ -31,7 +31,7 @@ from reelbank.fusion.evaluation.significance import (
     mcnemar,
     paired_bootstrap,
 )
-from reelbank.heads.runs.writing import written_to
+from reelbank.heads.runs.writing import output_file, written_to
 
 
 class Gain(NamedTuple):
@@ -97,7 +97,7 @@ class ComparedModel:
 class Comparison:
     """The result of `compare_runs`. differences: first minus second, over "videos", and over
     "groups" if the groups are known; gains: all classes, largest gain first; csv: the file with the
-    gains."""
+    gains, None if the bank is read-only."""
 
     first: ComparedModel
     second: ComparedModel
@@ -105,7 +105,7 @@ class Comparison:
     differences: dict[str, Difference]
     gains: tuple[Gain, ...]
     notes: tuple[str, ...]
-    csv: Path
+    csv: Path | None
 
     def records(self) -> dict[str, Any]:
         """The comparison as JSON-serialisable values."""
@@ -143,7 +143,10 @@ class Comparison:
         yield ""
         heading = ("class", "videos", "A %", "B %", "A - B")
         yield from table_lines([heading, *map(_gain_cells, _extremes(judged, most))])
-        yield f"results of every class: {self.csv}"
+        if self.csv:
+            yield f"results of every class: {self.csv}"
+        else:
+            yield "the bank is read-only; OUT=<file>.csv writes the results of every class"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -173,7 +176,8 @@ def compare(options: CompareOptions) -> int:
 
 
 def compare_runs(options: CompareOptions) -> Comparison:
-    """Compare the two selected models, and write each class's gain as CSV.
+    """Compare the two selected models, and write each class's gain as CSV. If OUT is not given and
+    the bank is read-only, nothing is written.
 
     Raises InputError unless exactly two models, evaluated on the same videos, are selected.
     """
@@ -196,7 +200,7 @@ def compare_runs(options: CompareOptions) -> Comparison:
     names = "-".join(
         group.entries[0].name.removesuffix(".npz") for group in (pair.first, pair.second)
     )
-    out = Path(options.out or Path(options.bank, "reports", f"compare-{names}.csv"))
+    out = output_file(options.out, Path(options.bank, "reports", f"compare-{names}.csv"))
     comparison = Comparison(
         first=_compared(pair.first),
         second=_compared(pair.second),
@@ -208,8 +212,9 @@ def compare_runs(options: CompareOptions) -> Comparison:
         notes=tuple(selected.notes),
         csv=out,
     )
-    with written_to("OUT", out):
-        write_gains(out, gains)
+    if out:
+        with written_to("OUT", out):
+            write_gains(out, gains)
     return comparison
 
 

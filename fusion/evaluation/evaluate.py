@@ -26,7 +26,7 @@ from reelbank.fusion.evaluation.selection import leak_lines, select
 from reelbank.fusion.evaluation.significance import calibration
 from reelbank.fusion.evaluation.tried import selection, tried_models
 from reelbank.fusion.metrics import Share, accuracy, category_accuracies, class_figures, share
-from reelbank.heads.runs.writing import written_to
+from reelbank.heads.runs.writing import output_file, written_to
 
 # with five classes or fewer, top-5 accuracy is always 100 %
 LEAST_CLASSES_FOR_TOP5 = 6
@@ -113,13 +113,14 @@ class Evaluation:
     """The result of an evaluation. Printing the object shows the tables.
 
     tables: one table for each data set and list of classes. notes: messages about runs that were
-    left out. csv: path of the CSV file that contains the results of every run.
+    left out. csv: path of the CSV file that contains the results of every run, None if the bank is
+    read-only.
     """
 
     part: str
     tables: tuple[ModelTable, ...]
     notes: tuple[str, ...]
-    csv: Path
+    csv: Path | None
 
     def records(self) -> list[dict[str, Any]]:
         """One dictionary for each model, which can be used with pandas.DataFrame or written as JSON."""
@@ -143,7 +144,10 @@ class Evaluation:
             if per_class:
                 yield from table_lines(table.class_rows())
                 yield ""
-        yield f"results of every run as CSV: {self.csv}"
+        if self.csv:
+            yield f"results of every run as CSV: {self.csv}"
+        else:
+            yield "the bank is read-only; OUT=<file>.csv writes the results of every run"
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -161,31 +165,32 @@ def evaluate(options: EvaluateOptions) -> int:
     if options.json:
         for note in evaluation.notes:
             print_lines(f"note: {note}", file=sys.stderr)
-        print_json(
-            {"part": evaluation.part, "csv": str(evaluation.csv), "models": evaluation.records()}
-        )
+        csv = str(evaluation.csv) if evaluation.csv else None
+        print_json({"part": evaluation.part, "csv": csv, "models": evaluation.records()})
     else:
         print_lines(*evaluation.lines(per_class=options.per_class))
     return 0
 
 
 def evaluate_runs(options: EvaluateOptions) -> Evaluation:
-    """Evaluate the selected runs and write every run's figures as CSV.
+    """Evaluate the selected runs and write every run's figures as CSV. If OUT is not given and the
+    bank is read-only, nothing is written.
 
     Raises InputError when no run matches or the CSV cannot be written.
     """
     check_ending("OUT", options.out, [".csv"])
     selected = select(options, options.part)
     tables = tuple(_table(contest, options) for contest in contests(selected.entries))
-    out = Path(options.out or Path(options.bank, "reports", f"evaluation-{options.part}.csv"))
-    with written_to("OUT", out):
-        write_csv(out, selected.entries, options.part)
+    out = output_file(options.out, Path(options.bank, "reports", f"evaluation-{options.part}.csv"))
+    if out:
+        with written_to("OUT", out):
+            write_csv(out, selected.entries, options.part)
     notes = (*selected.notes, *leak_lines(selected.entries))
     return Evaluation(options.part, tables, notes, out)
 
 
 def _table(contest: Contest, options: EvaluateOptions) -> ModelTable:
-    tried = tried_models(options.bank, contest, options.part)
+    tried = tried_models(options.searched, contest, options.part)
     return ModelTable(
         dataset=contest.dataset,
         classes=contest.classes,

@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from reelbank.data.options import bank_option, json_option, option
+from reelbank.data.banks import WithBanks
+from reelbank.data.options import bank_option, banks_option, json_option, option
 from reelbank.data.ranges import HIGHEST_SEED, Checked
 
 # Options that select runs, in the help of each command that does.
-SELECTING = "bank runs dataset stream store head split seed"
+SELECTING = "bank banks runs dataset stream store head split seed"
 PARTS = ("train", "validation", "test")
 INTERVALS = ("wilson", "videos", "groups")
 ORDERS = ("auto", "list", "sorted")
@@ -15,7 +16,7 @@ SCALES = ("auto", "logits", "probabilities", "percent")
 
 
 @dataclass(frozen=True)
-class Selection(Checked):
+class Selection(Checked, WithBanks):
     """The selection of runs. It takes the named runs, or all finished runs of the bank, and keeps
     those that match the options."""
 
@@ -33,6 +34,7 @@ class Selection(Checked):
     head: str = option("", "use only runs with this head")
     split: str = option("", "use only runs on this split")
     seed: int | None = option(None, "use only runs with this seed", lowest=0, highest=HIGHEST_SEED)
+    banks: tuple[str, ...] = banks_option()
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,11 @@ class CompareOptions(Selection):
 
 
 @dataclass(frozen=True)
-class ScoresOptions(Checked):
+class ScoresOptions(Checked, WithBanks):
     """Options of the command `scores`."""
 
     GROUPS: ClassVar[dict[str, str]] = {
-        "Files": "file to key bank",
+        "Files": "file to key bank banks",
         "Rows and classes": "list order classes like scale",
         "Description of the scores": "name dataset split stream part",
     }
@@ -145,3 +147,4 @@ class ScoresOptions(Checked):
         unset="the part that the score file states, otherwise test",
     )
     bank: str = bank_option()
+    banks: tuple[str, ...] = banks_option()

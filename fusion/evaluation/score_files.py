@@ -194,5 +194,5 @@ def _like(options: ScoresOptions) -> Scores:
     path = Path(options.like)
     if path.suffix == ".npz":
         return score_tables.load(path)
-    run = read_run(path) if path.is_dir() else find_runs(options.bank, [options.like])[0]
+    run = read_run(path) if path.is_dir() else find_runs(options.searched, [options.like])[0]
     return run.scores(options.part or "test")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from reelbank.data.banks import AnyBank, Banks
 from reelbank.data.errors import InputError
 from reelbank.data.identity import in_file_name
 from reelbank.data.scores import table as score_tables
@@ -87,8 +88,8 @@ def _fits(recipe: Mapping[str, Any], requested: Mapping[str, str]) -> bool:
 def _nothing_selected(selection: Selection, requested: Mapping[str, str]) -> str:
     words = [*selection.runs, *(f"{key.upper()}={value}" for key, value in requested.items())]
     what = f" for {' '.join(words)}" if words else ""
-    folder = Path(selection.bank, "runs")
-    if not any(read_runs(selection.bank)):
+    folder = selection.searched.shown("runs")
+    if not any(read_runs(selection.searched)):
         return f"{folder} contains no run; make one with 'reelbank train'"
     return f"{folder} contains no finished run{what}; 'reelbank runs' lists all runs"
 
@@ -111,7 +112,7 @@ def _rows_of_part(entries: Sequence[Entry], part: str) -> Selected:
 def _candidates(selection: Selection) -> Iterator[Entry | Run]:
     """All finished runs, or the named runs in the order in which they are named."""
     if not selection.runs:
-        yield from find_runs(selection.bank)
+        yield from find_runs(selection.searched)
         return
     words = list(dict.fromkeys(selection.runs))
     names = [word for word in words if Path(word).suffix != ".npz" and not Path(word).is_dir()]
@@ -121,11 +122,11 @@ def _candidates(selection: Selection) -> Iterator[Entry | Run]:
                 f"{name}: score files must be .npz files; convert this file with "
                 f"'reelbank scores FILE={name} TO=scores.npz'"
             )
-    runs = dict(zip(names, find_runs(selection.bank, names), strict=True)) if names else {}
+    runs = dict(zip(names, find_runs(selection.searched, names), strict=True)) if names else {}
     for word in words:
         path = Path(word)
         if path.suffix == ".npz":
-            yield _from_file(path, selection.bank)
+            yield _from_file(path, selection.searched)
         elif path.is_dir():
             yield _finished_run(path)
         else:
@@ -139,7 +140,7 @@ def _finished_run(path: Path) -> Run:
     return run
 
 
-def _from_file(path: Path, bank: str) -> Entry:
+def _from_file(path: Path, bank: AnyBank) -> Entry:
     scores = with_parts(score_tables.load(path), bank)
     about = scores.about
     recipe = {key: about[key] for key in FACTS if key in about}
@@ -148,7 +149,7 @@ def _from_file(path: Path, bank: str) -> Entry:
     return Entry(path.name, path, recipe, RunMetrics(), scores)
 
 
-def with_parts(scores: Scores, bank: str) -> Scores:
+def with_parts(scores: Scores, bank: AnyBank) -> Scores:
     """The table with the part of each video.
 
     Early versions of `predict` did not record parts, but the files name their runs. If these runs
@@ -167,11 +168,13 @@ def with_parts(scores: Scores, bank: str) -> Scores:
     return replace(scores, parts=tuple(parts))
 
 
-def _parts_by_run(about: Mapping[str, Any], bank: str) -> dict[str, str]:
+def _parts_by_run(about: Mapping[str, Any], bank: AnyBank) -> dict[str, str]:
     """The part of each video in the run that a table names. It is {} if the run is not in the bank
     or is of another data set."""
-    path = Path(bank, "runs", in_file_name(str(about.get("name", ""))))
-    if not (path / "recipe.json").is_file():
+    name = in_file_name(str(about.get("name", "")))
+    paths = [folder / name for folder in Banks.of(bank).below("runs")]
+    path = next((path for path in paths if (path / "recipe.json").is_file()), None)
+    if path is None:
         return {}
     run = read_run(path)
     return parts_in_run(run) if run.recipe.get("dataset") == about.get("dataset") else {}

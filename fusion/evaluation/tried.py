@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from reelbank.data.banks import AnyBank
 from reelbank.data.console import counted
 from reelbank.fusion.evaluation.contests import Contest
 from reelbank.heads.runs.folder import read_runs
 from reelbank.heads.runs.repetition import experiment
 
 
-def tried_models(bank: str, contest: Contest, part: str) -> int:
+def tried_models(bank: AnyBank, contest: Contest, part: str) -> int:
     """The number of experiments that were judged on this part of the contest's data set and
     classes: those of the contest, and all others in the bank. Fusions with other weights are other
     experiments."""

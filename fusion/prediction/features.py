@@ -26,7 +26,7 @@ from reelbank.extract.device import chosen_device
 from reelbank.extract.job import stored_video
 from reelbank.extract.run import extract_dataset
 from reelbank.fusion.options import PredictOptions
-from reelbank.fusion.prediction.runs import bank_of
+from reelbank.fusion.prediction.runs import banks_of
 from reelbank.heads.predict import store_recipes
 from reelbank.heads.runs.folder import Run, all_runs
 
@@ -73,7 +73,7 @@ class FileFeatures:
             streams=own_files(options.stream),
             weights=(weights,) if is_one else tuple(weights.split()),
             flow_weights=options.flow_weights,
-            bank=options.bank,
+            bank=options.searched,
             image_fps=options.image_fps,
             damaged=options.damaged,
         )
@@ -112,7 +112,7 @@ class FileFeatures:
                 "name; train the run again"
             )
         device = self.options.device
-        user_files = replace(self.user_files, bank=str(bank_of(run, self.options.bank)))
+        user_files = replace(self.user_files, bank=banks_of(run, self.options.searched))
         try:
             options = options_again(recipe, user_files, str(self.folder), about.name, device)
         except InputError as error:
@@ -144,7 +144,7 @@ class FileFeatures:
         predict_run: Callable[[Run], RunScores],
     ) -> Path:
         """A store with the embeddings of the files by another run."""
-        siblings = all_runs(bank_of(run, self.options.bank))
+        siblings = all_runs(banks_of(run, self.options.searched))
         trained_on = [
             sibling
             for sibling in siblings

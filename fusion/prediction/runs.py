@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from reelbank.data.banks import AnyBank, Banks
 from reelbank.data.errors import InputError
 from reelbank.data.plugins import plugin_name
 from reelbank.heads.runs.folder import Run, find_runs, folder_name, read_run
@@ -15,7 +16,7 @@ def run_words(text: str) -> list[str]:
     return [text] if Path(text).is_dir() else text.replace(",", " ").split()
 
 
-def named_runs(bank: str, words: Sequence[str]) -> list[Run]:
+def named_runs(bank: AnyBank, words: Sequence[str]) -> list[Run]:
     """Finished runs by folder, name or start of a hash. Raises InputError when a run does not
     exist."""
     runs = []
@@ -51,14 +52,17 @@ def own_head(run: Run, heads: Sequence[str]) -> str:
     return next((head for head in heads if plugin_name(head) == run.recipe.get("head")), "")
 
 
-def bank_of(run: Run, default: str) -> Path:
-    """The bank that contains a run's folder. The run's members and trained weights are searched for
-    in this bank."""
-    return run.path.parent.parent if run.path.parent.name == "runs" else Path(default)
+def banks_of(run: Run, banks: Banks) -> Banks:
+    """The banks in which a run's members and trained weights are searched for: first the one that
+    contains the run's folder, then `banks`."""
+    if run.path.parent.name != "runs":
+        return banks
+    others = [folder for folder in (banks.own, *banks.others) if folder.is_dir()]
+    return Banks.of(run.path.parent.parent, others)
 
 
-def members_of(run: Run) -> list[Run]:
-    """The members of a fused run or an SVM, from the same bank. Raises InputError for a member that
+def members_of(run: Run, banks: Banks) -> list[Run]:
+    """The members of a fused run or an SVM, from the banks of `banks_of`. Raises InputError for a member that
     is a score file or no longer exists."""
     recipes = run.recipe.get("members")
     if (
@@ -77,13 +81,15 @@ def members_of(run: Run) -> list[Run]:
                 f"{run.path.name}: its member {recipe.get('head')} is a score file, which cannot "
                 "score new videos; give the names of its other members, RUN='a b'"
             )
-        path = run.path.parent / folder_name(recipe)
-        if not (path / "metrics.json").is_file():
+        name = folder_name(recipe)
+        parents = [run.path.parent, *banks_of(run, banks).below("runs")]
+        found = [parent / name for parent in parents if (parent / name / "metrics.json").is_file()]
+        if not found:
+            places = " or ".join(map(str, dict.fromkeys(parents)))
             raise InputError(
-                f"{run.path.name}: its member {path.name} is not in {run.path.parent}; "
-                "train this member again"
+                f"{run.path.name}: its member {name} is not in {places}; train this member again"
             )
-        members.append(read_run(path))
+        members.append(read_run(found[0]))
     return members
 
 

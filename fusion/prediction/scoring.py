@@ -25,7 +25,7 @@ def run_scores(run: Run, features: FileFeatures) -> RunScores:
     """A run's scores of the files. For a fused run, the scores of its members are fused."""
     head = run.recipe.get("head")
     if head == "fused":
-        members = members_of(run)
+        members = members_of(run, features.options.searched)
         scores = [run_scores(member, features) for member in members]
         weights = recorded_weights(run)
         return fused_scores(scores, members, str(run.recipe.get("how")), weights, features)
@@ -112,7 +112,7 @@ def _left_out_note(run: Run, videos: Sequence[str], scores: RunScores) -> str:
 def _svm_scores(run: Run, features: FileFeatures) -> RunScores:
     """The scores of an SVM on the joined embeddings of other runs."""
     model, _ = load_svm(run.path)
-    members = members_of(run)
+    members = members_of(run, features.options.searched)
     scores = [run_scores(member, features) for member in members]
     has_mask = run.recipe.get("missing") == "allow"
     without_input: dict[str, Failure] = {}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reelbank.data.banks import AnyBank
 from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.store.bank import opened
 from reelbank.data.store.damage import damage_among, damage_line
@@ -43,8 +44,8 @@ class StoreCost:
         return f"{self.stream} {network}{node}"
 
 
-def read_costs(bank: str, contests: Sequence[Contest]) -> list[StoreCost]:
-    """The stores of the bank that a model of the contests was trained on."""
+def read_costs(bank: AnyBank, contests: Sequence[Contest]) -> list[StoreCost]:
+    """The stores of the bank, and of other banks, that a model of the contests was trained on."""
     used = set().union(*map(_stores_of, contests))
     return [_cost(store) for _, store in opened(bank) if store.identity in used]
 

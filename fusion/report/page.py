@@ -31,7 +31,7 @@ from reelbank.fusion.report.pair import calibration_section, versus_of, versus_s
 from reelbank.fusion.report.results import results_section
 from reelbank.fusion.report.sweeps import Sweep, read_sweeps, sweep_section
 from reelbank.fusion.report.view import Chapter, Page, Section
-from reelbank.heads.runs.writing import written_to
+from reelbank.heads.runs.writing import output_file, written_to
 
 _FOLDER = Path(__file__).parent
 # Every value is escaped when it is inserted. An undefined name in a template is an error.
@@ -94,7 +94,8 @@ def write_report(
     names: Mapping[str, str] | None = None,
     compared: Sequence[str] = (),
 ) -> Report:
-    """Write the report on the selected runs.
+    """Write the report on the selected runs. If OUT is not given and the bank is read-only, the
+    report is written to the current folder.
 
     first_sections: sections that come before all others; names: the name of each run's model;
     compared: two of these names, which are compared instead of the two most accurate models if the
@@ -106,7 +107,7 @@ def write_report(
     named_contests = [_renamed(contest, names or {}) for contest in contests(selected.entries)]
     # models of one data set that know different classes are several contests
     datasets = list(dict.fromkeys(contest.dataset for contest in named_contests))
-    costs = read_costs(options.bank, named_contests)
+    costs = read_costs(options.searched, named_contests)
     contents = Contents(
         contests=named_contests,
         notes=[*selected.notes, *leak_lines(selected.entries), *damage_notes(costs)],
@@ -118,9 +119,16 @@ def write_report(
         compared=compared,
     )
     document = render(page_of(contents, options))
-    path = _path(options, datasets)
-    figures = path.with_name(f"{path.stem}-figures") if options.figures else None
+    usual = Path(options.bank, "reports", f"{_name(options, datasets)}.html")
+    path = output_file(options.out, usual)
     notes = list(contents.notes)
+    if path is None:
+        path = Path(usual.name)
+        notes.append(
+            "the bank is read-only, so the report is in the current folder; OUT=<file>.html gives "
+            "it another place"
+        )
+    figures = path.with_name(f"{path.stem}-figures") if options.figures else None
     with written_to("OUT", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -142,18 +150,15 @@ def _renamed(contest: Contest, names: Mapping[str, str]) -> Contest:
     return replace(contest, groups=tuple(groups))
 
 
-def _path(options: ReportOptions, datasets: Sequence[str]) -> Path:
-    if options.out:
-        return Path(options.out)
+def _name(options: ReportOptions, datasets: Sequence[str]) -> str:
     names = dict.fromkeys(in_file_name(dataset or "scores") for dataset in datasets)
-    name = options.name or "-".join(names)
-    return Path(options.bank, "reports", f"{name.replace('/', '-')}.html")
+    return (options.name or "-".join(names)).replace("/", "-")
 
 
 def _videos(options: ReportOptions, datasets: Sequence[str]) -> dict[str, Path]:
     """The files of the videos that the report shows frames of, by id. It is {} if ROOT is not given
     and the bank contains no generated videos of the data set."""
-    drawn = drawn_folder(datasets[0], options.bank) if len(datasets) == 1 else None
+    drawn = drawn_folder(datasets[0], options.searched) if len(datasets) == 1 else None
     root = options.root or (str(drawn) if drawn else "")
     if not root:
         if options.show:
@@ -244,7 +249,9 @@ def _sections(
             anchor=anchor,
             interval_kind=options.interval,
             selected=selection(
-                len(contest.groups), tried_models(options.bank, contest, options.part), options.part
+                len(contest.groups),
+                tried_models(options.searched, contest, options.part),
+                options.part,
             ),
         ),
         curves_section(contest, letters),

@@ -46,7 +46,9 @@ def experiments_of(work: Work) -> dict[str, Group]:
     experiments = {}
     for name in dict.fromkeys([*work.cell_names, *work.models, *work.imported]):
         if paths := work.runs.get(name):
-            selection = Selection(bank=work.options.bank, runs=tuple(map(str, paths)))
+            selection = Selection(
+                bank=work.options.bank, banks=work.options.banks, runs=tuple(map(str, paths))
+            )
             # all runs of a model are one experiment, on several splits and seeds
             (experiments[name],) = grouped(select(selection, "test").entries)
     return experiments

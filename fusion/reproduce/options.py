@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from reelbank.data.banks import WithBanks
 from reelbank.data.datasets.options import (
     csv_option,
     dataset_option,
@@ -10,20 +11,20 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, device_option, option
+from reelbank.data.options import bank_option, banks_option, device_option, option
 from reelbank.data.ranges import HIGHEST_SEED, MOST_PX, MOST_WORKERS, Checked
 from reelbank.extract.defaults import USUAL_DATASET
 
 
 @dataclass(frozen=True)
-class ReproduceOptions(Checked):
+class ReproduceOptions(Checked, WithBanks):
     """Options of the command `reproduce`."""
 
     GROUPS: ClassVar[dict[str, str]] = {
         "What to reproduce": "system only split seed quick set scores plan",
         "Videos": "dataset root lists csv classes image_fps",
         "Another network": "extractor weights resize size",
-        "Machine": "device workers bank",
+        "Machine": "device workers bank banks",
     }
 
     system: str = option(
@@ -98,3 +99,4 @@ class ReproduceOptions(Checked):
         highest=MOST_WORKERS,
     )
     bank: str = bank_option()
+    banks: tuple[str, ...] = banks_option()

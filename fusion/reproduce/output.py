@@ -120,6 +120,7 @@ def _write_report(
             names[path.name] = f"{names[path.name]}, {name}" if path.name in names else name
     options = ReportOptions(
         bank=work.options.bank,
+        banks=work.options.banks,
         runs=tuple(map(str, runs)),
         out=str(folder / "report.html"),
         root=work.options.root,

@@ -174,7 +174,7 @@ def fuse_members(work: Work, name: str) -> None:
         runs += [str(path) for path in work.runs[member] if _split(path) in work.splits[name]]
     handled_here = ("members", "how", "weights")
     options = {key: value for key, value in fusion.items() if key not in handled_here}
-    values = {"bank": work.options.bank, **options}
+    values = {"bank": work.options.bank, "banks": work.options.banks, **options}
     print_lines(f"== fuse {name}", flush=True)
     if fusion["how"] == "svm":
         joined = make_svms(parse(SvmOptions, [*runs, *words_of(values)], "svm"))

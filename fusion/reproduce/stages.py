@@ -75,7 +75,8 @@ def _data_options(options: ReproduceOptions) -> dict[str, Any]:
     """The options about the data, which `extract` and `pretrain` share."""
     names = ("root", "lists", "csv", "classes", "image_fps")
     values = {name: getattr(options, name) or None for name in names}
-    return {"dataset": options.dataset, **values, "device": options.device, "bank": options.bank}
+    values |= {"device": options.device, "bank": options.bank, "banks": options.banks}
+    return {"dataset": options.dataset, **values}
 
 
 def pretrain_options(work: Work, section: str, splits: Sequence[str]) -> PretrainOptions:
@@ -201,6 +202,7 @@ def train_options(
     options = work.options
     values = model_options(work.recipe, name) | {
         "bank": options.bank,
+        "banks": options.banks,
         "store": "+".join(map(str, paths)),
         "device": options.device,
         "without": _unused_classes(work, name),
@@ -275,7 +277,8 @@ def anomaly_options(work: Work, name: str, split: str, seed: int) -> AnomalyOpti
             if (recipe["split"], recipe["seed"]) == (split, seed)
         ]
     own |= {"abnormal": work.abnormal_classes(name), "run": tuple(runs)}
-    values = {"bank": work.options.bank, **own, "split": split, "seed": (seed,)}
+    banks = {"bank": work.options.bank, "banks": work.options.banks}
+    values = {**banks, **own, "split": split, "seed": (seed,)}
     return parse(AnomalyOptions, words_of(values), "anomaly")
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from reelbank.data.banks import AnyBank
 from reelbank.data.errors import InputError
 from reelbank.data.identity import extractor_name
 from reelbank.extract.networks import build as networks
 from reelbank.extract.networks.cut import rest
 from reelbank.extract.networks.provenance import Provenance
 from reelbank.extract.networks.sources import kind_of
-from reelbank.extract.networks.trained import TrainedWeights, load_weights, weights_folder
+from reelbank.extract.networks.trained import TrainedWeights, folder_of_weights, load_weights
 from reelbank.extract.networks.weights import set_batch_norm_eps
 from reelbank.extract.streams.loading import recorded_stream
 from reelbank.heads.models.temporal_skips import TemporalShortcut, add_skips, last_blocks
@@ -118,7 +119,7 @@ def backbone(
     store_recipe: dict[str, Any],
     recipe: TrunkRecipe,
     *,
-    bank: str,
+    bank: AnyBank,
     extractor: str,
     weights: str,
     streams: Sequence[str] = (),
@@ -132,7 +133,7 @@ def backbone(
     origin = Provenance.from_json(store_recipe["weights"])
     trained = None
     if origin.kind == "trained":
-        trained = load_weights(weights_folder(bank) / origin.name)
+        trained = load_weights(folder_of_weights(bank, origin.name))
     elif origin.kind != "file":
         weights = origin.option
     elif not weights:

@@ -5,6 +5,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from reelbank.data.banks import AnyBank
 from reelbank.data.console import print_lines
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.datasets.types import Dataset
@@ -50,7 +51,7 @@ def pixels_store(options: PretrainOptions) -> Path:
 def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset]:
     """The options of the pixels' extraction, and its data set. Raises InputError like
     `pixels_store`."""
-    weights = initial_weights(options.bank, options.weights)
+    weights = initial_weights(options.searched, options.weights)
     sizes = pixel_sizes(options, next(iter(weights.values())))
     limits = dataclasses.asdict(Limits.of(options))
     extraction = with_defaults(
@@ -67,6 +68,7 @@ def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset
             image_fps=options.image_fps,
             device=options.device,
             bank=options.bank,
+            banks=options.banks,
             stream=(options.stream,),
             sampling="segments",
             crops=1,
@@ -127,7 +129,7 @@ def pixel_sizes(options: PretrainOptions, weights: str) -> dict[str, Any]:
     }
 
 
-def initial_weights(bank: str, weights: str) -> dict[str, str]:
+def initial_weights(bank: AnyBank, weights: str) -> dict[str, str]:
     """The initial weights of each split. They are {"": WEIGHTS} for weights shared by all splits,
     or the folders of weights from an earlier `pretrain`, by split."""
     if weights in ("", "pretrained", "random", "own") or Path(weights).is_file():

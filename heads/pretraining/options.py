@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from reelbank.data.banks import WithBanks
 from reelbank.data.datasets.options import (
     csv_option,
     dataset_option,
@@ -10,7 +11,7 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, device_option, option
+from reelbank.data.options import bank_option, banks_option, device_option, option
 from reelbank.data.ranges import (
     HIGHEST_SEED,
     MOST_PX,
@@ -24,7 +25,7 @@ from reelbank.heads.recipe import BEST_BY, OPTIMISERS
 
 
 @dataclass(frozen=True)
-class PretrainOptions(Checked):
+class PretrainOptions(Checked, WithBanks):
     """Options of the command `pretrain`. Options that `extract` also has mean the same there."""
 
     GROUPS: ClassVar[dict[str, str]] = {
@@ -34,7 +35,7 @@ class PretrainOptions(Checked):
         "Optimisation": (
             "optimiser lr lr_drops weight_decay batch epochs patience best_by validation seed"
         ),
-        "Machine": "device workers picture_mpx in_flight_mpx slowness bank",
+        "Machine": "device workers picture_mpx in_flight_mpx slowness bank banks",
     }
 
     dataset: str = dataset_option(defaults.PRETRAINED_DATASET)
@@ -197,3 +198,4 @@ class PretrainOptions(Checked):
     in_flight_mpx: float = in_flight_option()
     slowness: float = slowness_option()
     bank: str = bank_option()
+    banks: tuple[str, ...] = banks_option()

@@ -12,7 +12,7 @@ from reelbank.data.identity import signature
 from reelbank.data.store.reader import Store
 from reelbank.extract.networks.backbones.registry import BACKBONES, load_backbone
 from reelbank.extract.networks.build import Trunk, pair
-from reelbank.extract.networks.trained import folder_name, weights_folder
+from reelbank.extract.networks.trained import folder_name
 from reelbank.extract.streams.loading import load_stream
 from reelbank.heads import defaults
 from reelbank.heads.pretraining.options import PretrainOptions
@@ -103,7 +103,7 @@ def plan_run(
     recipe = _recipe(store, options, trunk, classes=classes, split=split, ids=ids)
     number_of = {name: at for at, name in enumerate(classes)}
     return PretrainPlan(
-        path=weights_folder(options.bank) / folder_name(recipe.to_json()),
+        path=options.searched.planned("weights", folder_name(recipe.to_json())),
         recipe=recipe,
         weights=weights,
         ids=ids,

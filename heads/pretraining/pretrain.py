@@ -110,7 +110,7 @@ def _plans(store: Store, options: PretrainOptions, fetch: bool = True) -> list[P
             f"{store.recipe['stream']}; give STREAM={store.recipe['stream']}, or another store"
         )
     plans = []
-    weights_by_split = initial_weights(options.bank, options.weights)
+    weights_by_split = initial_weights(options.searched, options.weights)
     for split in plan_splits(options, store.dataset.name, store.dataset.splits):
         weights = weights_of(weights_by_split, split, options)
         trunk = initial_trunk(options, store, weights, fetch)

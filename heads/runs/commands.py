@@ -14,9 +14,10 @@ from reelbank.heads.runs.options import RunsOptions
 
 
 def runs(options: RunsOptions) -> int:
-    """Print a table of all runs of the bank, or remove the named runs. Returns the exit code."""
+    """Print a table of all runs of the bank and of other banks, or remove the named runs of the
+    bank. Returns the exit code."""
     if options.remove:
-        readable_runs, bad = read_runs(options.bank)
+        readable_runs, bad = read_runs(options.searched)
         hashes = {run.path: run.signature for run in readable_runs} | dict.fromkeys(bad, "")
         doomed: dict[Path, None] = {}
         for start in options.remove:
@@ -32,6 +33,7 @@ def runs(options: RunsOptions) -> int:
                     f"REMOVE={start} must match exactly one run, but it matches "
                     f"{len(fits)}; 'reelbank runs' lists the runs"
                 )
+            options.searched.check_own(fits[0])
             doomed[fits[0]] = None
         for path in doomed:
             # metrics.json is removed first, so that a partly removed run does not count as
@@ -43,14 +45,14 @@ def runs(options: RunsOptions) -> int:
     filters = {
         key: value for key, value in (("head", options.head), ("split", options.split)) if value
     }
-    selected = [run for run in all_runs(options.bank) if matches(run.recipe, **filters)]
+    selected = [run for run in all_runs(options.searched) if matches(run.recipe, **filters)]
     if options.json:
         print_json({"runs": [_record(run) for run in selected]})
         return 0
     if not selected:
         wanted = "".join(f" for {key.upper()}={value}" for key, value in filters.items())
         hint = "" if wanted else "; 'reelbank train' makes one"
-        print_lines(f"no runs{wanted} in {Path(options.bank, 'runs')}{hint}")
+        print_lines(f"no runs{wanted} in {options.searched.shown('runs')}{hint}")
         return 0
     lines: list[tuple[str, ...]] = [
         ("run", "data", "store", "split", "seed", "measure", "validation", "test", "finished")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from reelbank.data.banks import AnyBank, Banks, tell_shadowed
 from reelbank.data.console import print_lines
 from reelbank.data.datasets.registry import is_of_dataset
 from reelbank.data.errors import InputError
@@ -133,24 +134,31 @@ def folder_name(recipe: dict[str, Any]) -> str:
     return f"{recipe.get('head')}-{signature(recipe)[:12]}"
 
 
-def read_runs(bank: str | Path) -> tuple[list[Run], dict[Path, str]]:
+def read_runs(bank: AnyBank) -> tuple[list[Run], dict[Path, str]]:
     """Every run of the bank, finished or not, in the order of folder names; and the folders that
-    cannot be read as a run, with the reason."""
+    cannot be read as a run, with the reason. The runs of other banks follow; one that an earlier
+    bank has is left out, and a note on stderr says so."""
     runs, bad = [], {}
-    for path in sorted(Path(bank, "runs").glob("[!.]*")):
-        try:
-            if not path.is_dir():
-                raise InputError(
-                    f"{path} is a file, but the folder runs/ may contain only folders of "
-                    "runs; move the file out of runs/"
-                )
-            runs.append(read_run(path))
-        except InputError as error:
-            bad[path] = str(error)
+    first_at: dict[str, Path] = {}  # by name, which contains the hash
+    for folder in Banks.of(bank).below("runs"):
+        for path in sorted(folder.glob("[!.]*")):
+            first = first_at.setdefault(path.name, path)
+            if first != path:
+                tell_shadowed(path, first)
+                continue
+            try:
+                if not path.is_dir():
+                    raise InputError(
+                        f"{path} is a file, but the folder runs/ may contain only folders of "
+                        "runs; move the file out of runs/"
+                    )
+                runs.append(read_run(path))
+            except InputError as error:
+                bad[path] = str(error)
     return runs, bad
 
 
-def all_runs(bank: str | Path) -> list[Run]:
+def all_runs(bank: AnyBank) -> list[Run]:
     """The runs of `read_runs`. A note on stderr names each folder that is left out."""
     runs, bad = read_runs(bank)
     for reason in bad.values():
@@ -174,14 +182,17 @@ def matches(recipe: Mapping[str, Any], **match: Any) -> bool:
     return all(recipe.get(key) == value for key, value in match.items())
 
 
-def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> list[Run]:
-    """Find the finished runs of a bank.
+def find_runs(
+    bank: AnyBank, wanted: Sequence[str] = (), *, banks: Sequence[str | Path] = (), **match: Any
+) -> list[Run]:
+    """Find the finished runs of a bank, and of other `banks`.
 
     match: values that the recipe of a run must have, such as `head="gru"` and `split="1"`. wanted:
     folder names or hashes of runs, or their first characters. Only these runs are returned, in the
     given order. Raises InputError if one of these names does not match exactly one finished run.
     """
-    runs = [run for run in all_runs(bank) if run.finished]
+    every_bank = Banks.of(bank, banks)
+    runs = [run for run in all_runs(every_bank) if run.finished]
     if wanted:
         chosen = []
         for start in wanted:
@@ -192,7 +203,9 @@ def find_runs(bank: str | Path, wanted: Sequence[str] = (), **match: Any) -> lis
             ]
             if len(fits) != 1:
                 fitting = ", ".join(run.path.name for run in fits[:5])
-                matched = f"{len(fits)} ({fitting})" if fits else f"none in {Path(bank, 'runs')}"
+                matched = (
+                    f"{len(fits)} ({fitting})" if fits else f"none in {every_bank.shown('runs')}"
+                )
                 raise InputError(
                     f"the run name '{start}' must match exactly one finished run, but it matches "
                     f"{matched}; 'reelbank runs' lists the runs"

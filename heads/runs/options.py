@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from reelbank.data.options import bank_option, json_option, option
+from reelbank.data.banks import WithBanks
+from reelbank.data.options import bank_option, banks_option, json_option, option
 from reelbank.data.ranges import Checked
 
 
 @dataclass(frozen=True)
-class RunsOptions(Checked):
+class RunsOptions(Checked, WithBanks):
     """Options of the command `runs`."""
 
     bank: str = bank_option()
@@ -19,3 +20,4 @@ class RunsOptions(Checked):
         "runs can be deleted too",
     )
     json: bool = json_option()
+    banks: tuple[str, ...] = banks_option()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import reelbank
 from reelbank.data.errors import InputError
-from reelbank.data.files import replacing
+from reelbank.data.files import is_read_only, replacing
 from reelbank.data.system.locks import holder, lock
 
 if TYPE_CHECKING:
@@ -30,6 +30,14 @@ def written_to(name: str, path: str | Path) -> Iterator[None]:
         raise InputError(
             f"{name}={path}: cannot be written ({error.strerror}); give a path in a writable folder"
         ) from None
+
+
+def output_file(given: str, usual: Path) -> Path | None:
+    """The file that a command writes: the one that its option gives, otherwise the usual one in the
+    bank, or None if the bank is read-only."""
+    if given:
+        return Path(given)
+    return None if is_read_only(usual.parent) else usual
 
 
 @contextmanager

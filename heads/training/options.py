@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from reelbank.data.banks import WithBanks
 from reelbank.data.errors import InputError
-from reelbank.data.options import bank_option, device_option, option
+from reelbank.data.options import bank_option, banks_option, device_option, option
 from reelbank.data.plugins import is_user_file
 from reelbank.data.ranges import HIGHEST_SEED, MOST_ROWS, MOST_WORKERS, Checked
 from reelbank.data.recipes import preset_options, variant_options
@@ -35,12 +36,12 @@ READ_FROM = ("auto", "memory", "disk")
 
 
 @dataclass(frozen=True)
-class TrainOptions(Checked):
+class TrainOptions(Checked, WithBanks):
     """Options of the command `train`. The defaults train every head; RECIPE= sets what a paper
     states."""
 
     GROUPS: ClassVar[dict[str, str]] = {
-        "What to train on": "bank store dataset stream extractor weights mid split classes without",
+        "What to train on": "bank banks store dataset stream extractor weights mid split classes without",
         "Head": (
             "head recipe layers hidden residual attention pool branches components "
             "dropout input_dropout rnn_dropout trunk trunk_weights skip skips context "
@@ -55,6 +56,7 @@ class TrainOptions(Checked):
     }
 
     bank: str = bank_option()
+    banks: tuple[str, ...] = banks_option()
     recipe: str = option(
         "",
         "recipe that sets the options to the values of a paper: the name of a built-in "

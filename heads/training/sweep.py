@@ -27,7 +27,7 @@ from reelbank.heads.training.run import is_finished
 from reelbank.heads.training.train import Job, check_backbones, train_missing
 
 # VALIDATION is not swept because figures are comparable only on the same validation part.
-NOT_SWEPT = ("bank", "device", "workers", "read_from", "split", "seed", "validation")
+NOT_SWEPT = ("bank", "banks", "device", "workers", "read_from", "split", "seed", "validation")
 MOST_COMBINATIONS = 10_000
 _HINTS = typing.get_type_hints(TrainOptions)
 # Options whose value is a list. For example, LR_DROPS="8 12" is one value. Splits and seeds are

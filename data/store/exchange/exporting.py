@@ -40,7 +40,7 @@ def export(options: ExportOptions) -> int:
             f"TO={options.to}: {target if target.exists() else table} exists already; give a new "
             "folder, or a new file that ends in .h5"
         )
-    with Store.open(find_store(options.bank, options.store)) as store:
+    with Store.open(find_store(options.searched, options.store)) as store:
         splits = store.dataset.splits
         if options.split and options.split not in splits:
             raise InputError(

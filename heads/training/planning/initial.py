@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from reelbank.data.banks import AnyBank
 from reelbank.data.errors import InputError
 from reelbank.data.files import check_regular
 from reelbank.data.identity import differences
@@ -25,7 +26,7 @@ CHECKPOINT = "checkpoint.safetensors"
 _MAY_DIFFER = ("dropout", "input_dropout")
 
 
-def initial_runs(bank: str, names: Sequence[str]) -> list[Run]:
+def initial_runs(bank: AnyBank, names: Sequence[str]) -> list[Run]:
     """The finished runs that INIT names. Raises InputError for a name that does not match exactly
     one run, and for a run without weights."""
     try:

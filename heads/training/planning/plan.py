@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reelbank.data.banks import Banks
 from reelbank.data.errors import InputError
 from reelbank.data.store.bank import find_store
 from reelbank.data.store.reader import Store
@@ -55,7 +56,7 @@ class RunPlan:
     ids: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
     leaks: tuple[str, ...]
-    bank: str
+    bank: Banks
     head: str
     extractor: str
     stream: str
@@ -84,7 +85,7 @@ def plan_runs(stores: Sequence[Store], options: TrainOptions) -> list[RunPlan]:
         for split in splits:
             check_unseen(member, split)
     shared, common = shared_recipe(stores, options), videos_of(stores)
-    initial = initial_runs(options.bank, options.init)
+    initial = initial_runs(options.searched, options.init)
     plans = []
     for split in splits:
         for seed in dict.fromkeys(options.seed):
@@ -156,12 +157,12 @@ def plan_run(
         notes += validation_notes(stores[0], split, held_out, weights=start)
     learned = ids["train"] + (ids["validation"] if recipe.refit else ())
     return RunPlan(
-        path=Path(options.bank, "runs", folder_name(recipe.to_json())),
+        path=options.searched.planned("runs", folder_name(recipe.to_json())),
         recipe=recipe,
         ids=ids,
         notes=tuple(notes),
         leaks=tuple(divided_groups(stores[0], split)),
-        bank=options.bank,
+        bank=options.searched,
         head=options.head,
         extractor=options.extractor,
         stream=options.stream,
@@ -186,7 +187,7 @@ def _held_out(
             "VALIDATION above 0 (for example 0.2), or omit VALIDATION_STORE"
         )
     try:
-        path = find_store(options.bank, options.validation_store)
+        path = find_store(options.searched, options.validation_store)
     except InputError as error:
         raise InputError(f"{given}: {error}") from None
     with Store.open(path) as other:

@@ -95,7 +95,7 @@ def _stores_of_one(options: TrainOptions) -> dict[Path, tuple[str, ...]]:
     if options.store:
         return {_named(options): options.split}
     fits = []
-    for path, store in opened(options.bank):
+    for path, store in opened(options.searched):
         if not family(store.recipe).startswith(options.weights):
             continue
         if not options.extractor and is_passed_over(store.recipe, options.stream):
@@ -123,7 +123,7 @@ def _stores_of_one(options: TrainOptions) -> dict[Path, tuple[str, ...]]:
             f"{len(fits)}; choose one with STORE= from {names}"
         )
     # find_store returns the store that matches, or raises an error with the reason.
-    return {find_store(options.bank, **match): options.split}
+    return {find_store(options.searched, **match): options.split}
 
 
 def family(recipe: dict[str, Any]) -> str:
@@ -142,7 +142,7 @@ def shared_identity(store: Store) -> str:
 
 
 def _named(options: TrainOptions) -> Path:
-    path = find_store(options.bank, options.store)
+    path = find_store(options.searched, options.store)
     with Store.open(path) as store:
         if not family(store.recipe).startswith(options.weights):
             raise InputError(
