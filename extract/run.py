@@ -2,7 +2,7 @@
 same command continues an interrupted extraction."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -115,9 +115,12 @@ def extract_dataset(
             needed = _needed(videos, jobs)
         unread = UnreadVideos(dataset.root)
         if needed and (options.cluster or len(devices) > 1):
-            queue: ClusterQueue | DeviceQueue = DeviceQueue(options, devices, needed, jobs, files)
+            queue: ClusterQueue | DeviceQueue
             if options.cluster:
                 queue = ClusterQueue(options, needed, jobs)
+            else:
+                queue = DeviceQueue(options, devices, needed, jobs, files)
+                unread.most += queue.decoders * len(devices) - 1
             _follow(queue.run(), needed, unread)
             _tell_decoded(queue.decoded, plans)
         elif needed:
@@ -188,9 +191,13 @@ def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: Un
     """Show the progress, and count the videos that the machine could not read. Raises InputError if
     there are too many in a row."""
     by_id = {video.id: video for video in videos}
-    with tqdm(
-        total=len(videos), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract"
-    ) as bar:
+    with contextlib.ExitStack() as closing:
+        if isinstance(reports, Generator):
+            # It ends its processes now, not when the traceback of an error is forgotten.
+            closing.callback(reports.close)
+        bar = closing.enter_context(
+            tqdm(total=len(videos), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract")
+        )
         for report in reports:
             for line in report.lines:
                 bar.write(printable(line))

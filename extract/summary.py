@@ -33,6 +33,7 @@ class UnreadVideos:
     def see(self, video: Video, report: VideoReport) -> None:
         """Record what became of a video. Raises InputError if too many videos in a row could not be
         read, or if ROOT is gone."""
+        self.reasons.pop(video.id, None)  # it may be extracted a second time, on another device
         if report.unread:
             self.reasons[video.id] = report.unread[-1]
         if report.read > self.read:

@@ -13,12 +13,22 @@ from reelbank.data.errors import InputError
 from reelbank.data.store.reader import Store
 from reelbank.extract.device import chosen_device, chosen_devices
 
-# A network that kills its process when some features are committed, as often as the file `kills` has
-# characters. Only processes that this test's process has started are killed.
+# A network that kills its process when some features are committed, as often as there are files
+# `kill*`. With a file `stop`, it stops the command after some videos like a scheduler that signals
+# all processes. Only processes that this test's process has started are killed.
 DEADLY = """
 import os, pathlib, signal
 import torch
 from torch import nn
+
+def takes(name):
+    for path in pathlib.Path().glob(name):
+        try:
+            path.unlink()  # only one process can do it
+        except FileNotFoundError:
+            continue
+        return True
+    return False
 
 class Tiny(nn.Module):
     mean = std = (0.5, 0.5, 0.5)
@@ -28,14 +38,19 @@ class Tiny(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.conv = nn.Conv2d(3, 4, 5, 4)
+        self.calls = 0
 
     def forward(self, x):
         if x.mean() > -9 and os.getppid() == int(os.environ["TEST_PROCESS"]):
-            kills = pathlib.Path("kills")
-            parts = list(pathlib.Path().glob("*/stores/*.parts/part+*"))
-            if parts and kills.exists() and kills.read_text():
-                kills.write_text(kills.read_text()[1:])
+            self.calls += 1
+            if list(pathlib.Path().glob("*/stores/*.parts/part+*")) and takes("kill*"):
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.calls == 6 and takes("stop"):
+                try:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                finally:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                    os.kill(os.getppid(), signal.SIGTERM)
         return self.conv(x).relu().mean((2, 3))
 
 def build():
@@ -78,14 +93,14 @@ def test_a_killed_process_loses_nothing_and_the_store_is_the_same(folder, capsys
     expected, failed = rows_of("one")
     assert len(expected) == 16 and failed == {"left/broken"}
 
-    Path("kills").write_text("x")
+    Path("kill1").touch()
     capsys.readouterr()
     assert reelbank.main([*WORDS, "BANK=two", "DEVICE=cpu cpu"]) == 1
     printed = capsys.readouterr()
-    assert not Path("kills").read_text()
+    assert not Path("kill1").exists()
     assert "the process of cpu ended (SIGKILL: out of memory?)" in printed.out + printed.err
     assert "17/17" in printed.err  # the progress counts each video once
-    assert "decoded" in printed.out and "16 of 17 videos, done" in printed.out
+    assert "decoded" in printed.out and "16 of 17 videos stored; finished" in printed.out
     found, failed_too = rows_of("two")
     assert failed_too == failed and found.keys() == expected.keys()
     for video_id, rows in expected.items():
@@ -94,12 +109,26 @@ def test_a_killed_process_loses_nothing_and_the_store_is_the_same(folder, capsys
 
 
 def test_without_any_process_left_the_command_fails_and_continues_later(folder, capsys):
-    Path("kills").write_text("xx")
+    Path("kill1").touch()
+    Path("kill2").touch()
     assert reelbank.main([*WORDS, "DEVICE=cpu cpu"]) == 2
     message = capsys.readouterr().err.splitlines()[-1]
     assert "no other process is left" in message and "Run the same command to continue" in message
     assert reelbank.main([*WORDS, "DEVICE=cpu"]) == 1
     assert "17 videos, 0 already extracted" not in capsys.readouterr().out
+    assert len(rows_of("bank")[0]) == 16
+
+
+def test_processes_that_are_stopped_several_times_keep_what_they_have_extracted(folder, capsys):
+    words = [word for word in WORDS if not word.startswith("PART_SECONDS")]
+    Path("stop").touch()
+    assert reelbank.main([*words, "PART_SECONDS=1000", "DEVICE=cpu cpu"]) == 128 + 15
+    assert not Path("stop").exists()
+    assert "stopped. Finished work is kept" in capsys.readouterr().err
+    assert not list(Path("bank").glob("stores/*.parts/shard*"))  # every process has ended
+    (folder_of_parts,) = Path("bank").glob("stores/*.parts")
+    assert list(folder_of_parts.glob("part+*device*"))
+    assert reelbank.main([*WORDS, "DEVICE=cpu"]) == 1
     assert len(rows_of("bank")[0]) == 16
 
 

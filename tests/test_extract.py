@@ -407,7 +407,7 @@ def test_bad_videos_are_recorded_and_harm_nothing(ours, capsys):
         }
         assert "empty" in str(store.failures["left/empty_g91_c01"])
         assert all(len(str(failure).splitlines()) == 1 for failure in store.failures.values())
-    assert "4 failed" in said.out and "left/text_g92_c01" in said.out
+    assert "4 videos failed" in said.out and "left/text_g92_c01" in said.out
     assert run(*BASIC) == 1  # still so, nothing is tried again
     assert "28 already extracted, 0 to extract" in capsys.readouterr().out
     shutil.copy(left / "clip_g02_c01.avi", left / "text_g92_c01.avi")  # mended by the user

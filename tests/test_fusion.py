@@ -486,7 +486,7 @@ def test_a_video_missing_from_one_member_is_scored_by_the_others() -> None:
     )
     with pytest.raises(
         InputError,
-        match=r"different videos \(2 and 2\); only in the first: u; only in the second: w",
+        match=r"different videos: 2 in the first and 2 in the second; only in the first: u; only in the second: w",
     ):
         fuse([Scores(RGB.video_ids, [0, 1], RGB.classes, RGB.logits), _labelled(sound, [1, 0])])
     sound = _labelled(sound, [1, 0])  # of its own classes: v is y as in RGB, w is z

@@ -114,7 +114,7 @@ def test_import_tells_of_what_it_cannot_take(command, tmp_path):
     np.save(tmp_path / "in" / f"one{EVIL}.npy", np.zeros((2, 3), np.float32))
     np.save(tmp_path / "in" / f"two{EVIL}.npy", np.full((2, 3), np.nan))
     code, _, err = command("import", "FILE=in")
-    assert code == 2 and "names such as one?]0;taken" in err
+    assert code == 2 and "(got one?]0;taken" in err
     with (tmp_path / "t.csv").open("w", newline="") as file:
         csv.writer(file).writerows(
             [["path", "label"], [f"one{EVIL}", f"x{EVIL}"], [f"two{EVIL}", "y"]]

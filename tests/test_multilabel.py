@@ -280,7 +280,18 @@ def test_evaluate_tells_mean_average_precision(
     head, line = (
         row.split() for row in of_several.splitlines() if row.startswith(("model", "rlstm"))
     )
-    assert head == ["model", "runs", "splits", "seeds", "videos", "mAP", "95", "%", "classes"]
+    assert head == [
+        "model",
+        "runs",
+        "splits",
+        "seeds",
+        "videos",
+        "mAP",
+        "95",
+        "%",
+        "interval",
+        "classes",
+    ]
     assert (
         line[3:8] == ["2", "1", "0", "1", "60"] and line[-1] == "6"
     )  # runs, split, seeds, videos ... classes

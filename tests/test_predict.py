@@ -422,7 +422,7 @@ def changed_recipe(made: Made, tmp_path: Path, **changes: Any) -> Path:
     ("changes", "line"),
     [
         ({"imported": True}, "the features were imported from another tool"),
-        ({"features_version": 1}, "features have version 1"),
+        ({"features_version": 1}, "extracted with version 1 of the stream"),
         (
             {"extractor": "evil.py:build"},
             "names the file evil.py:build as extractor; this file is not run",

@@ -495,7 +495,7 @@ def test_training_goes_on_from_weights_made_here_split_by_split(tmp_path: Path, 
     with pytest.raises(InputError, match="trained on split 1, not on split 2"):
         pretrained(tmp_path, tiny, split=("2",), weights=str(one))
     make_pixels(tmp_path / "other split", first_tested=2)
-    line = r"4 of the 4 test videos of split 1 were used to train these weights \(split 1\); start from weights"
+    line = r"4 of the 4 test videos of split 1 were used to train these weights \(trained on split 1\); start from weights"
     for begin in (one, onward[0]):
         with pytest.raises(InputError, match=line):
             pretrained(tmp_path / "other split", tiny, weights=str(begin))

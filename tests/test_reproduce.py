@@ -321,7 +321,9 @@ def test_anomaly_detection_is_a_step_on_heads_that_know_only_normal_classes(bank
         ("autoencoder", "detected", "ucf101"): f"{100 * threshold['detected']:.2f}",
     }
     row = rows["autoencoder", "AUC", "ucf101"]
-    assert row["published"] == "not stated" and row["our data"].endswith("abnormal: motion_up")
+    assert row["published"] == "not stated" and row["our data"].endswith(
+        "abnormal classes: motion_up"
+    )
     low, high = map(float, row["95 %"].split(" to "))
     assert low <= auc["autoencoder"] <= high
     report = (folder_of(bank) / "report.html").read_text()
@@ -436,7 +438,7 @@ def test_the_papers_figures_are_drawn_from_the_runs(bank: Path) -> None:
     for title in ("Fig. 1: Classes of two levels", "Fig. 3: Predictions"):
         assert f"## {title}" in text and title in page
     assert "![perclass](figures/perclass.png)" in text
-    assert "instead of hmdb51" in text[text.index("Fig. 3") :]
+    assert "Data of the paper: hmdb51" in text[text.index("Fig. 3") :]
     assert page.count("data:image/jpeg;base64") >= 4  # frames of the videos
 
 

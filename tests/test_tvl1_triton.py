@@ -4,6 +4,7 @@ imported."""
 
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -99,13 +101,11 @@ def with_triton() -> None:
 
 def frames(*clip: str, size: tuple[int, int], first: int = 12) -> Pair:
     """Two consecutive frames of a real clip, grey, (1, h, w) uint8."""
-    capture = cv2.VideoCapture(str(testdata("clips", *clip)))
-    pictures = [capture.read()[1] for _ in range(first + 2)][-2:]
+    with av.open(str(testdata("clips", *clip))) as container:
+        decoded = itertools.islice(container.decode(video=0), first, first + 2)
+        pictures = [frame.to_ndarray(format="gray") for frame in decoded]
     h, w = size
-    small = [
-        cv2.resize(cv2.cvtColor(x, cv2.COLOR_BGR2GRAY), (w, h), interpolation=cv2.INTER_AREA)
-        for x in pictures
-    ]
+    small = [cv2.resize(picture, (w, h), interpolation=cv2.INTER_AREA) for picture in pictures]
     return torch.from_numpy(small[0])[None], torch.from_numpy(small[1])[None]
 
 

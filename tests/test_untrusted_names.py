@@ -81,7 +81,7 @@ def test_the_data_set_of_a_run_in_a_report(
     text, mark = stranger
     made_run(tmp_path, dataset=f"{text}:build")
     assert reelbank.main(["report", f"BANK={tmp_path}", f"ROOT={tmp_path}"]) == 2
-    assert "is not one of ucf101" in capsys.readouterr().err
+    assert "(ucf101, hmdb51" in capsys.readouterr().err
     assert not mark.exists()
 
 

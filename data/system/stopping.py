@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AT_ONCE = (
     b"\nreelbank: stopped at once. Committed work is kept; run the same command again to continue\n"
 )
@@ -33,10 +34,25 @@ def heed_signals() -> list[int]:
                 os.write(2, _AT_ONCE)
             os._exit(128 + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _STOPS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, heed)
     return heard
+
+
+def heed_first_signal() -> None:
+    """Install handlers in a process that a command has started: the first signal raises
+    KeyboardInterrupt, so that finished work is kept, and all later ones are ignored. A scheduler
+    sends its signal to every process, in addition to that of the command, and the command kills the
+    process if it takes too long."""
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        for stop in _STOPS:
+            signal.signal(stop, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in _STOPS:
+        signal.signal(number, heed)
 
 
 def silence_closed_terminal() -> None:

@@ -10,6 +10,7 @@ import torch
 
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.datasets.types import Dataset, Video
+from reelbank.data.errors import InputError
 from reelbank.data.video.sources import look
 from reelbank.extract.devices.one_device import (
     Decoded,
@@ -123,6 +124,13 @@ class LeaseWorker:
             writer.flush()
 
     def _lease(self, jobs: Mapping[str, Sequence[str]]) -> Lease:
+        for video_id in jobs:
+            if video_id not in self._videos:
+                raise InputError(
+                    f"{video_id}: is not among the videos that this process finds, so the data set has "
+                    "changed since the command began, or differs on this machine; run the same "
+                    "command again"
+                )
         videos: list[Video] = [self._videos[video_id] for video_id in jobs]
         self._files.now.update({video.id: look(video.path) for video in videos})
         return Lease(videos, jobs)

@@ -14,7 +14,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.options_json import options_from_json
 from reelbank.data.system.memory import enough_memory
 from reelbank.data.system.processes import end_with_parent
-from reelbank.data.system.stopping import heed_signals
+from reelbank.data.system.stopping import heed_first_signal
 from reelbank.extract.device import chosen_device
 from reelbank.extract.devices.lease_worker import LeaseWorker
 from reelbank.extract.devices.messages import (
@@ -48,7 +48,7 @@ def serve(words: list[str]) -> None:
     expected number of videos, the number of threads (0: as many as usual) and the options as JSON.
     """
     number, parent, device, shard, expected_videos, threads, options = words
-    heed_signals()  # SIGTERM of the parent: commit, then end
+    heed_first_signal()  # SIGTERM of the parent: commit, then end
     end_with_parent(int(parent))
     connection = socket.socket(fileno=int(number))
     if int(threads):

@@ -76,7 +76,10 @@ class _Process:
 
     def death(self) -> str:
         """Why the process ended without a message."""
-        code = self.process.wait()
+        try:
+            code = self._exit_code()
+        except subprocess.TimeoutExpired:
+            return "it does not respond"
         if code < 0:
             hint = ": out of memory?" if code == -signal.SIGKILL else ""
             return f"{signal.Signals(-code).name}{hint}"
@@ -88,20 +91,25 @@ class _Process:
         """End the process once it has committed its open part."""
         self.process.terminate()
         self.socket.close()
+        with suppress(subprocess.TimeoutExpired):
+            self._exit_code()
+        self.log.close()
+
+    def _exit_code(self) -> int:
+        """Wait until the process has ended, and kill it if that takes too long."""
         try:
-            self.process.wait(_ENDS_SECONDS)
+            return self.process.wait(_ENDS_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(_ENDS_SECONDS)
-        self.log.close()
+            return self.process.wait(_ENDS_SECONDS)
 
 
 @dataclass
 class DeviceReport:
     """A report about a video, or lines of a process that are not about a video.
 
-    again: how many videos that were reported before have to be extracted again
+    again: how many videos that were reported before have to be extracted again, less the videos that
+    are committed although their reports are lost
     """
 
     video: VideoReport | None = None
@@ -129,6 +137,7 @@ class DeviceQueue:
         extracted."""
         self._waiting = deque(self.videos)
         self._reported: set[str] = set()
+        self._read_by_lost = 0
         self._processes: list[_Process] = []
         try:
             for number in range(len(self.devices)):
@@ -143,12 +152,16 @@ class DeviceQueue:
                 self.decoded += process.decoded
                 process.end()
 
+    @property
+    def decoders(self) -> int:
+        """The largest number of decode processes of each device."""
+        return max(1, (self.options.workers or cores().value) // len(self.devices))
+
     def _start(self, number: int) -> _Process:
         device, count = self.devices[number], len(self.devices)
-        decoders = max(1, (self.options.workers or cores().value) // count)
         options = self.options
         if options.workers or device.type == "cuda":
-            options = dataclasses.replace(options, workers=decoders)
+            options = dataclasses.replace(options, workers=self.decoders)
         shard = self.options.shard.replace("/", "of")
         on_cpu = sum(other.type == "cpu" for other in self.devices)
         threads = max(1, cores().value // on_cpu) if device.type == "cpu" else 0
@@ -197,7 +210,7 @@ class DeviceQueue:
             is_first = message.video_id not in self._reported
             self._reported.add(message.video_id)
             if is_first:
-                read = sum(other.read for other in self._processes)
+                read = self._read_by_lost + sum(other.read for other in self._processes)
                 yield DeviceReport(dataclasses.replace(message, read=read))
         elif isinstance(message, Wants):
             if message.is_idle:
@@ -223,24 +236,34 @@ class DeviceQueue:
         self._processes.remove(process)
         process.end()
         self.decoded += process.decoded
-        count = len(process.uncommitted)
-        lost = [video for video in self.videos if video.id in process.uncommitted]
-        still_missing: set[str] = set()
+        self._read_by_lost += process.read
+        had = [video for video in self.videos if video.id in process.uncommitted]
+        missing: set[str] = set()
         for job in self.jobs.values():
             for writer in job.writers.values():
                 writer.reread()
-            still_missing |= job.missing(lost, self.files, Retry(all=False, refused=False))
-        lost = [video for video in lost if video.id in still_missing]
-        again = len(still_missing & self._reported)
-        self._reported -= still_missing
-        if not self._processes:
+            missing |= job.missing(had, self.files, Retry.of(self.options))
+        lost = [video for video in had if video.id in missing]
+        committed = process.uncommitted - missing
+        again = len(missing & self._reported) - len(committed - self._reported)
+        self._reported = (self._reported | committed) - missing
+        # At the end of the queue: one of them may have ended the process, and may end others.
+        self._waiting.extend(lost)
+        if self._waiting and not self._processes:
+            had_not_committed = f", which had not committed {_some(lost)}," if lost else ""
             raise InputError(
-                f"the process of {process.device} ended ({reason}), and no other process is left; "
-                "committed videos are kept. Run the same command to continue"
+                f"the process of {process.device}{had_not_committed} ended ({reason}), and no other "
+                "process is left; committed videos are kept. Run the same command to continue"
             )
-        self._waiting.extendleft(reversed(lost))
-        line = (
-            f"note: the process of {process.device} ended ({reason}); {count - len(lost)} of its "
-            f"last {counted(count, 'video')} are committed, and the other devices extract the rest"
-        )
+        line = f"note: the process of {process.device} ended ({reason})"
+        if had:
+            line += f"; {len(committed)} of its last {counted(len(had), 'video')} are committed"
+        if lost:
+            line += ", and the other devices extract the rest"
         return DeviceReport(lines=(line,), again=again)
+
+
+def _some(videos: Sequence[Video]) -> str:
+    """The path of the first video, and how many more there are."""
+    others = f" and {counted(len(videos) - 1, 'other video')}" if len(videos) > 1 else ""
+    return f"{videos[0].path}{others}"
