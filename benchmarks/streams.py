@@ -45,13 +45,18 @@ import sys
 from pathlib import Path
 from reelbank.data.datasets import load_dataset
 from reelbank.data.video.frames import Reading
-from reelbank.data.video.messages import Done
+from reelbank.data.video.messages import Done, Frames
 from reelbank.data.video.sampling import Sampling
 from reelbank.data.video.pool import DecodePool
 videos = load_dataset("ucf101", sys.argv[1], classes=sys.argv[2].split(",")).videos
 select = Sampling(steps=16, grid_frames=6)
 with DecodePool(1) as pool:
-    print(sum(isinstance(message, Done) for _, message in pool.run((v.id, v.path, Reading(select)) for v in videos)))
+    done = 0
+    for _, message in pool.run((v.id, v.path, Reading(select)) for v in videos):
+        done += isinstance(message, Done)
+        if isinstance(message, Frames):
+            message.release()
+    print(done)
 """
 
 

@@ -12,6 +12,10 @@ class InputError(Exception):
     """
 
 
+class BusyError(InputError):
+    """Raised if another process works on the same thing. It is possible later."""
+
+
 def repair_command(distribution: str) -> str:
     """The command that reinstalls a package in the environment of the running Python."""
     return f"{sys.executable} -m pip install --force-reinstall --no-deps {distribution}"

@@ -85,8 +85,9 @@ device_option = partial(
 cluster_option = partial(
     option,
     "",
-    "address of a Dask scheduler, for example tcp://host:8786, whose workers do the work. All machines "
-    "need the same paths for BANK and the videos. Needs reelbank[dask]",
+    "address of a Dask scheduler, such as tcp://host:8786. The workers of its cluster do the work. "
+    "BANK, the videos and the working folder must have the same paths on all machines. Needs "
+    "reelbank[dask]; see docs/clusters.md",
 )
 json_option = partial(
     option, False, "print the result as one JSON document; other messages go to standard error"

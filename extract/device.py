@@ -55,6 +55,16 @@ def chosen_devices(names: str) -> list[torch.device]:
     return devices
 
 
+def check_device_of_cluster(name: str) -> None:
+    """Raises InputError for a device that the workers of a cluster cannot be given: a GPU by its
+    number, or several devices."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(
+            f"DEVICE={name}: cannot be used with CLUSTER; use auto, cpu or cuda, and start one Dask "
+            "worker for each GPU"
+        )
+
+
 def _emptiest_gpu() -> torch.device:
     """The visible GPU with the most free memory."""
     count = torch.cuda.device_count()

@@ -250,3 +250,8 @@ def every_writer(jobs: Mapping[str, Job]) -> list[StoreWriter]:
     for job in jobs.values():
         writers += job.writers.values()
     return writers
+
+
+def store_names(jobs: Mapping[str, Job]) -> list[str]:
+    """The file names of the stores of all jobs."""
+    return sorted(writer.path.name for writer in every_writer(jobs))

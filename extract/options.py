@@ -269,8 +269,9 @@ class ExtractOptions(Checked, WithBanks):
     cluster: str = cluster_option()
     workers: int = option(
         0,
-        "total number of decoding processes for all devices; 0 means one per core if the "
-        "network runs on a GPU or idt is extracted, and a single process otherwise",
+        "total number of decoding processes for all devices, with CLUSTER for each worker; 0 means "
+        "one per core if the network runs on a GPU or idt is extracted, and a single process "
+        "otherwise",
         lowest=0,
         highest=MOST_WORKERS,
     )

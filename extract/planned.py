@@ -72,7 +72,8 @@ def planned_stores(options: ExtractOptions, dataset: Dataset) -> list[PlannedSto
     options = with_image_fps(with_defaults(flow_of_weights(options)), dataset)
     retry = Retry(all=False, refused=options.damaged == "keep")
     plans: Sequence[StreamPlan]
-    plans = plan_extraction(options, dataset, chosen_device(options.device)).streams
+    device = torch.device("cpu") if options.cluster else chosen_device(options.device)
+    plans = plan_extraction(options, dataset, device).streams
     files: SourceFiles | None = None  # read only if a store exists
     if options.banks:
         files = SourceFiles.of(dataset.videos, options.bank)

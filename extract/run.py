@@ -11,9 +11,8 @@ from tqdm import tqdm
 
 from reelbank.data.console import counted, print_lines, printable
 from reelbank.data.datasets.types import Dataset, Video
-from reelbank.data.errors import InputError
 from reelbank.data.store.stored import StoredFeatures
-from reelbank.extract.device import chosen_devices
+from reelbank.extract.device import check_device_of_cluster, chosen_devices
 from reelbank.extract.devices.cluster import ClusterQueue
 from reelbank.extract.devices.lease_worker import dataset_of
 from reelbank.extract.devices.one_device import Decoded, DevicePass, Lease, decoder_count
@@ -64,11 +63,7 @@ def _devices_of(options: ExtractOptions) -> list[torch.device]:
     """The devices of this machine that extract; its CPU for the planning alone with CLUSTER."""
     if not options.cluster or options.plan:
         return chosen_devices(options.device)
-    if options.device not in ("auto", "cpu", "cuda"):
-        raise InputError(
-            f"DEVICE={options.device}: cannot be used with CLUSTER; use auto, cpu or cuda, and start "
-            "one Dask worker for each GPU"
-        )
+    check_device_of_cluster(options.device)
     return [torch.device("cpu")]
 
 

@@ -58,6 +58,8 @@ def outcomes(pool: DecodePool, tasks) -> tuple[dict, list]:
     ends, keys = {}, []
     for key, message in pool.run(tasks):
         keys.append(key)
+        if isinstance(message, Frames):
+            message.release()
         if isinstance(message, Done | Failed):
             ends[key] = message.info if isinstance(message, Done) else message.reason
     return ends, keys

@@ -195,7 +195,8 @@ def test_mean_over_crops_on_the_device_is_the_plain_loop(own, crops):
         for video, row, frame in zip(
             [videos[0]] * 2 + [videos[1]] * 3, [0, 1, 0, 1, 2], frames, strict=True
         ):
-            batches.add(video, np.array([row]), take_crops(frame[None], 32, crops)[0])
+            batches.free(1)[:] = take_crops(frame[None], 32, crops)
+            batches.add(video, [np.array([row])])
         batches.finish()
         found = np.concatenate([video.values[0] for video in videos])
         for frame, feature in zip(frames, found, strict=True):
@@ -214,7 +215,8 @@ def test_kept_crops_are_the_single_ones(own):
     video = started(np.zeros((4, 1), np.int64))  # one frame, four rows: K < T repeats it
     crops = take_crops(pixels(1, 3, 40, 50), 32, 10)[0]
     with torch.inference_mode():
-        batches.add(video, np.arange(4), crops)
+        batches.free(1)[0] = crops
+        batches.add(video, [np.arange(4)])
         batches.finish()
         expected = network.module(crops)[0].numpy()
     assert video.values[0].shape == (4, 10, 8)

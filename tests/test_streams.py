@@ -27,7 +27,7 @@ from reelbank.extract.flow.methods import build_flow, mirrored, to_uint8
 from reelbank.extract.networks import build as networks
 from reelbank.extract.networks.preprocessing import Resize
 from reelbank.extract.options import ExtractOptions
-from reelbank.extract.pipeline.crops import take_crops, view_crop
+from reelbank.extract.pipeline.crops import take_crops, view_corner
 from reelbank.extract.plan import plan_streams
 from reelbank.extract.streams.loading import load_stream
 from reelbank.extract.streams.per_stream import by_stream
@@ -199,8 +199,8 @@ def test_a_mirrored_crop_of_flow_negates_x():
     assert torch.equal(mirror[:, 0], 255 - centre[:, 0].flip(-1)) and torch.equal(
         mirror[:, 1], centre[:, 1].flip(-1)
     )
-    place = (0.5, 0.0, True)
-    viewed = view_crop(maps, 32, place, mirrored)[:, 0]
+    assert view_corner((40, 50), 32, (0.5, 0.0)) == (4, 0)
+    viewed = mirrored(maps)[..., 4:36, 0:32]
     assert torch.equal(viewed[:, 0], 255 - maps[:, 0, 4:36, 18:50].flip(-1))
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -100,11 +100,23 @@ def outcomes(pool: DecodePool, tasks) -> tuple[dict, dict]:
         if isinstance(message, Start | Restart):
             pixels[key] = {}
         elif isinstance(message, Frames):
-            pixels[key].update(zip(message.numbers.tolist(), message.pixels, strict=True))
+            pixels[key].update(zip(message.numbers.tolist(), message.pixels.copy(), strict=True))
+            message.release()
         else:
             assert isinstance(message, Done | Failed)
             ends[key] = message.info if isinstance(message, Done) else message
     return ends, pixels
+
+
+def taken(run) -> list[tuple]:
+    """All messages of a run with their keys, with frames in memory of their own."""
+    messages = []
+    for key, message in run:
+        if isinstance(message, Frames):
+            lent, message = message, replace(message, pixels=message.pixels.copy(), loan=None)
+            lent.release()
+        messages.append((key, message))
+    return messages
 
 
 def same(one: Message, other: Message) -> bool:
@@ -113,7 +125,8 @@ def same(one: Message, other: Message) -> bool:
         return False
     if not isinstance(one, Frames | Sound):
         return one == other
-    pairs = [(getattr(one, field.name), getattr(other, field.name)) for field in fields(one)]
+    names = [field.name for field in fields(one) if field.name != "loan"]
+    pairs = [(getattr(one, name), getattr(other, name)) for name in names]
     return all(a.dtype == b.dtype and np.array_equal(a, b) for a, b in pairs)
 
 
@@ -199,7 +212,7 @@ def test_a_death_over_the_sound_costs_no_picture_and_one_over_the_pictures_no_so
     ]
     messages = {key: [] for key, *_ in tasks}
     with DecodePool(2, timeout_seconds=3.0) as pool:
-        for key, message in pool.run(tasks):
+        for key, message in taken(pool.run(tasks)):
             messages[key].append(message)
     died = ("decoder process died (SIGKILL: out of memory?)", True)
     hung = ("decoder process hung: no sign of life for 3 s", False)
@@ -246,7 +259,7 @@ def test_faults_of_the_machine_are_told_from_those_of_a_video(tmp_path):
     ]
     kinds: dict[str, list] = {}
     with DecodePool(1, timeout_seconds=4.0) as pool:
-        for key, message in pool.run(tasks):
+        for key, message in taken(pool.run(tasks)):
             if isinstance(message, Failed | SoundFailed):
                 kinds.setdefault(key, []).append((message.reason, message.by_machine))
     machine = {
@@ -306,22 +319,22 @@ def test_tasks_are_taken_only_when_a_worker_is_free_and_memory_is_bounded(tmp_pa
         for _ in range(400):
             container.mux(stream.encode(blank))
         container.mux(stream.encode())
-    taken = []
+    given = []
 
     def tasks():
         for number in range(5):
-            taken.append(number)
+            given.append(number)
             yield number, path, Reading(np.arange)
 
     with DecodePool(1) as pool:
         run = pool.run(tasks())
-        messages = [next(run) for _ in range(5)]
-        assert taken == [0]
-        assert messages[0] == (0, Start(400))
-        frames = sum(len(message.numbers) for _, message in messages[1:])
+        assert next(run) == (0, Start(400))
+        frames = 0
         while frames < 400:
             _, message = next(run)
+            assert given == [0]
             frames += len(message.numbers)
+            message.release()
         status = Path(f"/proc/{pool.workers[0].process.pid}/status").read_text()
         peak_kib = int(status.split("VmHWM:")[1].split()[0])
         assert peak_kib < 250_000  # all frames would be 1,080,000
@@ -474,7 +487,7 @@ def test_sound_comes_first_and_whatever_it_does_the_pictures_come(tmp_path):
     ]
     messages = {key: [] for key, *_ in tasks}
     with DecodePool(2) as pool:
-        for key, message in pool.run(tasks):
+        for key, message in taken(pool.run(tasks)):
             messages[key].append(message)
     kinds = {key: [type(message) for message in own] for key, own in messages.items()}
     assert kinds["both"][:3] == [Sound, SoundDone, Start] and kinds["both"][-1] is Done
@@ -503,7 +516,7 @@ def test_sound_comes_first_and_whatever_it_does_the_pictures_come(tmp_path):
 def ends_and_keys(pool: DecodePool, tasks) -> tuple[dict, list]:
     """({key: VideoInfo or reason}, keys in the order of their messages)."""
     ends, keys = {}, []
-    for key, message in pool.run(tasks):
+    for key, message in taken(pool.run(tasks)):
         keys.append(key)
         if isinstance(message, Done | Failed):
             ends[key] = message.info if isinstance(message, Done) else message.reason
@@ -570,6 +583,8 @@ def test_a_video_that_waits_for_room_does_not_hang(tmp_path):
             elif len(heard) == 1:
                 time.sleep(3)  # a slow consumer
             heard.append(key)
+            if isinstance(message, Frames):
+                message.release()
             if isinstance(message, Done | Failed):
                 ends[key] = message.info
         assert heard == [heard[0]] * 10 + [1 - heard[0]] * 10

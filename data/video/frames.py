@@ -39,11 +39,10 @@ from reelbank.data.video.messages import (
     VideoInfo,
 )
 from reelbank.data.video.opening import DecodeError, open_container, video_stream
+from reelbank.data.video.process.ring import FrameMemory
 
 DECODERS = ("auto", "pyav", "opencv", "decord")
 
-# Limits the memory of a chunk: chunks of large pictures have fewer frames.
-_CHUNK_BYTES = 16 << 20
 # The second reading has the true number of frames; a third one helps if the file changes meanwhile.
 _MOST_READINGS = 3
 # Tolerance when times are compared with the limits of a span: both are rounded.
@@ -77,6 +76,7 @@ def decode(
     limits: Limits | None = None,
     admit: Callable[[int], None] = lambda pixels: None,
     image_fps: float = 0.0,
+    memory: FrameMemory | None = None,
 ) -> Iterator[PictureMessage]:
     """Read the frames of a video that `select` chooses, as messages (see `messages`).
 
@@ -87,7 +87,7 @@ def decode(
     these frames, times to the file, and frames after the span are not read. admit: called with the
     number of pixels of a picture that is larger than all before; returns when there is room for it.
     image_fps: frame rate of a folder of numbered images, 0 if unknown; then image n is taken to be
-    displayed at n / 25 s.
+    displayed at n / 25 s. memory: where the pixels are written (default: new arrays).
 
     Pictures are rotated and mirrored according to the file's metadata; a pixel aspect ratio is not
     applied. Times count from the start of the file, with sound and pictures on one clock, and never
@@ -108,9 +108,10 @@ def decode(
     if not total:
         raise DecodeError("its video track contains no frames")
     for _ in range(_MOST_READINGS):
-        attempt = _Attempt(scan, total, clock, span_seconds)
+        chunk = _Chunk(memory or FrameMemory(), chunk_frames)
+        attempt = _Attempt(scan, total, clock, span_seconds, chunk)
         yield Start(attempt.count)
-        attempt.choose(select, chunk_frames)
+        attempt.choose(select)
         yield from attempt.selected(read(path, scan, attempt.trouble, guard), guard)
         if not attempt.stamps:
             raise DecodeError("no frame of its video track can be decoded")
@@ -132,13 +133,14 @@ class _Attempt:
         total: int,
         clock: np.ndarray | None,
         span_seconds: tuple[float, float] | None,
+        chunk: "_Chunk",
     ) -> None:
         self.scan, self.total, self.clock = scan, total, clock
         self.is_span = span_seconds is not None
         self.seconds = np.arange(total) / (scan.fps or UNKNOWN_FPS) if clock is None else clock
         self.first, self.end = _in_span(self.seconds, span_seconds)
         self.is_selected = np.zeros(total, dtype=bool)
-        self.chunk = _Chunk(self.first, self.seconds)
+        self.chunk = chunk
         # Found while reading.
         self.stamps: list[int | None] = []
         self.trouble = Trouble()
@@ -152,10 +154,9 @@ class _Attempt:
         """The number of frames, within the span if there is one."""
         return self.end - self.first
 
-    def choose(self, select: Callable[[int], np.ndarray], chunk_frames: int) -> None:
+    def choose(self, select: Callable[[int], np.ndarray]) -> None:
         """Make the selection. Raises ValueError."""
         self.is_selected[self.first + _checked(select(self.count), self.count)] = True
-        self.chunk.most_frames = chunk_frames
 
     def selected(self, frames: Iterator[Frame], guard: Guard) -> Iterator[Frames]:
         """The selected ones among the frames of a reader. Sets `is_right`."""
@@ -172,11 +173,11 @@ class _Attempt:
             if number < self.total and self.is_selected[number]:
                 picture = frame.to_rgb()  # (H, W, 3)
                 if self.chunk.is_full_for(picture):
-                    yield self.chunk.take()
+                    yield self.chunk.take(self.first, self.seconds)
                 self.chunk.add(number, picture, self.is_selected)
         self.is_right = self.ended_early or len(self.stamps) == self.total
         if self.is_right and self.chunk.numbers:
-            yield self.chunk.take()
+            yield self.chunk.take(self.first, self.seconds)
 
     def _came_in_time(self) -> bool:
         """Whether all frames so far have the times that the packets promised. Then none of them was
@@ -207,9 +208,8 @@ class _Attempt:
 class _Chunk:
     """Selected pictures of one size that are sent together."""
 
-    def __init__(self, first: int, seconds: np.ndarray) -> None:
-        """first: number of the frame that counts as 0; seconds: times of all frames."""
-        self.first, self.seconds, self.most_frames = first, seconds, 1
+    def __init__(self, memory: FrameMemory, most_frames: int) -> None:
+        self.memory, self.most_frames = memory, most_frames
         self.numbers: list[int] = []
         # Room for a chunk, of which len(numbers) frames are filled.
         self.pixels = np.empty((0, 0, 0, 3), dtype=np.uint8)
@@ -223,18 +223,19 @@ class _Chunk:
     def add(self, number: int, picture: np.ndarray, is_selected: np.ndarray) -> None:
         """picture: (H, W, 3) uint8; is_selected: (frames,) bool."""
         if not self.numbers:
-            most = min(self.most_frames, _CHUNK_BYTES // picture.nbytes)
+            # Chunks of large pictures have fewer frames.
+            most = min(self.most_frames, self.memory.most_bytes // picture.nbytes)
             room = max(1, min(most, int(is_selected[number:].sum())))
-            # A new array for each chunk: the previous one belongs to the consumer.
-            self.pixels = np.empty((room, *picture.shape), dtype=np.uint8)
+            self.pixels = self.memory.chunk((room, *picture.shape))
         self.pixels[len(self.numbers)] = picture
         self.numbers.append(number)
 
-    def take(self) -> Frames:
-        """The message; the next picture begins a new chunk."""
+    def take(self, first: int, seconds: np.ndarray) -> Frames:
+        """The message; the next picture begins a new chunk. first: number of the frame that counts
+        as 0; seconds: times of all frames."""
         numbers = np.array(self.numbers)
         self.numbers = []
-        return Frames(numbers - self.first, self.seconds[numbers], self.pixels[: len(numbers)])
+        return Frames(numbers - first, seconds[numbers], self.pixels[: len(numbers)])
 
 
 def _reader(decoder: str) -> Reader:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reelbank.data.video.process.ring import Copying, Loan
+
 
 @dataclass(frozen=True)
 class VideoInfo:
@@ -71,11 +73,20 @@ class Frames:
     """Selected frames of one size, ascending, each once.
 
     numbers: (n,) int64, counted from 0. seconds: (n,) float64. pixels: (n, H, W, 3) uint8 RGB.
+    loan: of the memory of `pixels`, if it is lent, as by a DecodePool. Then the pixels may be used
+    until `release`, which must be called soon: the decoder waits for the memory.
     """
 
     numbers: np.ndarray
     seconds: np.ndarray
     pixels: np.ndarray
+    loan: Loan | None = None
+
+    def release(self, copying: Copying | None = None) -> None:
+        """Give the memory of `pixels` back; they must not be read any more. copying: a copy that
+        is still being made; the memory is given back when it is complete."""
+        if self.loan is not None:
+            self.loan.end(copying)
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ Among the process pools that were tested with crashing tasks, only pebble lost n
 it returns one object per task, and a long video has many chunks. Hence this small supervisor. Each
 worker is a new interpreter (never a fork, which decoders do not survive) with its own socket.
 Workers share no lock and no queue, so a worker that is killed while it sends does not disturb the
-others. The pixels of a chunk are received from the socket directly into the array that the consumer
-gets, without a copy. A message is read when the consumer asks for it, and the worker waits in its
-send until then. Each worker thus has at most one unread chunk, and a slow consumer costs no memory.
-Workers send numbers and JSON, never pickles.
+others. A worker writes pixels into memory that it shares with this process alone (see
+`process.ring`), and the consumer gets them there, without a copy, until it releases them. The other
+parts of a message pass through the socket. Each worker has only a few buffers and waits until one
+is free, so a slow consumer costs no memory. Workers send numbers and JSON, never pickles.
 
 A worker is not started through `multiprocessing`, so it does not import the caller's main module.
 No `__main__` guard is needed, and the pool works in a notebook. However, selections must be
@@ -15,45 +15,29 @@ functions from a module that can be imported (or a functools.partial of one), no
 notebook.
 """
 
-import json
 import os
 import pickle
 import selectors
 import shutil
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from reelbank.data.errors import InputError
 from reelbank.data.files import new_folder
-from reelbank.data.system.faults import is_sent
-from reelbank.data.video import wire
-from reelbank.data.video.frames import Reading, write_sample
+from reelbank.data.system.machine import available_memory
+from reelbank.data.video.frames import write_sample
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.messages import Done, Failed, Message, SoundDone, SoundFailed
+from reelbank.data.video.process import wire
+from reelbank.data.video.process.ring import SLOTS, Ring, slot_bytes
+from reelbank.data.video.process.supervised import Blame, Task, WorkerProcess
 from reelbank.data.video.worker import WorkerOptions
-
-Task = tuple[Hashable, str | Path, Reading]  # key, path, what to read
 
 # If a wait ends later than this after its deadline, this process was suspended meanwhile.
 _LATE_SECONDS = 0.5
-_ENDS_SECONDS = 20.0  # maximum time to wait for the end of a killed process
-# Reasons why a process is silent, by its state in /proc/<pid>/stat.
-_WAITS = {
-    "D": "waits for a disk or a network that does not answer",
-    "T": "was stopped",
-    "t": "was stopped",
-}
-_START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-_START += "from reelbank.data.video.worker import serve; serve(sys.argv[2:])"
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_LOOKS_SECONDS = 0.002  # interval of the checks whether a copy to a GPU is complete
 
 
 @dataclass(frozen=True)
@@ -61,90 +45,8 @@ class _Event:
     """with_message: workers that have a message or have ended; silent: workers that have sent
     nothing for too long."""
 
-    with_message: list["_Worker"]
-    silent: list["_Worker"]
-
-
-@dataclass(frozen=True)
-class _Blame:
-    """Why a process ended or is silent. by_machine: another process ended or stopped it, or it
-    waits for a disk."""
-
-    reason: str
-    by_machine: bool = False
-
-
-class _Worker:
-    """One process, its socket and its state."""
-
-    def __init__(
-        self, folder: Path, sample: Path, options: WorkerOptions, timeout_seconds: float
-    ) -> None:
-        self.socket, far = socket.socketpair()
-        self.socket.settimeout(timeout_seconds)
-        # Receives what decoders print; the last line explains a failed start.
-        self.log = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        command = [
-            sys.executable,
-            "-P",
-            "-c",
-            _START,
-            json.dumps(sys.path),
-            str(far.fileno()),
-            str(os.getpid()),
-            str(sample),
-        ]
-        self.process = subprocess.Popen(
-            [*command, json.dumps(asdict(options))],
-            pass_fds=[far.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-            env=os.environ | _ONE_THREAD,
-            start_new_session=True,  # the terminal's Ctrl-C is only for the parent
-        )
-        far.close()
-        self.ready = False
-        self.task: Task | None = None
-        self.pixels = 0  # of the task's largest picture, if it had to wait for room
-        self.waits = False  # for room for this picture
-        self.in_sound = False  # reads the task's sound, which comes before its pictures
-        # The failed task of the process that this one replaces, and its message. The message is
-        # passed on after this process has decoded the sample: only then is the video to blame.
-        self.blamed: tuple[Task, Failed | SoundFailed] | None = None
-        self.last_message = time.monotonic()
-
-    def death(self) -> _Blame:
-        """Why the process ended."""
-        code = self.process.wait()
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        hint = ": out of memory?" if code == -signal.SIGKILL else ""
-        return _Blame(f"decoder process died ({name}{hint})", by_machine=is_sent(-code))
-
-    def silence(self, seconds: float) -> _Blame:
-        """Why the process has sent nothing for this long."""
-        silent = f"no sign of life for {seconds:g} s"
-        with suppress(OSError):
-            state = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0]
-            if state in _WAITS:
-                reason = f"decoder process {_WAITS[state]}: {silent}"
-                return _Blame(reason, by_machine=True)
-        return _Blame(f"decoder process hung: {silent}")
-
-    def end(self) -> None:
-        """Kill the process."""
-        self.process.kill()
-        # A process that waits for a disk or server ends only when that answers.
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(_ENDS_SECONDS)
-        self.socket.close()
-        self.log.close()
-
-    def last_line(self) -> str:
-        """The last line that the process printed."""
-        self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+    with_message: list[WorkerProcess]
+    silent: list[WorkerProcess]
 
 
 class DecodePool:
@@ -153,7 +55,8 @@ class DecodePool:
     timeout_seconds: a worker that has a video and sends nothing for this long counts as hung (a
     busy one sends a message every second). limits: of each video, and of the pixels that all
     workers together have in memory. Videos whose pictures are within their worker's share do not
-    wait.
+    wait. buffer_bytes: the size of each of a worker's buffers (default: as large as the available
+    memory allows, see `process.ring`).
     """
 
     def __init__(
@@ -163,16 +66,19 @@ class DecodePool:
         *,
         chunk_frames: int = 32,
         limits: Limits | None = None,
+        buffer_bytes: int | None = None,
     ) -> None:
         if workers < 1:
             raise InputError(f"WORKERS={workers}: must be at least 1")
         self.timeout_seconds, self.limits = timeout_seconds, limits or Limits()
         share_px = self.limits.in_flight_px // workers
-        self.options = WorkerOptions(chunk_frames, self.limits, share_px)
-        self.queue: list[_Worker] = []  # workers that wait for room, in order
+        buffer_bytes = buffer_bytes or slot_bytes(workers, available_memory().value)
+        self.options = WorkerOptions(chunk_frames, self.limits, share_px, buffer_bytes)
+        self.queue: list[WorkerProcess] = []  # workers that wait for room, in order
         self.folder = new_folder("reelbank-decode")
         self.sample = write_sample(self.folder / "sample.avi")
-        self.workers = [self._start() for _ in range(workers)]
+        self.rings = [Ring(buffer_bytes) for _ in range(workers)]  # one for each worker
+        self.workers = [self._start(ring) for ring in self.rings]
 
     def __enter__(self) -> "DecodePool":
         return self
@@ -184,18 +90,21 @@ class DecodePool:
         """End all workers."""
         for worker in self.workers:
             worker.end()
-        self.workers = []
+        for ring in self.rings:
+            ring.close()
+        self.workers, self.rings = [], []
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _start(self) -> _Worker:
-        return _Worker(self.folder, self.sample, self.options, self.timeout_seconds)
+    def _start(self, ring: Ring) -> WorkerProcess:
+        return WorkerProcess(self.sample, self.options, self.timeout_seconds, ring)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Hashable, Message]]:
         """Decode tasks (key, path, Reading) as workers become free, and yield (key, message).
 
-        The messages of a key have the order that `messages` describes; messages of other keys may
-        come in between. If a worker crashes or hangs in the sound of a video, another worker reads
-        the pictures. If no picture is selected, Done contains the facts from the file's header.
+        The consumer must release Frames soon, see `messages.Frames`. The messages of a key have the
+        order that `messages` describes; messages of other keys may come in between.
+        If a worker crashes or hangs in the sound of a video, another worker reads the pictures. If
+        no picture is selected, Done contains the facts from the file's header.
         Raises InputError, which ends the run, if decoding itself does not work: an unknown or
         missing decoder, or a worker that cannot read a known-good video.
         """
@@ -209,9 +118,10 @@ class DecodePool:
                     self._replace(worker, worker.silence(self.timeout_seconds))
         finally:  # if the consumer stopped early: a task cannot be cancelled, so end its process
             for i, worker in enumerate(self.workers):
+                worker.ring.reclaim()
                 if worker.task or worker.blamed:
                     worker.end()
-                    self.workers[i] = self._start()
+                    self.workers[i] = self._start(worker.ring)
             self.queue = []
 
     def _hand_out(self, waiting: Iterator[Task]) -> bool:
@@ -220,42 +130,61 @@ class DecodePool:
             is_idle = worker.ready and worker.task is None
             if is_idle and worker.process.poll() is not None:  # it ended without a task
                 worker.end()
-                worker = self.workers[i] = self._start()
+                worker = self.workers[i] = self._start(worker.ring)
             if worker.ready and worker.task is None and (task := next(waiting, None)) is not None:
                 self._hand(worker, task)
         return any(w.task or w.blamed or not w.ready for w in self.workers)
 
-    def _hand(self, worker: _Worker, task: Task) -> None:
+    def _hand(self, worker: WorkerProcess, task: Task) -> None:
         worker.task = task
         worker.in_sound = task[2].sound is not None
         worker.last_message = time.monotonic()
         # If the process has ended, the next read from its socket reports it.
         with suppress(BrokenPipeError, ConnectionResetError):
-            wire.send_bytes(worker.socket, pickle.dumps((os.fspath(task[1]), task[2])))
+            wire.send_task(worker.socket, pickle.dumps((os.fspath(task[1]), task[2])))
 
     def _wait(self) -> _Event:
         """Wait until a worker has a message, has ended or has been silent too long."""
         busy = [w for w in self.workers if w.task or not w.ready]
+        self._release_copied(busy)
+        # The silence of the others has a reason.
+        talking = [w for w in busy if not w.waits and not w.is_full]
+        oldest = min((w.last_message for w in talking), default=0.0)
+        began = time.monotonic()
+        wait_seconds = max(0.0, oldest + self.timeout_seconds - began)
+        if any(worker.ring.copying for worker in busy if worker.is_full):
+            wait_seconds = min(wait_seconds, _LOOKS_SECONDS)
         with selectors.DefaultSelector() as selector:
             for worker in busy:
                 selector.register(worker.socket, selectors.EVENT_READ, worker)
-            oldest = min((w.last_message for w in busy if not w.waits), default=0.0)
-            deadline = oldest + self.timeout_seconds
-            began = time.monotonic()
-            events = selector.select(max(0.0, deadline - began))
+            events = selector.select(wait_seconds)
             with_message = [key.data for key, _ in events]
         now = time.monotonic()
         # If this process was suspended, its workers may have been suspended as well.
-        if now - max(deadline, began) > _LATE_SECONDS:
+        if now - began > wait_seconds + _LATE_SECONDS:
             for worker in busy:
                 worker.last_message = now
-        silent = [w for w in busy if not w.waits and now - w.last_message >= self.timeout_seconds]
+        silent = [w for w in talking if now - w.last_message >= self.timeout_seconds]
         return _Event(with_message, [w for w in silent if w not in with_message])
 
-    def _take_message(self, worker: _Worker) -> Iterator[tuple[Hashable, Message]]:
+    def _release_copied(self, busy: Sequence[WorkerProcess]) -> None:
+        """Give those buffers back whose copies are complete. If all workers that are busy wait for
+        others, wait for a copy."""
+        for ring in self.rings:
+            ring.release_copied()
+        full = [worker for worker in busy if worker.is_full]
+        if not full or not all(worker.waits or worker.is_full for worker in busy):
+            return
+        for worker in full:
+            if worker.ring.copying:
+                worker.ring.wait_for_copy()
+                return
+        raise RuntimeError("frames of a DecodePool were not released, so decoding cannot go on")
+
+    def _take_message(self, worker: WorkerProcess) -> Iterator[tuple[Hashable, Message]]:
         """Receive one message of a worker. A worker that has ended is replaced."""
         try:
-            message = wire.receive(worker.socket)
+            message = wire.receive(worker.socket, worker.ring)
         except TimeoutError:  # it stopped in the middle of a message
             self._replace(worker, worker.silence(self.timeout_seconds))
             return
@@ -271,6 +200,8 @@ class DecodePool:
             case wire.Ready():
                 worker.ready = True
                 yield from self._failure_of_predecessor(worker)
+            case wire.Full():
+                worker.is_full = len(worker.ring.lent) == SLOTS  # unless one was released meanwhile
             case wire.Large(pixels):
                 worker.pixels, worker.waits = pixels, True
                 self.queue.append(worker)
@@ -285,7 +216,7 @@ class DecodePool:
                     self._make_room()
                 yield key, message
 
-    def _failure_of_predecessor(self, worker: _Worker) -> Iterator[tuple[Hashable, Message]]:
+    def _failure_of_predecessor(self, worker: WorkerProcess) -> Iterator[tuple[Hashable, Message]]:
         """The message about the task at which the process that `worker` replaces ended."""
         if not worker.blamed:
             return
@@ -309,9 +240,9 @@ class DecodePool:
             first.waits, first.last_message = False, time.monotonic()
             # If the process has ended, the next read from its socket reports it.
             with suppress(BrokenPipeError, ConnectionResetError):
-                first.socket.sendall(wire.GO_ON)
+                wire.send_go_on(first.socket)
 
-    def _replace(self, worker: _Worker, blame: _Blame) -> None:
+    def _replace(self, worker: WorkerProcess, blame: Blame) -> None:
         """Start another process in place of a worker that ended or hung."""
         printed = worker.last_line()
         worker.end()
@@ -321,7 +252,7 @@ class DecodePool:
                 f"({blame.reason}; last output: {printed or 'none'}); check the packages with "
                 "'reelbank doctor'"
             )
-        fresh = self._start()
+        fresh = self._start(worker.ring)
         if worker.task:
             failed = SoundFailed if worker.in_sound else Failed
             message = failed(blame.reason, by_machine=blame.by_machine)

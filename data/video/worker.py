@@ -17,7 +17,6 @@ import numpy as np
 from reelbank.data.errors import InputError
 from reelbank.data.system.faults import is_machine_error, unreadable
 from reelbank.data.system.processes import end_with_parent, ignore_stops
-from reelbank.data.video import wire
 from reelbank.data.video.frames import SAMPLE_FRAMES, Reading, decode, probe
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.messages import (
@@ -30,6 +29,8 @@ from reelbank.data.video.messages import (
     SoundMessage,
 )
 from reelbank.data.video.opening import DecodeError
+from reelbank.data.video.process import wire
+from reelbank.data.video.process.ring import RingWriter
 from reelbank.data.video.sound import read_sound
 
 _ALIVE_SECONDS = 1.0  # a busy process reports this often; far below any TIMEOUT
@@ -38,11 +39,12 @@ _ALIVE_SECONDS = 1.0  # a busy process reports this often; far below any TIMEOUT
 @dataclass(frozen=True)
 class WorkerOptions:
     """How a process decodes. Before it decodes pictures of more than `ask_px` pixels, it waits for
-    room."""
+    room. slot_bytes: of the buffers that it shares with its parent."""
 
     chunk_frames: int
     limits: Limits
     ask_px: int
+    slot_bytes: int
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -54,29 +56,47 @@ class WorkerOptions:
 def serve(words: list[str]) -> None:
     """Decode the tasks from the socket until it closes. Only `DecodePool` calls this.
 
-    words: the number of the socket, the parent's process id, the path of the sample and the
-    WorkerOptions.
+    words: the number of the socket, the parent's process id, the path of the sample, the number of
+    the file of the shared buffers and the WorkerOptions.
     """
     ignore_stops()
     connection = socket.socket(fileno=int(words[0]))
     sample = Path(words[2])
     remove_folder = partial(shutil.rmtree, sample.parent, ignore_errors=True)
     end_with_parent(int(words[1]), remove_folder)
-    server = _Server(connection, sample, WorkerOptions.from_json(words[3]))
+    server = _Server(connection, sample, int(words[3]), WorkerOptions.from_json(words[4]))
     read_sample(sample, "auto")
     with suppress(EOFError, ConnectionError):  # the parent has ended
         wire.send(connection, wire.Ready())
         while True:
-            server.serve_task(wire.read_bytes(connection))
+            order = server.receive_order()
+            if isinstance(order, bytes):
+                server.serve_task(order)
     remove_folder()
 
 
 class _Server:
     """One decode process."""
 
-    def __init__(self, connection: socket.socket, sample: Path, options: WorkerOptions) -> None:
+    def __init__(
+        self, connection: socket.socket, sample: Path, file: int, options: WorkerOptions
+    ) -> None:
         self.connection, self.sample, self.options = connection, sample, options
         self.last_sent = time.monotonic()
+        self.memory = RingWriter(file, options.slot_bytes, self.wait_for_buffer)
+
+    def receive_order(self) -> bytes | wire.GoOn | wire.Free:
+        """The next order. Buffers become free at any time."""
+        order = wire.read_order(self.connection)
+        if isinstance(order, wire.Free):
+            self.memory.free.append(order.slot)
+        return order
+
+    def wait_for_buffer(self) -> None:
+        """Wait until a buffer is free."""
+        wire.send(self.connection, wire.Full())
+        while not self.memory.free:
+            self.receive_order()
 
     def serve_task(self, order: bytes) -> None:
         """Decode one video and send its messages."""
@@ -90,7 +110,7 @@ class _Server:
             wire.send(self.connection, wire.Broken(reason))
             return
         for message in self._messages(Path(path), reading):
-            wire.send(self.connection, message)
+            wire.send(self.connection, message, self.memory)
             self.last_sent = time.monotonic()
 
     def alive(self) -> None:
@@ -103,7 +123,8 @@ class _Server:
         """Wait until there is room for a picture of this many pixels."""
         if pixels > self.options.ask_px:
             wire.send(self.connection, wire.Large(pixels))
-            wire.read(self.connection, len(wire.GO_ON))
+            while not isinstance(self.receive_order(), wire.GoOn):
+                pass
 
     def _messages(self, path: Path, reading: Reading) -> Iterator[Message | wire.Broken]:
         """The messages of the sound, then those of the pictures."""
@@ -133,6 +154,7 @@ class _Server:
             limits=self.options.limits,
             admit=self.admit,
             image_fps=reading.image_fps,
+            memory=self.memory,
         )
 
     def _or_failure(

@@ -2,11 +2,9 @@
 all processes share."""
 
 import contextlib
-import dataclasses
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 
@@ -22,7 +20,7 @@ from reelbank.extract.devices.one_device import (
     decoder_count,
 )
 from reelbank.extract.found import present
-from reelbank.extract.job import Job, every_writer, open_jobs
+from reelbank.extract.job import Job, every_writer, open_jobs, store_names
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.planned import plan_extraction
 from reelbank.extract.streams.adaptive import read_lengths
@@ -41,20 +39,6 @@ def dataset_of(options: ExtractOptions) -> Dataset:
         bank=options.bank,
         image_fps=options.image_fps or 0.0,
     )
-
-
-def options_to_json(options: ExtractOptions) -> str:
-    """The options as text, for another process."""
-    return json.dumps(dataclasses.asdict(options))
-
-
-def options_from_json(text: str) -> ExtractOptions:
-    """The options from `options_to_json`."""
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in json.loads(text).items()
-    }
-    return ExtractOptions(**values)
 
 
 class LeaseWorker:
@@ -113,6 +97,11 @@ class LeaseWorker:
     def close(self) -> None:
         """Commit what is stored, and release the stores and the device."""
         self._closing.close()
+
+    @property
+    def store_names(self) -> list[str]:
+        """The file names of the stores that it fills."""
+        return store_names(self._jobs)
 
     @property
     def read(self) -> int:

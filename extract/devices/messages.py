@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from reelbank.data.video.wire import read_bytes, send_bytes
+from reelbank.data.video.process.wire import read_bytes, send_bytes
 from reelbank.extract.devices.one_device import Decoded, VideoReport
 
 Lease = Mapping[str, Sequence[str]]  # by video id, the names of the jobs that need the video

@@ -11,11 +11,12 @@ import torch
 
 from reelbank.data.console import shortened
 from reelbank.data.errors import InputError
+from reelbank.data.options_json import options_from_json
 from reelbank.data.system.memory import enough_memory
 from reelbank.data.system.processes import end_with_parent
 from reelbank.data.system.stopping import heed_first_signal
 from reelbank.extract.device import chosen_device
-from reelbank.extract.devices.lease_worker import LeaseWorker, options_from_json
+from reelbank.extract.devices.lease_worker import LeaseWorker
 from reelbank.extract.devices.messages import (
     Broken,
     Lease,
@@ -24,6 +25,7 @@ from reelbank.extract.devices.messages import (
     receive_lease,
     send,
 )
+from reelbank.extract.options import ExtractOptions
 
 
 class _Lines(io.TextIOBase):
@@ -68,8 +70,8 @@ def serve(words: list[str]) -> None:
 def _extract(
     connection: socket.socket, options: str, device: str, shard: str, expected_videos: int
 ) -> None:
-    chosen = chosen_device(device)
-    with LeaseWorker(options_from_json(options), chosen, shard, expected_videos) as worker:
+    chosen, read_options = chosen_device(device), options_from_json(ExtractOptions, options)
+    with LeaseWorker(read_options, chosen, shard, expected_videos) as worker:
         while True:
             send(connection, Wants(is_idle=True))
             first = receive_lease(connection)

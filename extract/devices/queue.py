@@ -23,8 +23,8 @@ import torch
 from reelbank.data.console import counted
 from reelbank.data.datasets.types import Video
 from reelbank.data.errors import InputError
+from reelbank.data.options_json import options_to_json
 from reelbank.data.system.machine import cores
-from reelbank.extract.devices.lease_worker import options_to_json
 from reelbank.extract.devices.messages import (
     Broken,
     Lease,

@@ -1,7 +1,8 @@
 """Gather clips of several videos into batches of a fixed shape, and run the network on them."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -11,9 +12,27 @@ from reelbank.extract.networks.build import Network
 
 
 class Takes(Protocol):
-    """Receives the features of a clip."""
+    """Receives the features of clips, as `Track.put`."""
 
-    def put(self, rows: np.ndarray, arrays: list[np.ndarray]) -> None: ...
+    def put(self, rows: Sequence[np.ndarray], arrays: list[np.ndarray]) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Clips:
+    """Successive clips of a batch that belong to one track, with the rows of each."""
+
+    track: Takes
+    rows: Sequence[np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Flying:
+    """A batch whose features are being computed: (clips, ...) per node. event: on a GPU, reached
+    when they have arrived."""
+
+    clips: list[_Clips]
+    features: list[torch.Tensor]
+    event: torch.cuda.Event | None
 
 
 class ClipBatches:
@@ -40,20 +59,24 @@ class ClipBatches:
         self.buffer = torch.zeros(
             (self.capacity, crops, *network.input_shape), dtype=dtype, device=device
         )
-        self.tags: list[tuple[Takes, np.ndarray]] = []
-        self.flying: deque[
-            tuple[list[tuple[Takes, np.ndarray]], list[torch.Tensor], torch.cuda.Event | None]
-        ] = deque()
+        self.clips: list[_Clips] = []  # of the batch that is being filled
+        self.count = 0  # of their clips
+        self.flying: deque[_Flying] = deque()
 
-    def add(self, track: Takes, rows: np.ndarray, inputs: torch.Tensor) -> None:
-        """inputs: (crops, *network.input_shape) of one clip."""
-        self.buffer[len(self.tags)] = inputs
-        self.tags.append((track, rows))
-        if len(self.tags) == self.capacity:
+    def free(self, most: int) -> torch.Tensor:
+        """The places of the next clips, for at least one and up to `most` of them, as far as the
+        batch has room: (n, crops, *network.input_shape). Fill them, then call `add`."""
+        return self.buffer[self.count : self.count + most]
+
+    def add(self, track: Takes, rows: Sequence[np.ndarray]) -> None:
+        """Add the clips with which the first free places were filled. rows: of each of them."""
+        self.clips.append(_Clips(track, rows))
+        self.count += len(rows)
+        if self.count == self.capacity:
             self._launch()
 
     def _launch(self) -> None:
-        count = len(self.tags)
+        count = self.count
         self.buffer[count:] = 0
         # (clips * crops, ...) -> tuple of (clips * crops, ...)
         outputs = self.forward(self.buffer.flatten(0, 1))
@@ -71,23 +94,26 @@ class ClipBatches:
         if self.buffer.is_cuda:
             event = torch.cuda.Event()
             event.record(torch.cuda.current_stream(self.buffer.device))
-        self.flying.append((self.tags, results, event))
-        self.tags = []
+        self.flying.append(_Flying(self.clips, results, event))
+        self.clips, self.count = [], 0
         # Features are fetched one batch late, so that the device computes the next batch meanwhile.
         while len(self.flying) > 1:
             self._land()
 
     def _land(self) -> None:
-        tags, results, event = self.flying.popleft()
-        if event is not None:
-            event.synchronize()
-        arrays = [result.numpy() for result in results]
-        for i, (track, rows) in enumerate(tags):
-            track.put(rows, [array[i] for array in arrays])
+        landed = self.flying.popleft()
+        if landed.event is not None:
+            landed.event.synchronize()
+        arrays = [features.numpy() for features in landed.features]
+        start = 0
+        for clips in landed.clips:
+            stop = start + len(clips.rows)
+            clips.track.put(clips.rows, [array[start:stop] for array in arrays])
+            start = stop
 
     def finish(self) -> None:
         """Compute the batch that is not full, and wait for all features."""
-        if self.tags:
+        if self.count:
             self._launch()
         while self.flying:
             self._land()

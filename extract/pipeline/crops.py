@@ -3,12 +3,14 @@ forward pass."""
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from reelbank.extract.networks.preprocessing import Resize, UnfitPicture
+from reelbank.extract.networks.preprocessing import Resize, UnfitPicture, pair
 from reelbank.extract.pipeline.boxes import Box
+from reelbank.extract.pipeline.copying import copy_crops, on_device
 from reelbank.extract.pipeline.resize import resize_exactly
 
 # The whole picture is resized to the given short side, so a very narrow one would need gigabytes.
@@ -63,11 +65,8 @@ def _bordered(
     channel."""
     height, width = frames.shape[-2:]
     top, left = (size_px[0] - height) // 2, (size_px[1] - width) // 2
-    whole = (
-        torch.tensor(fill, dtype=torch.uint8, device=frames.device)
-        .view(1, -1, 1, 1)
-        .repeat(len(frames), 1, *size_px)
-    )
+    grey = on_device(np.array(fill, np.uint8), frames.device).view(1, -1, 1, 1)
+    whole = grey.repeat(len(frames), 1, *size_px)
     whole[..., top : top + height, left : left + width] = frames
     return whole
 
@@ -77,40 +76,51 @@ def flipped(items: torch.Tensor) -> torch.Tensor:
     return items.flip(-1)
 
 
+def corners(
+    picture_px: tuple[int, int], crop_px: int | tuple[int, int], crops: int
+) -> list[tuple[int, int]]:
+    """(top, left) of the crops of a picture, without mirrored ones, in torchvision's order. 1: the
+    centre. 5, 10: top left, top right, bottom left, bottom right, centre. Raises UnfitPicture if
+    the picture is smaller than a crop."""
+    h, w = pair(crop_px)
+    bottom, right = picture_px[0] - h, picture_px[1] - w
+    if min(bottom, right) < 0:
+        raise UnfitPicture(
+            f"a picture of {picture_px[1]} x {picture_px[0]} is smaller than the crop, {w} x {h}"
+        )
+    middle = (round(bottom / 2), round(right / 2))
+    if crops == 1:
+        return [middle]
+    return [(0, 0), (0, right), (bottom, 0), (bottom, right), middle]
+
+
+def view_corner(
+    picture_px: tuple[int, int], crop_px: int | tuple[int, int], offset: tuple[float, float]
+) -> tuple[int, int]:
+    """(top, left) of the crop of an augmented view. offset: (down, right), as a share of the
+    possible ones, in [0, 1)."""
+    (h, w), (down, right) = pair(crop_px), offset
+    return int(down * (picture_px[0] - h + 1)), int(right * (picture_px[1] - w + 1))
+
+
 def take_crops(
     frames: torch.Tensor,
     crop_px: int | tuple[int, int],
     crops: int,
     mirrored: Callable[[torch.Tensor], torch.Tensor] = flipped,
 ) -> torch.Tensor:
-    """(n, C, H, W) uint8 -> (n, crops, C, h, w) uint8, in torchvision's order. mirrored: mirrors
-    pictures, or the items computed from them.
+    """(n, C, H, W) uint8 -> (n, crops, C, h, w) uint8. mirrored: mirrors pictures, or the items
+    computed from them.
 
-    1: the centre. 5: top left, top right, bottom left, bottom right, centre. 10: these five, then
-    the same five of the mirrored picture (Res-LSTM paper, 3.3: "four corners and the center of each
-    frame, along with their mirrors").
+    1, 5: as in `corners`. 10: these five, then the same five of the mirrored picture (Res-LSTM
+    paper, 3.3: "four corners and the center of each frame, along with their mirrors").
     """
-    h, w = (crop_px, crop_px) if isinstance(crop_px, int) else crop_px
-    five = _five(frames, h, w)[:, 4:] if crops == 1 else _five(frames, h, w)
-    return five if crops < 10 else torch.cat([five, _five(mirrored(frames), h, w)], 1)
-
-
-def view_crop(
-    frames: torch.Tensor,
-    crop_px: int | tuple[int, int],
-    place: tuple[float, float, bool],
-    mirrored: Callable[[torch.Tensor], torch.Tensor] = flipped,
-) -> torch.Tensor:
-    """The crop of an augmented view: (n, C, H, W) uint8 -> (n, 1, C, h, w).
-
-    place: (down, right, is_mirrored), with offsets as a share of the possible ones, in [0, 1);
-    mirrored: as in `take_crops`
-    """
-    h, w = (crop_px, crop_px) if isinstance(crop_px, int) else crop_px
-    down, right, is_mirrored = place
-    frames = mirrored(frames) if is_mirrored else frames
-    y, x = int(down * (frames.shape[-2] - h + 1)), int(right * (frames.shape[-1] - w + 1))
-    return frames[:, None, :, y : y + h, x : x + w]
+    places = corners((frames.shape[-2], frames.shape[-1]), crop_px, crops)
+    versions = torch.stack([frames, mirrored(frames)]) if crops == 10 else frames[None]
+    shape = (len(frames), len(versions), len(places), 1, frames.shape[1], *pair(crop_px))
+    inputs = frames.new_empty(shape)
+    copy_crops(inputs, versions, np.arange(len(frames))[:, None], places)
+    return inputs.flatten(1, 3)
 
 
 def box_crop(
@@ -119,24 +129,10 @@ def box_crop(
     how: Resize,
     mirrored: Callable[[torch.Tensor], torch.Tensor] = flipped,
 ) -> torch.Tensor:
-    """The crop of an augmented view whose size varies: (n, C, H, W) uint8 -> (n, 1, C, h, w).
+    """The crop of an augmented view whose size varies: (n, C, H, W) uint8 -> (n, C, h, w).
 
     The box is cut out, mirrored if it says so, and resized. how: its size_px is height and width;
     mirrored: as in `take_crops`
     """
     cut = frames[..., box.top : box.top + box.height, box.left : box.left + box.width]
-    return resize(mirrored(cut) if box.flipped else cut, how)[:, None]
-
-
-def _five(frames: torch.Tensor, h: int, w: int) -> torch.Tensor:
-    """(n, C, H, W) -> (n, 5, C, h, w): the corners and the centre."""
-    height, width = frames.shape[-2:]
-    bottom, right = height - h, width - w
-    places = [
-        (0, 0),
-        (0, right),
-        (bottom, 0),
-        (bottom, right),
-        (round(bottom / 2), round(right / 2)),
-    ]
-    return torch.stack([frames[..., y : y + h, x : x + w] for y, x in places], 1)
+    return resize(mirrored(cut) if box.flipped else cut, how)

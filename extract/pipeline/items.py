@@ -1,7 +1,7 @@
 """The items of which the clips of a video consist: resized pictures, or what a stream computes from
 them, such as flow fields."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +12,48 @@ from reelbank.data.errors import InputError
 from reelbank.data.plugins import user_error
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.networks.preprocessing import Resize
+from reelbank.extract.pipeline.copying import on_device, own_copy
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.streams.base import Stream
+
+
+@dataclass
+class Block:
+    """Items of one size that lie together in memory: (n, ...), and their numbers (n,), ascending."""
+
+    numbers: np.ndarray
+    items: Tensor
+    both: Tensor | None = None  # with the mirrored ones, if these were needed
+
+    @property
+    def picture_px(self) -> tuple[int, int]:
+        """Height and width of items (n, C, H, W)."""
+        return self.items.shape[-2], self.items.shape[-1]
+
+    def with_mirrored(self, mirrored: Callable[[Tensor], Tensor]) -> Tensor:
+        """(2, n, C, H, W): the items, and the mirrored ones."""
+        if self.both is None:
+            items = self.without_gaps()
+            self.both = torch.stack([items, mirrored(items)])
+        return self.both
+
+    def without_gaps(self) -> Tensor:
+        """The items with the pixels of each line next to each other."""
+        self.items = self.items.contiguous()
+        return self.items
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The items of some of the clips of a video.
+
+    clips: of the clips that were asked for; positions: (B, s) int64, where the block has their
+    items
+    """
+
+    clips: slice
+    block: Block
+    positions: np.ndarray
 
 
 @dataclass
@@ -27,7 +67,8 @@ class Items:
     stream: Stream
     resize: Resize
     numbers: np.ndarray
-    by_number: dict[int, Tensor] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)  # in the order of their numbers
+    first_needed: int = 0  # items with lower numbers are not needed any more
     last: tuple[int, Tensor] | None = None  # number and picture that may begin the next pair
 
     def take(self, numbers: np.ndarray, frames: Tensor, flow: FlowMethod | None) -> None:
@@ -40,7 +81,12 @@ class Items:
         if not is_needed.any():
             return
         chosen = numbers[is_needed].tolist()
-        pictures = resize(frames[torch.from_numpy(is_needed)], self.resize)  # (n', 3, H', W')
+        if not is_needed.all():
+            positions = on_device(np.flatnonzero(is_needed), frames.device)
+            # in their order in memory, in which whole pictures are copied
+            frames = frames.movedim(1, -1).index_select(0, positions).movedim(-1, 1)
+        # (n', 3, H', W'), which are kept
+        pictures = own_copy(resize(frames, self.resize), lent=frames)
         if not self.stream.reads_pairs:
             self._keep(chosen, pictures, None, flow)
             return
@@ -56,7 +102,7 @@ class Items:
 
     def only_picture(self, flow: FlowMethod | None) -> None:
         """Compute the only pair of a video of one picture: the picture with itself."""
-        if self.stream.reads_pairs and self.last and not self.by_number and 0 in self.numbers:
+        if self.stream.reads_pairs and self.last and not self.blocks and 0 in self.numbers:
             picture = self.last[1]
             self._compute_pairs([(0, picture, picture)], flow)
 
@@ -81,12 +127,56 @@ class Items:
         items = computed_items(self.stream, pictures, following, flow)
         if not self.stream.has_network:  # the items are rows of the store
             items = items.cpu()
-        self.by_number.update(zip(numbers, items, strict=True))
+        self.blocks.append(Block(np.array(numbers), items))
 
     def forget(self, before: int) -> None:
         """Drop the items that no later clip needs."""
-        for number in [number for number in self.by_number if number < before]:
-            del self.by_number[number]
+        self.first_needed = before
+        self.blocks = [block for block in self.blocks if block.numbers[-1] >= before]
+
+    def pieces(self, numbers: np.ndarray) -> Iterator[Piece]:
+        """The items of clips with these numbers, (B, s), in as few pieces as possible. Within a
+        clip all items get the size of the first one."""
+        ends = np.array([block.numbers[-1] for block in self.blocks])
+        first = np.searchsorted(ends, numbers.min(1))  # (B,), of the blocks
+        last = np.searchsorted(ends, numbers.max(1))
+        spanned = self.blocks[first.min() : last.max() + 1]
+        if (first != last).any() and len({block.items.shape[1:] for block in spanned}) == 1:
+            self.blocks[first.min() : last.max() + 1] = [self._joined(spanned)]
+            yield from self.pieces(numbers)
+            return
+        start = 0
+        while start < len(numbers):
+            stop = start + 1
+            block = self.blocks[first[start]]
+            if first[start] == last[start]:
+                while stop < len(numbers) and first[stop] == last[stop] == first[start]:
+                    stop += 1
+            else:
+                block = self._of_one_size(numbers[start])
+            positions = np.searchsorted(block.numbers, numbers[start:stop])
+            assert np.array_equal(block.numbers[positions], numbers[start:stop])
+            yield Piece(slice(start, stop), block, positions)
+            start = stop
+
+    def _joined(self, blocks: Sequence[Block]) -> Block:
+        """One block of those items of blocks that are still needed."""
+        firsts = [int(np.searchsorted(block.numbers, self.first_needed)) for block in blocks]
+        kept = list(zip(blocks, firsts, strict=True))
+        return Block(
+            np.concatenate([block.numbers[first:] for block, first in kept]),
+            torch.cat([block.items[first:] for block, first in kept]),
+        )
+
+    def _of_one_size(self, numbers: np.ndarray) -> Block:
+        """The items of a clip (s,) in which the picture size changes, as a block of its own."""
+        by_number: dict[int, Tensor] = {}
+        for block in self.blocks:
+            by_number.update(zip(block.numbers.tolist(), block.items, strict=True))
+        first = by_number[int(numbers[0])]
+        distinct = np.unique(numbers)
+        items = [as_large(by_number[number], first) for number in distinct.tolist()]
+        return Block(distinct, torch.stack(items))
 
 
 # Raised by mistakes in code, not by a particular video.

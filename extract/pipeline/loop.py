@@ -7,9 +7,11 @@ device computes, results are fetched one batch late, and a batch may hold clips 
 
 import re
 import time
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,8 @@ from reelbank.data.video.pool import DecodePool
 from reelbank.data.video.sampling import Sampling
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.networks.preprocessing import Resize, UnfitPicture
+from reelbank.extract.pipeline.batches import ClipBatches
+from reelbank.extract.pipeline.copying import frames_on_device, own_copy, pinned
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.pipeline.items import Items
 from reelbank.extract.pipeline.progress import VideoInProgress
@@ -77,9 +81,8 @@ class Extraction:
         Memory is bounded by the frames in flight between the workers and the loop, the clips that
         wait for their last frame, two batches, and the features of unfinished videos.
         """
-        with ThreadPoolExecutor(
-            cores().value, thread_name_prefix="reelbank-follow"
-        ) as self.threads:
+        threads = ThreadPoolExecutor(cores().value, thread_name_prefix="reelbank-follow")
+        with threads as self.threads, pinned(pool.rings, self.device):
             yield from self._run(tasks, pool, decoder)
 
     def _run(self, tasks: Iterable[Task], pool: DecodePool, decoder: str) -> Iterator[Extracted]:
@@ -191,24 +194,26 @@ class Extraction:
     def _see(self, video: VideoInProgress, message: Frames) -> None:
         """Process pictures that the decoder selected."""
         if not self._looking(video):
+            message.release()
             return
         numbers = message.numbers
-        frames = torch.from_numpy(message.pixels)
-        if self.device.type == "cuda":
-            frames = frames.pin_memory().to(self.device, non_blocking=True)
-        frames = frames.permute(0, 3, 1, 2)  # (n, 3, H, W)
         video.seconds.update(zip(numbers.tolist(), message.seconds.tolist(), strict=True))
-        for items, names in video.distinct_items():
-            if users := [name for name in self._looking(video) if name in names]:
-                with self._failing(video, users):
-                    items.take(numbers, frames, self.flow)
-        for name in self._looking(video):
-            if name in video.followers:
-                with self._failing(video, [name]):
-                    resized = resize(frames, self.pipelines[name].resize)  # (n, 3, H', W')
-                    pictures = resized.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-                    video.followers[name].see(pictures)
+        with frames_on_device(message, self.device) as frames:  # (n, 3, H, W)
+            for items, names in video.distinct_items():
+                if users := [name for name in self._looking(video) if name in names]:
+                    with self._failing(video, users):
+                        items.take(numbers, frames, self.flow)
+            for name in self._looking(video):
+                if name in video.followers:
+                    with self._failing(video, [name]):
+                        self._follow(name, video, frames)
         self._send_off(video, int(numbers[-1]))
+
+    def _follow(self, name: str, video: VideoInProgress, frames: Tensor) -> None:
+        """Give pictures (n, 3, H, W) to the follower of a stream."""
+        resized = resize(frames, self.pipelines[name].resize)  # (n, 3, H', W')
+        pictures = own_copy(resized.movedim(1, -1).contiguous(), lent=frames)
+        video.followers[name].see(pictures.cpu().numpy())
 
     def _send_off(self, video: VideoInProgress, last_number: int) -> None:
         """Send off every clip whose pictures have all arrived, and drop the items that no later
@@ -219,8 +224,8 @@ class Extraction:
             needed_from = last_number + 1
             for name in names:
                 track = video.tracks[name]
-                while track.waiting and track.waiting[0].numbers.max() <= last:
-                    self._show(name, video, track.waiting.popleft())
+                if clips := track.ready(last):
+                    self._show(name, video, clips)
                 if track.waiting:
                     needed_from = min(needed_from, int(track.waiting[0].numbers.min()))
             items.forget(needed_from)
@@ -243,24 +248,41 @@ class Extraction:
         for name in names:
             video.tracks[name].fail(reason)
 
-    def _show(self, name: str, video: VideoInProgress, clip: Clip) -> None:
-        """Add a clip's items to their batch; without a network they become the clip's row."""
-        pipeline, track = self.pipelines[name], video.tracks[name]
-        by_number = video.items[name].by_number
-        items = [by_number[number] for number in clip.numbers.tolist()]
+    def _show(self, name: str, video: VideoInProgress, clips: Sequence[Clip]) -> None:
+        """Add the items of clips to their batch; without a network they become the clips' rows."""
+        pipeline, items = self.pipelines[name], video.items[name]
         if pipeline.network is None:
             with self._failing(video, [name]):
-                track.put(clip.rows, [_row(items)])
+                for piece in items.pieces(np.stack([clip.numbers for clip in clips])):
+                    rows = piece.block.items.numpy()[piece.positions]  # (B, s) or (B, s, D)
+                    of_clips = [clip.rows for clip in clips[piece.clips]]
+                    video.tracks[name].put(of_clips, [rows.reshape(len(rows), -1)])
             return
-        batches = pipeline.augmented if clip.view else pipeline.clean
-        assert batches is not None
-        inputs = None
-        with self._failing(video, [name]):
-            inputs = pipeline.inputs_of_clip(items, video.task.rows[name], view=clip.view)
-        # A batch has clips of several videos, so an error inside the network is not the fault of
-        # this video: it ends the run.
-        if inputs is not None:
-            batches.add(track, clip.rows, inputs)
+        if self.device.type == "cuda":  # few groups are few operations
+            clips = sorted(clips, key=attrgetter("view"))
+        for view, of_view in groupby(clips, attrgetter("view")):
+            batches = pipeline.augmented if view else pipeline.clean
+            assert batches is not None
+            self._fill(name, video, list(of_view), batches)
+
+    def _fill(
+        self,
+        name: str,
+        video: VideoInProgress,
+        clips: Sequence[Clip],
+        batches: ClipBatches,
+    ) -> None:
+        """Add the network inputs of clips of one view to batches."""
+        pipeline, track = self.pipelines[name], video.tracks[name]
+        while clips and not track.reason:
+            inputs = batches.free(len(clips))
+            some, clips = clips[: len(inputs)], clips[len(inputs) :]
+            with self._failing(video, [name]):
+                pipeline.fill(inputs, video.items[name], some, video.task.rows[name])
+            # A batch has clips of several videos, so an error inside the network is not the fault
+            # of this video: it ends the run.
+            if not track.reason:
+                batches.add(track, [clip.rows for clip in some])
 
     def _listen(self, video: VideoInProgress, message: Sound) -> None:
         """Process sound examples that the decoder selected."""
@@ -286,12 +308,15 @@ class Extraction:
         track, batches = video.tracks[name], self.pipelines[name].clean
         if track.reason:
             return
-        for example, centre in zip(examples, seconds.tolist(), strict=True):
-            row = track.append(centre)
-            if batches:
-                batches.add(track, row, example[None])
-            else:
-                track.put(row, [example.cpu().numpy()])
+        rows = track.append(seconds.tolist())
+        if batches is None:
+            track.put(rows, [examples.cpu().numpy()])
+            return
+        while rows:
+            inputs = batches.free(len(rows))  # (n, 1, ...)
+            inputs[:, 0] = examples[: len(inputs)]
+            batches.add(track, rows[: len(inputs)])
+            rows, examples = rows[len(inputs) :], examples[len(inputs) :]
 
     def _end(self, video: VideoInProgress, message: Done | Failed) -> None:
         """Process the decoder's last message about a video."""
@@ -325,8 +350,3 @@ class Extraction:
                     video.tracks[name].times(video.seconds)
         video.items.clear()
         video.followers.clear()
-
-
-def _row(items: list[Tensor]) -> np.ndarray:
-    """The row of a clip without a network: the concatenated numbers of its items."""
-    return torch.stack(items).flatten().numpy()

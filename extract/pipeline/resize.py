@@ -1,5 +1,5 @@
 """Resize uint8 pictures on any device with the integer arithmetic of torch's CPU code, so that a
-GPU gives the same bytes.
+GPU gives the same bytes, by few operations.
 
 torch resizes uint8 pictures on the CPU as Pillow-SIMD does: weights of 16 bits, first along the
 width, rounded to uint8, then along the height (aten/src/ATen/native/cpu/UpSampleKernel.cpp,
@@ -17,18 +17,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from reelbank.extract.pipeline.copying import on_device
+
 _MOST_BITS = 22  # of a weight's fraction
+_FLOAT32_BITS = 24  # float32 holds whole numbers of this many bits
+# Old pixels, weighted, that are in memory at the same time. Pictures of 8K have ten times as many.
+_MOST_BYTES = 256 << 20
 _TAPS = {"bilinear": 2, "bicubic": 4}  # pixels that a filter reads where it does not shrink
 
 
 @dataclass(frozen=True)
 class _Axis:
-    """How one side is resized. indices, weights: (taps, new side) int64 and int32, the old pixels
-    that each new pixel is a weighted sum of; weights are multiples of 2 ** -bits."""
+    """How one side is resized. indices: (taps, new side) int64, and weights: (taps, new side, 1),
+    the old pixels that each new pixel is a weighted sum of. half: (taps, 1, 1), a half, which is
+    added before a sum is cut off to a whole number. overshoots: whether sums may leave the range of
+    grey levels.
+
+    Weights and half are multiples of 2 ** -bits. Their type, float32 or float64, holds each sum
+    exactly, so that the order of additions does not matter.
+    """
 
     indices: Tensor
     weights: Tensor
-    bits: int
+    half: Tensor
+    overshoots: bool
 
 
 def resize_exactly(
@@ -53,19 +65,23 @@ def resize_exactly(
 
 
 def _along(pictures: Tensor, dim: int, axis: _Axis) -> Tensor:
-    shape = (-1,) if dim == -1 else (-1, 1)
+    taps, new_px = axis.indices.shape
+    tap_bytes = pictures.numel() // pictures.shape[dim] * new_px * axis.weights.itemsize
+    together = max(1, _MOST_BYTES // max(1, tap_bytes))
     sums: Tensor | None = None
-    # One tap at a time, to save memory.
-    for indices, weights in zip(axis.indices, axis.weights, strict=True):
-        share = pictures.index_select(dim, indices) * weights.view(shape)  # int32
+    for first in range(0, taps, together):
+        some = slice(first, first + together)
+        indices = axis.indices[some]
+        picked = pictures.index_select(dim, indices.flatten()).unflatten(dim, indices.shape)
+        half, weights = axis.half[some], axis.weights[some]
+        if dim == -1:
+            half, weights = half[..., 0], weights[..., 0]
+        share = torch.addcmul(half, picked, weights).sum(dim - 1)
         sums = share if sums is None else sums.add_(share)
     assert sums is not None
-    return (
-        sums.add_(1 << (axis.bits - 1))
-        .bitwise_right_shift_(axis.bits)
-        .clamp_(0, 255)
-        .to(torch.uint8)
-    )
+    if axis.overshoots:
+        sums.clamp_(0, 255)
+    return sums.to(torch.uint8)
 
 
 @functools.lru_cache(maxsize=64)  # of the sizes that a data set's videos have
@@ -83,10 +99,15 @@ def _axis(
     # Indices beyond the picture have weight 0, so they may be clipped.
     indices = np.minimum(firsts[:, None] + np.arange(weights.shape[1]), old_px - 1)
     used = whole.any(0)
+    half = np.zeros((used.sum(), 1, 1), np.int64)
+    half[0] = 1 << (bits - 1)
+    most = 255 * np.abs(whole).sum(1).max() + half.max()  # in units of 2 ** -bits
+    dtype = np.float32 if most < 1 << _FLOAT32_BITS else np.float64
     return _Axis(
-        torch.from_numpy(np.ascontiguousarray(indices.T[used])).to(device),
-        torch.from_numpy(np.ascontiguousarray(whole.T[used])).to(device),
-        bits,
+        on_device(indices.T[used], device),
+        on_device(np.ldexp(whole.T[used, :, None].astype(dtype), -bits), device),
+        on_device(np.ldexp(half.astype(dtype), -bits), device),
+        overshoots=bool((whole < 0).any() or 255 * whole.sum(1).max() + half.max() >= 256 << bits),
     )
 
 
@@ -155,4 +176,4 @@ def _nearest(old_px: int, new_px: int, device: torch.device) -> Tensor:
     """The old pixel that each new pixel copies, (new_px,). torch chooses it on the CPU, because its
     rule rounds in float32."""
     pixels = torch.arange(old_px, dtype=torch.float32)[None, None]
-    return F.interpolate(pixels, new_px, mode="nearest")[0, 0].long().to(device)
+    return on_device(F.interpolate(pixels, new_px, mode="nearest")[0, 0].long().numpy(), device)

@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from reelbank.data.video.frames import Reading, VideoInfo
@@ -15,9 +15,10 @@ from reelbank.data.video.sound import SoundInfo
 from reelbank.extract.networks.build import Network
 from reelbank.extract.networks.preprocessing import Resize, pair
 from reelbank.extract.pipeline.batches import ClipBatches
-from reelbank.extract.pipeline.crops import box_crop, take_crops, view_crop
-from reelbank.extract.pipeline.items import as_large
-from reelbank.extract.pipeline.tracks import Result, box_of_view, place_of_view
+from reelbank.extract.pipeline.copying import copy_crops, on_device
+from reelbank.extract.pipeline.crops import box_crop, corners, view_corner
+from reelbank.extract.pipeline.items import Items, Piece
+from reelbank.extract.pipeline.tracks import Clip, Result, box_of_view, place_of_view
 from reelbank.extract.streams.base import Stream
 
 
@@ -45,36 +46,64 @@ class StreamPipeline:
         """Whether the stream reads pictures, not sound."""
         return self.stream.input == "pictures"
 
-    def inputs_of_clip(
-        self, items: Sequence[Tensor], rows: Sampling | Examples, *, view: int
-    ) -> Tensor:
-        """The network inputs of a clip, from its items (C, H, W) uint8: (crops, C, s, h, w), or for
-        image networks (crops, s * C, h, w). view: number of the augmented view, 0 for clean
-        rows."""
-        assert self.network is not None and self.clean is not None
-        crop_px, mirrored = self.network.preprocessing.crop_px, self.stream.mirrored
-        clip = torch.stack([as_large(item, items[0]) for item in items])
-        if view:
-            assert isinstance(rows, Sampling) and self.augmented is not None
-            crops = [self._view_crop(clip, rows, view, n) for n in range(self.augmented.crops)]
-            cut = torch.cat(crops, 1)  # (s, crops, C, h, w)
-        else:
-            cut = take_crops(clip, crop_px, self.clean.crops, mirrored)  # (s, crops, C, h, w)
-        if self.network.is_video:
-            return cut.permute(1, 2, 0, 3, 4)
-        return cut.transpose(0, 1).flatten(1, 2)  # of L flow fields: x1 y1 x2 y2 ...
-
-    def _view_crop(self, clip: Tensor, rows: Sampling, view: int, number: int) -> Tensor:
-        """One crop of a view of a clip (s, C, H, W) uint8: (s, 1, C, h, w)."""
+    def fill(
+        self, inputs: Tensor, items: Items, clips: Sequence[Clip], rows: Sampling | Examples
+    ) -> None:
+        """Fill network inputs with the crops of as many clips, which are all clean, or all of one
+        view. inputs: (B, crops, C, s, h, w), or for image networks (B, crops, s * C, h, w)."""
         assert self.network is not None
-        crop_px, mirrored = self.network.preprocessing.crop_px, self.stream.mirrored
-        if not self.jitter:
-            return view_crop(clip, crop_px, place_of_view(rows, view, number), mirrored)
-        picture_px = (clip.shape[-2], clip.shape[-1])
-        size_px = pair(crop_px)
-        box = box_of_view(rows, view, number, picture_px=picture_px, crop_px=size_px)
-        how = dataclasses.replace(self.resize, size_px=size_px, fill=None)
-        return box_crop(clip, box, how, mirrored)
+        by_item = (  # (B, crops, s, C, h, w)
+            inputs.transpose(2, 3)
+            if self.network.is_video
+            else inputs.unflatten(2, (-1, self.stream.channels))
+        )
+        for piece in items.pieces(np.stack([clip.numbers for clip in clips])):
+            some = by_item[piece.clips]
+            view = clips[piece.clips.start].view
+            if not view:
+                self._fill_clean(some, piece)
+                continue
+            assert isinstance(rows, Sampling)
+            fill = self._fill_jittered_view if self.jitter else self._fill_view
+            fill(some, piece, view, rows)
+
+    def _fill_clean(self, inputs: Tensor, piece: Piece) -> None:
+        crops, block = inputs.shape[1], piece.block
+        places = corners(block.picture_px, self._crop_px, crops)
+        if crops == 1:
+            pictures = block.items[None]  # a single crop is copied fastest as it was decoded
+        elif crops == len(places):
+            pictures = block.without_gaps()[None]
+        else:
+            pictures = block.with_mirrored(self.stream.mirrored)
+        copy_crops(inputs.unflatten(1, (len(pictures), -1)), pictures, piece.positions, places)
+
+    def _fill_view(self, inputs: Tensor, piece: Piece, view: int, rows: Sampling) -> None:
+        """Fill inputs of one view."""
+        for crop in range(inputs.shape[1]):
+            down, right, is_mirrored = place_of_view(rows, view, crop)
+            corner = view_corner(piece.block.picture_px, self._crop_px, (down, right))
+            pictures = piece.block.items[None]
+            if is_mirrored:
+                pictures = piece.block.with_mirrored(self.stream.mirrored)[1:]
+            copy_crops(inputs[:, None, crop : crop + 1], pictures, piece.positions, [corner])
+
+    def _fill_jittered_view(self, inputs: Tensor, piece: Piece, view: int, rows: Sampling) -> None:
+        """Fill inputs of one view whose crops have several sizes in the picture, and one after a
+        resize."""
+        block, how = piece.block, dataclasses.replace(self.resize, size_px=self._crop_px, fill=None)
+        used, positions = np.unique(piece.positions, return_inverse=True)
+        pictures = block.items.index_select(0, on_device(used, block.items.device))
+        for crop in range(inputs.shape[1]):
+            box = box_of_view(rows, view, crop, picture_px=block.picture_px, crop_px=self._crop_px)
+            cut = box_crop(pictures, box, how, self.stream.mirrored)[None]
+            frames = positions.reshape(piece.positions.shape)
+            copy_crops(inputs[:, None, crop : crop + 1], cut, frames, [(0, 0)])
+
+    @property
+    def _crop_px(self) -> tuple[int, int]:
+        assert self.network is not None
+        return pair(self.network.preprocessing.crop_px)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 computed."""
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -53,7 +53,7 @@ class Track:
     views: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint8))  # (K,)
     seconds: list[float] | np.ndarray = field(default_factory=list)  # (K,)
     values: list[np.ndarray] = field(default_factory=list)  # per node (K, ...)
-    # Per row, the features of each node: used while the number of rows is unknown.
+    # Features of further rows, (n, ...) per node: used while the number of rows is unknown.
     appended: list[list[np.ndarray]] = field(default_factory=list)
     fields: bool = False
     largest: list[float] = field(default_factory=list)
@@ -72,19 +72,27 @@ class Track:
             self.waiting.append(Clip(grid[at], order[bounds[i] : bounds[i + 1]], int(views[at])))
         self.missing = len(self.waiting)
 
-    def append(self, time_seconds: float) -> np.ndarray:
-        """Add a row to a stream whose number of rows is unknown. Returns its number, as `rows` of
+    def ready(self, last_number: int) -> list[Clip]:
+        """Remove the clips that need no picture (or field) after this one, and return them."""
+        clips_ready: list[Clip] = []
+        while self.waiting and self.waiting[0].numbers.max() <= last_number:
+            clips_ready.append(self.waiting.popleft())
+        return clips_ready
+
+    def append(self, times_seconds: Sequence[float]) -> list[np.ndarray]:
+        """Add rows to a stream whose number of rows is unknown. Returns their numbers, as `rows` of
         `put`."""
         assert isinstance(self.seconds, list)
-        self.seconds.append(time_seconds)
-        self.missing += 1
-        return np.array([len(self.seconds) - 1])
+        first = len(self.seconds)
+        self.seconds += times_seconds
+        self.missing += len(times_seconds)
+        return list(np.arange(first, len(self.seconds))[:, None])
 
-    def put(self, rows: np.ndarray, arrays: list[np.ndarray]) -> None:
-        """Store the features of a clip, (...) per node."""
-        if self.reason:  # the stream failed while the clip was computed
+    def put(self, rows: Sequence[np.ndarray], arrays: list[np.ndarray]) -> None:
+        """Store the features of n clips, (n, ...) per node. rows: of each clip."""
+        if self.reason:  # the stream failed while the clips were computed
             return
-        self.missing -= 1
+        self.missing -= len(rows)
         self.largest = self.largest or [0.0] * len(arrays)
         for node, array in enumerate(arrays):
             if array.dtype != np.uint8:
@@ -99,10 +107,14 @@ class Track:
             return
         if not self.values:
             self.values = [
-                np.empty((len(self.grid), *array.shape), array.dtype) for array in arrays
+                np.empty((len(self.grid), *array.shape[1:]), array.dtype) for array in arrays
             ]
+        places = np.concatenate(rows)
+        if len(places) > len(rows):  # some clips have several rows
+            clip_of_place = np.repeat(np.arange(len(rows)), [len(of_clip) for of_clip in rows])
+            arrays = [array[clip_of_place] for array in arrays]
         for value, array in zip(self.values, arrays, strict=True):
-            value[rows] = array
+            value[places] = array
 
     def times(self, seconds: Mapping[int, float]) -> None:
         """Set the times of the rows, from the times of all pictures by number."""
@@ -134,8 +146,8 @@ class Track:
                 by_machine=self.by_machine,
             )
         if self.appended:
-            self.values = [np.stack(node) for node in zip(*self.appended, strict=True)]
-            self.views = np.zeros(len(self.appended), np.uint8)
+            self.values = [np.concatenate(node) for node in zip(*self.appended, strict=True)]
+            self.views = np.zeros(len(self.seconds), np.uint8)
         return Result(self.values, np.asarray(self.seconds, np.float64), self.views, self.largest)
 
 

@@ -11,7 +11,13 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, banks_option, device_option, option
+from reelbank.data.options import (
+    bank_option,
+    banks_option,
+    cluster_option,
+    device_option,
+    option,
+)
 from reelbank.data.ranges import HIGHEST_SEED, MOST_PX, MOST_WORKERS, Checked
 from reelbank.extract.defaults import USUAL_DATASET
 
@@ -24,7 +30,7 @@ class ReproduceOptions(Checked, WithBanks):
         "What to reproduce": "system only split seed quick set scores plan",
         "Videos": "dataset root lists csv classes image_fps",
         "Another network": "extractor weights resize size",
-        "Machine": "device workers bank banks",
+        "Machine": "device cluster workers bank banks",
     }
 
     system: str = option(
@@ -92,6 +98,7 @@ class ReproduceOptions(Checked, WithBanks):
         highest=MOST_PX,
     )
     device: str = device_option()
+    cluster: str = cluster_option()
     workers: int = option(
         0,
         "number of decoding processes; 0 chooses the number in the same way as 'reelbank extract'",

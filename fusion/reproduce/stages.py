@@ -75,8 +75,8 @@ def _data_options(options: ReproduceOptions) -> dict[str, Any]:
     """The options about the data, which `extract` and `pretrain` share."""
     names = ("root", "lists", "csv", "classes", "image_fps")
     values = {name: getattr(options, name) or None for name in names}
-    values |= {"device": options.device, "bank": options.bank, "banks": options.banks}
-    return {"dataset": options.dataset, **values}
+    machine = {name: getattr(options, name) for name in ("device", "cluster", "bank", "banks")}
+    return {"dataset": options.dataset, **values, **machine}
 
 
 def pretrain_options(work: Work, section: str, splits: Sequence[str]) -> PretrainOptions:
@@ -205,6 +205,7 @@ def train_options(
         "banks": options.banks,
         "store": "+".join(map(str, paths)),
         "device": options.device,
+        "cluster": options.cluster,
         "without": _unused_classes(work, name),
         "validation_store": _validation_store(work, name, splits[0]),
         "split": tuple(splits),

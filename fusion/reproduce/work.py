@@ -12,7 +12,7 @@ from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.datasets.types import Dataset
 from reelbank.data.errors import InputError
 from reelbank.data.system.memory import enough_memory
-from reelbank.extract.device import chosen_device
+from reelbank.extract.device import check_device_of_cluster, chosen_device
 from reelbank.extract.planned import PlannedStore
 from reelbank.fusion.detectors.folder import DetectorMetrics
 from reelbank.fusion.reproduce.options import ReproduceOptions
@@ -164,7 +164,9 @@ def planned_work(options: ReproduceOptions) -> Work:
                 f"{name.upper()}={value} is used only with EXTRACTOR; give EXTRACTOR as "
                 "well, or change the recipe with SET="
             )
-    chosen_device(options.device)
+    if options.cluster:
+        check_device_of_cluster(options.device)
+    chosen_device("auto" if options.cluster else options.device)
     if not options.plan:
         with written_to("BANK", Path(options.bank)):
             Path(options.bank, "reproductions").mkdir(parents=True, exist_ok=True)

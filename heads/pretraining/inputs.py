@@ -5,6 +5,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from reelbank.data.banks import AnyBank
 from reelbank.data.console import print_lines
 from reelbank.data.datasets.registry import load_dataset
@@ -38,7 +40,7 @@ def pixels_store(options: PretrainOptions) -> Path:
     for note in dataset.notes:
         print_lines(note)
     (store,) = planned_stores(extraction, dataset)
-    device = chosen_device(options.device)
+    device = torch.device("cpu") if options.cluster else chosen_device(options.device)
     result = extract_dataset(extraction, dataset, slice(None), [device])
     if result.exit_code == NOT_ALL_READ:
         raise InputError(
@@ -67,6 +69,7 @@ def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset
             seed=options.seed,
             image_fps=options.image_fps,
             device=options.device,
+            cluster=options.cluster,
             bank=options.bank,
             banks=options.banks,
             stream=(options.stream,),

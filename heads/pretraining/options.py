@@ -11,7 +11,13 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, banks_option, device_option, option
+from reelbank.data.options import (
+    bank_option,
+    banks_option,
+    cluster_option,
+    device_option,
+    option,
+)
 from reelbank.data.ranges import (
     HIGHEST_SEED,
     MOST_PX,
@@ -35,7 +41,7 @@ class PretrainOptions(Checked, WithBanks):
         "Optimisation": (
             "optimiser lr lr_drops weight_decay batch epochs patience best_by validation seed"
         ),
-        "Machine": "device workers picture_mpx in_flight_mpx slowness bank banks",
+        "Machine": "device cluster workers picture_mpx in_flight_mpx slowness bank banks",
     }
 
     dataset: str = dataset_option(defaults.PRETRAINED_DATASET)
@@ -193,6 +199,7 @@ class PretrainOptions(Checked, WithBanks):
         highest=MOST_PX,
     )
     device: str = device_option()
+    cluster: str = cluster_option()
     workers: int = option(1, "number of threads that read pictures", lowest=1, highest=MOST_WORKERS)
     picture_mpx: float = picture_option()
     in_flight_mpx: float = in_flight_option()

@@ -16,9 +16,10 @@ from tqdm import tqdm
 
 from reelbank.data.console import percent, print_lines, print_table, printable
 from reelbank.data.errors import InputError
+from reelbank.data.options_json import options_from_json, options_to_json
 from reelbank.data.plugins import is_user_file
 from reelbank.data.store.reader import Store
-from reelbank.extract.device import chosen_device
+from reelbank.extract.device import check_device_of_cluster, chosen_device
 from reelbank.extract.networks.trained import CHECKPOINT, SEEN, family_of, finished
 from reelbank.extract.planned import planned_stores
 from reelbank.extract.streams.loading import load_stream
@@ -44,6 +45,7 @@ from reelbank.heads.pretraining.snippets import (
     read_ahead,
     training_batches,
 )
+from reelbank.heads.runs.on_cluster import check_same_run, train_on_workers, unless_finished
 from reelbank.heads.runs.writing import environment, locked, save_tensors, write_json
 from reelbank.heads.training.fit import (
     Batch,
@@ -66,6 +68,8 @@ def pretrain(options: PretrainOptions) -> int:
     videos.
     """
     options = with_defaults(options)
+    if options.cluster:
+        check_device_of_cluster(options.device)
     with Store.open(pixels_store(options)) as store:
         return pretrain_on(store, options)
 
@@ -73,16 +77,51 @@ def pretrain(options: PretrainOptions) -> int:
 def pretrain_on(store: Store, options: PretrainOptions) -> int:
     """`pretrain` on an existing pixel store, whose rows are (C, [s,] H, W) uint8."""
     options = with_defaults(options)
-    device = chosen_device(options.device)
     plans = _plans(store, options)
     notes = [plan.notes for plan in plans]
     for note in dict.fromkeys(itertools.chain.from_iterable(notes)):
         print_lines(f"note: {note}")
-    for plan in plans:
-        if not finished(plan.path):
+    missing = [plan for plan in plans if not finished(plan.path)]
+    if options.cluster:
+        _train_on_cluster(missing, store, options)
+    else:
+        device = chosen_device(options.device)
+        for plan in missing:
             train_run(plan, store, options, device)
     print_runs(plans)
     return 0
+
+
+def _train_on_cluster(
+    plans: Sequence[PretrainPlan], store: Store, options: PretrainOptions
+) -> None:
+    """Train each run by a task on a worker of the cluster. Raises InputError if the cluster cannot be
+    reached or is lost, and if several workers cannot train a run."""
+    tasks: dict[Path, str] = {}
+    for plan in plans:
+        alone = dataclasses.replace(options, split=(plan.recipe.split,))
+        task = {"store": str(store.path), "options": options_to_json(alone), "run": plan.path.name}
+        tasks[plan.path] = json.dumps(task)
+    if tasks:
+        trained = train_on_workers(options.cluster, pretrain_task, tasks, command="pretrain")
+        for folder in trained:
+            tqdm.write(printable(f"trained {folder}"))
+
+
+def pretrain_task(text: str) -> str:
+    """The task in a worker process: train a run, or continue it, and write its folder. text: JSON.
+    Returns "".
+
+    Raises InputError if the run cannot be trained here, and BusyError if another process trains it.
+    """
+    task = json.loads(text)
+    options = options_from_json(PretrainOptions, task["options"])
+    device = chosen_device(options.device)
+    with Store.open(Path(task["store"])) as store:
+        (plan,) = _plans(store, options)
+        check_same_run(plan.path, task["run"])
+        unless_finished(plan.path, lambda: train_run(plan, store, options, device))
+    return ""
 
 
 def planned_weights(options: PretrainOptions, fetch: bool = True) -> dict[str, Path]:

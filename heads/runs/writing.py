@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import reelbank
-from reelbank.data.errors import InputError
+from reelbank.data.errors import BusyError, InputError
 from reelbank.data.files import is_read_only, replacing
 from reelbank.data.system.locks import holder, lock
 
@@ -42,12 +42,12 @@ def output_file(given: str, usual: Path) -> Path | None:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Lock the run folder. Raises InputError when another process trains this run. If the lock is
+    """Lock the run folder. Raises BusyError when another process trains this run. If the lock is
     lost meanwhile, `data.files.replacing` writes no more files to the folder."""
     path = folder / ".lock"
     taken = lock(path, wait=False)
     if taken is None:
-        raise InputError(
+        raise BusyError(
             f"{folder} is being trained by another process{holder(path)}; wait until that process has "
             "finished, or stop it"
         )

@@ -11,7 +11,13 @@ from typing import Any, ClassVar
 
 from reelbank.data.banks import WithBanks
 from reelbank.data.errors import InputError
-from reelbank.data.options import bank_option, banks_option, device_option, option
+from reelbank.data.options import (
+    bank_option,
+    banks_option,
+    cluster_option,
+    device_option,
+    option,
+)
 from reelbank.data.plugins import is_user_file
 from reelbank.data.ranges import HIGHEST_SEED, MOST_ROWS, MOST_WORKERS, Checked
 from reelbank.data.recipes import preset_options, variant_options
@@ -52,7 +58,7 @@ class TrainOptions(Checked, WithBanks):
             "optimiser rmsprop_alpha lr schedule lr_drops weight_decay batch batch_share epochs seed"
         ),
         "Evaluation": "validation validation_store patience best_by refit average over_clips",
-        "Machine": "device workers read_from",
+        "Machine": "device cluster workers read_from",
     }
 
     bank: str = bank_option()
@@ -363,8 +369,12 @@ class TrainOptions(Checked, WithBanks):
         "the training and validation data together",
     )
     device: str = device_option()
+    cluster: str = cluster_option()
     workers: int = option(
-        1, "number of runs to train at the same time", lowest=1, highest=MOST_WORKERS
+        1,
+        "number of runs to train at the same time; with CLUSTER, each of its workers trains one run",
+        lowest=1,
+        highest=MOST_WORKERS,
     )
     read_from: str = option(
         "auto",

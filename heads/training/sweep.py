@@ -15,19 +15,24 @@ import numpy as np
 
 from reelbank.data.console import counted, print_lines, print_table
 from reelbank.data.errors import InputError
-from reelbank.data.identity import canonical, signature
+from reelbank.data.identity import signature
 from reelbank.data.options import parse, words_of
 from reelbank.data.store.reader import Store
 from reelbank.data.text_files import csv_file
 from reelbank.heads.runs.folder import read_run
+from reelbank.heads.training.cluster import check_cluster, train_on_cluster
+from reelbank.heads.training.job import Job, rows_key
 from reelbank.heads.training.options import TrainOptions, default_of, unused_options
 from reelbank.heads.training.planning.plan import RunPlan, plan_runs
 from reelbank.heads.training.planning.stores import chosen_stores
 from reelbank.heads.training.run import is_finished
-from reelbank.heads.training.train import Job, check_backbones, train_missing
+from reelbank.heads.training.train import check_backbones, train_missing
 
 # VALIDATION is not swept because figures are comparable only on the same validation part.
-NOT_SWEPT = ("bank", "banks", "device", "workers", "read_from", "split", "seed", "validation")
+NOT_SWEPT = (
+    *("bank", "banks", "device", "cluster", "workers", "read_from"),
+    *("split", "seed", "validation"),
+)
 MOST_COMBINATIONS = 10_000
 _HINTS = typing.get_type_hints(TrainOptions)
 # Options whose value is a list. For example, LR_DROPS="8 12" is one value. Splits and seeds are
@@ -74,8 +79,11 @@ def sweep(options: Any) -> int:
         _print_plan(different, planned.jobs.values())
         for job in planned.jobs.values():
             check_backbones(job.plans, job.stores[0].recipe)
-        for job in planned.jobs.values():
-            train_missing(job, planned.last_options)
+        if planned.last_options.cluster:
+            train_on_cluster(list(planned.jobs.values()), planned.last_options.cluster)
+        else:
+            for job in planned.jobs.values():
+                train_missing(job, planned.last_options)
     rows = results(different)
     _print_results(rows)
     name = signature({"runs": sorted(by_runs)})[:12]
@@ -91,13 +99,14 @@ class _Planned:
     def __init__(self, stack: ExitStack) -> None:
         self.combinations: list[Combination] = []
         self.jobs: dict[str, Job] = {}
-        self.last_options = TrainOptions()  # device, workers and read_from are not swept
+        self.last_options = TrainOptions()  # its options on the machine are not swept
         self._stack = stack
         self._stores: dict[Path, Store] = {}
 
     def add(self, values: dict[str, str]) -> None:
         """Plan one combination, without the options that have no effect in it."""
         options = parse(TrainOptions, words_of(values), "sweep")
+        check_cluster(options)
         unused = [name for name in unused_options(vars(options)) if name in values]
         options = dataclasses.replace(options, **{name: default_of(name) for name in unused})
         self.last_options = options
@@ -117,7 +126,7 @@ class _Planned:
         return self._stores[path]
 
     def _wait(self, plan: RunPlan, stores: list[Store]) -> None:
-        job = self.jobs.setdefault(_rows_key(plan), Job(stores, []))
+        job = self.jobs.setdefault(rows_key(plan), Job(stores, []))
         if not is_finished(plan) and all(plan.path != other.path for other in job.plans):
             job.plans.append(plan)
 
@@ -167,13 +176,6 @@ def combinations(words: dict[str, str]) -> list[dict[str, str]]:
             "are allowed; give fewer values"
         )
     return [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
-
-
-def _rows_key(plan: RunPlan) -> str:
-    """What two runs must have in common to be trained on the same features in memory."""
-    recipe = plan.recipe.to_json()
-    names = ("store", "mid", "rows", "row_shape", "input_shape", "views")
-    return canonical({name: recipe.get(name) for name in names})
 
 
 def results(different: Sequence[Combination]) -> list[dict[str, Any]]:

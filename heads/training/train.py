@@ -3,10 +3,9 @@ command resumes an interrupted run and skips a finished one."""
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,26 +20,15 @@ from reelbank.extract.device import chosen_device
 from reelbank.heads.recipe import TrunkRecipe
 from reelbank.heads.runs.folder import Run, read_run
 from reelbank.heads.training.batches import Loaded
+from reelbank.heads.training.cluster import check_cluster, train_on_cluster
+from reelbank.heads.training.job import Job, print_leaks, with_copied_tests
 from reelbank.heads.training.material import SharedRows, open_rows
 from reelbank.heads.training.options import TrainOptions
-from reelbank.heads.training.planning.leaks import copied_tests
 from reelbank.heads.training.planning.plan import RunPlan, plan_runs
 from reelbank.heads.training.planning.stores import chosen_stores
 from reelbank.heads.training.results import print_results, print_run
 from reelbank.heads.training.run import is_finished, store_network, train_run
 from reelbank.heads.training.streaming import Streamed, sharing_folder
-
-
-@dataclass(frozen=True)
-class Job:
-    """Runs on the same stores."""
-
-    stores: Sequence[Store]
-    plans: list[RunPlan]
-
-    def missing(self) -> "Job":
-        """The runs that are not finished."""
-        return Job(self.stores, [plan for plan in self.plans if not is_finished(plan)])
 
 
 def train(options: TrainOptions) -> int:
@@ -56,6 +44,7 @@ def train_runs(options: TrainOptions) -> list[Run]:
     store, split or class, no labels, no training videos, an option that the head does not have, or
     a backbone that was trained on videos of the test part.
     """
+    check_cluster(options)
     with ExitStack() as stack:
         jobs = []
         for paths, splits in chosen_stores(options).items():
@@ -65,11 +54,14 @@ def train_runs(options: TrainOptions) -> list[Run]:
         for note in dict.fromkeys(itertools.chain.from_iterable(plan.notes for plan in plans)):
             print_lines(f"note: {note}")
         missing = [job.missing() for job in jobs]
-        _print_leaks(read_run(plan.path).metrics.leaks or () for plan in plans if is_finished(plan))
+        print_leaks(read_run(plan.path).metrics.leaks or () for plan in plans if is_finished(plan))
         for job in missing:
             check_backbones(job.plans, job.stores[0].recipe)
-        for job in missing:
-            train_missing(job, options)
+        if options.cluster:
+            train_on_cluster(missing, options.cluster)
+        else:
+            for job in missing:
+                train_missing(job, options)
     return [read_run(plan.path) for plan in plans]
 
 
@@ -96,34 +88,12 @@ def train_missing(job: Job, options: TrainOptions) -> None:
         workers=workers,
     )
     plans = with_copied_tests(job.plans, rows, job.stores[0])
-    _print_leaks(plan.leaks for plan in plans)
+    print_leaks(plan.leaks for plan in plans)
     if workers > 1:
         _train_in_workers(plans, rows, device, workers)
         return
     for plan in plans:
         print_run(train_run(plan, rows, device))
-
-
-def _print_leaks(leaks_of_runs: Iterable[Sequence[str]]) -> None:
-    """Print each line on test videos that are not independent once."""
-    for leak in dict.fromkeys(itertools.chain.from_iterable(leaks_of_runs)):
-        print_lines(f"note: {leak}")
-
-
-def with_copied_tests(plans: Sequence[RunPlan], rows: SharedRows, store: Store) -> list[RunPlan]:
-    """The plans, with lines on the test videos of their splits that are copies of training videos.
-    store: where the rows are from, or one of several with the same rows of each video."""
-    # Clean rows come before those of augmented views, which differ between copies.
-    clean_rows = dict(zip(store.video_ids, store.rows.tolist(), strict=True))
-    means = rows.data.video_means([clean_rows[video.id] for video in rows.videos])
-    lines_of: dict[str, tuple[str, ...]] = {}
-    found = []
-    for plan in plans:
-        split = plan.recipe.split
-        if split not in lines_of:
-            lines_of[split] = tuple(copied_tests(rows.videos, means, plan.ids, split))
-        found.append(dataclasses.replace(plan, leaks=plan.leaks + lines_of[split]))
-    return found
 
 
 def _train_in_workers(plans: list[RunPlan], rows: SharedRows, device: str, workers: int) -> None:

@@ -48,7 +48,7 @@ class RunPlan:
     extractor, stream, trunk_weights: as in the options, for a head from a user's file, and for a
     head that begins with the rest of a network, from a user's file or on a user's stream; saw:
     which videos the embeddings depend on (leak_guard.py); initial: the folder of the run whose
-    weights the head starts from.
+    weights the head starts from; options: those that plan this run alone.
     """
 
     path: Path
@@ -63,12 +63,13 @@ class RunPlan:
     trunk_weights: str
     saw: dict[str, Any]
     initial: Path | None = None
+    options: TrainOptions = TrainOptions()
 
 
 def plan_runs(stores: Sequence[Store], options: TrainOptions) -> list[RunPlan]:
     """One plan for each split and seed, on one store or, in mid fusion, several. Raises InputError
     for anything that makes one of them impossible."""
-    options = with_defaults(options)
+    typed, options = options, with_defaults(options)
     store = stores[0]
     if not any(store.labels):
         raise InputError(
@@ -90,11 +91,11 @@ def plan_runs(stores: Sequence[Store], options: TrainOptions) -> list[RunPlan]:
     for split in splits:
         for seed in dict.fromkeys(options.seed):
             recipe = dataclasses.replace(shared, split=split, seed=seed)
-            plans.append(
-                plan_run(
-                    stores, common, options, shared=recipe, initial=initial_run(initial, recipe)
-                )
+            plan = plan_run(
+                stores, common, options, shared=recipe, initial=initial_run(initial, recipe)
             )
+            alone = dataclasses.replace(typed, split=(split,), seed=(seed,))
+            plans.append(dataclasses.replace(plan, options=alone))
     return plans
 
 

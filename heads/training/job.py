@@ -1,0 +1,55 @@
+"""Runs on the same stores, and what is known about them before they are trained."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from reelbank.data.console import print_lines
+from reelbank.data.identity import canonical
+from reelbank.data.store.reader import Store
+from reelbank.heads.training.material import SharedRows
+from reelbank.heads.training.planning.leaks import copied_tests
+from reelbank.heads.training.planning.plan import RunPlan
+from reelbank.heads.training.run import is_finished
+
+
+@dataclass(frozen=True)
+class Job:
+    """Runs on the same stores."""
+
+    stores: Sequence[Store]
+    plans: list[RunPlan]
+
+    def missing(self) -> "Job":
+        """The runs that are not finished."""
+        return Job(self.stores, [plan for plan in self.plans if not is_finished(plan)])
+
+
+def rows_key(plan: RunPlan) -> str:
+    """What two runs must have in common to be trained on the same features in memory."""
+    recipe = plan.recipe.to_json()
+    names = ("store", "mid", "rows", "row_shape", "input_shape", "views")
+    return canonical({name: recipe.get(name) for name in names})
+
+
+def print_leaks(leaks_of_runs: Iterable[Sequence[str]]) -> None:
+    """Print each line on test videos that are not independent once."""
+    for leak in dict.fromkeys(itertools.chain.from_iterable(leaks_of_runs)):
+        print_lines(f"note: {leak}")
+
+
+def with_copied_tests(plans: Sequence[RunPlan], rows: SharedRows, store: Store) -> list[RunPlan]:
+    """The plans, with lines on the test videos of their splits that are copies of training videos.
+    store: where the rows are from, or one of several with the same rows of each video."""
+    # Clean rows come before those of augmented views, which differ between copies.
+    clean_rows = dict(zip(store.video_ids, store.rows.tolist(), strict=True))
+    means = rows.data.video_means([clean_rows[video.id] for video in rows.videos])
+    lines_of: dict[str, tuple[str, ...]] = {}
+    found = []
+    for plan in plans:
+        split = plan.recipe.split
+        if split not in lines_of:
+            lines_of[split] = tuple(copied_tests(rows.videos, means, plan.ids, split))
+        found.append(dataclasses.replace(plan, leaks=plan.leaks + lines_of[split]))
+    return found
