@@ -186,7 +186,7 @@ def test_a_users_network_is_named_each_time_and_never_run_from_a_run_folder(
         trained(tmp_path)
     run = trained(tmp_path, extractor=extractor)
     assert str(tmp_path / "mine.py") not in (run.path / "recipe.json").read_text()
-    with pytest.raises(InputError, match="a network of your own"):
+    with pytest.raises(InputError, match="your own network"):
         load_run(run.path)
     table, own = predicted(run.path, path, extractor=extractor), run.scores("test")
     rows = [table.video_ids.index(name) for name in own.video_ids]
