@@ -281,7 +281,7 @@ def test_hmdb51_lists_missing_or_malformed(tmp_path: Path) -> None:
     line = refusal("hmdb51", root, splits_dir=str(lists))
     assert "golf_test_split2.txt, line" in line and "0, 1 or 2" in line
     path.write_text(original[original.index("\n") + 1 :])
-    assert "golf_test_split1.txt and golf_test_split2.txt must name the same videos" in refusal(
+    assert "golf_test_split1.txt and golf_test_split2.txt must contain the same videos" in refusal(
         "hmdb51", root, splits_dir=str(lists)
     )
     path.unlink()
