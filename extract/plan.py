@@ -283,15 +283,15 @@ def _sized(
     if isinstance(new.resize_px, int) and smallest < largest:
         raise InputError(
             f"RESIZE={smallest}: must be at least the crop size, {largest} pixels; "
-            "give a larger RESIZE, or also give a smaller SIZE"
+            "increase RESIZE or reduce SIZE"
         )
     if isinstance(new.resize_px, tuple):
         h, w = pair(new.crop_px)
         if new.resize_px[0] < h or new.resize_px[1] < w:
             raise InputError(
                 f"SIZE={h}: must be at most the size of the resized picture, "
-                f"{new.resize_px[0]} x {new.resize_px[1]} pixels; give a smaller "
-                "SIZE, or also give a larger RESIZE"
+                f"{new.resize_px[0]} x {new.resize_px[1]} pixels; reduce SIZE or increase "
+                "RESIZE"
             )
     return new
 

@@ -64,6 +64,6 @@ def _write_csv_file(scores: Scores, path: Path) -> None:
             write_csv(scores, writer)
     except UnicodeEncodeError as error:
         raise InputError(
-            f"TO={path}: the name {error.object!r} cannot be written as UTF-8; give a file name "
-            "that ends in .npz"
+            f"TO={path}: the name of a video, {error.object!r}, cannot be written as UTF-8; to keep "
+            "this name, give an output file whose name ends in .npz"
         ) from None
