@@ -431,7 +431,7 @@ def test_bad_videos_are_recorded_and_harm_nothing(ours, capsys):
         ([*BASIC[:4], "WEIGHTS=random"], "sets its own weights"),
         ([*BASIC[:4], "SHARD=5/4"], "SHARD=5/4"),
         ([*BASIC[:4], "CLIP=16"], "takes single pictures as input"),
-        ([*BASIC[:4], "RESIZE=30"], "smaller SIZE"),
+        ([*BASIC[:4], "RESIZE=30"], "reduce SIZE"),
         (["extarct"], "unknown command 'extarct'; did you mean extract?"),
     ],
 )
