@@ -14,6 +14,7 @@ from tqdm import tqdm
 from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
 from reelbank.data.store.reader import Store
+from reelbank.data.system.cluster import tell_cluster
 from reelbank.data.system.machine import cores
 from reelbank.data.system.processes import in_processes
 from reelbank.extract.device import chosen_device
@@ -58,6 +59,7 @@ def train_runs(options: TrainOptions) -> list[Run]:
         for job in missing:
             check_backbones(job.plans, job.stores[0].recipe)
         if options.cluster:
+            tell_cluster(options.cluster)
             train_on_cluster(missing, options.cluster)
         else:
             for job in missing:
