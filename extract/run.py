@@ -130,7 +130,8 @@ def extract_dataset(
                 queue = DeviceQueue(options, devices, needed, jobs, files)
                 unread.most += queue.decoders * len(devices) - 1
             _follow(queue.run(), needed, unread)
-            _tell_decoded(queue.decoded, plans)
+            has_lost = isinstance(queue, DeviceQueue) and queue.has_lost
+            _tell_decoded(queue.decoded, plans, has_lost=has_lost)
         elif needed:
             decoders = min(decoder_count(options, device, plans), len(needed))
             unread.most += decoders - 1
@@ -220,8 +221,9 @@ def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: Un
                 unread.see(by_id[report.video.video_id], report.video)
 
 
-def _tell_decoded(decoded: Decoded, plans: ExtractionPlan) -> None:
-    """Print how many frames were decoded, and for which streams."""
+def _tell_decoded(decoded: Decoded, plans: ExtractionPlan, *, has_lost: bool = False) -> None:
+    """Print how many frames were decoded, and for which streams. has_lost: a process has died, and
+    its last videos are not counted."""
     if not decoded.videos:  # only sound was read
         return
     again = ""
@@ -231,7 +233,8 @@ def _tell_decoded(decoded: Decoded, plans: ExtractionPlan) -> None:
             "the header)"
         )
     streams = " ".join(dict.fromkeys(plan.stream.name for plan in plans.streams))
+    uncounted = ", without the last videos of processes that died" if has_lost else ""
     print_lines(
         f"decoded {decoded.frames:,} frames of {counted(decoded.videos, 'video')}, each "
-        f"once{again}, for {streams}"
+        f"once{again}, for {streams}{uncounted}"
     )

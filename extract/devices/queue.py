@@ -93,7 +93,8 @@ class DeviceQueue:
     """The videos of an extraction on several devices.
 
     videos: those to extract; jobs: whose stores need them. `run` yields the reports. decoded: what
-    was decoded, complete after `run`.
+    was decoded, complete after `run`; has_lost: whether a process has died, whose last videos are not
+    counted there.
     """
 
     options: ExtractOptions
@@ -102,6 +103,7 @@ class DeviceQueue:
     jobs: Mapping[str, Job]
     files: SourceFiles
     decoded: Decoded = field(default_factory=Decoded)
+    has_lost: bool = False
     _waiting: deque[Video] = field(default_factory=deque)
     _reported: set[str] = field(default_factory=set)
     _printed: set[str] = field(default_factory=set)
@@ -220,6 +222,7 @@ class DeviceQueue:
     def _lost(self, process: _Process, reason: str) -> DeviceReport:
         """Put the videos back that a process had and did not commit. Raises InputError if it was
         the last process."""
+        self.has_lost = True
         self._processes.remove(process)
         process.end()
         self.decoded += process.decoded

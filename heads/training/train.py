@@ -51,6 +51,8 @@ def train_runs(options: TrainOptions) -> list[Run]:
         for paths, splits in chosen_stores(options).items():
             stores = [stack.enter_context(Store.open(path)) for path in paths]
             jobs.append(Job(stores, plan_runs(stores, dataclasses.replace(options, split=splits))))
+        opened = itertools.chain.from_iterable(job.stores for job in jobs)
+        print_lines(*dict.fromkeys(f"store {store.path}" for store in opened))
         plans = list(itertools.chain.from_iterable(job.plans for job in jobs))
         for note in dict.fromkeys(itertools.chain.from_iterable(plan.notes for plan in plans)):
             print_lines(f"note: {note}")
