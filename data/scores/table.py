@@ -139,6 +139,10 @@ def _check_labels(labels: np.ndarray, classes: int) -> None:
 
 
 def _check_finite(logits: np.ndarray, ids: tuple[str, ...]) -> None:
+    with np.errstate(invalid="ignore"):
+        total = logits.sum(dtype=np.float64)
+    if np.isfinite(total):
+        return  # NaN and infinity would remain in the sum; sums of float32 do not overflow float64
     is_finite = np.isfinite(logits).all(axis=1)  # (V,)
     if not is_finite.all():
         first = ids[int(is_finite.argmin())]
@@ -152,10 +156,14 @@ def log_probabilities(scores: Scores) -> np.ndarray:
     """log softmax(logits), for multi-label data log sigmoid(logits); (V, C) float64, always
     finite."""
     logits = scores.logits.astype(np.float64)
-    if scores.multilabel:
-        return -np.logaddexp(0, -logits)
+    return -np.logaddexp(0, -logits) if scores.multilabel else log_softmax(logits)
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """The logarithm of softmax over classes; (V, C) float64 -> (V, C) float64."""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
 
 
 def probabilities(scores: Scores) -> np.ndarray:
@@ -229,11 +237,12 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path, *forms: tuple[int, 
         or not info.file_size == info.compress_size <= path.stat().st_size
     ):
         raise ValueError(f"{name!r} must be stored uncompressed and in full")
-    stream = io.BytesIO(archive.read(info))  # the archive checks its CRC
+    data = archive.read(info)  # the archive checks its CRC
+    stream = io.BytesIO(data)
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
         raise ValueError(f"{name!r} must have npy version (1, 0) (got {version})")
-    shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
     if (len(shape), dtype.kind) not in forms:
         raise ValueError(f"{name!r} has the unexpected type {dtype} with {len(shape)} axes")
     declared_bytes, stored_bytes = (
@@ -242,8 +251,10 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path, *forms: tuple[int, 
     )
     if declared_bytes != stored_bytes:
         raise ValueError(f"{name!r} declares {declared_bytes} bytes, but stores {stored_bytes}")
-    stream.seek(0)
-    array = np.load(stream, allow_pickle=False)
+    flat = (
+        np.frombuffer(data, dtype, offset=stream.tell()) if declared_bytes else np.empty(0, dtype)
+    )
+    array = flat.reshape(shape, order="F" if is_fortran else "C")  # of the archive's bytes, no copy
     if dtype.kind == "U" and (
         not dtype.isnative or (array.size and array.reshape(-1).view(np.uint32).max() > 0x10FFFF)
     ):

@@ -14,7 +14,7 @@ def tried_models(bank: AnyBank, contest: Contest, part: str) -> int:
     """The number of experiments that were judged on this part of the contest's data set and
     classes: those of the contest, and all others in the bank. Fusions with other weights are other
     experiments."""
-    tried = {experiment(group.entries[0].recipe) for group in contest.groups}
+    tried = {group.entries[0].experiment for group in contest.groups}
     runs, _ = read_runs(bank)
     for run in runs:
         is_judged = run.finished and (run.path / f"scores-{part}.npz").exists()
