@@ -139,10 +139,17 @@ def share(value: float, videos: int) -> Share:
     """
     if videos < 1:
         raise InputError("an accuracy needs at least one video")
+    return shares(np.array([value]), np.array([videos]))[0]
+
+
+def shares(values: np.ndarray, videos: np.ndarray) -> list[Share]:
+    """`share` of each of n values, (n,) float64, on their numbers of videos, (n,) int64."""
     z2 = Z_95**2
-    centre = (value + z2 / (2 * videos)) / (1 + z2 / videos)
-    half = Z_95 / (1 + z2 / videos) * math.sqrt(value * (1 - value) / videos + z2 / (4 * videos**2))
-    return Share(value, max(0.0, centre - half), min(1.0, centre + half), videos)
+    centre = (values + z2 / (2 * videos)) / (1 + z2 / videos)
+    spread = np.sqrt(values * (1 - values) / videos + z2 / (4 * videos**2))
+    half = Z_95 / (1 + z2 / videos) * spread
+    columns = (values, np.maximum(0.0, centre - half), np.minimum(1.0, centre + half), videos)
+    return [Share(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def confusion(scores: Scores) -> np.ndarray:

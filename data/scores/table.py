@@ -6,6 +6,7 @@ uint8 for multi-label data), `logits` (float32), `about` (JSON text), `groups` a
 if known) and `format`. Pickle is neither written nor read.
 """
 
+import functools
 import io
 import json
 import math
@@ -30,6 +31,10 @@ DAMAGE = (
     *(OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, MemoryError, SyntaxError),
     *(zipfile.BadZipFile, tokenize.TokenError, InputError),
 )
+
+
+# In a npy file of version 1.0, the length of the header is in the last two of these bytes.
+_PREFIX_BYTES = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,6 +226,14 @@ def load(path: str | Path) -> Scores:
         raise InputError(f"{path}: cannot be read as a score file ({error})") from None
 
 
+@functools.lru_cache(maxsize=256)  # numpy parses it as Python code, which takes 0.1 ms
+def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype from the bytes of a npy file up to its first number."""
+    stream = io.BytesIO(start)
+    np.lib.format.read_magic(stream)
+    return np.lib.format.read_array_header_1_0(stream)
+
+
 def _optional_texts(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[str, ...]:
     """One array of texts; () if the archive does not have it."""
     if f"{name}.npy" not in archive.namelist():
@@ -238,22 +251,17 @@ def _member(archive: zipfile.ZipFile, name: str, path: Path, *forms: tuple[int, 
     ):
         raise ValueError(f"{name!r} must be stored uncompressed and in full")
     data = archive.read(info)  # the archive checks its CRC
-    stream = io.BytesIO(data)
-    version = np.lib.format.read_magic(stream)
+    version = np.lib.format.read_magic(io.BytesIO(data))
     if version != (1, 0):
         raise ValueError(f"{name!r} must have npy version (1, 0) (got {version})")
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    start = _PREFIX_BYTES + int.from_bytes(data[_PREFIX_BYTES - 2 : _PREFIX_BYTES], "little")
+    shape, is_fortran, dtype = _header(data[:start])
     if (len(shape), dtype.kind) not in forms:
         raise ValueError(f"{name!r} has the unexpected type {dtype} with {len(shape)} axes")
-    declared_bytes, stored_bytes = (
-        math.prod(shape) * dtype.itemsize,
-        info.file_size - stream.tell(),
-    )
+    declared_bytes, stored_bytes = math.prod(shape) * dtype.itemsize, info.file_size - start
     if declared_bytes != stored_bytes:
         raise ValueError(f"{name!r} declares {declared_bytes} bytes, but stores {stored_bytes}")
-    flat = (
-        np.frombuffer(data, dtype, offset=stream.tell()) if declared_bytes else np.empty(0, dtype)
-    )
+    flat = np.frombuffer(data, dtype, offset=start) if declared_bytes else np.empty(0, dtype)
     array = flat.reshape(shape, order="F" if is_fortran else "C")  # of the archive's bytes, no copy
     if dtype.kind == "U" and (
         not dtype.isnative or (array.size and array.reshape(-1).view(np.uint32).max() > 0x10FFFF)

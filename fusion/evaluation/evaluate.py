@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reelbank.data.console import percent, print_json, print_lines, table_lines
 from reelbank.data.options import check_ending
 from reelbank.data.text_files import csv_file
@@ -24,7 +26,7 @@ from reelbank.fusion.evaluation.experiments import FACTS, Entry, Group
 from reelbank.fusion.evaluation.options import EvaluateOptions
 from reelbank.fusion.evaluation.selection import leak_lines, select
 from reelbank.fusion.evaluation.tried import selection, tried_models
-from reelbank.fusion.metrics import Share, share
+from reelbank.fusion.metrics import Share, shares
 from reelbank.heads.runs.writing import output_file, written_to
 
 # with five classes or fewer, top-5 accuracy is always 100 %
@@ -240,22 +242,20 @@ def run_figures(entry: Entry) -> list[RunFigure]:
     """All figures of a run. Average precisions and calibration measures have no interval, so its
     ends are nan."""
     table = entry.table
-    values, counts = (numbers.tolist() for numbers in table.class_figures)
-    by_class = [
-        (name, value, count)
-        for name, value, count in zip(table.outline.classes, values, counts, strict=True)
-        if count
-    ]
+    values, counts = table.class_figures
+    present = np.flatnonzero(counts)
+    names = [table.outline.classes[number] for number in present]
+    values, counts = values[present], counts[present]
     if table.outline.multilabel:
         figures = [RunFigure("map", "", entry.figure)]
-        for name, value, count in by_class:
+        for name, value, count in zip(names, values.tolist(), counts.tolist(), strict=True):
             figures.append(RunFigure("ap", name, Share(value, math.nan, math.nan, count)))
         return figures
     figures = [RunFigure("top1", "", entry.figure), RunFigure("top5", "", table.accuracy(5))]
     for name, right in table.category_accuracies(entry.coarse).items():
         figures.append(RunFigure("category", name, right))
-    for name, value, count in by_class:
-        figures.append(RunFigure("class", name, share(value, count)))
+    for name, of_class in zip(names, shares(values, counts), strict=True):
+        figures.append(RunFigure("class", name, of_class))
     sureness = table.calibration
     for name in ("ece", "nll", "brier"):
         value = getattr(sureness, name)
@@ -272,8 +272,8 @@ def write_csv(path: Path, entries: Iterable[Entry], part: str) -> None:
         writer.writerow(("run", *FACTS, "part", "measure", "of", *Share._fields))
         for entry in entries:
             facts = (entry.name, *(entry.fact(key) for key in FACTS), part)
-            writer.writerows(
-                (*facts, figure.measure, figure.of, *_numbers(figure.share))
+            writer.after(facts).writerows(
+                (figure.measure, figure.of, *_numbers(figure.share))
                 for figure in run_figures(entry)
             )
 

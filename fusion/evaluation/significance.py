@@ -10,7 +10,7 @@ import numpy as np
 from reelbank.data.errors import InputError
 from reelbank.data.scores.joining import join
 from reelbank.data.scores.table import Scores, log_softmax
-from reelbank.data.scores.top_k import blocks_of_rows
+from reelbank.data.scores.top_k import blocks_of_rows, in_top_k
 from reelbank.fusion.bootstrap import MAP_RESAMPLES, RESAMPLES, resample_counts
 from reelbank.fusion.metrics import (
     Z_95,
@@ -205,8 +205,16 @@ def calibration(scores: Scores, bins: int = 15) -> Calibration:
             "calibration is defined only for single-label data, but these scores are multi-label"
         )
     has_label = labelled(scores)
-    right = hits(scores)
-    certainty = _certainty(scores.logits[has_label], scores.labels[has_label])
+    logits, labels = scores.logits[has_label], scores.labels[has_label]
+    return calibration_of(logits, labels, in_top_k(logits, labels, 1), bins)
+
+
+def calibration_of(
+    logits: np.ndarray, labels: np.ndarray, right: np.ndarray, bins: int = 15
+) -> Calibration:
+    """`calibration` from the logits of labelled videos (V', C), their class numbers (V',), and
+    whether the highest score is that of the true class (V',)."""
+    certainty = _certainty(logits, labels)
     confidence = certainty.of_highest  # (V',)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     videos = np.bincount(bin_of, minlength=bins)

@@ -12,7 +12,7 @@ import numpy as np
 from reelbank.data.scores.joining import with_classes
 from reelbank.data.scores.table import Scores
 from reelbank.data.scores.top_k import blocks_of_rows, places_of_true
-from reelbank.fusion.evaluation.significance import Calibration, calibration
+from reelbank.fusion.evaluation.significance import Calibration, calibration_of
 from reelbank.fusion.metrics import (
     ClassFigures,
     Share,
@@ -66,6 +66,7 @@ class Tables:
 
     def __init__(self) -> None:
         self._recent: OrderedDict[Table, Scores] = OrderedDict()
+        self._recent_bytes = 0
         self._shared: dict[Hashable, Any] = {}
 
     def table(self, scores: Scores, read: Callable[[], Scores]) -> "Table":
@@ -84,20 +85,21 @@ class Tables:
 
     def scores(self, table: "Table") -> Scores:
         """The scores of a table, from memory or from its file."""
-        scores = self._recent.pop(table, None) or table.read()
-        self._keep(table, scores)
-        return scores
+        if table in self._recent:
+            self._recent.move_to_end(table)
+        else:
+            self._keep(table, table.read())
+        return self._recent[table]
 
     def _once(self, value: Shared) -> Shared:
         return self._shared.setdefault(value, value)
 
     def _keep(self, table: "Table", scores: Scores) -> None:
         self._recent[table] = scores
-        while (
-            len(self._recent) > _KEPT_TABLES
-            and sum(kept.logits.nbytes for kept in self._recent.values()) > _KEPT_BYTES
-        ):
-            self._recent.popitem(last=False)
+        self._recent_bytes += scores.logits.nbytes
+        while len(self._recent) > _KEPT_TABLES and self._recent_bytes > _KEPT_BYTES:
+            _, dropped = self._recent.popitem(last=False)
+            self._recent_bytes -= dropped.logits.nbytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,9 +148,7 @@ class Table:
     @cached_property
     def answers(self) -> Answers:
         """What the model answers. Raises InputError if no video has a label."""
-        logits, labels = self.scores.logits, self.labels
-        if len(labels) < len(logits):
-            logits = logits[self.outline.labels >= 0]
+        logits, labels = self._labelled_logits(), self.labels
         predicted = np.empty(len(logits), np.int32)
         for rows in blocks_of_rows(logits):
             predicted[rows] = logits[rows].argmax(axis=1)
@@ -157,7 +157,12 @@ class Table:
     @cached_property
     def calibration(self) -> Calibration:
         """How well confidence matches accuracy (single-label data)."""
-        return calibration(self.scores)
+        return calibration_of(self._labelled_logits(), self.labels, self.answers.places < 1)
+
+    def _labelled_logits(self) -> np.ndarray:
+        """The logits of the labelled videos, (V', C)."""
+        logits = self.scores.logits
+        return logits if len(self.labels) == len(logits) else logits[self.outline.labels >= 0]
 
     def accuracy(self, k: int) -> Share:
         """Top-k accuracy over the labelled videos, with its Wilson interval."""
