@@ -46,7 +46,7 @@ class StoredFeatures:
     def facts(self) -> dict[str, Mapping[str, Any]]:
         """Facts about the files of the saved videos, by id."""
         return {
-            video_id: place.file.index.about.sources[place.number]
+            video_id: place.file.index.source(place.number)
             for video_id, place in self._catalog.where.items()
         }
 
@@ -54,7 +54,7 @@ class StoredFeatures:
         """Package versions with which the saved videos were computed, and the number of videos for
         each."""
         return Counter(
-            place.file.index.versions[place.number] for place in self._catalog.where.values()
+            place.file.index.version(place.number) for place in self._catalog.where.values()
         )
 
     def cost(self) -> Cost:
@@ -71,7 +71,7 @@ class StoredFeatures:
         dataset = self.dataset
         if self._catalog.files:
             dataset = self._catalog.dataset().combined(self.dataset)
-        return About(self.recipe, dataset, sources=[], failures={}, written={})
+        return About(self.recipe, dataset, written={})
 
 
 class FinishedStore(StoredFeatures):
