@@ -81,7 +81,7 @@ class StoredFeatures:
         """Package versions with which the saved videos were computed, and the number of videos for
         each."""
         return Counter(
-            place.file.index.versions[place.number] for place in self._catalog.where.values()
+            place.file.index.version(place.number) for place in self._catalog.where.values()
         )
 
     def cost(self) -> Cost:
@@ -98,7 +98,7 @@ class StoredFeatures:
         dataset = self.dataset
         if self._catalog.files:
             dataset = self._catalog.dataset().combined(self.dataset)
-        return About(self.recipe, dataset, sources=[], failures={}, written={})
+        return About(self.recipe, dataset, written={})
 
 
 class FinishedStore(StoredFeatures):

@@ -16,7 +16,13 @@ from reelbank.data.errors import InputError
 from reelbank.data.files import sync_folder
 from reelbank.data.identity import canonical
 from reelbank.data.store.catalog import check_labelling, scan
-from reelbank.data.store.file.about import About, check_ids, recipe_differences, written_now
+from reelbank.data.store.file.about import (
+    About,
+    VideoFacts,
+    check_ids,
+    recipe_differences,
+    written_now,
+)
 from reelbank.data.store.file.format import COMPRESSIONS, FeatureFile, write
 from reelbank.data.store.file.index import PART_NAMES, Index
 from reelbank.data.store.merge import is_same, merged_index, read_all
@@ -238,14 +244,13 @@ class StoreWriter(StoredFeatures):
         cost = Cost(round(now - self._paid_until, 3), self._made.device, self._made.streams)
         self._paid_until = now
         videos = [rows.video for rows in part]
-        about = About(
-            recipe=self.recipe,
-            dataset=self.dataset,
+        about = About(self.recipe, self.dataset, written_now(cost))
+        facts = VideoFacts(
             sources=[video.source for video in videos],
+            versions=[self._made.versions] * len(videos),
             failures=failures,
-            written=written_now(cost, [self._made.versions] * len(videos)),
         )
-        index = part_index(part, about)
+        index = part_index(part, about, facts)
         path = self._names.new()
         assert self._lock
         temporary = temporary_name(self._folder, self._shard)
