@@ -94,8 +94,9 @@ def ours(paths: list[Path], network: networks.Network, forward: Forward, pool: D
 def bare(videos: int, crops: torch.Tensor, forward: Callable) -> None:
     """Run only the forward pass, on the same number of crops. crops: a batch of them."""
     with torch.inference_mode():
-        for _ in range(0, videos * STEPS * CROPS, len(crops)):
-            forward(crops)
+        inputs = videos * STEPS * CROPS
+        for start in range(0, inputs, len(crops)):
+            forward(crops[: inputs - start])
 
 
 def variants(name: str, network: networks.Network) -> dict[str, torch.nn.Module]:

@@ -4,6 +4,7 @@ one step, and faster maximum pooling. torch compiles to the same steps, but need
 import copy
 import operator
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -81,8 +82,8 @@ def with_fused_steps(
     network: NormalisedNetwork, inputs: Tensor, expected: Sequence[Tensor], extractor: str
 ) -> NormalisedNetwork:
     """The network with fused steps, for float32 on a CPU; it shares the other modules with
-    `network`. Returns `network` itself if torch has no oneDNN here, or torch.fx has not traced the
-    network, or no step can be fused.
+    `network`. Returns `network` itself if torch has no oneDNN here, or if torch.fx has not traced
+    the network.
 
     inputs, expected: a batch and its features, with which the result is compared. If they differ,
     the network stays as it is, and a note says so.
@@ -95,10 +96,7 @@ def with_fused_steps(
         reason = f"the features would differ by {difference:.1e}"
         if difference < LARGEST_ERROR:
             return fused
-    except (
-        RuntimeError,
-        AttributeError,
-    ) as error:  # oneDNN cannot run it, or this torch has no such steps
+    except (RuntimeError, AttributeError) as error:  # oneDNN or this torch has no such steps
         if full_memory(error):
             raise
         reason = str(error).strip().splitlines()[0]
@@ -137,13 +135,15 @@ def _fuse_convolution(trunk: fx.GraphModule, node: fx.Node) -> None:
     if not isinstance(convolution, nn.Conv2d | nn.Conv3d) or not _is_plain(convolution):
         return
     replaced, arguments = [node], [node.args[0]]
-    summand = _other_summand(_only_user(node), node)
-    if summand is not None:
-        replaced.append(_only_user(node))
+    total = _only_user(node)
+    summand = _other_summand(total, node)
+    if total is not None and summand is not None:
+        replaced.append(total)
         arguments.append(summand)
-    activation = _activation(trunk, _only_user(replaced[-1]))
-    if activation is not None:
-        replaced.append(_only_user(replaced[-1]))
+    activating = _only_user(replaced[-1])
+    activation = _activation(trunk, activating)
+    if activating is not None and activation is not None:
+        replaced.append(activating)
     name = f"fused_{node.name}"
     trunk.add_submodule(name, FusedConvolution(convolution, activation or _NONE))
     # The other summand may be computed after the convolution, so the step takes the last place.
@@ -185,10 +185,11 @@ def _fast_pool(trunk: fx.GraphModule, node: fx.Node) -> FastMaxPool3d | None:
     if node.op != "call_function" or node.target is not F.max_pool3d or len(node.args) != 3:
         return None
     source, kernel, stride = node.args
-    is_same = isinstance(source, fx.Node) and source.target is same_padded
-    if not is_same or _only_user(source) is not node or source.args[1:] != (kernel, stride):
+    if not isinstance(source, fx.Node) or source.target is not same_padded:
         return None
-    return FastMaxPool3d(kernel, stride, None)
+    if _only_user(source) is not node or source.args[1:] != (kernel, stride):
+        return None
+    return FastMaxPool3d(_triple(kernel), _triple(stride), None)
 
 
 def _module(trunk: fx.GraphModule, node: fx.Node) -> nn.Module | None:
@@ -233,7 +234,7 @@ def _activation(trunk: fx.GraphModule, node: fx.Node | None) -> _Activation | No
     return _RELU6 if kind is nn.ReLU6 else None
 
 
-def _triple(setting: int | tuple[int, ...]) -> Triple:
-    """A setting of pooling for each axis."""
+def _triple(setting: Any) -> Triple:  # noqa: ANN401 - an argument in a graph of torch.fx
+    """A setting of pooling for each axis, from one number or three."""
     frames, height, width = (setting,) * 3 if isinstance(setting, int) else setting
     return frames, height, width
