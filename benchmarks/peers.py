@@ -160,7 +160,8 @@ class Bench:
         distances, cosines, rows = [], [], 0
         with Store.open(path) as store:
             for clip in self.clips:
-                expected = np.load(self.folder / "theirs" / f"{clip.stem}_{case.key}.npy")
+                (file,) = (self.folder / "theirs").rglob(f"{clip.stem}_{case.key}.npy")
+                expected = np.load(file)
                 features = store[f"{clip.parent.name}/{clip.stem}"].astype(np.float64)
                 features = features.reshape(len(features), -1)[: len(expected)]
                 expected = expected[: len(features)]

@@ -242,7 +242,7 @@ def _prepared(network: Network, whole: NormalisedNetwork) -> Network:
     on_cpu = with_fused_steps(folded, inputs, expected, name)
     largest_step_bytes = largest_step(folded, inputs)
     if inputs.shape[1:] != shape:
-        check_size(on_cpu, shape, name)
+        check_size(folded, shape, name)
         largest_step_bytes *= math.prod(shape) / inputs[0].numel()
     return replace(
         network, module=folded, cpu_module=on_cpu, largest_step_bytes=round(largest_step_bytes)
