@@ -191,7 +191,11 @@ def test_a_file_written_with_only_h5py_is_a_store(tmp_path, version):
 
 def use_all(path):
     """Open a store and ask for everything that it says: of each video, and of all."""
+    index = feature_file.FeatureFile(path).index
+    assert all(index.find(video_id) is not None for video_id in index.video_ids)
+    assert all(index.find_failure(video_id) for video_id, _ in index.failures.items())
     with Store.open(path) as store:
+        assert store.video_ids == list(store)
         for video_id in store:
             store.features(video_id)
             store.views(video_id)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from reelbank.data.console import printable
 from reelbank.data.datasets.registry import has_drawn_split
@@ -90,8 +90,12 @@ class Catalog:
 
     def source(self, video_id: str) -> SourceFile:
         """The video file that a video's features come from; 0 bytes if its size is not known."""
+        return SourceFile.of({"bytes": 0, **self.facts(video_id)})
+
+    def facts(self, video_id: str) -> Mapping[str, Any]:
+        """What is stored about the video file that a video's features come from."""
         file, number = self.where[video_id]
-        return SourceFile.of({"bytes": 0, **file.index.source(number)})
+        return file.index.source(number)
 
     @property
     def finished(self) -> bool:

@@ -21,6 +21,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.store.catalog import Catalog, Place, by_file, scan
 from reelbank.data.store.file.columns import CHUNK, Taken
 from reelbank.data.store.file.format import READ_BYTES, FeatureFile, runs
+from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.file.index import DTYPES, Index, Rows
 from reelbank.data.store.parts import begun, final_path
 from reelbank.data.store.records import Failure
@@ -99,7 +100,10 @@ class Store:
     @functools.cached_property
     def video_ids(self) -> list[str]:
         """(V,) the ids."""
-        return list(self._of_videos(lambda index: index.video_ids))
+        video_ids = list(self._of_videos(lambda index: index.video_ids))
+        if len(set(video_ids)) < len(video_ids):
+            raise DamagedFile(f"{self.path}: /video_ids must be unique")
+        return video_ids
 
     @functools.cached_property
     def labels(self) -> list[str]:

@@ -205,6 +205,7 @@ class JsonTexts(LazySequence[Mapping[str, Any]]):
         check: Callable[[Mapping[str, Any]], str],
     ) -> None:
         self._name, self._texts, self._offsets, self._check = name, texts, offsets, check
+        self.file = texts.file
 
     def __len__(self) -> int:
         return len(self._offsets) - 1

@@ -19,6 +19,7 @@ from reelbank.data.store.file.earlier import read_earlier_index
 from reelbank.data.store.file.header import (
     BLOCK_BYTES,
     DamagedFile,
+    Header,
     check_index_digest,
     digest_range,
     read_at,
@@ -48,21 +49,31 @@ def write(path: Path, index: Index, videos: Iterable[np.ndarray], compression: s
     file = path.open("x+b", buffering=0)
     try:
         with file:
-            write_bytes(file, index, videos, compression)
+            header = write_bytes(file, index, videos, compression)
             os.fsync(file.fileno())
-        written = FeatureFile(path, keep_open=True)
-        try:
-            damage = written.damage()
-        finally:
-            written.close()
-        if damage:
+        if not _is_on_disk(path, header):
             raise DamagedFile(
-                f"{path}: the bytes on disk differ from those that were written "
-                f"({damage[0]}); check the disk"
+                f"{path}: the bytes on disk differ from those that were written; check the disk"
             )
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def _is_on_disk(path: Path, header: Header) -> bool:
+    """Whether a file that was just written has this header and the bytes that it promises. They are
+    read once: the checksums of the videos are of the same bytes."""
+    with open_regular(path) as file:
+        fd, digest = file.fileno(), hashlib.sha256()
+        block = os.pread(fd, BLOCK_BYTES, 0)
+        is_complete = digest_range(digest, fd, BLOCK_BYTES, header.file_bytes)
+        has_length = os.fstat(fd).st_size == header.file_bytes
+    return (
+        is_complete
+        and has_length
+        and block == header.packed()
+        and digest.digest() == header.whole_sha256
+    )
 
 
 class FeatureFile:

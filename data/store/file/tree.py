@@ -27,6 +27,8 @@ from reelbank.data.store.file.header import (
 _BLOCK_BYTES = 1 << 14
 _USUAL_BLOCKS = 1 << 15  # a larger index has larger blocks, so that its table stays small
 _KEPT_BLOCKS = 64  # of a file, in memory
+# An index up to this size is checked and kept as a whole when its file is opened: that of a part.
+_SMALL_BLOCKS = 16
 _RUN_BYTES = 1 << 20  # that are read at once
 
 
@@ -71,6 +73,10 @@ class CheckedFile:
         self._spans = list(zip(header.index_spans, _firsts(tree_blocks(header)), strict=True))
         self._kept: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
+        if sum(tree_blocks(header)) <= _SMALL_BLOCKS:
+            for (start, end), _ in self._spans:
+                for first in range(start, end, header.tree_block_bytes):
+                    self.read(first, first + 1)
 
     def damaged(self, line: str) -> DamagedFile:
         """An error with the file's name and this line."""

@@ -65,9 +65,9 @@ class _Sink(io.RawIOBase):
 
 def write_bytes(
     raw: io.FileIO, index: Index, videos: Iterable[np.ndarray], compression: str
-) -> None:
-    """Write a feature file into a new, empty file. videos: as of `format.write`. Raises OSError, and
-    DamagedFile if the file is too short when it is read again."""
+) -> Header:
+    """Write a feature file into a new, empty file; returns its header. videos: as of `format.write`.
+    Raises OSError, and DamagedFile if the file is too short when it is read again."""
     fd = raw.fileno()
     sink = _Sink(fd)
     with contextlib.ExitStack() as stack:
@@ -85,7 +85,7 @@ def write_bytes(
     directory = to_directory(places)
     write_at(fd, directory, directory_start)
     digests_start = directory_start + len(directory)
-    _seal(
+    return _seal(
         raw,
         index,
         videos,
@@ -122,8 +122,9 @@ def _write_columns(file: h5py.File, sink: _Sink, index: Index) -> dict[str, Plac
     return places
 
 
-def _seal(file: io.FileIO, index: Index, videos: Iterable[np.ndarray], header: Header) -> None:
-    """Fill the place of uncompressed features, and write the table of digests and the header."""
+def _seal(file: io.FileIO, index: Index, videos: Iterable[np.ndarray], header: Header) -> Header:
+    """Fill the place of uncompressed features, and write the table of digests and the header, which
+    is returned."""
     whole, size = hashlib.sha256(), header.tree_block_bytes
     first_span, *other_spans = header.index_spans
     digests = block_digests(file, first_span, size, whole)
@@ -139,6 +140,7 @@ def _seal(file: io.FileIO, index: Index, videos: Iterable[np.ndarray], header: H
         whole_sha256=whole.digest(),
     )
     write_at(file.fileno(), header.packed(), 0)
+    return header
 
 
 def _raise_kept(sink: _Sink) -> None:
