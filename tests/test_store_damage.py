@@ -191,9 +191,6 @@ def test_a_file_written_with_only_h5py_is_a_store(tmp_path, version):
 
 def use_all(path):
     """Open a store and ask for everything that it says: of each video, and of all."""
-    index = feature_file.FeatureFile(path).index
-    assert all(index.find(video_id) is not None for video_id in index.video_ids)
-    assert all(index.find_failure(video_id) for video_id, _ in index.failures.items())
     with Store.open(path) as store:
         assert store.video_ids == list(store)
         for video_id in store:
@@ -206,6 +203,9 @@ def use_all(path):
         assert len(set(store.video_ids)) == len(store) and all(map(store.__contains__, store))
         for video_id in store.failures:
             assert store.failures[video_id].reason
+    index = feature_file.FeatureFile(path).index
+    assert all(index.find(video_id) is not None for video_id in index.video_ids)
+    assert all(index.find_failure(video_id) for video_id, _ in index.failures.items())
 
 
 def check_is_refused(path, told):
@@ -365,12 +365,15 @@ def test_hostile_files_with_right_digests_are_refused_in_one_line(
 ):
     datasets, features = plain_index(tmp_path / "good.h5", version)
     path = tmp_path / "made.h5"
+    by_hdf5 = callable(hostile) or name == "features"
     if name == "features":
         build(path, datasets, hostile, version)
     else:
-        build(path, {**datasets, name: hostile}, features, version)
+        datasets = {**datasets, name: hostile}
+        if version > 2 and name == "video_ids" and not by_hdf5:
+            datasets |= key_tables(hostile)
+        build(path, datasets, features, version)
     # Of a newer file, HDF5 is parsed only by `verify`; the directory is wrong before that.
-    by_hdf5 = callable(hostile) or name == "features"
     check_is_refused(path, "" if version > 2 and by_hdf5 else told)
 
 
@@ -427,6 +430,13 @@ def test_hostile_json_with_right_digests_is_refused_in_one_line(
     check_is_refused(tmp_path / "made.h5", told)
 
 
+def key_tables(ids):
+    """The two columns that find these ids."""
+    hashes = np.array([xxhash.xxh3_64_intdigest(bytes(each)) for each in ids], np.uint64)
+    order = np.argsort(hashes)
+    return {"key_hashes": hashes[order], "key_numbers": order.astype("<u4")}
+
+
 def json_columns(name, texts):
     """Texts as the two columns that keep them."""
     offsets = np.cumsum([0, *map(len, texts)])
@@ -439,15 +449,8 @@ def with_failure(video_id, text=b'{"reason": "r", "bytes": 1}', *, times=1):
     ids = np.array([video_id.encode()] * times)
 
     def change(datasets):
-        keys = [*datasets["video_ids"], *ids]
-        hashes = np.array([xxhash.xxh3_64_intdigest(bytes(key)) for key in keys], np.uint64)
-        order = np.argsort(hashes)
-        return {
-            "failure_ids": ids,
-            **json_columns("failures", [text] * times),
-            "key_hashes": hashes[order],
-            "key_numbers": order.astype("<u4"),
-        }
+        keys = key_tables([*datasets["video_ids"], *ids])
+        return {"failure_ids": ids, **json_columns("failures", [text] * times), **keys}
 
     return change
 
