@@ -5,8 +5,11 @@ A video is read twice. A scan of its packets, which decodes nothing and costs a 
 gives the number of frames for the selection. Then every frame is decoded in sequence, and only the
 selected ones are converted to RGB. If decoding finds another number of frames than the packets
 promised (a packet that only repeats the previous picture gives no frame), the selection is made
-again with the true number. There is no seeking by time stamps, and at most one chunk of frames is
-in memory. Measurements: docs/decoding.md.
+again with the true number. At most one chunk of frames is in memory.
+
+If the scan proves which frames can be decoded without those before them, and this saves much time
+(long videos), only the frames that the selection needs are decoded. If anything then is not as the
+scan promised, the video is read in sequence. Measurements: docs/decoding.md.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,6 +22,7 @@ import numpy as np
 
 from reelbank.data.errors import InputError
 from reelbank.data.video import images as frames_folder
+from reelbank.data.video.access.plan import Run, plan
 from reelbank.data.video.decoders.damage import Trouble, with_damage
 from reelbank.data.video.decoders.others import read_checked
 from reelbank.data.video.decoders.pyav import Frame, Reader, read_images, read_pyav
@@ -29,6 +33,7 @@ from reelbank.data.video.decoders.scan import (
     scan_file,
     scan_images,
 )
+from reelbank.data.video.decoders.seeking import UnlikeIndexError, read_runs
 from reelbank.data.video.limits import Guard, Limits
 from reelbank.data.video.messages import (
     Done,
@@ -45,6 +50,12 @@ DECODERS = ("auto", "pyav", "opencv", "decord")
 
 # The second reading has the true number of frames; a third one helps if the file changes meanwhile.
 _MOST_READINGS = 3
+# Seeking is used only if at least this many frames need not be decoded: 10 s of video, 0.1 to 1
+# core-second. It saves nothing in short clips, and the frames that are left out are not checked for
+# damage.
+LEAST_SKIPPED_FRAMES = 250
+# How a video that was read by seeking is marked in `VideoInfo.decoder`.
+_BY_SEEKING = "pyav, seeking"
 # Tolerance when times are compared with the limits of a span: both are rounded.
 _ROUNDING_SECONDS = 1e-6
 
@@ -77,6 +88,7 @@ def decode(
     admit: Callable[[int], None] = lambda pixels: None,
     image_fps: float = 0.0,
     memory: FrameMemory | None = None,
+    least_skipped_frames: int = LEAST_SKIPPED_FRAMES,
 ) -> Iterator[PictureMessage]:
     """Read the frames of a video that `select` chooses, as messages (see `messages`).
 
@@ -88,6 +100,8 @@ def decode(
     number of pixels of a picture that is larger than all before; returns when there is room for it.
     image_fps: frame rate of a folder of numbered images, 0 if unknown; then image n is taken to be
     displayed at n / 25 s. memory: where the pixels are written (default: new arrays).
+    least_skipped_frames: seek, where this is proven to be right, if at least this many frames of
+    the file need not be decoded (decoders auto and pyav).
 
     Pictures are rotated and mirrored according to the file's metadata; a pixel aspect ratio is not
     applied. Times count from the start of the file, with sound and pictures on one clock, and never
@@ -107,11 +121,22 @@ def decode(
     total, clock = scan.frames, scan.seconds
     if not total:
         raise DecodeError("its video track contains no frames")
+    may_seek = read is read_pyav
     for _ in range(_MOST_READINGS):
         chunk = _Chunk(memory or FrameMemory(), chunk_frames)
         attempt = _Attempt(scan, total, clock, span_seconds, chunk)
         yield Start(attempt.count)
         attempt.choose(select)
+        runs = attempt.runs(least_skipped_frames) if may_seek else []
+        if runs and scan.index:
+            try:
+                yield from attempt.found(read_runs(path, scan.index, runs, guard), guard)
+            except UnlikeIndexError:
+                may_seek = False
+                yield Restart()
+                continue
+            yield Done(attempt.info(_BY_SEEKING))
+            return
         yield from attempt.selected(read(path, scan, attempt.trouble, guard), guard)
         if not attempt.stamps:
             raise DecodeError("no frame of its video track can be decoded")
@@ -168,16 +193,43 @@ class _Attempt:
             self.stamps.append(frame.stamp)
             if frame.is_mended:
                 self.mended.append(number)
-            if number == self.first:
-                self.size = frame.to_rgb().shape[1::-1]
-            if number < self.total and self.is_selected[number]:
-                picture = frame.to_rgb()  # (H, W, 3)
-                if self.chunk.is_full_for(picture):
-                    yield self.chunk.take(self.first, self.seconds)
-                self.chunk.add(number, picture, self.is_selected)
+            yield from self._take(number, frame)
         self.is_right = self.ended_early or len(self.stamps) == self.total
         if self.is_right and self.chunk.numbers:
             yield self.chunk.take(self.first, self.seconds)
+
+    def runs(self, least_skipped_frames: int) -> list[Run]:
+        """The runs of packets that contain the selected frames; none if the video must be read in
+        order, or if fewer than `least_skipped_frames` frames would be left out."""
+        index = self.scan.index
+        if index is None or self.total != len(index.display):
+            return []
+        is_wanted = self.is_selected.copy()
+        is_wanted[self.first] = True  # for its size
+        runs = plan(index, np.flatnonzero(is_wanted))
+        skipped = self.total - sum(len(run.decoded) for run in runs)
+        return runs if skipped >= least_skipped_frames else []
+
+    def found(self, frames: Iterator[tuple[int, Frame]], guard: Guard) -> Iterator[Frames]:
+        """The selected ones among numbered frames. The frames that are left out count as decoded
+        for the limit of the time."""
+        done = 0
+        for number, frame in frames:
+            guard.frame(self.scan.fps, number + 1 - done)
+            done = number + 1
+            yield from self._take(number, frame)
+        if self.chunk.numbers:
+            yield self.chunk.take(self.first, self.seconds)
+
+    def _take(self, number: int, frame: Frame) -> Iterator[Frames]:
+        """Keep a frame if it is selected; the messages that it completes."""
+        if number == self.first:
+            self.size = frame.to_rgb().shape[1::-1]
+        if number < self.total and self.is_selected[number]:
+            picture = frame.to_rgb()  # (H, W, 3)
+            if self.chunk.is_full_for(picture):
+                yield self.chunk.take(self.first, self.seconds)
+            self.chunk.add(number, picture, self.is_selected)
 
     def _came_in_time(self) -> bool:
         """Whether all frames so far have the times that the packets promised. Then none of them was
