@@ -573,7 +573,10 @@ def test_a_long_silence_is_told_from_a_hang():
     calls = []
     list(
         decode(
-            real("odd", "longgop.mp4"), lambda frames: np.zeros(0), alive=lambda: calls.append(1)
+            real("odd", "longgop.mp4"),
+            lambda frames: np.zeros(0),
+            alive=lambda: calls.append(1),
+            least_skipped_frames=1000,
         )
     )
     assert len(calls) >= 1200

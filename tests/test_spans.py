@@ -73,7 +73,9 @@ def test_what_comes_behind_a_span_is_not_decoded():
 
     def calls(**options):
         counted = []
-        list(decode(path, lambda frames: np.zeros(0), alive=lambda: counted.append(1), **options))
+        nothing = lambda frames: np.zeros(0)  # noqa: E731
+        options["least_skipped_frames"] = 1 << 40  # in order; seeking: test_seeking.py
+        list(decode(path, nothing, alive=lambda: counted.append(1), **options))
         return len(counted)
 
     assert (

@@ -4,40 +4,36 @@ references and all state of the decoder (AV1 bitstream specification, 7.20 and 7
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from reelbank.data.video.access.bits import Bits, UnprovenError
 from reelbank.data.video.access.looks import PLAIN, START
 
 _SEQUENCE, _DELIMITER, _FRAME_HEADER, _TILE_GROUP, _METADATA, _FRAME = 1, 2, 3, 4, 5, 6
 _REPEATED_HEADER, _PADDING = 7, 15
 _IGNORED = (_DELIMITER, _TILE_GROUP, _METADATA, _REPEATED_HEADER, _PADDING)
-_CONFIGURATION_BYTES = 4  # of an AV1CodecConfigurationRecord before its units
 
 
 class Av1:
-    """Looks at the packets of a track, one by one. extradata: the sequence header. Raises
-    UnprovenError."""
+    """Looks at the packets of a track, one by one. Raises UnprovenError."""
 
     def __init__(self, extradata: bytes) -> None:
-        found = [
-            unit.content for unit in _units(extradata[_CONFIGURATION_BYTES:]) if unit.kind == _SEQUENCE
-        ]
-        if extradata[:1] != b"\x81" or len(found) != 1:
-            raise UnprovenError
-        self._sequence = found[0]
-        bits = Bits(self._sequence)
-        bits.read(4)  # profile, still_picture
-        if bits.read(1):  # the headers of a still picture have another form
-            raise UnprovenError
+        # Encoders may write another sequence header into the file's header than into the pictures.
+        del extradata
+        self._sequence = b""  # the one of all packets
 
     def look(self, packet: bytes) -> int:
         """What a packet is: START or PLAIN. It holds one frame that is displayed, and any number
         of others."""
         displayed = headers = 0
-        is_start = False
+        is_start = has_sequence = False
         for unit in _units(packet):
             if unit.kind == _SEQUENCE:
-                if unit.content != self._sequence:
+                self._sequence = self._sequence or unit.content
+                is_still = Bits(unit.content).read(4) % 2  # with headers of another form
+                if unit.content != self._sequence or is_still:
                     raise UnprovenError
+                has_sequence = True
             elif unit.kind in (_FRAME_HEADER, _FRAME):
                 bits = Bits(unit.content[:1])
                 if bits.read(1):  # an earlier frame is displayed
@@ -46,13 +42,18 @@ class Av1:
                     is_key = bits.read(2) == 0
                     is_displayed = bits.read(1)
                     displayed += is_displayed
-                    is_start = is_start or bool(is_key and is_displayed and not headers)
+                    is_first = has_sequence and not headers
+                    is_start = is_start or bool(is_first and is_key and is_displayed)
                 headers += 1
             elif unit.kind not in _IGNORED:
                 raise UnprovenError
         if displayed != 1:
             raise UnprovenError
         return START if is_start else PLAIN
+
+    def is_complete(self, looks: np.ndarray) -> bool:
+        """As for H.264: every packet from a start on is decoded, so the same happens as in order."""
+        return bool(len(looks))
 
 
 class _Unit(NamedTuple):

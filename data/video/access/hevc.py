@@ -5,9 +5,13 @@ pictures: its leading pictures may need pictures before it, so they are decoded 
 start.
 """
 
+import numpy as np
+
 from reelbank.data.video.access.bits import (
     Bits,
+    PacketFile,
     UnprovenError,
+    big_endian,
     check_messages,
     units,
     without_escapes,
@@ -18,6 +22,7 @@ _TRAILING, _LEADING = range(6), range(6, 10)
 _IDR_OR_CRA = range(19, 22)
 _VIDEO, _SEQUENCE, _PICTURE = 32, 33, 34
 _DELIMITER, _FILLER, _MESSAGES, _MESSAGES_AFTER = 35, 38, 39, 40
+_LENGTH_BYTES = 4  # the usual size of the length before each unit
 _SETS = (_VIDEO, _SEQUENCE, _PICTURE)
 # As for H.264; also active parameter sets, decoded picture hash.
 _HARMLESS_MESSAGES = frozenset({0, 1, 4, 5, 6, 45, 129, 132, 137, 144})
@@ -67,9 +72,9 @@ class Hevc:
                 check_messages(packet[begin:end], 2, _HARMLESS_MESSAGES)
             elif kind not in (_DELIMITER, _FILLER):
                 raise UnprovenError
+        self._has_started = True
         if len(headers) != 1:
             raise UnprovenError
-        self._has_started = True
         ((kind, layers),) = headers
         if kind in _IDR_OR_CRA:
             return START
@@ -80,6 +85,31 @@ class Hevc:
         is_needed = kind % 2 or layers % 8 != 1
         look = PLAIN if is_needed else DISPOSABLE
         return look | LEADING if kind in _LEADING else look
+
+    def look_all(self, file: PacketFile) -> np.ndarray:
+        """What all packets of a track are, (packets,) int64, as from `look`."""
+        if self._length_bytes != _LENGTH_BYTES:
+            raise UnprovenError
+        heads = file.beginnings(_LENGTH_BYTES + 3)  # (packets, 7)
+        header, layers, first = heads[:, 4], heads[:, 5], heads[:, 6]
+        kinds = header >> 1
+        # The usual packet is a single slice of a picture that decoding cannot begin with.
+        is_usual = (
+            (big_endian(heads[:, :4]) == file.sizes - _LENGTH_BYTES)
+            & (kinds < _LEADING.stop)
+            & (header & 0x81 == 0)
+            & (layers >> 3 == 0)
+            & (first & 0x80 > 0)
+        )
+        looks = np.where((kinds % 2 == 1) | (layers % 8 != 1), PLAIN, DISPOSABLE)
+        looks |= np.where(kinds >= _LEADING.start, LEADING, 0)
+        for number in np.flatnonzero(~is_usual).tolist():
+            looks[number] = self.look(file.packet(number))
+        return looks
+
+    def is_complete(self, looks: np.ndarray) -> bool:
+        """As for H.264: the decoder reports a missing picture, so the same happens as in order."""
+        return bool(len(looks))
 
 
 def _listed_units(record: bytes) -> list[bytes]:

@@ -7,7 +7,7 @@ import av
 import numpy as np
 
 from reelbank.data.video.access.av1 import Av1
-from reelbank.data.video.access.bits import UnprovenError
+from reelbank.data.video.access.bits import PacketFile, UnprovenError
 from reelbank.data.video.access.h264 import H264
 from reelbank.data.video.access.hevc import Hevc
 from reelbank.data.video.access.looks import DISPOSABLE, LEADING, START
@@ -93,6 +93,20 @@ class Collector:
         self.sizes.append(packet.size)
         self.seek_stamps.append(seek_stamp)
 
+    def add_all(self, file: PacketFile, stamps: np.ndarray, seek_stamps: np.ndarray) -> None:
+        """Note all packets of an MP4 file. stamps, seek_stamps: presentation and decoding times,
+        (packets,) int64. Raises OSError."""
+        if not isinstance(self.codec, H264 | Hevc):
+            self.codec = None
+            return
+        try:
+            self.looks = self.codec.look_all(file).tolist()
+        except (UnprovenError, IndexError):
+            self.codec = None
+            return
+        self.stamps, self.seek_stamps = stamps.tolist(), seek_stamps.tolist()
+        self.positions, self.sizes = file.positions.tolist(), file.sizes.tolist()
+
     def index(self) -> PacketIndex | None:
         """The index of all packets, None if it is not proven."""
         if self.codec is None or not self.looks:
@@ -105,6 +119,7 @@ class Collector:
             len(np.unique(stamps)) == len(stamps)
             and _are_starts(starts, display, is_leading=(looks & LEADING) > 0)
             and _reordered(display) <= self.reorder_depth
+            and self.codec.is_complete(looks)
         )
         if not is_ordered:
             return None

@@ -1,6 +1,8 @@
 """VP9: which packets are pictures that decoding can begin with. A key frame replaces all references
 and all state of the decoder (VP9 bitstream specification, 6.1 and 7.2)."""
 
+import numpy as np
+
 from reelbank.data.video.access.bits import Bits, UnprovenError
 from reelbank.data.video.access.looks import PLAIN, START
 
@@ -36,6 +38,10 @@ class Vp9:
         if displayed != 1:
             raise UnprovenError
         return START if is_start else PLAIN
+
+    def is_complete(self, looks: np.ndarray) -> bool:
+        """As for H.264: every packet from a start on is decoded, so the same happens as in order."""
+        return bool(len(looks))
 
 
 def _frames(packet: bytes) -> list[tuple[int, int]]:

@@ -11,7 +11,9 @@ import av
 import numpy as np
 
 from reelbank.data.video import images as frames_folder
+from reelbank.data.video.access.bits import PacketFile
 from reelbank.data.video.access.index import Collector, PacketIndex
+from reelbank.data.video.access.tables import read_table
 from reelbank.data.video.containers import mp4, structure
 from reelbank.data.video.limits import Guard
 from reelbank.data.video.opening import (
@@ -100,7 +102,9 @@ def scan_file(path: Path, guard: Guard) -> Scan:
             mp4.contradiction(track, float(stream.codec_context.framerate or 0)) if track else None
         )
         if not clock:
-            packets = _read_packets(container, stream, guard)
+            packets = _listed_packets(path, container, stream, track) or _read_packets(
+                container, stream, guard
+            )
             if not is_mp4:
                 packets.complaints[:0] = errors(log, container.format.name)
             return _scan_of(path, container, stream, packets, track)
@@ -125,6 +129,29 @@ def scan_file(path: Path, guard: Guard) -> Scan:
         remark=f"its header's time scales contradict each other ({scales}), so its edit list is not followed",
         ignore_edits=True,
         index=None,
+    )
+
+
+def _listed_packets(
+    path: Path,
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    track: mp4.Track | None,
+) -> _Packets | None:
+    """The packets from the tables of an MP4 file, if these suffice to seek in it. This takes a
+    third of the time for reading the packets."""
+    table = read_table(stream, track, path.stat().st_size)
+    if table is None:
+        return None
+    collector = Collector.of(container, stream)
+    with path.open("rb", buffering=0) as file:
+        listed = PacketFile(file, table.positions, table.sizes)
+        collector.add_all(listed, table.stamps, table.order)
+    index = collector.index()
+    if index is None:
+        return None
+    return _Packets(
+        table.stamps.tolist(), table.order.tolist(), whole=len(table.sizes), index=index
     )
 
 

@@ -30,7 +30,7 @@ def read_runs(
     converter = Converter()
     with open_container(path, guard.limits.picture_px) as container:
         stream = video_stream(container, guard.limits.picture_px)
-        packets = _Packets(container, stream, index)
+        packets = _Packets(container, stream, index, guard)
         try:
             for run in runs:
                 packets.go_to(run.start)
@@ -48,9 +48,13 @@ class _Packets:
     """The packets of a track. at: number of the next one."""
 
     def __init__(
-        self, container: av.container.InputContainer, stream: av.VideoStream, index: PacketIndex
+        self,
+        container: av.container.InputContainer,
+        stream: av.VideoStream,
+        index: PacketIndex,
+        guard: Guard,
     ) -> None:
-        self.container, self.stream, self.index = container, stream, index
+        self.container, self.stream, self.index, self.guard = container, stream, index, guard
         self.at = 0
         self._packets = container.demux(stream)
 
@@ -66,6 +70,7 @@ class _Packets:
         self._packets = self.container.demux(self.stream)
         # The container may begin at an earlier packet.
         for packet in self._packets:
+            self.guard.alive()
             if packet.size and packet.pos is not None and packet.pos >= index.positions[start]:
                 self._check(packet, start)
                 self.at = start
@@ -76,6 +81,7 @@ class _Packets:
     def next(self) -> "av.Packet[av.VideoStream]":
         """The next packet. Raises UnlikeIndexError if it is not the one of the index."""
         for packet in self._packets:
+            self.guard.alive()
             if packet.size:
                 self._check(packet, self.at)
                 self.at += 1
