@@ -168,7 +168,7 @@ def test_a_long_video_is_sought_and_a_short_one_is_not(folder: Path) -> None:
 
 def test_only_what_is_needed_is_decoded(folder: Path) -> None:
     """`alive` is called for each packet that is read and for each frame that is decoded."""
-    path = draw(folder / "closed.mp4", 400)
+    path = draw(folder / "closed.mkv", 400)
 
     def calls(**options) -> int:
         counted: list[int] = []

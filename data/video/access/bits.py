@@ -122,7 +122,9 @@ class PacketFile:
         # Not by a memory map: if the disk fails, that kills the process instead of raising OSError.
         number = self.file.fileno()
         read = [os.pread(number, count, position) for position in self.positions.tolist()]
-        joined = b"".join([data.ljust(count, b"\0") for data in read])
+        joined = b"".join(read)
+        if len(joined) < count * len(read):  # the file ends
+            joined = b"".join([data.ljust(count, b"\0") for data in read])
         return np.frombuffer(joined, np.uint8).reshape(-1, count).astype(np.int64)
 
 

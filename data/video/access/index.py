@@ -2,6 +2,7 @@
 them."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import av
 import numpy as np
@@ -11,6 +12,7 @@ from reelbank.data.video.access.bits import PacketFile, UnprovenError
 from reelbank.data.video.access.h264 import H264
 from reelbank.data.video.access.hevc import Hevc
 from reelbank.data.video.access.looks import DISPOSABLE, LEADING, START
+from reelbank.data.video.access.tables import Table
 from reelbank.data.video.access.vp9 import Vp9
 
 # By FFmpeg's name of the codec.
@@ -29,18 +31,14 @@ _MOST_REORDERED = 16
 class PacketIndex:
     """The packets of a video track in order of decoding; each is one frame.
 
-    stamps, positions, sizes: presentation time, position in the file and size of each packet, by
-    which it is recognised after a seek. seek_stamps: the time stamp to seek by. display: number of
-    the packet's frame in order of display. is_disposable: no other frame needs it. starts: the
-    packets that decoding can begin with, ascending; the first is 0. All (packets,) int64 or bool,
-    starts (n,) int64.
+    display: number of the packet's frame in order of display. packet_of: the packet of each frame,
+    in order of display. is_disposable: no other frame needs it. starts: the packets that decoding
+    can begin with, ascending; the first is 0. All (packets,) int64 or bool, starts (n,) int64.
     """
 
-    stamps: np.ndarray
-    positions: np.ndarray
-    sizes: np.ndarray
-    seek_stamps: np.ndarray
+    table: Table
     display: np.ndarray
+    packet_of: np.ndarray
     is_disposable: np.ndarray
     starts: np.ndarray
 
@@ -62,14 +60,8 @@ class Collector:
     @classmethod
     def of(cls, container: av.container.InputContainer, stream: av.VideoStream) -> "Collector":
         """For a track whose packets have not been read yet."""
-        context = stream.codec_context
-        codec = None
-        if container.format.name in _FORMATS and context.codec.canonical_name in _CODECS:
-            try:
-                codec = _CODECS[context.codec.canonical_name](context.extradata or b"")
-            except (UnprovenError, IndexError):
-                codec = None
-        return cls(container.format.name, context.reorder_depth, codec)
+        codec = _codec(container, stream)
+        return cls(container.format.name, stream.codec_context.reorder_depth, codec)
 
     def add(self, packet: "av.Packet[av.VideoStream]") -> None:
         """Note the next packet, which is not empty."""
@@ -93,45 +85,65 @@ class Collector:
         self.sizes.append(packet.size)
         self.seek_stamps.append(seek_stamp)
 
-    def add_all(self, file: PacketFile, stamps: np.ndarray, seek_stamps: np.ndarray) -> None:
-        """Note all packets of an MP4 file. stamps, seek_stamps: presentation and decoding times,
-        (packets,) int64. Raises OSError."""
-        if not isinstance(self.codec, H264 | Hevc):
-            self.codec = None
-            return
-        try:
-            self.looks = self.codec.look_all(file).tolist()
-        except (UnprovenError, IndexError):
-            self.codec = None
-            return
-        self.stamps, self.seek_stamps = stamps.tolist(), seek_stamps.tolist()
-        self.positions, self.sizes = file.positions.tolist(), file.sizes.tolist()
-
     def index(self) -> PacketIndex | None:
         """The index of all packets, None if it is not proven."""
         if self.codec is None or not self.looks:
             return None
+        table = Table(*(np.array(numbers, np.int64) for numbers in self._columns()))
         looks = np.array(self.looks, np.int64)
-        stamps = np.array(self.stamps, np.int64)
-        starts = np.flatnonzero(looks & START)
-        display = np.argsort(np.argsort(stamps))
-        is_ordered = (
-            len(np.unique(stamps)) == len(stamps)
-            and _are_starts(starts, display, is_leading=(looks & LEADING) > 0)
-            and _reordered(display) <= self.reorder_depth
-            and self.codec.is_complete(looks)
-        )
-        if not is_ordered:
+        return _proven(self.codec, looks, table, self.reorder_depth)
+
+    def _columns(self) -> tuple[list[int], ...]:
+        return self.stamps, self.seek_stamps, self.positions, self.sizes
+
+
+def index_of_table(
+    path: Path, container: av.container.InputContainer, stream: av.VideoStream, table: Table
+) -> PacketIndex | None:
+    """The index of all packets of an MP4 file, of which only the headers are read; None if it is
+    not proven. Raises OSError."""
+    codec = _codec(container, stream)
+    if not isinstance(codec, H264 | Hevc):
+        return None
+    with path.open("rb", buffering=0) as file:
+        try:
+            looks = codec.look_all(PacketFile(file, table.positions, table.sizes))
+        except (UnprovenError, IndexError):
             return None
-        return PacketIndex(
-            stamps,
-            np.array(self.positions, np.int64),
-            np.array(self.sizes, np.int64),
-            np.array(self.seek_stamps, np.int64),
-            display,
-            (looks & DISPOSABLE) > 0,
-            starts,
-        )
+    return _proven(codec, looks, table, stream.codec_context.reorder_depth)
+
+
+def _codec(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> H264 | Hevc | Vp9 | Av1 | None:
+    """What looks at the packets of a track; None if there is no rule for it."""
+    context = stream.codec_context
+    name = context.codec.canonical_name
+    if container.format.name not in _FORMATS or name not in _CODECS:
+        return None
+    try:
+        return _CODECS[name](context.extradata or b"")
+    except (UnprovenError, IndexError):  # IndexError: a header is cut off
+        return None
+
+
+def _proven(
+    codec: H264 | Hevc | Vp9 | Av1, looks: np.ndarray, table: Table, reorder_depth: int
+) -> PacketIndex | None:
+    """The index, if the time stamps prove it. looks: of the packets, (packets,) int64."""
+    starts = np.flatnonzero(looks & START)
+    packet_of = np.argsort(table.stamps, kind="stable")
+    display = np.empty_like(packet_of)
+    display[packet_of] = np.arange(len(packet_of))
+    is_proven = (
+        np.all(np.diff(table.stamps[packet_of]) > 0)
+        and _are_starts(starts, display, is_leading=(looks & LEADING) > 0)
+        and _reordered(display) <= reorder_depth
+        and codec.is_complete(looks)
+    )
+    if not is_proven:
+        return None
+    return PacketIndex(table, display, packet_of, (looks & DISPOSABLE) > 0, starts)
 
 
 def _are_starts(starts: np.ndarray, display: np.ndarray, is_leading: np.ndarray) -> bool:

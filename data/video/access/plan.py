@@ -25,21 +25,21 @@ class Run:
 def plan(index: PacketIndex, wanted: np.ndarray) -> list[Run]:
     """The runs that contain the frames `wanted`, numbers in order of display, ascending, each once,
     (n,) int64."""
-    packet_of = np.argsort(index.display)  # (frames,)
     starts_display = index.display[index.starts]
     is_wanted = np.zeros(len(index.display), dtype=bool)
-    is_wanted[packet_of[wanted]] = True
+    is_wanted[index.packet_of[wanted]] = True
     begins = index.starts[np.searchsorted(starts_display, wanted, "right") - 1]
     limits: list[list[int]] = []
-    for begin, packet in zip(begins.tolist(), packet_of[wanted].tolist(), strict=True):
+    for begin, packet in zip(begins.tolist(), index.packet_of[wanted].tolist(), strict=True):
         if limits and begin <= limits[-1][1] + _LONGEST_GAP_PACKETS:
             limits[-1][1] = max(limits[-1][1], packet + 1)
         else:
             limits.append([begin, packet + 1])
     runs = []
     for begin, end in limits:
-        numbers = np.arange(begin, end)
+        inside = slice(begin, end)
         # What is displayed before the start may need frames before it.
-        is_needed = is_wanted | ~index.is_disposable & (index.display >= index.display[begin])
-        runs.append(Run(begin, end, numbers[is_needed[begin:end]]))
+        is_decodable = index.display[inside] >= index.display[begin]
+        is_needed = is_wanted[inside] | ~index.is_disposable[inside] & is_decodable
+        runs.append(Run(begin, end, begin + np.flatnonzero(is_needed)))
     return runs

@@ -1,5 +1,5 @@
-"""The packets of a video track of an MP4 or QuickTime file from the tables in its header, without
-reading the packets."""
+"""The packets of a video track: when they are displayed, and where they lie in the file. For an MP4
+or QuickTime file, they follow from the tables in its header."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,12 @@ from reelbank.data.video.containers import mp4
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """stamps, order: presentation and decoding times of the packets. positions, sizes: of the
-    packets in the file. All (packets,) int64."""
+    """The packets in order of decoding. stamps: presentation times. seek_stamps: times by which
+    FFmpeg finds them, in MP4 those of decoding. positions, sizes: in the file. After a seek, a
+    packet is recognised by them. All (packets,) int64."""
 
     stamps: np.ndarray
-    order: np.ndarray
+    seek_stamps: np.ndarray
     positions: np.ndarray
     sizes: np.ndarray
 
@@ -29,12 +30,13 @@ def read_table(stream: av.VideoStream, track: mp4.Track | None, file_bytes: int)
     if not 0 < len(entries) == track.samples == stream.frames:
         return None
     # FFmpeg's own table has all but the delays from decoding to presentation.
-    values = [(entry.timestamp, entry.pos, entry.size, entry.is_discard) for entry in entries]
-    order, positions, sizes, is_discard = np.array(values, np.int64).T
-    counts = np.array([count for count, _ in track.delays], np.int64)
-    delays = np.repeat(np.array([delay for _, delay in track.delays], np.int64), counts)
-    if not len(delays):
-        delays = np.zeros(len(order), np.int64)
+    values: list[int] = []
+    for entry in entries:
+        values += (entry.timestamp, entry.pos, entry.size, entry.is_discard)
+    order, positions, sizes, is_discard = np.array(values, np.int64).reshape(-1, 4).T
+    delays = np.zeros(len(order), np.int64)
+    if len(track.delays):
+        delays = np.repeat(track.delays[:, 1], track.delays[:, 0])
     is_usual = (
         len(delays) == len(order)
         and not is_discard.any()

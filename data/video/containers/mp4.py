@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
 # The first box of a file has one of these types.
 BRANDS = (
     b"ftyp",
@@ -125,15 +127,16 @@ class Track:
     """A track according to the header. scale, film_scale: time scales (units per second) of the
     track and of the film. deltas: duration of a frame in units -> number of such frames. edits:
     durations of the edits that show frames, in units of the film. samples: number of frames.
-    delays: (number of frames, units from decoding to presentation) of successive frames; None if
-    they are not of this form. descriptions: number of descriptions of the coded pictures."""
+    delays: (number of frames, units from decoding to presentation) of successive frames, (n, 2)
+    int64; None if they are not of this form. descriptions: number of descriptions of the coded
+    pictures."""
 
     scale: int
     film_scale: int
     deltas: dict[int, int]
     edits: tuple[int, ...]
     samples: int
-    delays: tuple[tuple[int, int], ...] | None
+    delays: np.ndarray | None
     descriptions: int
 
     @property
@@ -281,12 +284,12 @@ def _deltas(stts: bytes) -> dict[int, int]:
     return deltas
 
 
-def _delays(ctts: bytes) -> tuple[tuple[int, int], ...] | None:
-    pairs = tuple(struct.iter_unpack(">Ii", ctts[8 : 8 + (len(ctts) - 8) // 8 * 8])) if ctts else ()
+def _delays(ctts: bytes) -> np.ndarray | None:
+    pairs = np.frombuffer(ctts[8 : max(8, len(ctts) // 8 * 8)], ">i4").reshape(-1, 2)
     # Files with delays below 0 are shifted by FFmpeg.
-    if len(pairs) != _number(ctts, 4) or any(delay < 0 for _, delay in pairs):
+    if len(pairs) != _number(ctts, 4) or np.any(pairs < 0):
         return None
-    return pairs
+    return pairs.astype(np.int64)
 
 
 def _edits(elst: bytes) -> tuple[int, ...]:

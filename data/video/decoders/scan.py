@@ -11,8 +11,7 @@ import av
 import numpy as np
 
 from reelbank.data.video import images as frames_folder
-from reelbank.data.video.access.bits import PacketFile
-from reelbank.data.video.access.index import Collector, PacketIndex
+from reelbank.data.video.access.index import Collector, PacketIndex, index_of_table
 from reelbank.data.video.access.tables import read_table
 from reelbank.data.video.containers import mp4, structure
 from reelbank.data.video.limits import Guard
@@ -102,9 +101,9 @@ def scan_file(path: Path, guard: Guard) -> Scan:
             mp4.contradiction(track, float(stream.codec_context.framerate or 0)) if track else None
         )
         if not clock:
-            packets = _listed_packets(path, container, stream, track) or _read_packets(
-                container, stream, guard
-            )
+            guard.alive()
+            packets = _listed_packets(path, container, stream, track)
+            packets = packets or _read_packets(container, stream, guard)
             if not is_mp4:
                 packets.complaints[:0] = errors(log, container.format.name)
             return _scan_of(path, container, stream, packets, track)
@@ -143,16 +142,11 @@ def _listed_packets(
     table = read_table(stream, track, path.stat().st_size)
     if table is None:
         return None
-    collector = Collector.of(container, stream)
-    with path.open("rb", buffering=0) as file:
-        listed = PacketFile(file, table.positions, table.sizes)
-        collector.add_all(listed, table.stamps, table.order)
-    index = collector.index()
+    index = index_of_table(path, container, stream, table)
     if index is None:
         return None
-    return _Packets(
-        table.stamps.tolist(), table.order.tolist(), whole=len(table.sizes), index=index
-    )
+    stamps, order = table.stamps.tolist(), table.seek_stamps.tolist()
+    return _Packets(stamps, order, whole=len(table.sizes), index=index)
 
 
 def _read_packets(

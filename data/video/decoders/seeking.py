@@ -66,12 +66,16 @@ class _Packets:
             while self.at < start:
                 self.next()
             return
-        self.container.seek(int(index.seek_stamps[start]), stream=self.stream)
+        self.container.seek(int(index.table.seek_stamps[start]), stream=self.stream)
         self._packets = self.container.demux(self.stream)
         # The container may begin at an earlier packet.
         for packet in self._packets:
             self.guard.alive()
-            if packet.size and packet.pos is not None and packet.pos >= index.positions[start]:
+            if (
+                packet.size
+                and packet.pos is not None
+                and packet.pos >= index.table.positions[start]
+            ):
                 self._check(packet, start)
                 self.at = start
                 self._packets = _with_first(packet, self._packets)
@@ -89,11 +93,11 @@ class _Packets:
         raise UnlikeIndexError
 
     def _check(self, packet: "av.Packet[av.VideoStream]", number: int) -> None:
-        index = self.index
+        table = self.index.table
         if (
-            packet.pts != index.stamps[number]
-            or packet.pos != index.positions[number]
-            or packet.size != index.sizes[number]
+            packet.pts != table.stamps[number]
+            or packet.pos != table.positions[number]
+            or packet.size != table.sizes[number]
             or packet.is_corrupt
             or packet.is_discard
         ):
@@ -115,12 +119,13 @@ def _read_run(
     expected = iter(np.sort(index.display[run.decoded]).tolist())
     is_decoded = np.zeros(run.end - run.start, dtype=bool)
     is_decoded[run.decoded - run.start] = True
-    stamps = index.stamps[np.argsort(index.display)]
     capture = av.logging.Capture()
 
     def checked(frame: av.VideoFrame) -> tuple[int, av.VideoFrame]:
         number = next(expected, -1)
-        if number < 0 or frame.pts != stamps[number] or frame.is_corrupt:
+        if number < 0 or frame.is_corrupt:
+            raise UnlikeIndexError
+        if frame.pts != index.table.stamps[index.packet_of[number]]:
             raise UnlikeIndexError
         return number, frame
 
