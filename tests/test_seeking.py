@@ -178,7 +178,7 @@ def test_only_what_is_needed_is_decoded(folder: Path) -> None:
 
     span = {"select": np.arange, "span_seconds": (15.6, 15.8)}
     assert calls(**span, least_skipped_frames=1) < 60
-    assert calls(**span, least_skipped_frames=1000) == 396  # up to the first one after the span
+    assert calls(**span, least_skipped_frames=1000) > 390
 
 
 def hole(path: Path, target: Path, frame: int) -> Path:
