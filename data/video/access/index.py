@@ -1,7 +1,7 @@
 """The index of a file's packets, if it proves which frames can be decoded without those before
 them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import av
@@ -34,6 +34,7 @@ class PacketIndex:
     display: number of the packet's frame in order of display. packet_of: the packet of each frame,
     in order of display. is_disposable: no other frame needs it. starts: the packets that decoding
     can begin with, ascending; the first is 0. All (packets,) int64 or bool, starts (n,) int64.
+    is_listed: from the tables of an MP4 file's header, the packets were not read.
     """
 
     table: Table
@@ -41,6 +42,7 @@ class PacketIndex:
     packet_of: np.ndarray
     is_disposable: np.ndarray
     starts: np.ndarray
+    is_listed: bool = False
 
 
 @dataclass
@@ -110,7 +112,8 @@ def index_of_table(
             looks = codec.look_all(PacketFile(file, table.positions, table.sizes))
         except (UnprovenError, IndexError):
             return None
-    return _proven(codec, looks, table, stream.codec_context.reorder_depth)
+    index = _proven(codec, looks, table, stream.codec_context.reorder_depth)
+    return index and replace(index, is_listed=True)
 
 
 def _codec(

@@ -36,11 +36,9 @@ def read_table(stream: av.VideoStream, track: mp4.Track | None, file_bytes: int)
     order, positions, sizes, is_discard = np.array(values, np.int64).reshape(-1, 4).T
     delays = np.zeros(len(order), np.int64)
     if len(track.delays):
-        delays = np.repeat(track.delays[:, 1], track.delays[:, 0])
-    is_usual = (
-        len(delays) == len(order)
-        and not is_discard.any()
-        and sizes.min() > 0
-        and np.max(positions + sizes) <= file_bytes
-    )
+        counts, units = track.delays.T
+        if counts.sum() != len(order):  # checked first: a table can claim any number
+            return None
+        delays = np.repeat(units, counts)
+    is_usual = not is_discard.any() and sizes.min() > 0 and np.max(positions + sizes) <= file_bytes
     return Table(order + delays, order, positions, sizes) if is_usual else None

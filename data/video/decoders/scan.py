@@ -87,8 +87,9 @@ class _Packets:
     index: PacketIndex | None = None
 
 
-def scan_file(path: Path, guard: Guard) -> Scan:
-    """The scan of a video file. Raises DecodeError if it cannot be read completely."""
+def scan_file(path: Path, guard: Guard, *, by_tables: bool = True) -> Scan:
+    """The scan of a video file. by_tables: trust the tables of an MP4 file's header. Raises
+    DecodeError if it cannot be read completely."""
     picture_px = guard.limits.picture_px
     with av.logging.Capture() as log:
         container = open_container(path, picture_px)
@@ -102,7 +103,7 @@ def scan_file(path: Path, guard: Guard) -> Scan:
         )
         if not clock:
             guard.alive()
-            packets = _listed_packets(path, container, stream, track)
+            packets = by_tables and _listed_packets(path, container, stream, track)
             packets = packets or _read_packets(container, stream, guard)
             if not is_mp4:
                 packets.complaints[:0] = errors(log, container.format.name)
