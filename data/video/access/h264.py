@@ -156,7 +156,8 @@ def _listed_sets(record: bytes) -> list[bytes]:
 def _checked_number_bits(sets: frozenset[bytes]) -> int:
     """The size of frame_num. Checks that each packet of the track is one frame: no fields and no
     frames without a packet. Two sets with one number would replace each other."""
-    pictures, sequences = set(), {}
+    pictures: set[int] = set()
+    sequences: dict[int, int] = {}  # number -> size of frame_num
     for unit in sets:
         kind = unit[0] & 0x1F if unit else 0
         bits = Bits(without_escapes(unit)[1:])

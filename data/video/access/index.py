@@ -16,7 +16,12 @@ from reelbank.data.video.access.tables import Table
 from reelbank.data.video.access.vp9 import Vp9
 
 # By FFmpeg's name of the codec.
-_CODECS = {"h264": H264, "hevc": Hevc, "vp9": Vp9, "av1": Av1}
+_CODECS: dict[str, type[H264 | Hevc | Vp9 | Av1]] = {
+    "h264": H264,
+    "hevc": Hevc,
+    "vp9": Vp9,
+    "av1": Av1,
+}
 # Formats in which a packet has the time stamp of its picture, by FFmpeg's name. In AVI a time stamp
 # counts packets.
 _FORMATS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts")

@@ -103,7 +103,7 @@ def scan_file(path: Path, guard: Guard, *, by_tables: bool = True) -> Scan:
         )
         if not clock:
             guard.alive()
-            packets = by_tables and _listed_packets(path, container, stream, track)
+            packets = _listed_packets(path, container, stream, track) if by_tables else None
             packets = packets or _read_packets(container, stream, guard)
             if not is_mp4:
                 packets.complaints[:0] = errors(log, container.format.name)
