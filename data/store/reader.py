@@ -233,6 +233,19 @@ class Store:
         rows = file.index.rows(number, number + 1)
         return rows.times_seconds[: int(rows.clean[0])]
 
+    def row_steps_seconds(self) -> np.ndarray:
+        """The mean time between the clean rows of each video that has at least two of them, in
+        seconds, (n,) float64. The features are not read."""
+        steps = [np.empty(0)]
+        for stretch in self._stretches(None, with_views=False):
+            rows = stretch.rows
+            count = rows.clean
+            firsts = rows.offsets[:-1] - rows.offsets[0]
+            several = count > 1
+            spans = rows.times_seconds[firsts + count - 1] - rows.times_seconds[firsts]
+            steps.append(spans[several] / (count[several] - 1))
+        return np.concatenate(steps)
+
     def views(self, video_id: str) -> np.ndarray:
         """For each row of a video the number of its augmented view, or 0 for a clean row, (K,)
         uint8. The features are not read."""
