@@ -13,6 +13,9 @@ import reelbank
 from reelbank.data.errors import InputError
 from reelbank.data.store.reader import Store
 from reelbank.extract.device import chosen_device, chosen_devices
+from reelbank.extract.devices.lease_worker import LeaseWorker
+from reelbank.extract.fill import with_defaults
+from reelbank.extract.options import ExtractOptions
 
 # A network that kills its process when some features are committed, as often as there are files
 # `kill*`. With a file `stop`, it stops the command after some videos like a scheduler that signals
@@ -162,6 +165,16 @@ def test_only_the_stores_that_no_other_bank_has_are_filled(folder, capsys):
     (store,) = Path("bank", "stores").iterdir()
     assert "-flow-" in store.name and "finished, only read" in capsys.readouterr().out
     assert len(rows_of("bank")[0]) == 16
+
+
+def test_a_machine_that_would_fill_other_stores_refuses(folder):
+    options = ExtractOptions(dataset="folder", root="videos", extractor="pixels", crops=1, t=2)
+    with pytest.raises(
+        InputError, match=r"would fill the stores .*-pixels-.* instead of other\.h5"
+    ):
+        LeaseWorker(
+            with_defaults(options), torch.device("cpu"), "one", ["other.h5"], expected_videos=2
+        )
 
 
 @pytest.mark.parametrize("names", ["cpu;cpu", "cuda:0 all", "gpu", "all cpu"])
