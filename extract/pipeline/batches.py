@@ -77,7 +77,8 @@ class ClipBatches:
 
     def _launch(self) -> None:
         count = self.count
-        self.buffer[count:] = 0
+        if count < self.capacity:
+            self.buffer[count:] = 0
         # (clips * crops, ...) -> tuple of (clips * crops, ...)
         outputs = self.forward(self.buffer.flatten(0, 1))
         results = []
