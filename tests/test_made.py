@@ -35,14 +35,15 @@ def ids(*numbers: int) -> list[str]:
 def rewritten(path: Path, made: Any) -> None:
     """Write a finished store again with something else, or None for nothing, as what made it."""
     file = feature_file.FeatureFile(path)
-    written = {key: value for key, value in file.index.about.written.items() if key != "made"}
-    if made is not None:
-        written["made"] = made
-    about = dataclasses.replace(file.index.about, written=written)
+    index = file.index
+    facts = dataclasses.replace(index.facts, versions=[NOT_RECORDED] * len(index))
+    written = {**index.about.written} if made is None else {**index.about.written, "made": made}
+    about = dataclasses.replace(index.about, written=written)
     with Store.open(path) as store:
         values = [store.features(video_id)[0] for video_id in store.video_ids]
     path.unlink()
-    feature_file.write(path, dataclasses.replace(file.index, about=about), iter(values), "")
+    changed = dataclasses.replace(index, about=about, facts=facts)
+    feature_file.write(path, changed, iter(values), "")
 
 
 def inspected(path: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -62,8 +62,8 @@ class Store:
         self.parts = [
             catalog.parts_of(video_id, self.dataset.splits) for video_id in self.video_ids
         ]
-        self.sources = [index.about.sources[number] for index, number in places]
-        self.versions = [index.versions[number] for index, number in places]
+        self.sources = [index.source(number) for index, number in places]
+        self.versions = [index.version(number) for index, number in places]
         # numpy is slow at single elements, of which there may be a million.
         clean = {id(file.index): file.index.clean_rows.tolist() for file in catalog.files}
         stored = {id(file.index): np.diff(file.index.offsets).tolist() for file in catalog.files}

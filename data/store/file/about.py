@@ -1,4 +1,5 @@
-"""The `about` of a feature file: its recipe, data set, sources, failures and who wrote it, as JSON."""
+"""The `about` of a feature file as JSON: its recipe, data set and who wrote it, and what it says
+about each video."""
 
 import datetime
 import functools
@@ -44,13 +45,11 @@ _OPTIONAL_FAILURE_KEYS = {"modified": "", "digest": "", "kind": ""}
 
 @dataclass(frozen=True)
 class About:
-    """What a feature file says about V videos. sources: (V,) facts about the video files. failures:
-    id -> why a video has no features. written: versions, time and cost of the last writing."""
+    """What a feature file says about all of its videos. written: versions, time and cost of the last
+    writing."""
 
     recipe: dict[str, Any]
     dataset: DatasetDescription
-    sources: Sequence[Mapping[str, Any]]
-    failures: Mapping[str, Failure]
     written: Mapping[str, Any]
 
     @functools.cached_property
@@ -63,22 +62,18 @@ class About:
         """What the file has cost."""
         return Cost.from_json(self.written.get("cost"))
 
-    def versions(self, videos: int) -> list[Versions]:
-        """(V,) what each video was made with; empty ones if the file does not say."""
-        return versions_from_json(self.written.get("made"), videos)
 
-    def to_json(self) -> dict[str, object]:
-        """The form in a file."""
-        failures = {video_id: failure.to_json() for video_id, failure in self.failures.items()}
-        return {
-            "format": FORMAT,
-            "identity": self.identity,
-            "recipe": self.recipe,
-            "dataset": self.dataset.to_json(),
-            "sources": list(self.sources),
-            "failures": failures,
-            "written": self.written,
-        }
+@dataclass(frozen=True)
+class VideoFacts:
+    """What a feature file says about each of V videos, and about videos without features.
+
+    sources: (V,) facts about the video files. versions: (V,) package versions with which the
+    features were computed. failures: id -> why a video has no features.
+    """
+
+    sources: Sequence[Mapping[str, Any]]
+    versions: Sequence[Versions]
+    failures: Mapping[str, Failure]
 
 
 def recipe_differences(recipe: Mapping[str, Any], dataset_name: str, other: About) -> list[str]:
@@ -88,25 +83,34 @@ def recipe_differences(recipe: Mapping[str, Any], dataset_name: str, other: Abou
     )
 
 
-def written_now(cost: Cost, versions: Sequence[Versions]) -> dict[str, object]:
-    """About.written of a file that is written now. versions: (V,) what each video was made with."""
+def written_now(cost: Cost) -> dict[str, object]:
+    """About.written of a file that is written now."""
     return {
         **dict(current_versions().packages),
         "h5py": installed_version("h5py"),
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "cost": cost.to_json(),
-        "made": versions_to_json(versions),
     }
 
 
-def to_text(about: About) -> str:
+def to_text(about: About, facts: VideoFacts) -> str:
     """The JSON text that a file keeps."""
-    return canonical(about.to_json())
+    failures = {video_id: failure.to_json() for video_id, failure in facts.failures.items()}
+    document = {
+        "format": FORMAT,
+        "identity": about.identity,
+        "recipe": about.recipe,
+        "dataset": about.dataset.to_json(),
+        "sources": list(facts.sources),
+        "failures": failures,
+        "written": {"made": versions_to_json(facts.versions), **about.written},
+    }
+    return canonical(document)
 
 
-def parse_about(text: bytes, videos: int) -> About:
-    """`about` of an untrusted file of that many videos. Raises UnsafeFile, and InputError for an id
-    or a class that is not allowed."""
+def parse_about(text: bytes, videos: int) -> tuple[About, VideoFacts]:
+    """`about` of an untrusted file of that many videos, and what it says about each. Raises
+    UnsafeFile, and InputError for an id or a class that is not allowed."""
     document = _parse_json(text)
     require(_has(document, _KEYS), "/about does not have the expected keys")
     dataset = document["dataset"]
@@ -133,17 +137,21 @@ def parse_about(text: bytes, videos: int) -> About:
         document["format"] == FORMAT,
         f"/about: format must be {FORMAT!r} (got {document['format']!r})",
     )
+    written = dict(document["written"])
+    facts = VideoFacts(
+        sources=sources,
+        versions=versions_from_json(written.pop("made", None), videos),
+        failures={video_id: Failure.from_json(failure) for video_id, failure in failures.items()},
+    )
     about = About(
         recipe=document["recipe"],
         dataset=DatasetDescription.from_json(dataset),
-        sources=sources,
-        failures={video_id: Failure.from_json(failure) for video_id, failure in failures.items()},
-        written=document["written"],
+        written=written,
     )
     require(
         document["identity"] == about.identity, "/about: the identity does not match the recipe"
     )
-    return about
+    return about, facts
 
 
 def require(condition: bool, line: str) -> None:

@@ -97,20 +97,35 @@ def write(path: Path, index: Index, videos: Iterable[np.ndarray], compression: s
     file = path.open("x+b", buffering=0)
     try:
         with file:
-            _write(file, index, videos, compression)
+            header = _write(file, index, videos, compression)
             os.fsync(file.fileno())
-        damage = FeatureFile(path).damage()
-        if damage:
+        if not _is_on_disk(path, header):
             raise DamagedFile(
-                f"{path}: the bytes on disk differ from those that were written "
-                f"({damage[0]}); check the disk"
+                f"{path}: the bytes on disk differ from those that were written; check the disk"
             )
     except BaseException:
         path.unlink(missing_ok=True)
         raise
 
 
-def _write(raw: io.FileIO, index: Index, videos: Iterable[np.ndarray], compression: str) -> None:
+def _is_on_disk(path: Path, header: Header) -> bool:
+    """Whether a file that was just written has this header and the bytes that it promises. They are
+    read once: the checksums of the videos are of the same bytes."""
+    with open_regular(path) as file:
+        fd, digest = file.fileno(), hashlib.sha256()
+        block = os.pread(fd, BLOCK_BYTES, 0)
+        is_complete = digest_range(digest, fd, BLOCK_BYTES, header.file_bytes)
+        has_length = os.fstat(fd).st_size == header.file_bytes
+    return (
+        is_complete
+        and has_length
+        and block == header.packed()
+        and digest.digest() == header.whole_sha256
+    )
+
+
+def _write(raw: io.FileIO, index: Index, videos: Iterable[np.ndarray], compression: str) -> Header:
+    """Write the file; returns its header."""
     fd = raw.fileno()
     sink = _Sink(fd)
     start = features_bytes = 0
@@ -133,6 +148,7 @@ def _write(raw: io.FileIO, index: Index, videos: Iterable[np.ndarray], compressi
         digests = (digest.digest(), digest.digest())
     header = Header(MAGIC, VERSION, BLOCK_BYTES, file_bytes, start, features_bytes, *digests)
     write_at(fd, header.packed(), 0)
+    return header
 
 
 def _raise_kept(sink: _Sink) -> None:

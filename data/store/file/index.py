@@ -1,7 +1,7 @@
 """The index of a feature file: everything in it except the features, to and from HDF5 datasets."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,16 @@ import h5py
 import numpy as np
 
 from reelbank.data.errors import InputError
-from reelbank.data.store.file.about import About, check_ids, parse_about, require, to_text
+from reelbank.data.store.file.about import (
+    About,
+    VideoFacts,
+    check_ids,
+    parse_about,
+    require,
+    to_text,
+)
 from reelbank.data.store.file.hdf5_checks import UnsafeFile, links, plain, strings
+from reelbank.data.store.records import Failure
 from reelbank.data.store.versions import Versions
 
 DTYPES = (np.dtype("<f2"), np.dtype("u1"))  # of features: numbers, or pictures and flow maps
@@ -31,10 +39,13 @@ _DATASETS = {"features", "video_ids", "labels", "groups", *_TABLES}
 class Index:
     """Everything in a feature file except the features: V videos, R rows in total, S splits.
 
+    A video has a number, its position in the file: 0 to V - 1. What is known about one video is
+    read by its number (`label(number)`), and its number is found by its id (`find`).
+
     video_ids, labels, groups: (V,), see StoredVideo. parts: (V, S) of PART_NAMES. offsets: (V + 1,)
     int64, first row of each video. times_seconds: (R,) float64. views: (R,) uint8, 0 for a clean
     row, n for a row of the n-th augmented view. checksums: (V,) uint64, xxh3 of the bytes of each
-    video's rows. dtype: of the rows, one of DTYPES.
+    video's rows. dtype: of the rows, one of DTYPES. facts: sources, versions and failures.
     """
 
     video_ids: list[str]
@@ -48,6 +59,66 @@ class Index:
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     about: About
+    facts: VideoFacts
+
+    def __len__(self) -> int:
+        """Number of videos."""
+        return len(self.video_ids)
+
+    @functools.cached_property
+    def _number_of(self) -> dict[str, int]:
+        return {video_id: number for number, video_id in enumerate(self.video_ids)}
+
+    def find(self, video_id: str) -> int | None:
+        """The number of a video in this file; None if the file does not have it."""
+        return self._number_of.get(video_id)
+
+    def find_failure(self, video_id: str) -> Failure | None:
+        """Why a video has no features; None if the file records no failure of it."""
+        return self.facts.failures.get(video_id)
+
+    @property
+    def failures(self) -> Mapping[str, Failure]:
+        """Why videos have no features, by id."""
+        return self.facts.failures
+
+    def video_id(self, number: int) -> str:
+        """The id of a video."""
+        return self.video_ids[number]
+
+    def label(self, number: int) -> str:
+        """The label of a video, see StoredVideo."""
+        return self.labels[number]
+
+    def group(self, number: int) -> str:
+        """The group of a video, "" if it is unknown."""
+        return self.groups[number]
+
+    def parts_of(self, number: int) -> tuple[str, ...]:
+        """The part of a video in each of the file's splits."""
+        return tuple(self.parts[number])
+
+    def source(self, number: int) -> Mapping[str, Any]:
+        """Facts about the file of a video."""
+        return self.facts.sources[number]
+
+    def version(self, number: int) -> Versions:
+        """What a video was made with; empty if the file does not say."""
+        return self.facts.versions[number]
+
+    @property
+    def sources(self) -> Sequence[Mapping[str, Any]]:
+        """(V,) facts about the video files."""
+        return self.facts.sources
+
+    @property
+    def versions(self) -> Sequence[Versions]:
+        """(V,) what each video was made with; empty ones if the file does not say."""
+        return self.facts.versions
+
+    def rows_of(self, number: int) -> slice:
+        """The rows of a video, views included."""
+        return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
 
     @functools.cached_property
     def has_views(self) -> bool:
@@ -60,11 +131,6 @@ class Index:
         if not self.has_views:
             return np.diff(self.offsets)
         return np.add.reduceat(self.views == 0, self.offsets[:-1], dtype=np.int64)
-
-    @functools.cached_property
-    def versions(self) -> list[Versions]:
-        """(V,) what each video was made with; empty ones if the file does not say."""
-        return self.about.versions(len(self.video_ids))
 
 
 def are_views(views: np.ndarray, offsets: np.ndarray) -> bool:
@@ -91,7 +157,7 @@ def arrays(index: Index) -> dict[str, np.ndarray]:
         "groups": _fixed_length(index.groups),
         "parts": np.array(codes, np.uint8).reshape(len(index.video_ids), splits),
         "checksums": index.checksums.astype("<u8"),
-        "about": np.frombuffer(to_text(index.about).encode(), np.uint8),
+        "about": np.frombuffer(to_text(index.about, index.facts).encode(), np.uint8),
     }
 
 
@@ -132,8 +198,8 @@ def parse_index(
     )
     require(len(views) == rows and are_views(views, offsets), "/views does not fit the features")
     require(len(set(video_ids)) == videos, "/video_ids must be unique")
-    about = parse_about(datasets["about"][:].tobytes(), videos)
-    check_ids([*video_ids, *about.failures])
+    about, facts = parse_about(datasets["about"][:].tobytes(), videos)
+    check_ids([*video_ids, *facts.failures])
     labels, groups = strings(datasets["labels"]), strings(datasets["groups"])
     checksums, codes = datasets["checksums"][:], datasets["parts"][:]
     require(
@@ -159,6 +225,7 @@ def parse_index(
         row_shape=features.shape[1:],
         dtype=features.dtype,
         about=about,
+        facts=facts,
     )
     return index, features.chunks is not None
 
