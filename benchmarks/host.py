@@ -15,6 +15,7 @@ folder must hold libcuda.so.1. Without it, a GPU is needed.
 
 CPU time is user and system time of the process with all of its threads, without the decode
 processes. The fixed time to start is left out, by the difference of two runs of different length.
+Each of them is the fastest of several, because other load on the machine can only add time.
 """
 
 import argparse
@@ -29,7 +30,7 @@ import numpy as np
 from gpu import draw_clip, folder_of_clips
 
 ROOT = Path(__file__).resolve().parent.parent
-DIFFERENT_CLIPS, FEW_VIDEOS = 4, 4
+DIFFERENT_CLIPS, FEW_VIDEOS, REPEATS = 4, 4, 4
 NETWORK = """
 from torch import nn
 
@@ -47,22 +48,24 @@ MEASURED = """
 import sys, time
 import reelbank
 
-seconds = []
-for number, folder in enumerate(sys.argv[1:]):
+def seconds(folder, number):
     begin = time.process_time()
     assert reelbank.main([
         "extract", "DATASET=folder", f"ROOT={folder}", f"BANK=bank{number}", "EXTRACTOR=empty.py:build",
         "CROPS=10", "T=25", "BATCH=250", "COMPILE=0", "DEVICE=cuda", "WORKERS=1",
     ]) == 0
-    seconds.append(time.process_time() - begin)
-warming, few, many = seconds
-print(few, many, file=sys.stderr)
+    return time.process_time() - begin
+
+few, many, repeats = *sys.argv[1:3], int(sys.argv[3])
+seconds(few, 0)  # loads libraries
+times = [(seconds(few, number), seconds(many, number)) for number in range(1, repeats + 1)]
+print(*map(min, zip(*times)), file=sys.stderr)
 """
 
 
 def milliseconds_per_video(code: Path, runtime: Path | None, folders: list[Path]) -> float:
-    """CPU time of the main process of this version of the code. folders: of the videos of three
-    runs, of which the first one only loads libraries."""
+    """CPU time of the main process of this version of the code. folders: of the videos of a short
+    and of a long run."""
     environment = os.environ | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
     if runtime is not None:
         environment |= {
@@ -74,7 +77,7 @@ def milliseconds_per_video(code: Path, runtime: Path | None, folders: list[Path]
     with tempfile.TemporaryDirectory() as work:
         Path(work, "empty.py").write_text(NETWORK)
         ran = subprocess.run(
-            [sys.executable, "-c", MEASURED, *map(str, folders)],
+            [sys.executable, "-c", MEASURED, *map(str, folders), str(REPEATS)],
             cwd=work,
             env=environment,
             capture_output=True,
@@ -86,9 +89,11 @@ def milliseconds_per_video(code: Path, runtime: Path | None, folders: list[Path]
     try:
         few_seconds, many_seconds = map(float, words)
     except ValueError:
-        raise SystemExit(f"host.py: {code} failed:\n{ran.stdout[-1500:]}{ran.stderr[-1500:]}") from None
-    videos = len(list(folders[-1].iterdir())) - len(list(folders[-2].iterdir()))
-    return 1000 * (many_seconds - few_seconds) / videos
+        raise SystemExit(
+            f"host.py: {code} failed:\n{ran.stdout[-1500:]}{ran.stderr[-1500:]}"
+        ) from None
+    few, many = (len(list(folder.iterdir())) for folder in folders)
+    return 1000 * (many_seconds - few_seconds) / (many - few)
 
 
 def main() -> int:
@@ -106,10 +111,9 @@ def main() -> int:
         drawn = [work / f"clip{number}.mp4" for number in range(DIFFERENT_CLIPS)]
         for number, path in enumerate(drawn):
             draw_clip(path, number)
-        counts = (FEW_VIDEOS, FEW_VIDEOS, arguments.videos)
         folders = [
-            folder_of_clips(work / f"videos{number}", drawn, count)
-            for number, count in enumerate(counts)
+            folder_of_clips(work / f"videos{count}", drawn, count)
+            for count in (FEW_VIDEOS, arguments.videos)
         ]
         for _ in range(arguments.rounds):
             for version, code in versions.items():
