@@ -187,7 +187,7 @@ class Bench:
             (plan,) = plan_extraction(options, dataset, self.device).streams
         network = plan.network
         assert network is not None and options.t is not None and options.crops is not None
-        batch = batch_inputs(options, self.device, is_video=network.is_video)
+        batch = batch_inputs(options, self.device, network)
         forward = Forward(network, options.precision, options.compile, self.device, 10**6)
         shape = (batch, *network.input_shape)
         inputs = torch.randint(0, 256, shape, dtype=torch.uint8, device=self.device)
@@ -307,7 +307,13 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only jobs whose name contains this text")
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "gpu.csv")
     arguments = parser.parse_args()
-    rows = []
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        print(
+            "gpu.py: PyTorch does not find a GPU, so nothing was measured; 'reelbank doctor' shows "
+            "what it finds, and --device cpu only tries this script",
+            file=sys.stderr,
+        )
+        return 2
     with tempfile.TemporaryDirectory() as folder:
         try:
             bench = Bench(arguments.device, arguments.seconds, Path(folder))
@@ -328,7 +334,6 @@ def main() -> int:
             if arguments.only not in job.name:
                 continue
             row = bench.row(job)
-            rows.append(row)
             print("  ".join(row.get(name, "-") for name in COLUMNS), flush=True)
             append(arguments.csv, [row], facts)
     return 0

@@ -254,16 +254,16 @@ class ExtractOptions(Checked, WithBanks):
     )
     batch: int = option(
         0,
-        "number of network inputs per batch; 0 means 30 on the CPU and 250 on a GPU (an "
-        "eighth of these numbers for video networks)",
+        "number of network inputs per batch; 0 means 250 on a GPU (31 for video networks), and "
+        "at most 30 on the CPU (fewer for a network whose layers need much memory)",
         lowest=0,
         highest=100_000,
     )
     device: str = option(
         "auto",
-        "device to compute on; 'auto' uses a GPU if there is one, otherwise the CPU. 'all' "
-        "uses every GPU, and 'cuda:0 cuda:1' uses the GPUs with these numbers; each GPU gets "
-        "a separate process",
+        "device to compute on; 'auto' uses the GPU with the most free memory, or the CPU if there is "
+        "no GPU. 'all' uses every GPU, and 'cuda:0 cuda:1' uses the GPUs with these numbers; each GPU "
+        "gets a separate process",
         form=DEVICES,
     )
     cluster: str = cluster_option()
