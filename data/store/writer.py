@@ -15,7 +15,7 @@ import numpy as np
 from reelbank.data.errors import InputError
 from reelbank.data.files import sync_folder
 from reelbank.data.identity import canonical
-from reelbank.data.store.catalog import check_labelling, scan
+from reelbank.data.store.catalog import check_labelling, scan, tell_damaged_part
 from reelbank.data.store.file.about import (
     About,
     VideoFacts,
@@ -25,12 +25,15 @@ from reelbank.data.store.file.about import (
 )
 from reelbank.data.store.file.format import COMPRESSIONS, FeatureFile, write
 from reelbank.data.store.file.index import PART_NAMES, Index
-from reelbank.data.store.merge import is_same, merged_index, read_all
+from reelbank.data.store.merge import DamagedPart, merged_index, read_all
+from reelbank.data.store.merging.groups import check_groups
+from reelbank.data.store.merging.plan import Request, planned
 from reelbank.data.store.parts import (
     PartNames,
     check_shard,
     merge_name,
     merging,
+    more_name,
     parts_folder,
     remove_leftovers,
     shard_lock,
@@ -210,10 +213,8 @@ class StoreWriter(StoredFeatures):
         """Shape and type of the store's rows, None while it has no videos."""
         for rows in self._open.values():
             return rows.values.shape[1:], rows.values.dtype
-        for file in self._catalog.files:
-            if file.index.video_ids:
-                return file.index.row_shape, file.index.dtype
-        return None
+        kind = self._catalog.row_kind
+        return (kind.shape, kind.dtype) if kind else None
 
     def _begin(self) -> None:
         if not self._open and not self._open_failures:
@@ -290,26 +291,50 @@ class StoreWriter(StoredFeatures):
         self.flush()
         for video in videos:
             self._check_video(video)
+        listed = {video.id: video for video in videos}
         with merging(self._folder) as merge_lock:
-            self.reread()
-            if not self._has_settled(videos):
-                return False
-            about = self._combined()
-            index, places = merged_index(self.path, self._catalog, about, self.dataset, videos)
-            final = self._catalog.final
-            if final is None or not is_same(index, final.index):
-                names = (merge_name(self._folder), self.path)
-                self._commit(index, read_all(places), names, merge_lock)
-            for path in [*(file.path for file in self._catalog.parts), *self._catalog.damaged]:
-                path.unlink(missing_ok=True)
-            sync_folder(self._folder)
-            self.reread()
-        return True
+            if not self._catalog.is_up_to_date(self.path):
+                self.reread()
+            while self._has_settled(listed):
+                try:
+                    self._merge(listed, merge_lock)
+                except DamagedPart as error:  # its videos are extracted again
+                    tell_damaged_part(str(error))
+                    self._reread({**self._catalog.damaged, error.path: str(error)})
+                    continue
+                return True
+        return False
+
+    def _merge(self, listed: Mapping[str, StoredVideo], held: Lock) -> None:
+        """Write the finished files that the parts call for, and remove what they replace. Raises
+        DamagedPart; nothing is lost then."""
+        catalog = self._catalog
+        for path in catalog.merged:  # of a killed merger
+            path.unlink(missing_ok=True)
+        request = Request(self._combined(), self.dataset, listed)
+        outputs = planned(catalog, request)
+        if outputs:
+            check_groups(self.path, catalog, request)
+        for output in outputs:
+            name = more_name(self._folder, output.number)
+            names = (merge_name(self._folder), self.path if output.is_final else name)
+            index = merged_index(catalog, request, output)
+            self._commit(index, read_all(output.pieces), names, held)
+        after = scan(self.path, with_parts=False)  # the new files can be opened
+        after.close()
+        parts = [part.path for part in catalog.parts]
+        for path in [*parts, *catalog.damaged, *after.merged]:
+            path.unlink(missing_ok=True)
+        sync_folder(self._folder)
+        self.reread()
 
     def reread(self) -> None:
         """Read again which videos are committed: other writers of the store may have added some."""
+        self._reread({})
+
+    def _reread(self, known_damage: Mapping[Path, str]) -> None:
         self._catalog.close()
-        self._catalog = scan(self.path, whole=True)
+        self._catalog = scan(self.path, known_damage=known_damage)
         self._check_recipe()
 
     def close(self) -> None:
