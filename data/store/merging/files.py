@@ -12,7 +12,7 @@ import numpy as np
 from reelbank.data.store.file.format import FeatureFile
 from reelbank.data.store.file.index import Index
 
-_OPEN_PARTS = 256  # whose indexes stay in memory
+_OPEN_PARTS = 4096  # whose indexes stay in memory
 
 
 class OpenParts:

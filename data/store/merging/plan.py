@@ -72,7 +72,7 @@ def planned(
     new_ids = _new_ids(catalog, request.listed)
     outputs, merged_files = [], []
     if _needs_new_file(catalog, request, new_ids):
-        merged_files = _merged_with(catalog, new_ids)
+        merged_files = _merged_with(catalog, new_ids, largest_bytes)
         outputs = _merged(catalog, merged_files, new_ids, largest_bytes)
     for file in _described_anew(catalog, request, new_ids):
         if file not in merged_files:
@@ -124,13 +124,13 @@ def _needs_new_file(catalog: Catalog, request: Request, new_ids: Sequence[str]) 
     return catalog.final is None or bool(new_ids) or has_new_failures or has_other_dataset
 
 
-def _merged_with(catalog: Catalog, new_ids: Sequence[str]) -> list[FeatureFile]:
+def _merged_with(catalog: Catalog, new_ids: Sequence[str], largest_bytes: int) -> list[FeatureFile]:
     """The finished files that are merged with what is new."""
     files = catalog.finished_files
     if catalog.final is None:
         return files
     new_bytes = sum(part.size_bytes for part in catalog.parts) if new_ids else 0
-    count = files_to_merge([file.size_bytes for file in files], new_bytes)
+    count = files_to_merge([file.size_bytes for file in files], new_bytes, largest_bytes)
     return files[len(files) - count :]
 
 

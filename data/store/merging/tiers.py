@@ -2,7 +2,7 @@
 is stored (docs/store.md)."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,14 +10,14 @@ SMALL_BYTES = 1 << 20  # files of class 0: merging them costs hardly more than o
 FACTOR = 8  # between the limits of two neighbouring classes
 MOST_FILES = 8  # of a class; class 0 has one
 LARGEST_BYTES = 1 << 32  # of a merged file
-# Of files that are larger than half of LARGEST_BYTES: merging two of them would exceed it.
-FULL = 5
+FULL = 100  # the class of files that are never merged again
 
 
-def size_class(size_bytes: int) -> int:
+def size_class(size_bytes: int, largest_bytes: int = LARGEST_BYTES) -> int:
     """0 for a file of at most SMALL_BYTES; a file of each further class may be FACTOR times as large
-    as one of the class before. FULL for files that are never merged again."""
-    if size_bytes > LARGEST_BYTES // 2:
+    as one of the class before. FULL for more than half of `largest_bytes`: merging two such files
+    would exceed it."""
+    if size_bytes > largest_bytes // 2:
         return FULL
     number, limit = 0, SMALL_BYTES
     while size_bytes > limit:
@@ -25,7 +25,9 @@ def size_class(size_bytes: int) -> int:
     return number
 
 
-def files_to_merge(sizes_bytes: Sequence[int], new_bytes: int) -> int:
+def files_to_merge(
+    sizes_bytes: Sequence[int], new_bytes: int, largest_bytes: int = LARGEST_BYTES
+) -> int:
     """How many of the newest files of a store are merged with a new file.
 
     sizes_bytes: of the store's files, oldest first. Smaller files are merged with a larger new one,
@@ -33,12 +35,13 @@ def files_to_merge(sizes_bytes: Sequence[int], new_bytes: int) -> int:
     increase from the oldest to the newest, every merge moves the merged files to a higher class, and
     a byte is merged at most once per class.
     """
+    classes = [size_class(size, largest_bytes) for size in sizes_bytes]
     count, total = 0, new_bytes
     while True:
-        own = size_class(total)
-        older = [size_class(size) for size in reversed(sizes_bytes[: len(sizes_bytes) - count])]
-        smaller = _leading(older, [number for number in range(FULL + 1) if number < own])
-        equal = _leading(older[smaller:], [own])
+        own = size_class(total, largest_bytes)
+        older = classes[: len(classes) - count][::-1]
+        smaller = _leading(older, own.__gt__)
+        equal = _leading(older[smaller:], own.__eq__)
         is_crowded = own < FULL and equal + 1 > (MOST_FILES if own else 1)
         merged = smaller + (equal if is_crowded else 0)
         if not merged:
@@ -48,9 +51,9 @@ def files_to_merge(sizes_bytes: Sequence[int], new_bytes: int) -> int:
         count += merged
 
 
-def _leading(classes: Sequence[int], wanted: Sequence[int]) -> int:
-    """How many of the first classes are among the wanted ones."""
-    return sum(1 for _ in itertools.takewhile(lambda number: number in wanted, classes))
+def _leading(classes: Sequence[int], fits: Callable[[int], bool]) -> int:
+    """How many of the first classes fit."""
+    return sum(1 for _ in itertools.takewhile(fits, classes))
 
 
 def output_bounds(sizes_bytes: np.ndarray, largest_bytes: int = LARGEST_BYTES) -> list[int]:
