@@ -89,7 +89,7 @@ class StoredFeatures:
 
     def _has_settled(self, video_ids: Collection[str]) -> bool:
         """Whether each of these videos is stored, or failed for a reason that lasts."""
-        return self._catalog.where.lacks(video_ids) <= lasting(self._catalog.failures).keys()
+        return self._catalog.where.absent(video_ids) <= lasting(self._catalog.failures).keys()
 
     def _combined(self) -> About:
         """The recipe, and the data set as the files and the new list describe it together."""

@@ -90,7 +90,7 @@ class Places(Mapping[str, Place]):
                 if video_id not in several or self.in_finished(video_id) == place:
                     yield video_id, place
 
-    def lacks(self, video_ids: Collection[str]) -> set[str]:
+    def absent(self, video_ids: Collection[str]) -> set[str]:
         """Those of these videos that no file has."""
         missing = {video_id for video_id in video_ids if video_id not in self._in_parts}
         return missing.difference(video_id for video_id, _ in self.in_finished_of(missing))
