@@ -19,7 +19,7 @@ def pack(options: PackOptions) -> int:
     """Merge all files of a finished store into one, and remove the others when it has been verified.
     Raises InputError if the store is unfinished, in another bank, damaged, or cannot be written."""
     path = find_store(options.searched, options.store)
-    options.searched.check_own(path, "packed")
+    options.searched.check_own(path, "pack", "packed")
     folder = parts_folder(path)
     if not folder.exists():
         print_lines(f"{path}: is already a single file")
