@@ -4,6 +4,7 @@ Nothing here grows with the videos of the finished files, which are found in the
 Only the ids of the videos in parts are kept in memory.
 """
 
+import itertools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -128,11 +129,13 @@ class Places(Mapping[str, Place]):
         several = self.in_several()
         for position, file in enumerate(self._finished):
             yield from with_newest(file, self._newest_in(position, several))
-        for video_id in self._in_parts:
-            if video_id not in self._part_has_again:
-                place = self.in_part(video_id)
-                assert place
-                yield place.file, [place.number]
+        only_in_parts = (
+            code
+            for video_id, code in self._in_parts.items()
+            if video_id not in self._part_has_again
+        )
+        for part, codes in itertools.groupby(only_in_parts, lambda code: code >> _NUMBER_BITS):
+            yield self._parts[part], [code & ((1 << _NUMBER_BITS) - 1) for code in codes]
 
     def in_several(self) -> Mapping[str, Place]:
         """The newest place of each video that several files have."""
