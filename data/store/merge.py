@@ -1,18 +1,23 @@
 """The contents of a finished file that videos of several files are merged into."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from reelbank.data.store.catalog import Catalog
 from reelbank.data.store.file.about import VideoFacts, written_now
+from reelbank.data.store.file.columns import LazySequence, Taken
 from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.file.index import DTYPES, Index
-from reelbank.data.store.merging.files import PartFile, Place
+from reelbank.data.store.merging.files import PartFile
 from reelbank.data.store.merging.pieces import Pieces
-from reelbank.data.store.merging.plan import Output, Request, stored_at
+from reelbank.data.store.merging.plan import Output, Request
+from reelbank.data.store.records import StoredVideo
+
+T = TypeVar("T")
 
 
 class DamagedPart(DamagedFile):
@@ -24,44 +29,87 @@ class DamagedPart(DamagedFile):
 
 
 def merged_index(catalog: Catalog, request: Request, output: Output) -> Index:
-    """The index of a finished file."""
-    splits = request.about.dataset.splits
-    places: list[Place] = []
-    for file, numbers in output.pieces.runs():
-        places += [Place(file, number) for number in numbers.tolist()]
-    ids = [place.file.index.video_id(place.number) for place in places]
-    described = [
-        request.described(stored_at(place, video_id, splits))
-        for place, video_id in zip(places, ids, strict=True)
-    ]
-    spans = [(place.file.index, place.file.index.rows_of(place.number)) for place in places]
+    """The index of a finished file. What is long and not described anew is read when it is written."""
+    pieces, kind = output.pieces, catalog.row_kind
+    video_ids = _taken(pieces, lambda index: index.video_ids)
+    described = _described(request, pieces, video_ids)
+    offsets, times_seconds, views, checksums = _numbers(pieces)
     written = written_now(output.cost) | {"overrides": output.overrides}
     if output.replaces:
         written["replaces"] = list(output.replaces)
-    kind = catalog.row_kind
     return Index(
-        video_ids=ids,
+        video_ids=video_ids,
         labels=[video.label for video in described],
         groups=[video.group for video in described],
         parts=[video.parts for video in described],
-        offsets=np.cumsum([0, *(span.stop - span.start for _, span in spans)]),
-        times_seconds=np.concatenate(
-            [np.empty(0), *(index.times_seconds[span] for index, span in spans)]
-        ),
-        views=np.concatenate(
-            [np.empty(0, np.uint8), *(index.views[span] for index, span in spans)]
-        ),
-        checksums=np.array(
-            [place.file.index.checksums[place.number] for place in places], np.uint64
-        ),
-        row_shape=kind.shape if kind and places else (0,),
-        dtype=kind.dtype if kind and places else DTYPES[0],
+        offsets=offsets,
+        times_seconds=times_seconds,
+        views=views,
+        checksums=checksums,
+        row_shape=kind.shape if kind and len(pieces) else (0,),
+        dtype=kind.dtype if kind and len(pieces) else DTYPES[0],
         about=replace(request.about, written=written),
         facts=VideoFacts(
-            sources=[place.file.index.source(place.number) for place in places],
-            versions=[place.file.index.version(place.number) for place in places],
+            sources=_taken(pieces, lambda index: index.sources),
+            versions=_taken(pieces, lambda index: index.versions),
             failures=output.failures,
         ),
+    )
+
+
+def _taken(pieces: Pieces, column: Callable[[Index], Sequence[T]]) -> LazySequence[T]:
+    return Taken([(column(file.index), numbers) for file, numbers in pieces.runs()])
+
+
+def _described(request: Request, pieces: Pieces, video_ids: Sequence[str]) -> list[StoredVideo]:
+    """The videos with their labels, groups and parts."""
+    splits = request.about.dataset.splits
+    labels = _taken(pieces, lambda index: index.labels)
+    groups = _taken(pieces, lambda index: index.groups)
+    parts = _taken(pieces, lambda index: _Parts(index, splits))
+    stored = map(StoredVideo, video_ids, labels, groups, parts)
+    return list(map(request.described, stored))
+
+
+class _Parts(LazySequence[Sequence[str]]):
+    """The part of each video of a file in each of `splits`, "" if the file does not know the split."""
+
+    def __init__(self, index: Index, splits: Sequence[str]) -> None:
+        self._parts = index.parts
+        own = {split: number for number, split in enumerate(index.about.dataset.splits)}
+        self._numbers = [own.get(split) for split in splits]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def items(self, first: int, last: int) -> list[Sequence[str]]:
+        return [
+            ["" if number is None else own[number] for number in self._numbers]
+            for own in self._parts[first:last]
+        ]
+
+
+def _numbers(pieces: Pieces) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """offsets, times_seconds, views and checksums of a merged file, as in Index."""
+    counts: list[np.ndarray] = [np.zeros(1, np.int64)]
+    times: list[np.ndarray] = [np.empty(0, np.float64)]
+    views: list[np.ndarray] = [np.empty(0, np.uint8)]
+    checksums: list[np.ndarray] = [np.empty(0, np.uint64)]
+    for file, numbers in pieces.runs():
+        index = file.index
+        breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+        for run in np.split(numbers, breaks):  # neighbours are read at once
+            first, last = int(run[0]), int(run[-1]) + 1
+            rows = index.rows(first, last)
+            counts.append(np.diff(rows.offsets))
+            times.append(rows.times_seconds)
+            views.append(rows.views)
+            checksums.append(np.asarray(index.checksums[first:last], np.uint64))
+    return (
+        np.cumsum(np.concatenate(counts)),
+        np.concatenate(times),
+        np.concatenate(views),
+        np.concatenate(checksums),
     )
 
 
