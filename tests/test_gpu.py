@@ -71,7 +71,7 @@ options = ExtractOptions(
     flow="dis", clip="flow=1", extractor="pixels", resize="20", bank="second",
 )
 leases = [{f"{name}/clip_g01_c01": ["rgb", "flow"]} for name in ("left", "right")]
-stores = [path.name for path in Path("cpu/stores").glob("*.h5")]
+stores = [path.name for path in Path("cpu/stores").glob("folder-videos-*.h5")]
 second = torch.device("cuda:1")
 with LeaseWorker(with_defaults(options), second, "device1", stores, expected_videos=2) as worker:
     assert [report.lines for report in worker.run(leases)] == [(), ()]
