@@ -161,10 +161,12 @@ class Places(Mapping[str, Place]):
 
     def overridden(self, position: int) -> int:
         """How many videos of a finished file an earlier one has too. Our writers record it."""
+        if not position:  # before the first file, there is none
+            return 0
         index = self._finished[position].index
         recorded = index.about.written.get("overrides")
         if type(recorded) is int and 0 <= recorded <= len(index):
-            return recorded if position else 0
+            return recorded
         return sum(self._is_before(position, video_id) for video_id in index.video_ids)
 
     def _is_before(self, position: int, video_id: str) -> bool:
