@@ -9,7 +9,8 @@ again with the true number. There is no seeking by time stamps, and at most one 
 in memory. Measurements: docs/decoding.md.
 """
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from reelbank.data.video.decoders.scan import (
     scan_file,
     scan_images,
 )
+from reelbank.data.video.functions import PictureFunction
 from reelbank.data.video.limits import Guard, Limits
 from reelbank.data.video.messages import (
     Done,
@@ -55,7 +57,8 @@ class Reading:
 
     select: as for `decode`; None to read no pictures. sound: as `select` of `sound.read_sound`;
     None to read no sound. span_seconds: read pictures and sound only within [start, end) on the
-    file's clock. image_fps: frame rate of a folder of images, 0 if unknown.
+    file's clock. image_fps: frame rate of a folder of images, 0 if unknown. functions: computed
+    from the pictures that they need, whether or not `select` chooses these.
     """
 
     select: Callable[[int], np.ndarray] | None
@@ -63,6 +66,7 @@ class Reading:
     sound: Callable[[int], np.ndarray] | None = None
     span_seconds: tuple[float, float] | None = None
     image_fps: float = 0.0
+    functions: Sequence[PictureFunction] = ()
 
 
 def decode(
@@ -77,6 +81,7 @@ def decode(
     admit: Callable[[int], None] = lambda pixels: None,
     image_fps: float = 0.0,
     memory: FrameMemory | None = None,
+    clock: Callable[[], float] = time.process_time,
 ) -> Iterator[PictureMessage]:
     """Read the frames of a video that `select` chooses, as messages (see `messages`).
 
@@ -87,7 +92,8 @@ def decode(
     these frames, times to the file, and frames after the span are not read. admit: called with the
     number of pixels of a picture that is larger than all before; returns when there is room for it.
     image_fps: frame rate of a folder of numbered images, 0 if unknown; then image n is taken to be
-    displayed at n / 25 s. memory: where the pixels are written (default: new arrays).
+    displayed at n / 25 s. memory: where the pixels are written (default: new arrays). clock: the
+    processor time that counts for `limits`.
 
     Pictures are rotated and mirrored according to the file's metadata; a pixel aspect ratio is not
     applied. Times count from the start of the file, with sound and pictures on one clock, and never
@@ -99,7 +105,7 @@ def decode(
     """
     read = _reader(decoder)
     path = Path(path)
-    guard = Guard(limits or Limits(), alive, admit)
+    guard = Guard(limits or Limits(), alive, admit, clock=clock)
     if path.is_dir():
         scan, read, decoder = scan_images(path, image_fps), read_images, "pillow"
     else:

@@ -22,26 +22,35 @@ from reelbank.data.errors import InputError
 from reelbank.data.system.machine import cores
 from reelbank.data.system.memory import full_memory
 from reelbank.data.video.frames import Reading
+from reelbank.data.video.functions import reason_of
 from reelbank.data.video.messages import (
+    Computed,
     Done,
     Failed,
     Frames,
     Message,
+    NotComputed,
     Restart,
     Sound,
     SoundDone,
     SoundFailed,
     Start,
+    Times,
 )
 from reelbank.data.video.pool import DecodePool
-from reelbank.data.video.sampling import Sampling
+from reelbank.data.video.sampling import Followed, Sampling
 from reelbank.extract.flow.methods import FlowMethod
-from reelbank.extract.networks.preprocessing import Resize, UnfitPicture
+from reelbank.extract.networks.preprocessing import Resize
 from reelbank.extract.pipeline.batches import ClipBatches
-from reelbank.extract.pipeline.copying import frames_on_device, own_copy, pinned
+from reelbank.extract.pipeline.copying import (
+    frames_on_device,
+    lent_on_device,
+    own_copy,
+    pinned,
+)
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.pipeline.items import Items
-from reelbank.extract.pipeline.progress import VideoInProgress
+from reelbank.extract.pipeline.progress import Share, VideoInProgress
 from reelbank.extract.pipeline.streams import Extracted, StreamPipeline, Task
 from reelbank.extract.pipeline.tracks import Clip, Track
 
@@ -93,10 +102,14 @@ class Extraction:
 
         def readings() -> Iterator[tuple[Hashable, Path, Reading]]:
             for task in tasks:
-                under_way[task.key] = VideoInProgress(
-                    task, {name: Track(self.dtype) for name in task.rows}
+                video = under_way[task.key] = VideoInProgress(
+                    task,
+                    {name: Track(self.dtype) for name in task.rows},
+                    shares=self._shares(task),
                 )
-                yield task.key, task.path, task.reading(decoder)
+                functions = [share.function for share in video.shares]
+                reading = task.reading(decoder, functions, without=video.shared_names)
+                yield task.key, task.path, reading
 
         for key, message in pool.run(readings()):
             video = under_way[key]
@@ -114,6 +127,21 @@ class Extraction:
         self._flush()
         yield from self._ready(complete)
         assert not complete, f"features of {list(complete)[:3]} never came back"
+
+    def _shares(self, task: Task) -> list[Share]:
+        """What the decode process computes for streams of this video."""
+        names_of: dict[tuple[str, Resize], list[str]] = {}
+        for name, rows in task.rows.items():
+            if isinstance(rows, Sampling):
+                key = (self.pipelines[name].stream.name, self.pipelines[name].resize)
+                names_of.setdefault(key, []).append(name)
+        shares = []
+        for (_, resize), names in names_of.items():
+            samplings = [rows for rows in map(task.rows.get, names) if isinstance(rows, Sampling)]
+            stream = self.pipelines[names[0]].stream
+            if function := stream.picture_function(samplings, resize, self.flow):
+                shares.append(Share(function, tuple(names)))
+        return shares
 
     def _flush(self) -> None:
         """Compute all batches, also those that are not full."""
@@ -144,9 +172,17 @@ class Extraction:
                 if self.pipelines[name].looks:
                     video.tracks[name] = Track(self.dtype)
             video.seconds.clear()
+            video.rows.clear()
             self.again += 1
         elif isinstance(message, Frames):
             self._see(video, message)
+        elif isinstance(message, Times):
+            video.seconds.update(zip(message.numbers.tolist(), message.seconds.tolist()))
+        elif isinstance(message, Computed):
+            self._take(video, message)
+        elif isinstance(message, NotComputed):
+            for name in video.shares[message.function].names:
+                video.tracks[name].fail(message.reason)
         elif isinstance(message, Sound):
             self._listen(video, message)
         elif isinstance(message, SoundDone):
@@ -174,11 +210,14 @@ class Extraction:
         """Choose the rows of a video with this number of frames, and prepare their items."""
         assert self.threads is not None
         video.items.clear()
+        shared_names = video.shared_names
         shared: dict[tuple[str, Resize], Items] = {}
         for name, rows in video.task.rows.items():
             pipeline = self.pipelines[name]
             if not isinstance(rows, Sampling):
                 continue
+            if isinstance(rows, Followed) and name in shared_names:
+                continue  # its rows come as they are
             if follower := pipeline.stream.follower(rows, self.threads):
                 video.followers[name] = follower
                 continue
@@ -193,21 +232,44 @@ class Extraction:
 
     def _see(self, video: VideoInProgress, message: Frames) -> None:
         """Process pictures that the decoder selected."""
-        if not self._looking(video):
+        looking = [name for name in self._looking(video) if name not in video.shared_names]
+        if not looking:
             message.release()
             return
         numbers = message.numbers
         video.seconds.update(zip(numbers.tolist(), message.seconds.tolist(), strict=True))
         with frames_on_device(message, self.device) as frames:  # (n, 3, H, W)
             for items, names in video.distinct_items():
-                if users := [name for name in self._looking(video) if name in names]:
+                if users := [name for name in looking if name in names]:
                     with self._failing(video, users):
                         items.take(numbers, frames, self.flow)
-            for name in self._looking(video):
+            for name in looking:
                 if name in video.followers:
                     with self._failing(video, [name]):
                         self._follow(name, video, frames)
-        self._send_off(video, int(numbers[-1]))
+        for items, names in video.distinct_items():
+            if not video.shared_names.intersection(names):
+                # A pair has the number of its first picture: it is complete one picture later.
+                last_number = int(numbers[-1]) - items.stream.reads_pairs
+                self._send_off(video, items, names, last_number)
+
+    def _take(self, video: VideoInProgress, message: Computed) -> None:
+        """Process what the decode process computed."""
+        names = [
+            name for name in video.shares[message.function].names if not video.tracks[name].reason
+        ]
+        if not names:
+            message.release()
+            return
+        if names[0] not in video.items:  # rows
+            video.rows.setdefault(names[0], []).append((message.values.copy(), message.numbers))
+            message.release()
+            return
+        items = video.items[names[0]]
+        with lent_on_device(message.values, message, self.device) as fields:
+            with self._failing(video, names):
+                items.take_fields(message.numbers, fields)
+        self._send_off(video, items, names, int(message.numbers[-1]))
 
     def _follow(self, name: str, video: VideoInProgress, frames: Tensor) -> None:
         """Give pictures (n, 3, H, W) to the follower of a stream."""
@@ -215,20 +277,19 @@ class Extraction:
         pictures = own_copy(resized.movedim(1, -1).contiguous(), lent=frames)
         video.followers[name].see(pictures.cpu().numpy())
 
-    def _send_off(self, video: VideoInProgress, last_number: int) -> None:
-        """Send off every clip whose pictures have all arrived, and drop the items that no later
-        clip needs."""
-        for items, names in video.distinct_items():
-            # A pair has the number of its first picture, so it is complete one picture later.
-            last = last_number - items.stream.reads_pairs
-            needed_from = last_number + 1
-            for name in names:
-                track = video.tracks[name]
-                if clips := track.ready(last):
-                    self._show(name, video, clips)
-                if track.waiting:
-                    needed_from = min(needed_from, int(track.waiting[0].numbers.min()))
-            items.forget(needed_from)
+    def _send_off(
+        self, video: VideoInProgress, items: Items, names: Sequence[str], last_number: int
+    ) -> None:
+        """Send off every clip whose items have all been computed, up to `last_number`, and drop the
+        items that no later clip needs. names: of the pipelines that use the items."""
+        needed_from = last_number + 1
+        for name in names:
+            track = video.tracks[name]
+            if clips := track.ready(last_number):
+                self._show(name, video, clips)
+            if track.waiting:
+                needed_from = min(needed_from, int(track.waiting[0].numbers.min()))
+        items.forget(needed_from)
 
     @contextmanager
     def _failing(self, video: VideoInProgress, names: Collection[str]) -> Iterator[None]:
@@ -236,13 +297,11 @@ class Extraction:
         this video in these pipelines. Errors that the machine causes end the run."""
         try:
             yield
-        except UnfitPicture as error:
-            reason = str(error)
         except Exception as error:
             is_of_device = isinstance(error, RuntimeError) and _OF_DEVICE.search(str(error))
             if isinstance(error, InputError) or full_memory(error) or is_of_device:
                 raise
-            reason = f"could not be computed: {type(error).__name__}: {error}"
+            reason = reason_of(error)
         else:
             return
         for name in names:
@@ -336,17 +395,28 @@ class Extraction:
             self.frames += info.frames
         if info.frames == 1:
             for items, names in video.distinct_items():
+                if video.shared_names.intersection(names):
+                    continue  # the decode process has computed it
                 users = [name for name in self._looking(video) if name in names]
                 with self._failing(video, users):
                     items.only_picture(self.flow)
-        self._send_off(video, info.frames)
+        for items, names in video.distinct_items():
+            self._send_off(video, items, names, info.frames)
         for name in self._looking(video):
             with self._failing(video, [name]):
-                if follower := video.followers.get(name):
-                    rows, middles = follower.rows()
+                if name in video.rows or name in video.followers:
+                    rows, middles = self._whole_rows(name, video)
                     times = [video.seconds[middle] for middle in middles.tolist()]
                     video.tracks[name].fill(rows, np.array(times))
                 else:
                     video.tracks[name].times(video.seconds)
         video.items.clear()
         video.followers.clear()
+
+    def _whole_rows(self, name: str, video: VideoInProgress) -> tuple[np.ndarray, np.ndarray]:
+        """The rows (K, D) of a stream that is not sampled in clips, and the numbers (K,) of their
+        pictures."""
+        if name in video.followers:
+            return video.followers[name].rows()
+        rows, numbers = zip(*video.rows[name], strict=True)
+        return np.concatenate(rows), np.concatenate(numbers)

@@ -2,7 +2,7 @@
 extract, and the results."""
 
 import dataclasses
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from reelbank.data.video.frames import Reading, VideoInfo
+from reelbank.data.video.functions import PictureFunction
 from reelbank.data.video.sampling import Examples, Needed, Sampling
 from reelbank.data.video.sound import SoundInfo
 from reelbank.extract.networks.build import Network
@@ -116,10 +117,16 @@ class Task:
     span_seconds: tuple[float, float] | None = None
     image_fps: float = 0.0
 
-    def reading(self, decoder: str) -> Reading:
-        """The request to the decode process: the pictures that the streams need together, and the
-        sound."""
-        samplings = tuple(rows for rows in self.rows.values() if isinstance(rows, Sampling))
+    def reading(
+        self, decoder: str, functions: Sequence[PictureFunction] = (), without: Container[str] = ()
+    ) -> Reading:
+        """The request to the decode process: the pictures that the streams need together, except
+        those `without` pictures, the sound, and what it computes itself."""
+        samplings = tuple(
+            rows
+            for name, rows in self.rows.items()
+            if isinstance(rows, Sampling) and name not in without
+        )
         examples = next((rows for rows in self.rows.values() if isinstance(rows, Examples)), None)
         return Reading(
             Needed(samplings) if samplings else None,
@@ -127,6 +134,7 @@ class Task:
             examples,
             self.span_seconds,
             self.image_fps,
+            functions,
         )
 
 
