@@ -14,7 +14,6 @@ from reelbank.data.video.messages import (
     Frames,
     NotComputed,
     PictureMessage,
-    Start,
     Times,
 )
 from reelbank.data.video.process.ring import FrameMemory

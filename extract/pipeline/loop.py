@@ -5,11 +5,9 @@ Every video is decoded once for all streams. All steps overlap: workers decode a
 device computes, results are fetched one batch late, and a batch may hold clips of several videos.
 """
 
-import re
 import time
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -18,11 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelbank.data.errors import InputError
 from reelbank.data.system.machine import cores
-from reelbank.data.system.memory import full_memory
 from reelbank.data.video.frames import Reading
-from reelbank.data.video.functions import reason_of
 from reelbank.data.video.messages import (
     Computed,
     Done,
@@ -50,12 +45,10 @@ from reelbank.extract.pipeline.copying import (
 )
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.pipeline.items import Items
-from reelbank.extract.pipeline.progress import Share, VideoInProgress
+from reelbank.extract.pipeline.progress import VideoInProgress
+from reelbank.extract.pipeline.shares import reading_of, shares_of
 from reelbank.extract.pipeline.streams import Extracted, StreamPipeline, Task
 from reelbank.extract.pipeline.tracks import Clip, Track
-
-# Words in error messages of the device, which are not caused by a video.
-_OF_DEVICE = re.compile("CUDA|cuDNN|CUBLAS|HIP|MPS")
 
 
 class Extraction:
@@ -105,11 +98,9 @@ class Extraction:
                 video = under_way[task.key] = VideoInProgress(
                     task,
                     {name: Track(self.dtype) for name in task.rows},
-                    shares=self._shares(task),
+                    shares=shares_of(task, self.pipelines, self.flow),
                 )
-                functions = [share.function for share in video.shares]
-                reading = task.reading(decoder, functions, without=video.shared_names)
-                yield task.key, task.path, reading
+                yield task.key, task.path, reading_of(task, decoder, video.shares)
 
         for key, message in pool.run(readings()):
             video = under_way[key]
@@ -127,21 +118,6 @@ class Extraction:
         self._flush()
         yield from self._ready(complete)
         assert not complete, f"features of {list(complete)[:3]} never came back"
-
-    def _shares(self, task: Task) -> list[Share]:
-        """What the decode process computes for streams of this video."""
-        names_of: dict[tuple[str, Resize], list[str]] = {}
-        for name, rows in task.rows.items():
-            if isinstance(rows, Sampling):
-                key = (self.pipelines[name].stream.name, self.pipelines[name].resize)
-                names_of.setdefault(key, []).append(name)
-        shares = []
-        for (_, resize), names in names_of.items():
-            samplings = [rows for rows in map(task.rows.get, names) if isinstance(rows, Sampling)]
-            stream = self.pipelines[names[0]].stream
-            if function := stream.picture_function(samplings, resize, self.flow):
-                shares.append(Share(function, tuple(names)))
-        return shares
 
     def _flush(self) -> None:
         """Compute all batches, also those that are not full."""
@@ -177,7 +153,9 @@ class Extraction:
         elif isinstance(message, Frames):
             self._see(video, message)
         elif isinstance(message, Times):
-            video.seconds.update(zip(message.numbers.tolist(), message.seconds.tolist()))
+            video.seconds.update(
+                zip(message.numbers.tolist(), message.seconds.tolist(), strict=True)
+            )
         elif isinstance(message, Computed):
             self._take(video, message)
         elif isinstance(message, NotComputed):
@@ -241,11 +219,11 @@ class Extraction:
         with frames_on_device(message, self.device) as frames:  # (n, 3, H, W)
             for items, names in video.distinct_items():
                 if users := [name for name in looking if name in names]:
-                    with self._failing(video, users):
+                    with video.failing(users):
                         items.take(numbers, frames, self.flow)
             for name in looking:
                 if name in video.followers:
-                    with self._failing(video, [name]):
+                    with video.failing([name]):
                         self._follow(name, video, frames)
         for items, names in video.distinct_items():
             if not video.shared_names.intersection(names):
@@ -266,9 +244,9 @@ class Extraction:
             message.release()
             return
         items = video.items[names[0]]
-        with lent_on_device(message.values, message, self.device) as fields:
-            with self._failing(video, names):
-                items.take_fields(message.numbers, fields)
+        fields_on_device = lent_on_device(message.values, message, self.device)
+        with fields_on_device as fields, video.failing(names):
+            items.take_fields(message.numbers, fields)
         self._send_off(video, items, names, int(message.numbers[-1]))
 
     def _follow(self, name: str, video: VideoInProgress, frames: Tensor) -> None:
@@ -291,27 +269,11 @@ class Extraction:
                 needed_from = min(needed_from, int(track.waiting[0].numbers.min()))
         items.forget(needed_from)
 
-    @contextmanager
-    def _failing(self, video: VideoInProgress, names: Collection[str]) -> Iterator[None]:
-        """Context for computing something of one video for these pipelines: an error fails only
-        this video in these pipelines. Errors that the machine causes end the run."""
-        try:
-            yield
-        except Exception as error:
-            is_of_device = isinstance(error, RuntimeError) and _OF_DEVICE.search(str(error))
-            if isinstance(error, InputError) or full_memory(error) or is_of_device:
-                raise
-            reason = reason_of(error)
-        else:
-            return
-        for name in names:
-            video.tracks[name].fail(reason)
-
     def _show(self, name: str, video: VideoInProgress, clips: Sequence[Clip]) -> None:
         """Add the items of clips to their batch; without a network they become the clips' rows."""
         pipeline, items = self.pipelines[name], video.items[name]
         if pipeline.network is None:
-            with self._failing(video, [name]):
+            with video.failing([name]):
                 for piece in items.pieces(np.stack([clip.numbers for clip in clips])):
                     rows = piece.block.items.numpy()[piece.positions]  # (B, s) or (B, s, D)
                     of_clips = [clip.rows for clip in clips[piece.clips]]
@@ -336,7 +298,7 @@ class Extraction:
         while clips and not track.reason:
             inputs = batches.free(len(clips))
             some, clips = clips[: len(inputs)], clips[len(inputs) :]
-            with self._failing(video, [name]):
+            with video.failing([name]):
                 pipeline.fill(inputs, video.items[name], some, video.task.rows[name])
             # A batch has clips of several videos, so an error inside the network is not the fault
             # of this video: it ends the run.
@@ -353,29 +315,12 @@ class Extraction:
             by_stream.setdefault(self.pipelines[name].stream.name, []).append(name)
         for names in by_stream.values():
             examples = None
-            with self._failing(video, names):
+            with video.failing(names):
                 examples = self.pipelines[names[0]].stream.examples(sounds)  # (n, 96, 64)
             if examples is None:
                 continue
             for name in names:
-                self._hear(name, video, examples, message.seconds)
-
-    def _hear(
-        self, name: str, video: VideoInProgress, examples: Tensor, seconds: np.ndarray
-    ) -> None:
-        """Add examples (n, ...) of a sound stream, with their centres (n,), to their batch."""
-        track, batches = video.tracks[name], self.pipelines[name].clean
-        if track.reason:
-            return
-        rows = track.append(seconds.tolist())
-        if batches is None:
-            track.put(rows, [examples.cpu().numpy()])
-            return
-        while rows:
-            inputs = batches.free(len(rows))  # (n, 1, ...)
-            inputs[:, 0] = examples[: len(inputs)]
-            batches.add(track, rows[: len(inputs)])
-            rows, examples = rows[len(inputs) :], examples[len(inputs) :]
+                self.pipelines[name].hear(video.tracks[name], examples, message.seconds)
 
     def _end(self, video: VideoInProgress, message: Done | Failed) -> None:
         """Process the decoder's last message about a video."""
@@ -398,25 +343,17 @@ class Extraction:
                 if video.shared_names.intersection(names):
                     continue  # the decode process has computed it
                 users = [name for name in self._looking(video) if name in names]
-                with self._failing(video, users):
+                with video.failing(users):
                     items.only_picture(self.flow)
         for items, names in video.distinct_items():
             self._send_off(video, items, names, info.frames)
         for name in self._looking(video):
-            with self._failing(video, [name]):
+            with video.failing([name]):
                 if name in video.rows or name in video.followers:
-                    rows, middles = self._whole_rows(name, video)
+                    rows, middles = video.whole_rows(name)
                     times = [video.seconds[middle] for middle in middles.tolist()]
                     video.tracks[name].fill(rows, np.array(times))
                 else:
                     video.tracks[name].times(video.seconds)
         video.items.clear()
         video.followers.clear()
-
-    def _whole_rows(self, name: str, video: VideoInProgress) -> tuple[np.ndarray, np.ndarray]:
-        """The rows (K, D) of a stream that is not sampled in clips, and the numbers (K,) of their
-        pictures."""
-        if name in video.followers:
-            return video.followers[name].rows()
-        rows, numbers = zip(*video.rows[name], strict=True)
-        return np.concatenate(rows), np.concatenate(numbers)

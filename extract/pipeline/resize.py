@@ -43,15 +43,14 @@ def resize_exactly(
         if old_px == new_px:
             continue
         axis = _axis(old_px, new_px, interpolation, antialias, pictures.device)
-        if interpolation == "nearest":
-            pictures = pictures.index_select(dim, axis.indices[0])
-        else:
-            pictures = _along(pictures, dim, axis)
+        pictures = _along(pictures, dim, axis)
     return pictures
 
 
 def _along(pictures: Tensor, dim: int, axis: _Axis) -> Tensor:
     taps, new_px = axis.indices.shape
+    if taps == 1:  # copies of pixels
+        return pictures.index_select(dim, axis.indices[0])
     tap_bytes = pictures.numel() // pictures.shape[dim] * new_px * axis.weights.itemsize
     together = max(1, _MOST_BYTES // max(1, tap_bytes))
     sums: Tensor | None = None

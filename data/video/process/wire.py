@@ -2,8 +2,8 @@
 
 To the parent: a length, JSON, and the bytes of the arrays of a message, except for the pixels of
 Frames and the values of Computed, which lie in shared memory (see `ring`); if they have memory of
-their own, a byte follows that brings its file descriptor. Messages of the process about itself are defined here. To the process: one
-letter for the kind of order, and what belongs to it.
+their own, a byte follows that brings its file descriptor. Messages of the process about itself are
+defined here. To the process: one letter for the kind of order, and what belongs to it.
 """
 
 import errno
