@@ -215,7 +215,7 @@ def test_a_decoder_that_is_killed_over_the_flow_of_a_video(tmp_path) -> None:
 
 
 def test_computing_is_not_slow_decoding(tmp_path) -> None:
-    """SLOWNESS limits the processor time of decoding alone."""
+    """SLOWNESS limits only the processor time of decoding."""
     sample = write_sample(tmp_path / "sample.avi")
     reading = Reading(None, functions=[Sums("compute")])
     with DecodePool(1, limits=Limits(slowness=0.2)) as pool:  # 0.9 s for this video
