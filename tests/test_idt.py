@@ -23,7 +23,7 @@ from reelbank.extract.options import ExtractOptions
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.planned import planned_stores
 from reelbank.extract.run import extract
-from reelbank.extract.streams.idt import NO_TRAJECTORY
+from reelbank.extract.in_decoders.trajectories import NO_TRAJECTORY
 from reelbank.extract.trajectories import idt
 from reelbank.extract.trajectories.rows import Reservoir, VideoTrajectories
 
