@@ -18,12 +18,12 @@ from reelbank.data.store.reader import Store
 from reelbank.data.video.frames import decode
 from reelbank.data.video.messages import Frames
 from reelbank.extract.again import UserFiles, options_again
+from reelbank.extract.in_decoders.trajectories import NO_TRAJECTORY
 from reelbank.extract.networks.preprocessing import Resize
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.planned import planned_stores
 from reelbank.extract.run import extract
-from reelbank.extract.in_decoders.trajectories import NO_TRAJECTORY
 from reelbank.extract.trajectories import idt
 from reelbank.extract.trajectories.rows import Reservoir, VideoTrajectories
 
