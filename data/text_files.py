@@ -11,6 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ _OTHER_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+_FORMULA_STARTS = frozenset("'=+-@\t\r\n")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n].", re.DOTALL)  # a single character is not a formula
 
 
@@ -56,8 +58,9 @@ def decoded(data: bytes, path: str | Path) -> str:
 def csv_cell(value: Any) -> Any:
     """A cell that a spreadsheet does not execute: a text that begins like a formula gets a leading
     apostrophe. Numbers are unchanged."""
-    is_formula = isinstance(value, str) and _FORMULA.match(value) and not _is_number(value)
-    return f"'{value}" if is_formula else value
+    if not isinstance(value, str) or value[:1] not in _FORMULA_STARTS:
+        return value
+    return f"'{value}" if _FORMULA.match(value) and not _is_number(value) else value
 
 
 def csv_text(cell: str) -> str:
@@ -76,6 +79,7 @@ class SafeWriter:
     """Writes rows of a CSV; every cell passes through `csv_cell`."""
 
     def __init__(self, file: Any) -> None:
+        self._file = file
         self._writer = csv.writer(file)
 
     def writerow(self, row: Iterable[Any]) -> None:
@@ -84,8 +88,13 @@ class SafeWriter:
 
     def writerows(self, rows: Iterable[Iterable[Any]]) -> None:
         """Write several rows."""
-        for row in rows:
-            self.writerow(row)
+        self._writer.writerows(map(csv_cell, row) for row in rows)
+
+    def after(self, cells: Iterable[Any]) -> "SafeWriter":
+        """A writer of rows that all begin with these cells, which are formatted only once."""
+        text = io.StringIO()
+        SafeWriter(text).writerow((*cells, ""))
+        return SafeWriter(_Prefixed(self._file, text.getvalue().removesuffix("\r\n")))
 
     def write_records(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Write the keys of the first record as header, and a row for each record; missing values
@@ -94,6 +103,17 @@ class SafeWriter:
             return
         self.writerow(records[0])
         self.writerows([record.get(key, "") for key in records[0]] for record in records)
+
+
+@dataclass(frozen=True)
+class _Prefixed:
+    """A file in which every row, which csv.writer writes at once, gets a prefix."""
+
+    file: Any
+    prefix: str
+
+    def write(self, text: str) -> int:
+        return int(self.file.write(self.prefix + text))
 
 
 @contextlib.contextmanager

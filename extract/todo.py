@@ -26,7 +26,7 @@ _READ_AHEAD = 4  # videos whose digests are read before their turn
 class StoredVideos:
     """The videos of a store: id -> file of those with features, id -> failure of those without."""
 
-    sources: dict[str, SourceFile]
+    sources: Mapping[str, SourceFile]
     failed: Mapping[str, Failure]
 
     @classmethod

@@ -85,7 +85,7 @@ def make_fused(options: FuseOptions) -> JoinedRuns:
             JoinedRow(split, seed, f"{options.how} of the models above", fused, folder.name)
         )
     heading += _notes_on_weights(options, recipe)
-    measure = "mAP" if members.entries[0].scores.multilabel else "top-1"
+    measure = "mAP" if members.entries[0].table.outline.multilabel else "top-1"
     return JoinedRuns(tuple(folders), tuple(rows), measure, "the fused runs", tuple(heading))
 
 
@@ -122,7 +122,7 @@ def _check_options(options: FuseOptions) -> None:
 def _single_figures(
     entries: Sequence[Entry], weights: Sequence[float]
 ) -> tuple[MemberMetrics, ...]:
-    measure = "map" if entries[0].scores.multilabel else "top1"
+    measure = "map" if entries[0].table.outline.multilabel else "top1"
     return tuple(
         MemberMetrics(entry.name, weight, **{measure: entry.figure.value})
         for entry, weight in zip(entries, weights, strict=True)
@@ -133,7 +133,7 @@ def _check_unseen(entries: Sequence[Entry], validation: Sequence[Scores]) -> Non
     """Raises InputError when weights would be searched on videos that the fusion is tested on."""
     tested: set[str] = set()
     for entry in entries:
-        tested.update(entry.scores.video_ids)
+        tested.update(entry.table.outline.video_ids)
     both: dict[str, None] = {}
     for table in validation:
         both |= dict.fromkeys(video for video in table.video_ids if video in tested)

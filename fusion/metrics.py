@@ -8,7 +8,7 @@ are for single-label data, those named after precision for multi-label data.
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -33,7 +33,14 @@ class Share(NamedTuple):
     videos: int
 
 
-def labelled(scores: Scores) -> np.ndarray:
+class Labelled(Protocol):
+    """Anything with labels as those of `Scores`."""
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+
+def labelled(scores: Labelled) -> np.ndarray:
     """Whether each video has a label, (V,) bool. Raises InputError when none has one."""
     has_label = scores.labels >= 0
     if not has_label.any():
@@ -132,10 +139,17 @@ def share(value: float, videos: int) -> Share:
     """
     if videos < 1:
         raise InputError("an accuracy needs at least one video")
+    return shares(np.array([value]), np.array([videos]))[0]
+
+
+def shares(values: np.ndarray, videos: np.ndarray) -> list[Share]:
+    """`share` of each of n values, (n,) float64, on their numbers of videos, (n,) int64."""
     z2 = Z_95**2
-    centre = (value + z2 / (2 * videos)) / (1 + z2 / videos)
-    half = Z_95 / (1 + z2 / videos) * math.sqrt(value * (1 - value) / videos + z2 / (4 * videos**2))
-    return Share(value, max(0.0, centre - half), min(1.0, centre + half), videos)
+    centre = (values + z2 / (2 * videos)) / (1 + z2 / videos)
+    spread = np.sqrt(values * (1 - values) / videos + z2 / (4 * videos**2))
+    half = Z_95 / (1 + z2 / videos) * spread
+    columns = (values, np.maximum(0.0, centre - half), np.minimum(1.0, centre + half), videos)
+    return [Share(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def confusion(scores: Scores) -> np.ndarray:
@@ -143,9 +157,13 @@ def confusion(scores: Scores) -> np.ndarray:
     classes."""
     has_label = labelled(scores)
     predicted = scores.logits[has_label].argmax(axis=1)
-    counts = np.zeros((len(scores.classes), len(scores.classes)), np.int64)
-    np.add.at(counts, (scores.labels[has_label], predicted), 1)
-    return counts
+    return confusion_counts(scores.labels[has_label], predicted, len(scores.classes))
+
+
+def confusion_counts(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """`confusion` from the true and the predicted class number of each video, (V,) each."""
+    cells = np.bincount(labels * classes + predicted, minlength=classes * classes)
+    return cells.reshape(classes, classes).astype(np.int64)
 
 
 def class_accuracies(matrix: np.ndarray) -> np.ndarray:
@@ -159,10 +177,22 @@ def category_accuracies(scores: Scores, coarse: Mapping[str, Sequence[str]]) -> 
     """Top-1 accuracy over the videos of each coarse category. The fine class must be correct, as in
     Table 3 of the Res-LSTM paper. Categories without a test video are absent, and classes without a
     category are ignored."""
-    right, names = hits(scores), np.array(scores.classes)[scores.labels[labelled(scores)]]
+    labels = scores.labels[labelled(scores)]
+    return category_shares(hits(scores), labels, scores.classes, coarse)
+
+
+def category_shares(
+    right: np.ndarray,
+    labels: np.ndarray,
+    classes: Sequence[str],
+    coarse: Mapping[str, Sequence[str]],
+) -> dict[str, Share]:
+    """`category_accuracies` from whether each video is classified correctly, (V,) bool, and its
+    class number, (V,)."""
     accuracies = {}
-    for category, classes in coarse.items():
-        of_category = right[np.isin(names, list(classes))]
+    for category, members in coarse.items():
+        is_member = np.isin(np.array(classes), list(members))  # (C,)
+        of_category = right[is_member[labels]]
         if len(of_category):
             accuracies[category] = share(float(of_category.mean()), len(of_category))
     return accuracies

@@ -101,7 +101,7 @@ def _check_options(options: SvmOptions) -> None:
 
 def _fit(members: Sequence[Entry], options: SvmOptions, split: str, seed: str) -> FittedSvm:
     runs = [read_run(member.path) for member in members]
-    if any(member.scores.multilabel for member in members):
+    if any(member.table.outline.multilabel for member in members):
         raise InputError(
             "'reelbank svm' needs single-label data, but this data set is multi-label; "
             "use 'reelbank fuse'"

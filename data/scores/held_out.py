@@ -67,6 +67,8 @@ def judged(scores: Scores, part: str, name: str) -> tuple[Scores, list[str]]:
             f"{len(scores.video_ids)} videos are evaluated, and the result may include training "
             "videos"
         ]
+    if set(parts) == {part} != {"unknown"}:
+        return scores, []
     kept_parts = {part, "unknown"} | ({"none"} if part == "test" else set())
     rows = [row for row, video_part in enumerate(parts) if video_part in kept_parts]
     left_out = Counter(video_part for video_part in parts if video_part not in kept_parts)

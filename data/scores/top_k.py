@@ -1,7 +1,13 @@
 """The classes with the highest scores. Among equal scores the first class ranks higher, as in
 argmax."""
 
+from collections.abc import Iterator
+
 import numpy as np
+
+# Numbers of one block of rows. Blocks of this size stay in the processor's cache, and their memory
+# is reused instead of being returned to the system.
+_BLOCK_NUMBERS = 1 << 14
 
 
 def best_classes(scores: np.ndarray, k: int) -> np.ndarray:
@@ -13,7 +19,28 @@ def best_classes(scores: np.ndarray, k: int) -> np.ndarray:
 def in_top_k(logits: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
     """Whether each video's true class is among its k highest scores, (V,) bool. logits: (V, C);
     labels: (V,) class numbers. Scores are not sorted."""
-    true = np.take_along_axis(logits, labels[:, None], axis=1)  # (V, 1)
-    earlier = np.arange(logits.shape[1]) < labels[:, None]  # (V, C)
-    higher = (logits > true) | ((logits == true) & earlier)
-    return higher.sum(axis=1) < k
+    return places_of_true(logits, labels) < k
+
+
+def places_of_true(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The number of classes that rank above each video's true class, (V,) int32. logits: (V, C);
+    labels: (V,) class numbers."""
+    places = np.empty(len(logits), np.int32)
+    for rows in blocks_of_rows(logits):
+        block, block_labels = logits[rows], labels[rows, None]
+        true = np.take_along_axis(block, block_labels, axis=1)  # (V', 1)
+        places[rows] = np.count_nonzero(block > true, axis=1)
+        equal = block == true
+        ties = np.flatnonzero(np.count_nonzero(equal, axis=1) > 1)  # the true class equals itself
+        if len(ties):
+            earlier = np.arange(block.shape[1]) < block_labels[ties]
+            places[rows][ties] += (equal[ties] & earlier).sum(axis=1, dtype=np.int32)
+    return places
+
+
+def blocks_of_rows(matrix: np.ndarray) -> Iterator[slice]:
+    """The rows of a matrix (V, C) as slices of a few rows each, so that intermediate results take
+    little memory."""
+    step = max(1, _BLOCK_NUMBERS // max(1, matrix.shape[1]))
+    for first in range(0, len(matrix), step):
+        yield slice(first, min(first + step, len(matrix)))

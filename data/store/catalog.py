@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from reelbank.data.console import printable
 from reelbank.data.datasets.registry import has_drawn_split
@@ -50,6 +50,20 @@ class Catalog:
         """The finished file first, then the parts, oldest first."""
         return [self.final, *self.parts] if self.final else self.parts
 
+    def __len__(self) -> int:
+        """Number of videos that have features."""
+        return len(self.where)
+
+    def find(self, video_id: str) -> Place | None:
+        """Where the features of a video are; None if it has none."""
+        return self.where.get(video_id)
+
+    def current(self) -> Iterable[tuple[FeatureFile, Sequence[int]]]:
+        """All videos that have features, in the order of the store: a file, and the numbers of
+        videos in it. A file may come several times. A video that a later file has again is left
+        out of the earlier one."""
+        return by_file(self.where.values())
+
     def append(self, file: FeatureFile) -> None:
         """Add a newer part. Raises InputError if it has another recipe, data set or row shape."""
         if self.files:
@@ -66,7 +80,7 @@ class Catalog:
         for number, video_id in enumerate(file.index.video_ids):
             self.where[video_id] = Place(file, number)
             self.failures.pop(video_id, None)
-        for video_id, failure in file.index.about.failures.items():
+        for video_id, failure in file.index.failures.items():
             # A file that cannot be read says nothing about the features that were made from it.
             is_settled = video_id in self.where and (
                 failure.by_machine or failure.source.may_be(self.source(video_id))
@@ -76,8 +90,12 @@ class Catalog:
 
     def source(self, video_id: str) -> SourceFile:
         """The video file that a video's features come from; 0 bytes if its size is not known."""
+        return SourceFile.of({"bytes": 0, **self.facts(video_id)})
+
+    def facts(self, video_id: str) -> Mapping[str, Any]:
+        """What is stored about the video file that a video's features come from."""
         file, number = self.where[video_id]
-        return SourceFile.of({"bytes": 0, **file.index.about.sources[number]})
+        return file.index.source(number)
 
     @property
     def finished(self) -> bool:
@@ -87,7 +105,7 @@ class Catalog:
         if not is_complete or any(failure.by_machine for failure in self.failures.values()):
             return False
         assert self.final
-        in_final = {*self.final.index.video_ids, *self.final.index.about.failures}
+        in_final = {*self.final.index.video_ids, *self.final.index.failures}
         return in_final.issuperset([*self.where, *self.failures])
 
     def dataset(self) -> DatasetDescription:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from reelbank.data.store.catalog import Catalog, Place, by_file, check_groups, lasting
-from reelbank.data.store.file.about import About, written_now
+from reelbank.data.store.file.about import About, VideoFacts, written_now
 from reelbank.data.store.file.index import DTYPES, Index
 from reelbank.data.store.records import DatasetDescription, StoredVideo
 
@@ -21,8 +21,8 @@ def merged_index(
 ) -> tuple[Index, list[Place]]:
     """The index of the finished file, and where each of its videos is now.
 
-    path: of the finished file, for messages. about: the recipe and the combined data set, whose
-    sources and failures are filled in here. own_dataset: describes `videos`, whose labels, groups
+    path: of the finished file, for messages. about: the recipe and the combined data set; what has
+    been written is filled in here. own_dataset: describes `videos`, whose labels, groups
     and parts replace older ones. Videos that are not listed stay. Raises InputError if a group would
     be in both parts of a split.
     """
@@ -57,13 +57,11 @@ def merged_index(
         ),
         row_shape=indexes[0].row_shape if places else (0,),
         dtype=indexes[0].dtype if places else DTYPES[0],
-        about=replace(
-            about,
-            sources=[place.file.index.about.sources[place.number] for place in places],
+        about=replace(about, written=written_now(catalog.cost())),
+        facts=VideoFacts(
+            sources=[place.file.index.source(place.number) for place in places],
+            versions=[place.file.index.version(place.number) for place in places],
             failures=lasting(catalog.failures),
-            written=written_now(
-                catalog.cost(), [place.file.index.versions[place.number] for place in places]
-            ),
         ),
     )
     check_groups(path, index)
@@ -96,6 +94,10 @@ def _described(
 def is_same(first: Index, second: Index) -> bool:
     """Whether two indexes differ in nothing but who wrote them."""
     abouts = [replace(index.about, written={}) for index in (first, second)]
+    facts = [
+        (list(index.sources), list(index.versions), dict(index.failures))
+        for index in (first, second)
+    ]
     tables = [
         (index.video_ids, index.labels, index.groups, [list(parts) for parts in index.parts])
         for index in (first, second)
@@ -103,6 +105,7 @@ def is_same(first: Index, second: Index) -> bool:
     arrays = ("offsets", "times_seconds", "views", "checksums")
     return (
         abouts[0] == abouts[1]
+        and facts[0] == facts[1]
         and tables[0] == tables[1]
         and all(np.array_equal(getattr(first, name), getattr(second, name)) for name in arrays)
     )

@@ -45,12 +45,33 @@ def part_files(folder: Path) -> list[Path]:
     return [folder / name for name in names]
 
 
-def new_part(folder: Path, shard: str) -> Path:
-    """A unique name for the next part, so that a rename never replaces one. Its number is one more
-    than the highest in the folder, whatever the clock says. Two shards may take the same number at
-    the same time, because their videos are different ones."""
-    number = 1 + max(map(_number, filter(_is_part, _names_in(folder))), default=0)
-    return folder / f"part+{number:020d}+{shard}+{uuid.uuid4().hex}.h5"
+class PartNames:
+    """Unique names for the parts of one writer, so that a rename never replaces a part.
+
+    A name's number is one more than the highest in the folder, whatever the clock says. Two shards
+    may take the same number at the same time, because their videos are different ones. The folder,
+    which may hold thousands of parts, is listed only if it has changed since the writer's last part.
+    """
+
+    def __init__(self, folder: Path, shard: str) -> None:
+        self._folder, self._shard = folder, shard
+        self._highest, self._seen_ns = 0, -1
+
+    def new(self) -> Path:
+        """A name for the next part."""
+        if self._changed_ns() != self._seen_ns:
+            numbers = map(_number, filter(_is_part, _names_in(self._folder)))
+            self._highest = max(self._highest, *numbers, 0)
+        self._highest += 1
+        name = f"part+{self._highest:020d}+{self._shard}+{uuid.uuid4().hex}.h5"
+        return self._folder / name
+
+    def committed(self) -> None:
+        """To be called when the last name has got its file."""
+        self._seen_ns = self._changed_ns()
+
+    def _changed_ns(self) -> int:
+        return self._folder.stat().st_mtime_ns if self._folder.exists() else 0
 
 
 def _is_part(name: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reelbank.data.errors import InputError
-from reelbank.data.store.file.about import About
+from reelbank.data.store.file.about import About, VideoFacts
 from reelbank.data.store.file.format import checksum
 from reelbank.data.store.file.index import DTYPES, Index, are_views
 from reelbank.data.store.records import StoredVideo
@@ -25,7 +25,7 @@ class VideoRows:
     views: np.ndarray
 
 
-def part_index(part: Sequence[VideoRows], about: About) -> Index:
+def part_index(part: Sequence[VideoRows], about: About, facts: VideoFacts) -> Index:
     """The index of a part with these videos."""
     videos = [rows.video for rows in part]
     return Index(
@@ -40,6 +40,7 @@ def part_index(part: Sequence[VideoRows], about: About) -> Index:
         row_shape=part[0].values.shape[1:] if part else (0,),
         dtype=part[0].values.dtype if part else DTYPES[0],
         about=about,
+        facts=facts,
     )
 
 

@@ -3,9 +3,9 @@ anything is left to do."""
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from reelbank.data.errors import InputError
 from reelbank.data.identity import canonical
@@ -18,14 +18,35 @@ from reelbank.data.store.records import Cost, DatasetDescription, Failure, Store
 from reelbank.data.store.versions import Versions
 from reelbank.data.video.sources import SourceFile
 
+_Value = TypeVar("_Value")
+
+
+class OfVideos(Mapping[str, _Value]):
+    """A value of each saved video by id. It is read when it is asked for, because a store may have
+    millions of videos. It shows the store as it was when the view was made, and the parts that were
+    written since."""
+
+    def __init__(self, catalog: Catalog, value_of: Callable[[str], _Value]) -> None:
+        self._where, self._value_of = catalog.where, value_of
+
+    def __getitem__(self, video_id: str) -> _Value:
+        return self._value_of(video_id)
+
+    def __contains__(self, video_id: object) -> bool:
+        return video_id in self._where
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._where)
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
 
 class StoredFeatures:
-    """The saved videos of the store of one recipe and data set. done: id -> size of the video file in
-    bytes; sources: id -> SourceFile; failed: id -> Failure."""
-
-    sources: dict[str, SourceFile]
-    done: dict[str, int]
-    failed: Mapping[str, Failure]
+    """The saved videos of the store of one recipe and data set."""
 
     def __init__(
         self, path: Path | str, recipe: Mapping[str, Any], dataset: DatasetDescription
@@ -36,25 +57,31 @@ class StoredFeatures:
         self.identity = identity(self.recipe, dataset.name)
         self._catalog = Catalog()
 
-    def _refresh(self) -> None:
-        self.sources = {
-            video_id: self._catalog.source(video_id) for video_id in self._catalog.where
-        }
-        self.done = {video_id: source.bytes for video_id, source in self.sources.items()}
-        self.failed = self._catalog.failures
+    @property
+    def sources(self) -> Mapping[str, SourceFile]:
+        """The file of each saved video, by id."""
+        return OfVideos(self._catalog, self._catalog.source)
 
-    def facts(self) -> dict[str, Mapping[str, Any]]:
+    @property
+    def done(self) -> Mapping[str, int]:
+        """The size in bytes of the file of each saved video, by id."""
+        source_of = self._catalog.source
+        return OfVideos(self._catalog, lambda video_id: source_of(video_id).bytes)
+
+    @property
+    def failed(self) -> Mapping[str, Failure]:
+        """Why a video has no features, by id."""
+        return self._catalog.failures
+
+    def facts(self) -> Mapping[str, Mapping[str, Any]]:
         """Facts about the files of the saved videos, by id."""
-        return {
-            video_id: place.file.index.about.sources[place.number]
-            for video_id, place in self._catalog.where.items()
-        }
+        return OfVideos(self._catalog, self._catalog.facts)
 
     def versions(self) -> Counter[Versions]:
         """Package versions with which the saved videos were computed, and the number of videos for
         each."""
         return Counter(
-            place.file.index.versions[place.number] for place in self._catalog.where.values()
+            place.file.index.version(place.number) for place in self._catalog.where.values()
         )
 
     def cost(self) -> Cost:
@@ -63,15 +90,15 @@ class StoredFeatures:
 
     def _has_settled(self, videos: Sequence[StoredVideo]) -> bool:
         """Whether each of these videos is stored, or failed for a reason that lasts."""
-        settled = self._catalog.where.keys() | lasting(self._catalog.failures).keys()
-        return settled.issuperset(video.id for video in videos)
+        settled = lasting(self._catalog.failures)
+        return all(video.id in self._catalog.where or video.id in settled for video in videos)
 
     def _combined(self) -> About:
         """The recipe, and the data set as the files and the new list describe it together."""
         dataset = self.dataset
         if self._catalog.files:
             dataset = self._catalog.dataset().combined(self.dataset)
-        return About(self.recipe, dataset, sources=[], failures={}, written={})
+        return About(self.recipe, dataset, written={})
 
 
 class FinishedStore(StoredFeatures):
@@ -91,7 +118,6 @@ class FinishedStore(StoredFeatures):
         store = cls(path, recipe, dataset)
         store._catalog = scan(store.path)
         if store._is_unchanged_by(videos):
-            store._refresh()
             return store
         store.close()
         return None

@@ -16,15 +16,21 @@ from reelbank.data.errors import InputError
 from reelbank.data.files import sync_folder
 from reelbank.data.identity import canonical
 from reelbank.data.store.catalog import check_labelling, scan
-from reelbank.data.store.file.about import About, check_ids, recipe_differences, written_now
+from reelbank.data.store.file.about import (
+    About,
+    VideoFacts,
+    check_ids,
+    recipe_differences,
+    written_now,
+)
 from reelbank.data.store.file.format import COMPRESSIONS, FeatureFile, write
 from reelbank.data.store.file.index import PART_NAMES, Index
 from reelbank.data.store.merge import is_same, merged_index, read_all
 from reelbank.data.store.parts import (
+    PartNames,
     check_shard,
     merge_name,
     merging,
-    new_part,
     parts_folder,
     remove_leftovers,
     shard_lock,
@@ -49,8 +55,9 @@ class StoreWriter(StoredFeatures):
     time. made: device, streams and package versions with which the features are computed. They are
     recorded for information, together with the time for which the writer was open.
 
-    The attributes `done` (id -> size of the video file in bytes), `sources` (id -> SourceFile) and
-    `failed` (id -> Failure) describe the videos that are already saved.
+    The mappings `done` (id -> size of the video file in bytes), `sources` (id -> SourceFile) and
+    `failed` (id -> Failure) describe the videos that are already saved. They are views, which read
+    a video's facts when it is looked up.
 
     Raises InputError if another writer uses this shard, if the store has another recipe, or if the
     folder cannot be written. A writer must not be used by two threads at the same time.
@@ -75,6 +82,7 @@ class StoreWriter(StoredFeatures):
         super().__init__(path, recipe, dataset)
         self._folder = parts_folder(self.path)
         self._shard, self._compression = shard, compression
+        self._names = PartNames(self._folder, shard)
         self._part_videos, self._part_seconds = part_videos, part_seconds
         self._open: dict[str, VideoRows] = {}
         self._open_failures: dict[str, Failure] = {}
@@ -88,7 +96,6 @@ class StoreWriter(StoredFeatures):
         except BaseException:
             self._release()
             raise
-        self._refresh()
 
     def __enter__(self) -> Self:
         return self
@@ -237,20 +244,19 @@ class StoreWriter(StoredFeatures):
         cost = Cost(round(now - self._paid_until, 3), self._made.device, self._made.streams)
         self._paid_until = now
         videos = [rows.video for rows in part]
-        about = About(
-            recipe=self.recipe,
-            dataset=self.dataset,
+        about = About(self.recipe, self.dataset, written_now(cost))
+        facts = VideoFacts(
             sources=[video.source for video in videos],
+            versions=[self._made.versions] * len(videos),
             failures=failures,
-            written=written_now(cost, [self._made.versions] * len(videos)),
         )
-        index = part_index(part, about)
-        path = new_part(self._folder, self._shard)
+        index = part_index(part, about, facts)
+        path = self._names.new()
         assert self._lock
         temporary = temporary_name(self._folder, self._shard)
         self._commit(index, (rows.values for rows in part), (temporary, path), self._lock)
+        self._names.committed()
         self._catalog.append(FeatureFile(path))
-        self._refresh()
 
     def _commit(
         self, index: Index, values: Iterable[np.ndarray], names: tuple[Path, Path], held: Lock
@@ -305,7 +311,6 @@ class StoreWriter(StoredFeatures):
         self._catalog.close()
         self._catalog = scan(self.path, whole=True)
         self._check_recipe()
-        self._refresh()
 
     def close(self) -> None:
         """Save all videos that were added, and release the store for other processes."""

@@ -149,7 +149,9 @@ class _Server:
     def _pictures(self, path: Path, reading: Reading) -> Iterator[PictureMessage]:
         if reading.functions:
             work = FunctionWork(reading.functions, reading.select, self.memory, self.alive)
-            decoded = self._decoded(path, reading, work.select, work.pictures, clock=work.clock)
+            decoded = self._decoded(
+                path, reading, work.select, work.pictures, processor_seconds=work.clock
+            )
             set_threads(self.options.threads)
             yield from work.messages(decoded)
         elif reading.select is not None:
@@ -164,7 +166,7 @@ class _Server:
         select: Callable[[int], np.ndarray],
         memory: FrameMemory,
         *,
-        clock: Callable[[], float] = time.process_time,
+        processor_seconds: Callable[[], float] = time.process_time,
     ) -> Iterator[PictureMessage]:
         return decode(
             path,
@@ -177,7 +179,7 @@ class _Server:
             admit=self.admit,
             image_fps=reading.image_fps,
             memory=memory,
-            clock=clock,
+            processor_seconds=processor_seconds,
         )
 
     def _or_failure(

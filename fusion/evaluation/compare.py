@@ -11,7 +11,6 @@ import numpy as np
 from reelbank.data.console import percent, print_lines, table_lines
 from reelbank.data.errors import InputError
 from reelbank.data.options import check_ending
-from reelbank.data.scores.joining import with_classes
 from reelbank.data.text_files import csv_file
 from reelbank.fusion.evaluation.contests import (
     MeanCalibration,
@@ -19,6 +18,7 @@ from reelbank.fusion.evaluation.contests import (
     class_means,
     mean_calibration,
     mean_figure,
+    videos_of_classes,
 )
 from reelbank.fusion.evaluation.evaluate import plus_minus
 from reelbank.fusion.evaluation.experiments import Group, by_repetition, grouped
@@ -68,7 +68,10 @@ class Pair:
     def has_groups(self) -> bool:
         """Whether the videos' groups are known for each pair of runs."""
         pairs = zip(self.first.entries, self.second.entries, strict=True)
-        return all(first.scores.groups or second.scores.groups for first, second in pairs)
+        return all(
+            first.table.outline.has_groups or second.table.outline.has_groups
+            for first, second in pairs
+        )
 
 
 @dataclass(frozen=True)
@@ -160,11 +163,11 @@ def paired(first: Group, second: Group) -> Pair:
     differ.
     """
     repetitions = list(by_repetition([*first.entries, *second.entries]).values())
-    classes = first.entries[0].scores.classes
+    classes = first.entries[0].table.outline.classes
     sides = []
     for side, group in enumerate((first, second)):
         entries = [runs[side] for runs in repetitions]
-        aligned = [replace(e, scores=with_classes(e.scores, classes)) for e in entries]
+        aligned = [entry.with_classes(classes) for entry in entries]
         sides.append(replace(group, entries=tuple(aligned)))
     return Pair(*sides)
 
@@ -273,29 +276,14 @@ def p_value(p: float) -> str:
 def class_gains(pair: Pair) -> list[Gain]:
     """The gain of every class, the largest first."""
     first, second = class_means(pair.first), class_means(pair.second)  # (C,)
-    videos = _videos_of_classes(pair.first)  # (C,)
+    videos = videos_of_classes(pair.first.entries)  # (C,)
     gains = first - second
     order = np.argsort(-np.nan_to_num(gains, nan=-2), kind="stable")
-    classes = pair.first.entries[0].scores.classes
+    classes = pair.first.entries[0].table.outline.classes
     return [
         Gain(classes[i], videos[i], float(first[i]), float(second[i]), float(gains[i]))
         for i in order
     ]
-
-
-def _videos_of_classes(group: Group) -> list[int]:
-    """The number of distinct videos of each class over all runs. Runs that differ only in the seed
-    have the same videos."""
-    of_class: list[set[str]] = [set() for _ in group.entries[0].scores.classes]
-    for entry in group.entries:
-        table = entry.scores
-        for video, label in zip(table.video_ids, table.labels, strict=True):
-            if table.multilabel:
-                for number in np.flatnonzero(label):
-                    of_class[number].add(video)
-            elif label >= 0:
-                of_class[label].add(video)
-    return [len(videos) for videos in of_class]
 
 
 def _extremes(gains: Sequence[Gain], most: int) -> Sequence[Gain]:

@@ -1,22 +1,14 @@
 """Experiments that can be compared with each other, and their mean figures over splits and
 seeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from reelbank.fusion.evaluation.experiments import Entry, Group, grouped
-from reelbank.fusion.evaluation.significance import bootstrap_share, calibration
-from reelbank.fusion.metrics import (
-    Share,
-    accuracy,
-    category_accuracies,
-    class_figures,
-    confusion,
-    mean_and_deviation,
-    mean_share,
-)
+from reelbank.fusion.evaluation.significance import bootstrap_share
+from reelbank.fusion.metrics import Share, mean_and_deviation, mean_share
 
 
 @dataclass(frozen=True)
@@ -42,7 +34,7 @@ class Contest:
         mean average precision of constant scores."""
         if not self.multilabel:
             return 1 / len(self.classes)
-        labels = self.groups[0].entries[0].scores.labels
+        labels = self.groups[0].entries[0].table.outline.labels
         return float(labels[:, labels.any(axis=0)].mean())
 
     @property
@@ -56,8 +48,8 @@ def contests(entries: Sequence[Entry]) -> list[Contest]:
     contest comes first."""
     separated: dict[tuple[str, tuple[str, ...], bool], list[Entry]] = {}
     for entry in entries:
-        scores = entry.scores
-        key = (entry.fact("dataset"), scores.classes, scores.multilabel)
+        outline = entry.table.outline
+        key = (entry.fact("dataset"), outline.classes, outline.multilabel)
         separated.setdefault(key, []).append(entry)
     contests_found = []
     for (dataset, classes, multilabel), members in separated.items():
@@ -92,7 +84,7 @@ def mean_figure(group: Group, k: int = 1, interval: str = "wilson") -> MeanFigur
     precision is then the mean of the runs' own intervals, because several seeds on the same videos
     do not narrow it.
     """
-    shares = [entry.figure if k == 1 else accuracy(entry.scores, k) for entry in group.entries]
+    shares = [entry.figure if k == 1 else entry.table.accuracy(k) for entry in group.entries]
     values = [share.value for share in shares]
     if interval != "wilson":
         mean = bootstrap_share([entry.scores for entry in group.entries], interval, k)
@@ -110,7 +102,8 @@ def mean_figure(group: Group, k: int = 1, interval: str = "wilson") -> MeanFigur
 def counted_classes(group: Group) -> str:
     """The number of classes with a positive, over which mean average precision is computed. If the
     runs differ, it is a range, such as "5 to 7"."""
-    counts = sorted({int(entry.scores.labels.any(axis=0).sum()) for entry in group.entries})
+    labels = [entry.table.outline.labels for entry in group.entries]
+    counts = sorted({int(table.any(axis=0).sum()) for table in labels})
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 
 
@@ -119,7 +112,7 @@ def category_means(group: Group, coarse: Mapping[str, list[str]]) -> dict[str, f
     absent."""
     by_category: dict[str, list[float]] = {}
     for entry in group.entries if coarse else ():
-        for category, figure in category_accuracies(entry.scores, coarse).items():
+        for category, figure in entry.table.category_accuracies(coarse).items():
             by_category.setdefault(category, []).append(figure.value)
     return {category: mean_and_deviation(values)[0] for category, values in by_category.items()}
 
@@ -128,17 +121,39 @@ def class_means(group: Group) -> np.ndarray:
     """The mean over runs of each class's accuracy or average precision, (C,) float64. A run without
     a video of a class is not counted for that class. The value is nan if no run has a video of the
     class."""
-    figures = np.array([class_figures(entry.scores)[0] for entry in group.entries])  # (runs, C)
+    figures = np.array([entry.table.class_figures.values for entry in group.entries])  # (runs, C)
     counted = np.isfinite(figures).sum(axis=0)
     return np.divide(
         np.nansum(figures, axis=0), counted, out=np.full(len(counted), np.nan), where=counted > 0
     )
 
 
+def videos_of_classes(entries: Iterable[Entry]) -> list[int]:
+    """The number of distinct videos of each class over all entries, which have the same classes."""
+    outlines = [entry.table.outline for entry in entries]
+    # Entries on the same videos share their ids and labels.
+    distinct = {(id(outline.video_ids), id(outline.labels)): outline for outline in outlines}
+    videos: list[set[str]] = [set() for _ in outlines[0].classes]
+    for outline in distinct.values():
+        ids = outline.video_ids
+        if outline.multilabel:
+            rows, numbers = np.nonzero(outline.labels)
+        else:
+            rows = np.flatnonzero(outline.labels >= 0)
+            numbers = outline.labels[rows]
+        for row, number in zip(rows.tolist(), numbers.tolist(), strict=True):
+            videos[number].add(ids[row])
+    return [len(of_class) for of_class in videos]
+
+
 def confusions(group: Group) -> np.ndarray:
     """The sum of the runs' confusion matrices, (C, C) int64. Rows are true classes, columns are
     predicted classes."""
-    return np.sum([confusion(entry.scores) for entry in group.entries], axis=0)
+    first, *others = group.entries
+    counts = first.table.confusion()
+    for entry in others:
+        counts += entry.table.confusion()
+    return counts
 
 
 @dataclass(frozen=True)
@@ -153,6 +168,6 @@ class MeanCalibration:
 
 def mean_calibration(group: Group) -> MeanCalibration:
     """The mean of `significance.calibration` over the group's runs."""
-    of_runs = [calibration(entry.scores) for entry in group.entries]
+    of_runs = [entry.table.calibration for entry in group.entries]
     ece, nll, brier = np.mean([(run.ece, run.nll, run.brier) for run in of_runs], axis=0).tolist()
     return MeanCalibration(ece, nll, brier)

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reelbank.data.console import percent, print_json, print_lines, table_lines
 from reelbank.data.options import check_ending
 from reelbank.data.text_files import csv_file
@@ -23,9 +25,8 @@ from reelbank.fusion.evaluation.contests import (
 from reelbank.fusion.evaluation.experiments import FACTS, Entry, Group
 from reelbank.fusion.evaluation.options import EvaluateOptions
 from reelbank.fusion.evaluation.selection import leak_lines, select
-from reelbank.fusion.evaluation.significance import calibration
 from reelbank.fusion.evaluation.tried import selection, tried_models
-from reelbank.fusion.metrics import Share, accuracy, category_accuracies, class_figures, share
+from reelbank.fusion.metrics import Share, shares
 from reelbank.heads.runs.writing import output_file, written_to
 
 # with five classes or fewer, top-5 accuracy is always 100 %
@@ -179,7 +180,7 @@ def evaluate_runs(options: EvaluateOptions) -> Evaluation:
     Raises InputError when no run matches or the CSV cannot be written.
     """
     check_ending("OUT", options.out, [".csv"])
-    selected = select(options, options.part)
+    selected = select(options, options.part, judged_at_once=True)
     tables = tuple(_table(contest, options) for contest in contests(selected.entries))
     out = output_file(options.out, Path(options.bank, "reports", f"evaluation-{options.part}.csv"))
     if out:
@@ -240,48 +241,45 @@ class RunFigure:
 def run_figures(entry: Entry) -> list[RunFigure]:
     """All figures of a run. Average precisions and calibration measures have no interval, so its
     ends are nan."""
-    scores = entry.scores
-    values, counts = class_figures(scores)
-    by_class = [
-        (name, float(value), int(count))
-        for name, value, count in zip(scores.classes, values, counts, strict=True)
-        if count
-    ]
-    if scores.multilabel:
+    table = entry.table
+    values, counts = table.class_figures
+    present = np.flatnonzero(counts)
+    names = [table.outline.classes[number] for number in present]
+    values, counts = values[present], counts[present]
+    if table.outline.multilabel:
         figures = [RunFigure("map", "", entry.figure)]
-        for name, value, count in by_class:
+        for name, value, count in zip(names, values.tolist(), counts.tolist(), strict=True):
             figures.append(RunFigure("ap", name, Share(value, math.nan, math.nan, count)))
         return figures
-    figures = [RunFigure("top1", "", entry.figure), RunFigure("top5", "", accuracy(scores, 5))]
-    for name, right in category_accuracies(scores, entry.coarse).items():
+    figures = [RunFigure("top1", "", entry.figure), RunFigure("top5", "", table.accuracy(5))]
+    for name, right in table.category_accuracies(entry.coarse).items():
         figures.append(RunFigure("category", name, right))
-    for name, value, count in by_class:
-        figures.append(RunFigure("class", name, share(value, count)))
-    sureness = calibration(scores)
+    for name, of_class in zip(names, shares(values, counts), strict=True):
+        figures.append(RunFigure("class", name, of_class))
+    sureness = table.calibration
     for name in ("ece", "nll", "brier"):
         value = getattr(sureness, name)
         figures.append(RunFigure(name, "", Share(value, math.nan, math.nan, entry.figure.videos)))
     return figures
 
 
-def csv_records(entries: Iterable[Entry], part: str) -> list[dict[str, Any]]:
-    """Every figure of every run as one record. A record contains the run's facts, the measure, its
-    class or category, the value in [0, 1], the ends of the 95 % interval (if it has one) and the
-    number of videos."""
-    records = []
-    for entry in entries:
-        facts = {"run": entry.name, **{key: entry.fact(key) for key in FACTS}, "part": part}
-        for figure in run_figures(entry):
-            numbers = figure.share._asdict()
-            # nan: the figure has no interval
-            defined = {key: value for key, value in numbers.items() if not math.isnan(value)}
-            records.append(facts | {"measure": figure.measure, "of": figure.of, **defined})
-    return records
-
-
 def write_csv(path: Path, entries: Iterable[Entry], part: str) -> None:
-    """Write `csv_records` to `path`. The folder is created if necessary."""
-    records = csv_records(entries, part)
+    """Write every figure of every run to `path`, one per row. A row contains the run's facts, the
+    measure, its class or category, the value in [0, 1], the ends of the 95 % interval (empty if it
+    has none) and the number of videos. The folder is created if necessary."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with csv_file(path) as writer:
-        writer.write_records(records)
+        writer.writerow(("run", *FACTS, "part", "measure", "of", *Share._fields))
+        for entry in entries:
+            facts = (entry.name, *(entry.fact(key) for key in FACTS), part)
+            writer.after(facts).writerows(
+                (figure.measure, figure.of, *_numbers(figure.share))
+                for figure in run_figures(entry)
+            )
+
+
+def _numbers(figure: Share) -> Share | tuple[float | str, ...]:
+    """The numbers as cells; nan, of a figure without an interval, is empty."""
+    if math.isnan(figure.low):
+        return tuple("" if math.isnan(value) else value for value in figure)
+    return figure

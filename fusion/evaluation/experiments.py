@@ -7,13 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from reelbank.data.errors import InputError
-from reelbank.data.scores.joining import with_classes
 from reelbank.data.scores.table import Scores
 from reelbank.fusion.evaluation.names import features, flattened, short_value, title
-from reelbank.fusion.metrics import Share, figure
+from reelbank.fusion.evaluation.tables import Table
+from reelbank.fusion.metrics import Share
 from reelbank.heads.runs.metrics import RunMetrics
 from reelbank.heads.runs.repetition import experiment, without_repetition
 
@@ -25,36 +23,51 @@ class Entry:
     """One run's scores of one part.
 
     recipe: the run's recipe, or the facts that a score file records; metrics: the run's metrics, empty
-    for a score file; random_networks: the extractors of its features that have random weights.
+    for a score file; table: its scores; random_networks: the extractors of its features that have
+    random weights.
     """
 
     name: str
     path: Path
     recipe: dict[str, Any]
     metrics: RunMetrics
-    scores: Scores
+    table: Table
     random_networks: tuple[str, ...] = ()
 
     def fact(self, key: str) -> str:
         """The value of `key` in the recipe or the scores, as text. It is "" if neither records
         it."""
-        value = self.recipe.get(key, self.scores.about.get(key))
+        value = self.recipe.get(key, self.table.outline.about.get(key))
         return "" if value is None else str(value)
 
-    @cached_property
+    @property
+    def scores(self) -> Scores:
+        """The whole table of scores. It may be large, so it should not be kept."""
+        return self.table.scores
+
+    @property
     def figure(self) -> Share:
-        """Top-1 accuracy, or mean average precision (computing its interval takes half a
-        second)."""
-        return figure(self.scores)
+        """Top-1 accuracy, or mean average precision."""
+        return self.table.figure
+
+    @cached_property
+    def experiment(self) -> str:
+        """Hash of the recipe without split and seed."""
+        return experiment(self.recipe)
 
     @property
     def coarse(self) -> dict[str, list[str]]:
         """The classes of each coarse category that the scores contain. It is {} if the data set has
         no categories."""
-        coarse = self.scores.about.get("coarse") or {}
-        classes = set(self.scores.classes)
+        coarse = self.table.outline.about.get("coarse") or {}
+        classes = set(self.table.outline.classes)
         present = {name: [c for c in members if c in classes] for name, members in coarse.items()}
         return {name: members for name, members in present.items() if members}
+
+    def with_classes(self, classes: Sequence[str]) -> "Entry":
+        """The entry with its classes in this order. Raises InputError for other classes."""
+        table = self.table.with_classes(classes)
+        return self if table is self.table else replace(self, table=table)
 
 
 @dataclass(frozen=True)
@@ -76,18 +89,15 @@ class Group:
     @property
     def multilabel(self) -> bool:
         """Whether a video may have several classes."""
-        return self.entries[0].scores.multilabel
+        return self.entries[0].table.outline.multilabel
 
     @property
     def videos(self) -> int:
         """The number of distinct videos that the runs are evaluated on. For multi-label data,
         videos without a class count too."""
-        evaluated: set[str] = set()
-        for entry in self.entries:
-            table = entry.scores
-            ids = np.array(table.video_ids)
-            evaluated.update(ids if table.multilabel else ids[table.labels >= 0])
-        return len(evaluated)
+        # Runs on the same videos share one tuple of ids.
+        lists = {id(ids): ids for ids in (entry.table.evaluated_ids for entry in self.entries)}
+        return len(set().union(*lists.values()))
 
     def values(self, key: str) -> tuple[str, ...]:
         """The distinct values of a fact, sorted."""
@@ -108,13 +118,13 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
     """
     by_experiment: dict[str, list[Entry]] = {}
     for entry in entries:
-        by_experiment.setdefault(experiment(entry.recipe), []).append(entry)
+        by_experiment.setdefault(entry.experiment, []).append(entry)
     firsts = [members[0] for members in by_experiment.values()]
     groups = []
     for members in by_experiment.values():
         members.sort(key=lambda e: (_by_length(e.fact("split")), _by_length(e.fact("seed"))))
-        classes = members[0].scores.classes
-        ordered = [replace(e, scores=with_classes(e.scores, classes)) for e in members]
+        classes = members[0].table.outline.classes
+        ordered = [entry.with_classes(classes) for entry in members]
         groups.append(Group(tuple(ordered), _label(members[0]), _differences(members[0], firsts)))
     return groups
 
@@ -147,7 +157,7 @@ def in_order(entries: Iterable[Entry]) -> list[Entry]:
     order, so it must not depend on hashes."""
     return sorted(
         entries,
-        key=lambda entry: (title(entry.recipe), features(entry.recipe), experiment(entry.recipe)),
+        key=lambda entry: (title(entry.recipe), features(entry.recipe), entry.experiment),
     )
 
 
@@ -161,7 +171,7 @@ def by_repetition(entries: Sequence[Entry]) -> dict[tuple[str, str], list[Entry]
         raise InputError(
             f"the runs use different data sets ({', '.join(datasets)}); select one with DATASET=..."
         )
-    members = list(dict.fromkeys(experiment(entry.recipe) for entry in entries))
+    members = list(dict.fromkeys(entry.experiment for entry in entries))
     splits = sorted({entry.fact("split") for entry in entries} - {""}) or [""]
     seeds = sorted({entry.fact("seed") for entry in entries} - {""}) or [""]
     repetitions: dict[tuple[str, str], list[Entry]] = {}
@@ -183,10 +193,10 @@ def _only_run(
     member: str, matching: Sequence[Entry], entries: Sequence[Entry], split: str, seed: str
 ) -> Entry:
     """The member's single run of this split and seed."""
-    runs = [entry for entry in matching if experiment(entry.recipe) == member]
+    runs = [entry for entry in matching if entry.experiment == member]
     if len(runs) == 1:
         return runs[0]
-    example = next(entry for entry in entries if experiment(entry.recipe) == member)
+    example = next(entry for entry in entries if entry.experiment == member)
     name = f"{' '.join(names_of(example))} (for example the run {example.name})"
     raise InputError(
         f"split {split or '-'}, seed {seed or '-'}: the model {name} has "

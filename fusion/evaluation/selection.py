@@ -1,9 +1,10 @@
 """Selection of the runs of a bank, and of other score files, for evaluation, comparison and
 fusion."""
 
+import functools
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from reelbank.data.scores.held_out import combined, judged, parts_of
 from reelbank.data.scores.table import Scores
 from reelbank.fusion.evaluation.experiments import FACTS, Entry
 from reelbank.fusion.evaluation.options import Selection
+from reelbank.fusion.evaluation.tables import Table, Tables
 from reelbank.heads.runs.folder import Run, find_runs, matches, parts_in_run, read_run, read_runs
 from reelbank.heads.runs.metrics import RunMetrics
-from reelbank.heads.runs.repetition import experiment
 
 
 @dataclass(frozen=True)
@@ -33,38 +34,44 @@ class Selected:
         return "; ".join([message, *self.notes])
 
 
-def select(selection: Selection, part: str) -> Selected:
+def select(selection: Selection, part: str, *, judged_at_once: bool = False) -> Selected:
     """The scores of `part` of all selected runs and files.
 
-    Raises InputError when nothing is left, or a named run does not exist or has no such part.
+    judged_at_once: compute the figures of each run while its scores are in memory, for commands
+    that use nothing else of most runs. Raises InputError when nothing is left, or a named run does
+    not exist or has no such part.
     """
     requested = _requested_facts(selection)
+    tables = Tables()
     entries: list[Entry] = []
+    notes: list[str] = []
     without_part, damaged = [], []
-    for run in _candidates(selection):
-        if not _fits(run.recipe, requested):
+    for source in _sources(selection, part):
+        if not _fits(source.recipe, requested):
             continue
-        if isinstance(run, Entry):
-            entries.append(run)
-        elif selection.runs:  # a run selected by name is never left out silently
-            entries.append(_entry(run, part))
-        elif not (run.path / f"scores-{part}.npz").exists():
-            without_part.append(run.path.name)
-        else:
-            try:
-                entries.append(_entry(run, part))
-            except InputError as error:
-                damaged.append(f"a run is left out: {error}")
+        if not (selection.runs or source.file.exists()):
+            without_part.append(source.path.name)
+            continue
+        try:
+            scores = source.read()
+        except InputError as error:
+            if selection.runs:  # a run selected by name is never left out silently
+                raise
+            damaged.append(f"a run is left out: {error}")
+            continue
+        if (recorded := scores.about.get("part", part)) != part:
+            raise InputError(
+                f"{source.path} contains scores of part '{recorded}'; give scores of part '{part}'"
+            )
+        scores, lines = judged(scores, part, source.path.name)
+        entries.append(_entry(source, tables.table(scores, _read_again(source, part))))
+        notes += lines
+        if judged_at_once:
+            entries[-1].table.judge()
     if not entries:
         raise InputError(_nothing_selected(selection, requested))
-    for entry in entries:
-        if (recorded := entry.scores.about.get("part", part)) != part:
-            raise InputError(
-                f"{entry.path} contains scores of part '{recorded}'; give scores of part '{part}'"
-            )
-    kept = _rows_of_part(entries, part)
-    newest_runs = newest(kept.entries)
-    notes = kept.notes + newest_runs.notes
+    newest_runs = newest(entries)
+    notes += newest_runs.notes
     if without_part:
         notes.append(
             f"these runs are left out because they have no scores of part '{part}': "
@@ -94,25 +101,34 @@ def _nothing_selected(selection: Selection, requested: Mapping[str, str]) -> str
     return f"{folder} contains no finished run{what}; 'reelbank runs' lists all runs"
 
 
-def _entry(run: Run, part: str) -> Entry:
-    scores = run.scores(part)
-    return Entry(run.path.name, run.path, run.recipe, run.metrics, scores, run.random_networks)
+@dataclass(frozen=True)
+class _Source:
+    """A run, or a file with scores. path: the run's folder, or the file; file: the file with the
+    scores; read: reads all of them."""
+
+    path: Path
+    file: Path
+    recipe: dict[str, Any]
+    read: Callable[[], Scores]
+    metrics: RunMetrics = field(default_factory=RunMetrics)
+    random_networks: tuple[str, ...] = ()
 
 
-def _rows_of_part(entries: Sequence[Entry], part: str) -> Selected:
-    """The entries reduced to the videos of `part`."""
-    kept, notes = [], []
-    for entry in entries:
-        scores, lines = judged(entry.scores, part, entry.name)
-        kept.append(replace(entry, scores=scores))
-        notes += lines
-    return Selected(kept, notes)
+def _entry(source: _Source, table: Table) -> Entry:
+    path, networks = source.path, source.random_networks
+    return Entry(path.name, path, source.recipe, source.metrics, table, networks)
 
 
-def _candidates(selection: Selection) -> Iterator[Entry | Run]:
+def _read_again(source: _Source, part: str) -> Callable[[], Scores]:
+    """A function that reads the source's scores of the videos of `part`."""
+    return lambda: judged(source.read(), part, source.path.name)[0]
+
+
+def _sources(selection: Selection, part: str) -> Iterator[_Source]:
     """All finished runs, or the named runs in the order in which they are named."""
     if not selection.runs:
-        yield from find_runs(selection.searched)
+        for run in find_runs(selection.searched):
+            yield _of_run(run, part)
         return
     words = list(dict.fromkeys(selection.runs))
     names = [word for word in words if Path(word).suffix != ".npz" and not Path(word).is_dir()]
@@ -126,11 +142,16 @@ def _candidates(selection: Selection) -> Iterator[Entry | Run]:
     for word in words:
         path = Path(word)
         if path.suffix == ".npz":
-            yield _from_file(path, selection.searched)
+            yield _of_file(path, selection.searched)
         elif path.is_dir():
-            yield _finished_run(path)
+            yield _of_run(_finished_run(path), part)
         else:
-            yield runs[word]
+            yield _of_run(runs[word], part)
+
+
+def _of_run(run: Run, part: str) -> _Source:
+    file, read = run.path / f"scores-{part}.npz", functools.partial(run.scores, part)
+    return _Source(run.path, file, run.recipe, read, run.metrics, run.random_networks)
 
 
 def _finished_run(path: Path) -> Run:
@@ -140,13 +161,13 @@ def _finished_run(path: Path) -> Run:
     return run
 
 
-def _from_file(path: Path, bank: AnyBank) -> Entry:
-    scores = with_parts(score_tables.load(path), bank)
-    about = scores.about
+def _of_file(path: Path, bank: AnyBank) -> _Source:
+    about = score_tables.load(path).about
     recipe = {key: about[key] for key in FACTS if key in about}
     recipe["head"] = about.get("name") or about.get("head") or path.stem
-    recipe["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Entry(path.name, path, recipe, RunMetrics(), scores)
+    with path.open("rb") as file:
+        recipe["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _Source(path, path, recipe, lambda: with_parts(score_tables.load(path), bank))
 
 
 def with_parts(scores: Scores, bank: AnyBank) -> Scores:
@@ -186,14 +207,15 @@ def newest(entries: Sequence[Entry]) -> Selected:
     equally many."""
     best: dict[tuple[str, ...], Entry] = {}
     for entry in entries:
-        key = (experiment(entry.recipe), entry.fact("split"), entry.fact("seed"))
-        best[key] = max(best.get(key, entry), entry, key=_recency)
+        key = (entry.experiment, entry.fact("split"), entry.fact("seed"))
+        best[key] = max(best[key], entry, key=_recency) if key in best else entry
     kept = list(best.values())
+    kept_ids = {id(entry) for entry in kept}
     notes = [
         f"{entry.name} is left out because another run of the same experiment has more "
         "videos or is newer"
         for entry in entries
-        if entry not in kept
+        if id(entry) not in kept_ids
     ]
     return Selected(kept, notes)
 
@@ -209,4 +231,4 @@ def leak_lines(entries: Iterable[Entry]) -> list[str]:
 
 def _recency(entry: Entry) -> tuple[int, float]:
     file = entry.path / "metrics.json" if entry.path.is_dir() else entry.path
-    return len(entry.scores.video_ids), file.stat().st_mtime
+    return len(entry.table.outline.video_ids), file.stat().st_mtime

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
 from reelbank.data.errors import InputError
 from reelbank.data.scores.joining import join
-from reelbank.data.scores.table import Scores, probabilities
+from reelbank.data.scores.table import Scores, log_softmax
+from reelbank.data.scores.top_k import blocks_of_rows, in_top_k
 from reelbank.fusion.bootstrap import MAP_RESAMPLES, RESAMPLES, resample_counts
 from reelbank.fusion.metrics import (
     Z_95,
@@ -186,6 +186,8 @@ def mcnemar(first: Scores, second: Scores) -> McNemar:
         raise InputError(
             "McNemar's test needs single-label data; use the paired bootstrap for multi-label data"
         )
+    from scipy.stats import binomtest  # loading it takes 0.7 s
+
     first, second = join([first, second])
     right, others = hits(first), hits(second)
     only_first, only_second = int((right & ~others).sum()), int((~right & others).sum())
@@ -203,9 +205,17 @@ def calibration(scores: Scores, bins: int = 15) -> Calibration:
             "calibration is defined only for single-label data, but these scores are multi-label"
         )
     has_label = labelled(scores)
-    chances, labels = probabilities(scores)[has_label], scores.labels[has_label]
-    right = hits(scores)
-    confidence = chances.max(axis=1)  # (V',)
+    logits, labels = scores.logits[has_label], scores.labels[has_label]
+    return calibration_of(logits, labels, in_top_k(logits, labels, 1), bins)
+
+
+def calibration_of(
+    logits: np.ndarray, labels: np.ndarray, right: np.ndarray, bins: int = 15
+) -> Calibration:
+    """`calibration` from the logits of labelled videos (V', C), their class numbers (V',), and
+    whether the highest score is that of the true class (V',)."""
+    certainty = _certainty(logits, labels)
+    confidence = certainty.of_highest  # (V',)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     videos = np.bincount(bin_of, minlength=bins)
     used = videos > 0
@@ -214,12 +224,33 @@ def calibration(scores: Scores, bins: int = 15) -> Calibration:
         for values in (confidence, right.astype(float))
     ]
     table = np.stack([*columns, videos[used]], axis=1)  # (B, 3)
-    of_true = chances[np.arange(len(labels)), labels]
-    errors = chances.copy()
-    errors[np.arange(len(labels)), labels] -= 1
     return Calibration(
-        ece=float((np.abs(table[:, 0] - table[:, 1]) * table[:, 2]).sum() / len(labels)),
-        nll=float(-np.log(np.maximum(of_true, np.finfo(float).tiny)).mean()),
-        brier=float((errors**2).sum(axis=1).mean()),
+        ece=float((np.abs(table[:, 0] - table[:, 1]) * table[:, 2]).sum() / len(right)),
+        nll=float(-np.log(np.maximum(certainty.of_true, np.finfo(float).tiny)).mean()),
+        brier=float(certainty.squared_error.mean()),
         bins=table,
     )
+
+
+class _Certainty(NamedTuple):
+    """For each video: the probability of the highest-scored class, that of the true class, and the
+    sum over classes of the squared error of the probabilities; (V,) float64 each."""
+
+    of_highest: np.ndarray
+    of_true: np.ndarray
+    squared_error: np.ndarray
+
+
+def _certainty(logits: np.ndarray, labels: np.ndarray) -> _Certainty:
+    """logits: (V, C); labels: (V,) class numbers. The probabilities of all videos would take many
+    times the memory of the logits, so they are computed for a few rows at a time."""
+    certainty = _Certainty(*np.empty((3, len(logits))))
+    for rows in blocks_of_rows(logits):
+        chances = log_softmax(logits[rows].astype(np.float64))  # (V', C)
+        np.exp(chances, out=chances)
+        true = (np.arange(len(chances)), labels[rows])
+        certainty.of_highest[rows] = chances.max(axis=1)
+        certainty.of_true[rows] = chances[true]
+        chances[true] -= 1
+        certainty.squared_error[rows] = np.square(chances, out=chances).sum(axis=1)
+    return certainty

@@ -14,8 +14,9 @@ def tried_models(bank: AnyBank, contest: Contest, part: str) -> int:
     """The number of experiments that were judged on this part of the contest's data set and
     classes: those of the contest, and all others in the bank. Fusions with other weights are other
     experiments."""
-    tried = {experiment(group.entries[0].recipe) for group in contest.groups}
-    runs, _ = read_runs(bank)
+    tried = {group.entries[0].experiment for group in contest.groups}
+    known = {entry.path for group in contest.groups for entry in group.entries}
+    runs, _ = read_runs(bank, known=known)
     for run in runs:
         is_judged = run.finished and (run.path / f"scores-{part}.npz").exists()
         is_same_data = run.recipe.get("dataset") == contest.dataset

@@ -1,13 +1,18 @@
 """The report's sections on classes. They show the figure of each class for every model, and which
 classes are confused with each other."""
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 
 from reelbank.data.console import counted
-from reelbank.data.scores.table import Scores
-from reelbank.fusion.evaluation.contests import Contest, class_means, confusions
+from reelbank.fusion.evaluation.contests import (
+    Contest,
+    class_means,
+    confusions,
+    videos_of_classes,
+)
 from reelbank.fusion.report.drawings import matrices
 from reelbank.fusion.report.view import (
     Bar,
@@ -37,7 +42,8 @@ CONFUSIONS_LISTED = 10
 def classes_section(contest: Contest, letters: Sequence[str]) -> Section:
     named = len(contest.groups) <= MOST_NAMED
     means = np.array([class_means(group) for group in contest.groups])  # (G, C)
-    videos = _videos_of_classes(contest)
+    entries = itertools.chain(*(group.entries for group in contest.groups))
+    videos = videos_of_classes(entries)
     category_of: dict[str, str] = {}
     for category, names in contest.coarse.items():
         category_of |= dict.fromkeys(names, category)
@@ -61,27 +67,6 @@ def classes_section(contest: Contest, letters: Sequence[str]) -> Section:
     if not named:
         about += " The letters denote the models as in the table of results."
     return Section("Classes", [Table(columns, rows, about, "classes")])
-
-
-def _videos_of_classes(contest: Contest) -> list[int]:
-    """The number of different videos of each class that the runs are evaluated on."""
-    videos: list[set[str]] = [set() for _ in contest.classes]
-    for group in contest.groups:
-        for entry in group.entries:
-            for video, label in _labels(entry.scores):
-                videos[label].add(video)
-    return [len(ids) for ids in videos]
-
-
-def _labels(scores: Scores) -> Iterator[tuple[str, int]]:
-    """Each video with its label, or with each of its labels."""
-    if scores.multilabel:
-        for row, label in np.argwhere(scores.labels).tolist():
-            yield scores.video_ids[row], label
-    else:
-        for video, label in zip(scores.video_ids, scores.labels.tolist(), strict=True):
-            if label >= 0:
-                yield video, label
 
 
 def confusion_section(contest: Contest, letters: Sequence[str]) -> Section:

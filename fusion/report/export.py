@@ -16,7 +16,6 @@ from reelbank.data.text_files import csv_file
 from reelbank.fusion.evaluation.compare import Pair, class_gains
 from reelbank.fusion.evaluation.contests import Contest, class_means, confusions, mean_figure
 from reelbank.fusion.evaluation.experiments import Group
-from reelbank.fusion.evaluation.significance import calibration
 from reelbank.fusion.report.curves import learning_curves
 from reelbank.fusion.report.drawings import bar_charts, matrices, svg
 from reelbank.fusion.report.drawings.accuracy import reliability
@@ -111,7 +110,7 @@ def _confusion(contest: Contest, letter: str, group: Group) -> Plot:
 
 
 def _calibration(letter: str, group: Group) -> Plot:
-    bins = calibration(group.entries[0].scores).bins
+    bins = group.entries[0].table.calibration.bins
     headings = ("confidence", "accuracy", "videos")
     return Plot(f"calibration-{letter}", reliability(bins), [headings, *bins.tolist()])
 

@@ -103,7 +103,7 @@ def write_report(
     Raises InputError when no run matches or the file cannot be written.
     """
     check_ending("OUT", options.out, [".html"])
-    selected = select(options, options.part)
+    selected = select(options, options.part, judged_at_once=True)
     named_contests = [_renamed(contest, names or {}) for contest in contests(selected.entries)]
     # models of one data set that know different classes are several contests
     datasets = list(dict.fromkeys(contest.dataset for contest in named_contests))

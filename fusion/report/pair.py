@@ -9,7 +9,7 @@ from reelbank.data.scores.joining import join
 from reelbank.fusion.evaluation.compare import Gain, Pair, class_gains, p_value, paired
 from reelbank.fusion.evaluation.contests import Contest, confusions, mean_calibration
 from reelbank.fusion.evaluation.experiments import Entry, Group
-from reelbank.fusion.evaluation.significance import calibration, mcnemar
+from reelbank.fusion.evaluation.significance import mcnemar
 from reelbank.fusion.report.drawings import matrices
 from reelbank.fusion.report.drawings.accuracy import reliability
 from reelbank.fusion.report.view import (
@@ -192,7 +192,7 @@ def calibration_section(groups: Sequence[Group], letters: Sequence[str]) -> Sect
                 Number(mean.brier, f"{mean.brier:.3f}"),
             ]
         )
-        drawing = reliability(calibration(first.scores).bins)
+        drawing = reliability(first.table.calibration.bins)
         charts.append(Chart(f"{letter}\N{EN SPACE}{first.name}", drawing))
     columns = [
         Column("Model"),

@@ -85,7 +85,7 @@ def missing_videos(work: Work, experiment: Group, splits: Sequence[str]) -> int:
     missing = 0
     for split in splits:
         runs = [entry for entry in experiment.entries if entry.fact("split") == split]
-        scored = [set(entry.scores.video_ids) for entry in runs]
+        scored = [set(entry.table.outline.video_ids) for entry in runs]
         missing += len(work.tests[split].difference(*scored))
     return missing
 

@@ -73,7 +73,7 @@ def _about(work: Work, figure: Figure, groups: Mapping[str, Group]) -> tuple[str
     lines += _ABOUT.get(figure.draw, ())
     if figure.draw in ("confusion", "difference"):
         first = groups[figure.models[0]].entries[0]
-        _, categories = matrices.grouped_order(first.scores.classes, first.coarse)
+        _, categories = matrices.grouped_order(first.table.outline.classes, first.coarse)
         if categories:
             lines.append(f"Categories, from the top: {', '.join(categories)}.")
     return tuple(lines)
@@ -89,7 +89,7 @@ def _runs(groups: Mapping[str, Group]) -> str:
 def _classes(work: Work, figure: Figure, groups: Mapping[str, Group]) -> Plot:
     """The accuracy or average precision of each class as a bar for each model, averaged over
     runs."""
-    classes = next(iter(groups.values())).entries[0].scores.classes
+    classes = next(iter(groups.values())).entries[0].table.outline.classes
     means = {name: class_means(groups[name]).tolist() for name in figure.models}
     rows = [(name, *values) for name, *values in zip(classes, *means.values(), strict=True)]
     drawing = bar_charts.grouped_bars(classes, means)
@@ -102,8 +102,8 @@ def _confusion(work: Work, figure: Figure, groups: Mapping[str, Group]) -> Plot:
     if group.multilabel:
         raise InputError("a confusion matrix needs single-label data")
     counts = confusions(group)
-    drawing = matrices.matrix(counts, first.scores.classes, first.coarse)
-    return Plot(figure.name, drawing, matrix_rows(first.scores.classes, counts))
+    drawing = matrices.matrix(counts, first.table.outline.classes, first.coarse)
+    return Plot(figure.name, drawing, matrix_rows(first.table.outline.classes, counts))
 
 
 def _predictions(work: Work, figure: Figure, groups: Mapping[str, Group]) -> Plot:
@@ -120,7 +120,7 @@ def _difference(work: Work, figure: Figure, groups: Mapping[str, Group]) -> Plot
     first = pair.first.entries[0]
     if pair.first.multilabel:
         raise InputError("a confusion matrix needs videos with one class each")
-    return difference_plot(figure.name, pair, first.scores.classes, first.coarse)
+    return difference_plot(figure.name, pair, first.table.outline.classes, first.coarse)
 
 
 def _gains(work: Work, figure: Figure, groups: Mapping[str, Group]) -> Plot:

@@ -14,7 +14,7 @@ from reelbank.fusion.evaluation.compare import class_gains, paired
 from reelbank.fusion.evaluation.contests import category_means, class_means, mean_figure
 from reelbank.fusion.evaluation.experiments import Group, grouped
 from reelbank.fusion.evaluation.selection import Selection, select
-from reelbank.fusion.metrics import Share, class_figures, share
+from reelbank.fusion.metrics import Share, share
 from reelbank.fusion.reproduce.comparable import (
     file_count,
     is_comparable,
@@ -202,7 +202,7 @@ def _figure(ours: str, experiments: Mapping[str, Group]) -> Share:
     if kind in ("", "top5"):
         return mean_figure(experiment, 5 if kind else 1).share
     first = experiment.entries[0]
-    classes, videos = first.scores.classes, class_figures(first.scores).videos
+    classes, videos = first.table.outline.classes, first.table.class_figures.videos
     if kind == "class":
         if of not in classes:
             raise InputError(f"the data has no class {of}")

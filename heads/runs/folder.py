@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,10 +134,10 @@ def folder_name(recipe: dict[str, Any]) -> str:
     return f"{recipe.get('head')}-{signature(recipe)[:12]}"
 
 
-def read_runs(bank: AnyBank) -> tuple[list[Run], dict[Path, str]]:
+def read_runs(bank: AnyBank, *, known: Collection[Path] = ()) -> tuple[list[Run], dict[Path, str]]:
     """Every run of the bank, finished or not, in the order of folder names; and the folders that
     cannot be read as a run, with the reason. The runs of other banks follow; one that an earlier
-    bank has is left out, and a note on stderr says so."""
+    bank has is left out, and a note on stderr says so. known: folders that are not read."""
     runs, bad = [], {}
     first_at: dict[str, Path] = {}  # by name, which contains the hash
     for folder in Banks.of(bank).below("runs"):
@@ -145,6 +145,8 @@ def read_runs(bank: AnyBank) -> tuple[list[Run], dict[Path, str]]:
             first = first_at.setdefault(path.name, path)
             if first != path:
                 tell_shadowed(path, first)
+                continue
+            if path in known:
                 continue
             try:
                 if not path.is_dir():

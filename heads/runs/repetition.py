@@ -19,6 +19,8 @@ def experiment(recipe: Mapping[str, Any]) -> str:
 def without_repetition(recipe: Any) -> Any:
     """The recipe without the values that differ between repetitions, at any depth. If the weights
     of the stores were trained separately for each split, the stores count as the same."""
+    if isinstance(recipe, str):  # most values, such as the names of classes
+        return recipe
     if isinstance(recipe, Mapping):
         repeated = (*REPEATED, "store", "stores") if "store_family" in recipe else REPEATED
         return {
