@@ -1,13 +1,16 @@
 """Resize single pictures in a decode process, with the bytes that torch's CPU code gives."""
 
 import functools
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import sparse
 
 from reelbank.data.video.opencv import cv2
 from reelbank.extract.in_decoders.filters import filter_of, resized_px
 from reelbank.extract.networks.preprocessing import Resize
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _BLOCK_NUMBERS = 384  # of each row, so that the sums stay in the processor's cache
 
@@ -44,8 +47,10 @@ def _resized_rows(rows: np.ndarray, count: int, how: Resize) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=64)  # of the sizes that a data set's videos have
-def _weights(old_px: int, new_px: int, interpolation: str, antialias: bool) -> sparse.csr_array:
+def _weights(old_px: int, new_px: int, interpolation: str, antialias: bool) -> "sparse.csr_array":
     """The weights of a filter, (new_px, old_px)."""
+    from scipy import sparse  # slow, and many pictures keep their size
+
     of_side = filter_of(old_px, new_px, interpolation, antialias)
     taps = of_side.indices.shape[1]
     ends = np.arange(new_px + 1) * taps
