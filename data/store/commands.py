@@ -22,7 +22,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.identity import brief
 from reelbank.data.store.bank import find_store, flattened, shelved
-from reelbank.data.store.damage import damage_among, damage_line
+from reelbank.data.store.damage import damage_among, damage_line, notable_sources
 from reelbank.data.store.options import InspectOptions, RemoveOptions, StoresOptions, VerifyOptions
 from reelbank.data.store.parts import begun, parts_folder
 from reelbank.data.store.reader import Store
@@ -58,7 +58,7 @@ def stores(options: StoresOptions) -> int:
         crops = f"{store.recipe.get('crops') or '-'}{kept}"
         missing = missing_videos(store)
         counts = [
-            f"{len(store.video_ids):,}",
+            f"{len(store):,}",
             str(len(missing.failed)),
             f"{store.rows.sum():,}",
             size_text(store.size_bytes),
@@ -110,6 +110,10 @@ def _seen_by(recipe: Mapping[str, Any]) -> str:
 _LONGEST_VALUE = 120
 
 
+# Entries of `written` that are shown elsewhere, or say nothing to a user.
+_NOT_SHOWN = ("cost", "made", "time", "overrides", "replaces")
+
+
 def inspect(options: InspectOptions) -> int:
     """Print a store's recipe, coverage, failures and sizes."""
     with Store.open(find_store(options.searched, options.store)) as store:
@@ -126,7 +130,7 @@ def inspect(options: InspectOptions) -> int:
         packages = [
             f"{name} {value}"
             for name, value in store.written.items()
-            if value and name not in ("cost", "made", "time")
+            if value and name not in _NOT_SHOWN
         ]
         time = f" {store.written['time']}" if store.written.get("time") else ""
         print_lines(f"file made{time} with {', '.join(packages)}")
@@ -197,8 +201,12 @@ def _print_damage(store: Store) -> None:
 def _print_versions(store: Store) -> None:
     """The versions that made the features; if videos differ in them, each set and its videos."""
     made_with: dict[Versions, list[str]] = {}
+    # There may be a million videos, but few different versions.
+    counting = {
+        versions: that_count(versions, store.recipe) for versions in dict.fromkeys(store.versions)
+    }
     for video_id, versions in zip(store.video_ids, store.versions, strict=True):
-        made_with.setdefault(that_count(versions, store.recipe), []).append(video_id)
+        made_with.setdefault(counting[versions], []).append(video_id)
     if len(made_with) == 1:
         print_lines(f"features made with {next(iter(made_with))}")
     elif made_with:
@@ -214,7 +222,7 @@ def _print_versions(store: Store) -> None:
 
 def _print_coverage(store: Store) -> None:
     labels: set[str] = set()
-    for label in store.labels:
+    for label in set(store.labels):
         labels.update(store.dataset.label_names(label))
     several = "multi-label, " if store.dataset.multilabel else ""
     classes = (
@@ -230,9 +238,13 @@ def _print_coverage(store: Store) -> None:
     without += f", not read: {len(unread)}" if unread else ""
     print_lines(
         "",
-        f"{counted(len(store.video_ids), 'video')}, {classes}{grouped}, {len(failed)} failed{without}",
+        f"{counted(len(store), 'video')}, {classes}{grouped}, {len(failed)} failed{without}",
     )
-    heard = Counter(source["sound"]["state"] for source in store.sources if source.get("sound"))
+    heard = Counter(
+        source["sound"]["state"]
+        for _, source in notable_sources(store.sources)
+        if source.get("sound")
+    )
     if heard:
         print_lines(f"sound: {', '.join(f'{heard[state]:,} {state}' for state in sorted(heard))}")
     rows = [("  split", "train", "test", "neither")]
@@ -259,19 +271,20 @@ def _print_rows(store: Store) -> None:
             f"plus {viewed.sum():,} rows of augmented copies (views) of "
             f"{counted(int(np.count_nonzero(viewed)), 'video')}"
         )
-    times = [
-        store.times_seconds(video_id)
-        for video_id, count in zip(store.video_ids, store.rows, strict=True)
-        if count > 1
-    ]
-    steps = [(video_times[-1] - video_times[0]) / (len(video_times) - 1) for video_times in times]
+    steps = store.row_steps_seconds()
     if store.recipe.get("times") == "row numbers":
         print_lines("the times of the rows are unknown, because no times were imported")
-    elif steps:
+    elif len(steps):
         low, middle, high = np.percentile(steps, [0, 50, 100])
         print_lines(f"{low:.3g} to {high:.3g} seconds between rows, median {middle:.3g}")
     row_bytes = store.dtype.itemsize * int(np.prod(store.row_shape))
     print_lines(f"{size_text(store.size_bytes)} on disk, {size_text(row_bytes)} per row")
+    if len(store.files_bytes) > 1:
+        print_lines(
+            f"{len(store.files_bytes)} files ('reelbank pack' merges them into one; to copy the store, "
+            "copy all of them)"
+        )
+        print_table([(f"  {path}", size_text(size)) for path, size in store.files_bytes.items()])
 
 
 def verify(options: VerifyOptions) -> int:
@@ -290,7 +303,7 @@ def verify(options: VerifyOptions) -> int:
         try:
             with Store.open(path) as store:
                 lines = store.verify()
-                videos = len(store.video_ids)
+                videos = len(store)
                 state = f"{size_text(store.size_bytes)} in {counted(videos, 'video')}"
                 damaged_videos = damage_among(store.video_ids, store.sources).videos
                 if damaged_videos:

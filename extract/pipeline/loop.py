@@ -266,7 +266,7 @@ class Extraction:
             if clips := track.ready(last_number):
                 self._show(name, video, clips)
             if track.waiting:
-                needed_from = min(needed_from, int(track.waiting[0].numbers.min()))
+                needed_from = min(needed_from, track.waiting[0].first)
         items.forget(needed_from)
 
     def _show(self, name: str, video: VideoInProgress, clips: Sequence[Clip]) -> None:
