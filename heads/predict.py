@@ -78,7 +78,7 @@ def predicted_and_embedded(
             check_joined(stores)
         store = stores[0]
         ids = _common_videos(stores, of_files=of_files)
-        views = (views_of(store, video_id, False) for video_id in ids)
+        views = views_of(store, ids, views=False)
         _, table = tables(views, recipe.rows, ids, cut_out(store))
         data = open_features(
             stores, ids, readings_of(stores, recipe), crops=bool(recipe.rows.crops)

@@ -4,6 +4,7 @@ and the outputs of a model for it."""
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -189,9 +190,7 @@ def open_rows(
     all videos that the stores have in common and that a split uses."""
     store, ids = stores[0], videos_of(stores)
     has_views = bool(recipe.views)
-    learn, score = tables(
-        (views_of(store, name, has_views) for name in ids), recipe.rows, ids, cut_out(store)
-    )
+    learn, score = tables(views_of(store, ids, views=has_views), recipe.rows, ids, cut_out(store))
     data = open_features(
         stores,
         ids,
@@ -202,11 +201,9 @@ def open_rows(
         device=device,
         workers=workers,
     )
+    rows_of = scored_rows(score, len(ids))
     times = np.array(
-        [
-            store.times_seconds(name)[scored_rows(score, video)].mean()
-            for video, name in enumerate(ids)
-        ]
+        [store.times_seconds(name)[rows].mean() for name, rows in zip(ids, rows_of, strict=True)]
     )
     return SharedRows(
         data=data,
@@ -256,13 +253,14 @@ def cut_out(store: Store) -> set[str]:
     }
 
 
-def scored_rows(score: Table, video: int) -> np.ndarray:
-    """The rows of one video that are scored. A row that is scored several times is repeated."""
+def scored_rows(score: Table, videos: int) -> Iterator[np.ndarray]:
+    """The rows of each video that are scored. A row that is scored several times is repeated."""
     # The sequences of a video are consecutive.
-    first, last = torch.searchsorted(score.video, torch.tensor([video, video + 1])).tolist()
-    return np.concatenate(
-        [score.rows[number, : int(score.lengths[number])].numpy() for number in range(first, last)]
-    )
+    ends = np.searchsorted(score.video.numpy(), np.arange(videos + 1)).tolist()
+    is_padding = np.arange(score.rows.shape[1]) >= score.lengths.numpy()[:, None]  # (S, K)
+    rows = score.rows.numpy()
+    for first, last in itertools.pairwise(ends):
+        yield rows[first:last][~is_padding[first:last]]
 
 
 def label_numbers(
