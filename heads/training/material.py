@@ -25,6 +25,7 @@ from reelbank.heads.training.sequences import Table, tables
 from reelbank.heads.training.streaming import Streamed, open_features, views_of
 
 EVALUATED_SEQUENCES, EVALUATED_BYTES = 256, 1 << 26  # maximum number of sequences at once
+PIECE_VIDEOS = 1 << 16  # a multiple of EVALUATED_SEQUENCES, so that pieces do not change batches
 
 
 @dataclass(frozen=True)
@@ -126,12 +127,31 @@ def evaluate(model: nn.Module, material: RunMaterial, videos: Tensor) -> Judgeme
     """The model on these videos."""
     if not len(videos):
         return Judgement()
-    scoring, labels = material.scoring, material.labels[videos]
-    logits = outputs(model, material.data, material.score, scoring, videos).logits
+    scoring = material.scoring
+    pieces = outputs_in_pieces(model, material, videos)
+    if scoring.multilabel:  # whose accuracy needs all scores of a class at once
+        pieces = iter([Outputs(torch.cat([piece.logits for piece in pieces]), torch.empty(0))])
+    counts, losses, accuracies = [], [], []
+    first = 0
+    for piece in pieces:
+        logits = piece.logits
+        labels = material.labels[videos[first : first + len(logits)]]
+        first += len(logits)
+        counts.append(len(logits))
+        losses.append(float(score_rules.loss(scoring, logits, labels)))
+        accuracies.append(score_rules.accuracy(scoring, logits, labels))
+    if len(counts) == 1:
+        return Judgement(losses[0], accuracies[0])
     return Judgement(
-        float(score_rules.loss(scoring, logits, labels)),
-        score_rules.accuracy(scoring, logits, labels),
+        float(np.average(losses, weights=counts)), float(np.average(accuracies, weights=counts))
     )
+
+
+def outputs_in_pieces(model: nn.Module, material: RunMaterial, videos: Tensor) -> Iterator[Outputs]:
+    """The `outputs` of these videos, of one range of at most PIECE_VIDEOS after another, because
+    those of millions do not fit in memory."""
+    for piece in videos.split(PIECE_VIDEOS):
+        yield outputs(model, material.data, material.score, material.scoring, piece)
 
 
 @torch.inference_mode()

@@ -89,7 +89,7 @@ class Streamed:
 
     def video_means(self, row_counts: Sequence[int]) -> np.ndarray:
         videos = (self._video(number)[:count] for number, count in enumerate(row_counts))
-        return means_of_videos(videos, self.row_shape)
+        return means_of_videos(videos, len(self.ids), self.row_shape)
 
     def row_chunks(self, table: Table, numbers: Tensor) -> Iterator[np.ndarray]:
         cpu_table = table.to(torch.device("cpu"))
