@@ -13,7 +13,7 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -232,29 +232,42 @@ class TableFacts:
     parts: Sequence[str] = ()
 
 
-def save_in_pieces(facts: Facts, pieces: Iterable[np.ndarray], path: str | Path) -> None:
+def save_in_pieces(
+    path: str | Path,
+    video_ids: Sequence[str],
+    classes: int,
+    pieces: Iterable[np.ndarray],
+    facts: Callable[[], Facts],
+) -> None:
     """Write a table that need not fit in memory, as `save` does. pieces: the logits (n, C) float32
-    of one range of videos after another. Raises InputError for logits that are not finite."""
-    path, shape = Path(path), (len(facts.video_ids), len(facts.classes))
-    written = 0
+    of one range of videos after another; facts: what the table contains in addition, which may be
+    known only after the last piece. Raises InputError for logits that are not finite."""
+    path, written = Path(path), 0
     with (
         replacing(path) as temporary,
         temporary.open("wb") as file,
         zipfile.ZipFile(file, "w") as archive,
     ):
-        for name, array in _arrays(facts).items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+        _add(archive, "format", np.array(FORMAT))  # first, because it is how files are recognised
         with archive.open("logits.npy", "w", force_zip64=True) as member:
+            shape = (len(video_ids), classes)
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(member, header)
             for piece in pieces:
-                _check_finite(piece, facts.video_ids[written : written + len(piece)])
-                member.write(np.ascontiguousarray(piece, "<f4").data)
+                _check_finite(piece, video_ids[written : written + len(piece)])
+                member.write(np.ascontiguousarray(piece, "<f4").tobytes())
                 written += len(piece)
-        if written != len(facts.video_ids):
-            raise ValueError(f"{len(facts.video_ids)} videos need as many logits (got {written})")
+        if written != len(video_ids):
+            raise ValueError(f"{len(video_ids)} videos need as many logits (got {written})")
+        for name, array in _arrays(facts()).items():
+            if name != "format":
+                _add(archive, name, array)
     sync_folder(path.parent)
+
+
+def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def load_ids(path: str | Path) -> tuple[str, ...]:

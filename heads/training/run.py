@@ -272,7 +272,8 @@ class _RunInTraining:
                 first += len(logits)
                 yield logits
 
-        score_tables.save_in_pieces(facts, ranked(), path)
+        classes = len(recipe.classes)
+        score_tables.save_in_pieces(path, facts.video_ids, classes, ranked(), lambda: facts)
         return metrics_of(np.concatenate(places)[labels >= 0])
 
     def write_model(self, model: Model) -> None:
