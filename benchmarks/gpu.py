@@ -307,7 +307,13 @@ def main() -> int:
     parser.add_argument("--only", default="", help="only jobs whose name contains this text")
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "gpu.csv")
     arguments = parser.parse_args()
-    rows = []
+    if arguments.device.startswith("cuda") and not torch.cuda.is_available():
+        print(
+            "gpu.py: PyTorch does not find a GPU, so nothing was measured; 'reelbank doctor' shows "
+            "what it finds, and --device cpu only tries this script",
+            file=sys.stderr,
+        )
+        return 2
     with tempfile.TemporaryDirectory() as folder:
         try:
             bench = Bench(arguments.device, arguments.seconds, Path(folder))
@@ -328,7 +334,6 @@ def main() -> int:
             if arguments.only not in job.name:
                 continue
             row = bench.row(job)
-            rows.append(row)
             print("  ".join(row.get(name, "-") for name in COLUMNS), flush=True)
             append(arguments.csv, [row], facts)
     return 0

@@ -10,6 +10,8 @@ from pathlib import Path
 from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
 
+_FOLDERS = ("stores", "runs", "weights", "reports", "sweeps")  # of a bank
+
 
 @dataclass(frozen=True)
 class Banks:
@@ -22,13 +24,19 @@ class Banks:
     @classmethod
     def of(cls, bank: "AnyBank", others: Sequence[str | Path] = ()) -> "Banks":
         """A bank and further ones; each folder counts once. Raises InputError for one that is not a
-        folder."""
+        folder, or is a folder inside a bank."""
         own, more = (bank.own, bank.others) if isinstance(bank, Banks) else (Path(bank), ())
         folders = {own.resolve(): own}
         for other in (*more, *map(Path, others)):
             if not other.is_dir():
                 raise InputError(f"BANKS={other}: must be the folder of a bank, but does not exist")
-            folders.setdefault(other.resolve(), other)
+            place = other.resolve()
+            if place.name in _FOLDERS and not any((place / name).is_dir() for name in _FOLDERS):
+                raise InputError(
+                    f"BANKS={other}: must be the folder of a bank, but is a folder inside a bank; "
+                    f"give BANKS={other.parent}"
+                )
+            folders.setdefault(place, other)
         return cls(own, tuple(folders.values())[1:])
 
     def below(self, name: str) -> list[Path]:
@@ -63,6 +71,11 @@ class Banks:
 
 
 AnyBank = str | Path | Banks
+
+
+def bank_of(path: Path) -> Path:
+    """The bank of a store's file or a run's folder."""
+    return path.parent.parent
 
 
 class WithBanks:

@@ -20,7 +20,15 @@ from typing import Any, NamedTuple, TypeVar
 from reelbank.data.console import nearest, nearest_word
 from reelbank.data.errors import InputError
 from reelbank.data.identity import brief
-from reelbank.data.ranges import DEVICE, Form, between, check_value, hints_of, without_none
+from reelbank.data.ranges import (
+    DEVICE,
+    SCHEDULER,
+    Form,
+    between,
+    check_value,
+    hints_of,
+    without_none,
+)
 
 Options = TypeVar("Options")
 _SWITCH_VALUES = {
@@ -79,15 +87,16 @@ banks_option = partial(
 device_option = partial(
     option,
     "auto",
-    "device to compute on; 'auto' uses a GPU if there is one, otherwise the CPU",
+    "device to compute on; 'auto' uses the GPU with the most free memory, or the CPU if there is no "
+    "GPU",
     form=DEVICE,
 )
 cluster_option = partial(
     option,
     "",
-    "address of a Dask scheduler, such as tcp://host:8786. The workers of its cluster do the work. "
-    "BANK, the videos and the working folder must have the same paths on all machines. Needs "
-    "reelbank[dask]; see docs/clusters.md",
+    "Dask scheduler. The workers of its cluster do the work. BANK, the videos and the working folder "
+    "must have the same paths on all machines. Needs reelbank[dask]; see docs/clusters.md",
+    form=SCHEDULER,
 )
 json_option = partial(
     option, False, "print the result as one JSON document; other messages go to standard error"

@@ -23,16 +23,33 @@ _PRACTICALLY_INFINITE = 1e30  # an upper limit that only guards arithmetic; the 
 
 
 class Form(NamedTuple):
-    """The form of a text option: a regular expression for the whole text, and the same in words."""
+    """The form of a text option: a regular expression for the whole text, and the same in words.
+
+    meant: a regular expression for texts that do not have the form, but whose meaning is known; hint:
+    what to do instead of these, for the message
+    """
 
     pattern: str
     words: str
+    meant: str = ""
+    hint: str = ""
 
 
-DEVICE = Form(r"auto|cpu|cuda(:[0-9]{1,3})?", "auto, cpu, cuda or cuda:<number>")
+_ONE_DEVICE = r"(cpu|cuda:[0-9]{1,3})"
+DEVICE = Form(
+    r"auto|cpu|cuda(:[0-9]{1,3})?",
+    "auto, cpu, cuda or cuda:<number>",
+    meant=rf"all|{_ONE_DEVICE}([ ,]+{_ONE_DEVICE})+",
+    hint="only 'extract' uses several devices by DEVICE; to train on several GPUs, start one Dask "
+    "worker for each and give CLUSTER (docs/clusters.md)",
+)
 DEVICES = Form(
-    rf"all|{DEVICE.pattern}|(cpu|cuda:[0-9]{{1,3}})( (cpu|cuda:[0-9]{{1,3}}))+",
-    "auto, all, cpu, cuda, cuda:<number>, or several separated by spaces",
+    rf"auto|all|cuda|{_ONE_DEVICE}([ ,]+{_ONE_DEVICE})*",
+    "auto, all, cuda, or one or more of cpu and cuda:<number>, separated by spaces",
+)
+SCHEDULER = Form(
+    r"((tcp|tls|ws|wss|ucx)://)?(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}",
+    "the address of a Dask scheduler with its port, such as tcp://host:8786 or tls://host:8786",
 )
 
 
@@ -149,7 +166,8 @@ def check_value(name: str, value: Any, kind: type, allowed: typing.Mapping[str, 
             f"{name}={_brief(value)}: choose from {', '.join(map(str, choices))}{or_file}{hint}"
         )
     if form and not re.fullmatch(form.pattern, str(value)):
-        raise InputError(f"{name}={_brief(value)}: must be {form.words}")
+        hint = f"; {form.hint}" if form.meant and re.fullmatch(form.meant, str(value)) else ""
+        raise InputError(f"{name}={_brief(value)}: must be {form.words}{hint}")
     if kind in (int, float) and within is not None and value not in within:
         raise InputError(f"{name}={_brief(value)}: must be {within}")
 

@@ -34,7 +34,8 @@ def chosen_device(name: str) -> torch.device:
 
 
 def chosen_devices(names: str) -> list[torch.device]:
-    """The devices that share an extraction: "all" is every GPU, and "cuda:0 cuda:1" the named ones.
+    """The devices that share an extraction: "all" is every GPU, and "cuda:0 cuda:1" (or with a comma)
+    the named ones.
 
     Raises InputError as `chosen_device` does, if a GPU is named twice, and if there is no GPU for
     "all".
@@ -48,7 +49,7 @@ def chosen_devices(names: str) -> list[torch.device]:
                 "to see the GPUs"
             )
         names = " ".join(f"cuda:{number}" for number in range(count))
-    devices = [chosen_device(name) for name in names.split()]
+    devices = [chosen_device(name) for name in names.replace(",", " ").split()]
     gpus = [device.index or 0 for device in devices if device.type == "cuda"]
     if len(set(gpus)) < len(gpus):
         raise InputError(f"DEVICE={names}: must name each GPU only once")

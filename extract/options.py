@@ -261,9 +261,9 @@ class ExtractOptions(Checked, WithBanks):
     )
     device: str = option(
         "auto",
-        "device to compute on; 'auto' uses a GPU if there is one, otherwise the CPU. 'all' "
-        "uses every GPU, and 'cuda:0 cuda:1' uses the GPUs with these numbers; each GPU gets "
-        "a separate process",
+        "device to compute on; 'auto' uses the GPU with the most free memory, or the CPU if there is "
+        "no GPU. 'all' uses every GPU, and 'cuda:0 cuda:1' uses the GPUs with these numbers; each GPU "
+        "gets a separate process",
         form=DEVICES,
     )
     cluster: str = cluster_option()

@@ -2,6 +2,7 @@
 same command continues an interrupted extraction."""
 
 import contextlib
+import sys
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from tqdm import tqdm
 from reelbank.data.console import counted, print_lines, printable
 from reelbank.data.datasets.types import Dataset, Video
 from reelbank.data.store.stored import StoredFeatures
+from reelbank.data.system.cluster import tell_cluster
 from reelbank.extract.device import check_device_of_cluster, chosen_devices
 from reelbank.extract.devices.cluster import ClusterQueue
 from reelbank.extract.devices.lease_worker import dataset_of
@@ -53,6 +55,8 @@ def extract_stores(options: ExtractOptions) -> ExtractionResult:
     options = with_defaults(flow_of_weights(options))
     shard = shard_slice(options.shard)
     devices = _devices_of(options)
+    if options.cluster and not options.plan:
+        tell_cluster(options.cluster)
     dataset = dataset_of(options)
     for note in dataset.notes:
         print_lines(note)
@@ -85,7 +89,11 @@ def extract_dataset(
         finished_stores = FinishedStores(dataset, videos, files, Retry.of(options))
         found = finished_stores.among(plans.streams, options.searched, closing)
         if options.plan:
-            if len(devices) > 1:
+            if options.cluster:
+                print_lines(
+                    f"note: the times are those of {device} of this machine, not of the cluster"
+                )
+            elif len(devices) > 1:
                 print_lines(f"note: the times are those of {device} alone, not of all devices")
             plans = replace(plans, streams=tuple(with_found(plans.streams, found)))
             return ExtractionResult((), 0, estimate(options, dataset, videos, plans, device))
@@ -122,7 +130,8 @@ def extract_dataset(
                 queue = DeviceQueue(options, devices, needed, jobs, files)
                 unread.most += queue.decoders * len(devices) - 1
             _follow(queue.run(), needed, unread)
-            _tell_decoded(queue.decoded, plans)
+            has_lost = isinstance(queue, DeviceQueue) and queue.has_lost
+            _tell_decoded(queue.decoded, plans, has_lost=has_lost)
         elif needed:
             decoders = min(decoder_count(options, device, plans), len(needed))
             unread.most += decoders - 1
@@ -202,6 +211,9 @@ def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: Un
             for line in report.lines:
                 bar.write(printable(line))
             bar.update(-report.again)
+            if report.status:
+                is_new = report.status != bar.postfix
+                bar.set_postfix_str(report.status, refresh=is_new or sys.stderr.isatty())
             if report.video:
                 for line in report.video.lines:
                     bar.write(printable(line))
@@ -209,8 +221,9 @@ def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: Un
                 unread.see(by_id[report.video.video_id], report.video)
 
 
-def _tell_decoded(decoded: Decoded, plans: ExtractionPlan) -> None:
-    """Print how many frames were decoded, and for which streams."""
+def _tell_decoded(decoded: Decoded, plans: ExtractionPlan, *, has_lost: bool = False) -> None:
+    """Print how many frames were decoded, and for which streams. has_lost: a process has died, and
+    its last videos are not counted."""
     if not decoded.videos:  # only sound was read
         return
     again = ""
@@ -220,7 +233,8 @@ def _tell_decoded(decoded: Decoded, plans: ExtractionPlan) -> None:
             "the header)"
         )
     streams = " ".join(dict.fromkeys(plan.stream.name for plan in plans.streams))
+    uncounted = ", without the last videos of processes that died" if has_lost else ""
     print_lines(
         f"decoded {decoded.frames:,} frames of {counted(decoded.videos, 'video')}, each "
-        f"once{again}, for {streams}"
+        f"once{again}, for {streams}{uncounted}"
     )

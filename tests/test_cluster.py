@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from reelbank.data.system.cluster import Answer, Tasks, cluster_tasks
 from reelbank.heads.runs.folder import all_runs
 
 pytest.importorskip("distributed", reason="needs reelbank[dask]")
+import dask
 import psutil  # a dependency of distributed
 
 torch.set_num_threads(1)  # the tensors are tiny
@@ -186,7 +188,7 @@ def kill_one_that_trains(cluster: Cluster, bank: str) -> None:
 
 
 def test_extraction_survives_a_killed_worker_and_a_killed_decoder(
-    three_workers, tmp_path, monkeypatch
+    three_workers, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     link_clips(sorted(testdata("clips", "ucf101").rglob("*.avi"))[:120:5])
@@ -201,6 +203,9 @@ def test_extraction_survives_a_killed_worker_and_a_killed_decoder(
 
     with meanwhile(disturb):
         assert reelbank.main([*WORDS, "BANK=cluster", f"CLUSTER={three_workers.address}"]) == 0
+    printed = capsys.readouterr()
+    assert re.search(rf"cluster {three_workers.address}: \d workers?\b", printed.out)
+    assert re.search(r"\d+ videos under way on \d workers?\b", printed.err)
     expected = features("alone")
     assert len(expected) > 2 * 24  # some clips have sound
     check_same_features(expected)
@@ -332,15 +337,30 @@ def test_a_lost_scheduler_ends_the_command_with_one_line(tmp_path, monkeypatch, 
     assert "the connection to the Dask scheduler is lost" in line
 
 
-def test_no_scheduler(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("address", "settings", "reason"),
+    [
+        ("tcp://127.0.0.1:9", {}, "Timed out"),
+        ("tls://127.0.0.1:9", {}, "TLS"),
+        ("tcp://127.0.0.1:9", {"distributed.comm.require-encryption": True}, "encryption required"),
+    ],
+)
+def test_a_scheduler_that_does_not_answer_is_told_even_if_nothing_is_left_to_do(
+    address, settings, reason, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("reelbank.data.system.cluster.CONNECTS_SECONDS", 1)
     Path("videos").mkdir()
     Path("videos/a.avi").write_bytes(b"no video")
     words = ["extract", "DATASET=folder", "ROOT=videos", "EXTRACTOR=pixels"]
-    assert reelbank.main([*words, "CLUSTER=tcp://127.0.0.1:9"]) == 2
-    message = capsys.readouterr().err.splitlines()[-1]
-    assert "CLUSTER=tcp://127.0.0.1:9: the Dask scheduler cannot be reached" in message
+    assert reelbank.main(words) == 1  # the video has failed, and is not tried again
+    capsys.readouterr()
+    with dask.config.set(settings):
+        assert reelbank.main([*words, f"CLUSTER={address}"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"CLUSTER={address}: the Dask scheduler cannot be reached" in line and reason in line
+        assert reelbank.main([*words, f"CLUSTER={address}", "PLAN=1"]) == 0
+    assert "not of the cluster" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -351,6 +371,8 @@ def test_no_scheduler(tmp_path, monkeypatch, capsys):
         (["train", "DEVICE=cuda:1"], "DEVICE=cuda:1: cannot be used with CLUSTER"),
         (["pretrain", "DEVICE=cuda:1"], "DEVICE=cuda:1: cannot be used with CLUSTER"),
         (["extract", "DEVICE=all"], "DEVICE=all: cannot be used with CLUSTER"),
+        (["train", "DEVICE=all"], "start one Dask worker for each and give CLUSTER"),
+        (["sweep", "DEVICE=cuda:0,cuda:1"], "start one Dask worker for each and give CLUSTER"),
         (["reproduce", "mrrn", "DEVICE=cuda:1"], "DEVICE=cuda:1: cannot be used with CLUSTER"),
     ],
 )
@@ -359,3 +381,13 @@ def test_options_that_do_not_fit(words, message, tmp_path, capsys):
         make_store(tmp_path)
     assert reelbank.main([*words, f"BANK={tmp_path}", "CLUSTER=tcp://127.0.0.1:9"]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://host", "host", "http://host:8786", "tcp://:8786", "1 2"]
+)
+@pytest.mark.parametrize("command", ["extract", "pretrain", "train", "sweep", "reproduce"])
+def test_the_form_of_the_address_is_checked_with_the_other_options(command, address, capsys):
+    assert reelbank.main([command, f"CLUSTER={address}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"CLUSTER={address}: must be the address of a Dask scheduler with its port" in line

@@ -357,7 +357,10 @@ def test_folder_with_a_class_of_one_group_and_bare_videos(tmp_path: Path) -> Non
     assert parts["one/x_g01_c01"] == parts["one/x_g01_c02"] == "train"
     assert sorted([parts["two/p"], parts["two/q"]]) == ["test", "train"]
     assert parts["bare"] == ""
-    assert any("without test videos" in note and "one" in note for note in dataset.notes)
+    assert any(
+        "without test videos" in note and ": one." in note and "give a CSV= file" in note
+        for note in dataset.notes
+    )
     assert any(
         "1 of 5 videos have no label, because they are not in a class folder" in note
         for note in dataset.notes

@@ -1,6 +1,7 @@
 """DEVICE= with several devices: one process for each, which share the videos and the stores."""
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,8 @@ class Tiny(nn.Module):
     def forward(self, x):
         if x.mean() > -9 and os.getppid() == int(os.environ["TEST_PROCESS"]):
             self.calls += 1
+            if self.calls == 3:
+                print("third batch")
             if list(pathlib.Path().glob("*/stores/*.parts/part+*")) and takes("kill*"):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.calls == 6 and takes("stop"):
@@ -54,6 +57,7 @@ class Tiny(nn.Module):
         return self.conv(x).relu().mean((2, 3))
 
 def build():
+    print("network built")
     return Tiny()
 """
 WORDS = [
@@ -98,9 +102,15 @@ def test_a_killed_process_loses_nothing_and_the_store_is_the_same(folder, capsys
     assert reelbank.main([*WORDS, "BANK=two", "DEVICE=cpu cpu"]) == 1
     printed = capsys.readouterr()
     assert not Path("kill1").exists()
-    assert "the process of cpu ended (SIGKILL: out of memory?)" in printed.out + printed.err
+    assert printed.out.count("network built") == printed.out.count("third batch") == 1
+    assert re.search(
+        r"note: process [12] of 2 \(cpu\) ended \(SIGKILL: out of memory\?\); \d+ of its last \d+ videos "
+        "are committed",
+        printed.out,
+    )
     assert "17/17" in printed.err  # the progress counts each video once
-    assert "decoded" in printed.out and "16 of 17 videos stored; finished" in printed.out
+    assert re.search(r"decoded .* without the last videos of processes that died\n", printed.out)
+    assert "16 of 17 videos stored; finished" in printed.out
     found, failed_too = rows_of("two")
     assert failed_too == failed and found.keys() == expected.keys()
     for video_id, rows in expected.items():
@@ -144,7 +154,17 @@ def test_two_gpus_and_the_one_with_more_free_memory(monkeypatch, capsys):
         chosen_devices("cuda:1 cuda:1")
 
 
-@pytest.mark.parametrize("names", ["cpu,cpu", "cuda:0 all", "gpu", "all cpu"])
+def test_only_the_stores_that_no_other_bank_has_are_filled(folder, capsys):
+    words = [*WORDS[:3], "EXTRACTOR=pixels", "RESIZE=20", "CROPS=1", "T=2", "GRID=2"]
+    assert reelbank.main([*words, "STREAM=rgb", "BANK=lab"]) == 1
+    words += ["STREAM=rgb flow", "FLOW=dis", "CLIP=flow=1"]
+    assert reelbank.main([*words, "BANKS=lab", "DEVICE=cpu,cpu"]) == 1
+    (store,) = Path("bank", "stores").iterdir()
+    assert "-flow-" in store.name and "finished, only read" in capsys.readouterr().out
+    assert len(rows_of("bank")[0]) == 16
+
+
+@pytest.mark.parametrize("names", ["cpu;cpu", "cuda:0 all", "gpu", "all cpu"])
 def test_what_is_not_a_list_of_devices(names):
     with pytest.raises(InputError, match="DEVICE="):
         chosen_devices(names)

@@ -77,7 +77,9 @@ options = ExtractOptions(
     flow="dis", clip="flow=1", extractor="pixels", resize="20", bank="second",
 )
 leases = [{f"{name}/clip_g01_c01": ["rgb", "flow"]} for name in ("left", "right")]
-with LeaseWorker(with_defaults(options), torch.device("cuda:1"), "device1", 2) as worker:
+stores = [path.name for path in Path("cpu/stores").glob("*.h5")]
+second = torch.device("cuda:1")
+with LeaseWorker(with_defaults(options), second, "device1", stores, expected_videos=2) as worker:
     assert [report.lines for report in worker.run(leases)] == [(), ()]
 assert reelbank.main([*basic, *pixels, "DEVICE=cpu", "BANK=second"]) == 0
 

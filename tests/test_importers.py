@@ -63,7 +63,9 @@ def test_every_layout_becomes_the_same_store(tmp_path, layout, capsys):
     commands.inspect(commands.InspectOptions(str(tmp_path)))
     shown = capsys.readouterr().out
     assert "the times of the rows are unknown" in shown and "seconds between rows" not in shown
-    assert "made with versions that are not recorded" in shown  # another tool's are not ours
+    assert (
+        "features made with versions that are not recorded" in shown
+    )  # another tool's are not ours
     with Store.open(
         find_store(tmp_path, dataset="ucf101", stream="rgb", extractor="foreign")
     ) as store:

@@ -65,7 +65,7 @@ def test_a_store_says_with_what_it_was_made(tmp_path, capsys):
     assert {name: installed[name] for name in expected} == expected
     assert installed["opencv"] and "h5py" not in installed
     lines = inspected(tmp_path / "a.h5", capsys)
-    (line,) = [line for line in lines if line.startswith("made with ")]
+    (line,) = [line for line in lines if line.startswith("features made with ")]
     assert f"av {av.__version__}, " in line and f"ffmpeg {av.ffmpeg_version_info}, " in line
     assert not [line for line in lines if "MIXED" in line or "{" in line]
 
@@ -109,7 +109,7 @@ def test_extracting_again_with_one_version_removes_the_mixture(tmp_path, capsys)
             assert writer.versions() == ({OLD: 1, NEW: 1}, {NEW: 2})[number]
         assert writer.finish(metas)
     assert versions_by_id(path) == dict.fromkeys(ids(0, 1), NEW)
-    assert "made with av 19.0.2, numpy 2.4.6, torch 2.15.0" in inspected(path, capsys)
+    assert "features made with av 19.0.2, numpy 2.4.6, torch 2.15.0" in inspected(path, capsys)
 
 
 def test_versions_do_not_change_a_stores_identity(tmp_path):
@@ -125,7 +125,7 @@ def test_an_older_store_does_not_say_and_goes_on(tmp_path, capsys):
     rewritten(path, None)
     check_holds(path, range(3))
     assert set(versions_by_id(path).values()) == {NOT_RECORDED}
-    assert "made with versions that are not recorded" in inspected(path, capsys)
+    assert "features made with versions that are not recorded" in inspected(path, capsys)
     fill(path, range(3, 5), finish=False, made=Made(versions=NEW))
     with StoreWriter(path, RECIPE, DATASET) as writer:
         assert writer.finish([made_video(number) for number in range(5)])
@@ -282,4 +282,6 @@ def test_another_version_of_ours_mixes_nothing(tmp_path, capsys):
     later = Versions((*OLD.packages[:2], ("reelbank", "9.0"), *OLD.packages[2:]))
     fill(tmp_path / "a.h5", range(2), finish=False, made=Made(versions=OLD))
     fill(tmp_path / "a.h5", range(2, 4), made=Made(versions=later))
-    assert "made with av 18.1.0, numpy 2.4.6, torch 2.14.1" in inspected(tmp_path / "a.h5", capsys)
+    assert "features made with av 18.1.0, numpy 2.4.6, torch 2.14.1" in inspected(
+        tmp_path / "a.h5", capsys
+    )

@@ -193,9 +193,10 @@ def test_commands_find_the_stores_and_runs_of_other_banks(
     runs = sorted(path.name for path in (lab / "bank" / "runs").iterdir())
     others = f"BANKS={lab / 'bank'}"
     start = store.stem.rpartition("-")[2]
+    its_bank = f" {lab / 'bank'}\n"
     shown = {
-        ("stores",): [start],
-        ("runs",): runs,
+        ("stores",): [start, its_bank],
+        ("runs",): [*runs, its_bank],
         ("inspect", start): [str(store), "4 videos"],
         ("verify",): [f"{store}: undamaged"],
         ("export", start, "TO=features"): ["features"],
@@ -207,6 +208,9 @@ def test_commands_find_the_stores_and_runs_of_other_banks(
     for words, texts in shown.items():
         assert run(*words, "BANKS=nowhere") == 2
         assert "BANKS=nowhere: must be the folder of a bank" in capsys.readouterr().err
+        for inside in ("stores", "runs"):
+            assert run(*words, f"BANKS={lab / 'bank' / inside}") == 2
+            assert f"folder inside a bank; give BANKS={lab / 'bank'}" in capsys.readouterr().err
         assert run(*words, others) == 0
         output = capsys.readouterr().out
         assert [text for text in texts if text not in output] == []
@@ -256,6 +260,7 @@ def test_heads_are_trained_on_the_stores_of_another_bank(
     before = contents(lab)
     words = ["HEAD=meanpool", "EPOCHS=2", "LR=0.01", "BATCH=8", "REFIT=0", "DEVICE=cpu"]
     assert run("train", *words, f"BANK={mine}", f"BANKS={lab}") == 0
+    assert f"store {store}\n" in capsys.readouterr().out
     (trained,) = find_runs(mine)
     assert contents(lab) == before
     before = contents(mine)

@@ -58,6 +58,10 @@ def test_none_or_several_are_refused_with_what_to_do(tmp_path):
     assert "DATASET=made: 2 stores match; choose one with STORE=" in str(refused.value)
     assert f"{one[:8]} (weights.name random)" in str(refused.value)
     assert f"{two[:8]} (weights.name pretrained)" in str(refused.value)
+    for steps, shown in ((7, "T 7"), (None, "T all")):
+        _, other = put(tmp_path, {"steps": steps})
+        with pytest.raises(InputError, match=rf"{other[:8]} \(.*\b{shown}\b"):
+            find_store(tmp_path, dataset="made")
     put(tmp_path, {"image_fps": 30.0})
     with pytest.raises(InputError, match=f"{one[:8]} .*without image_fps"):
         find_store(tmp_path, dataset="made")

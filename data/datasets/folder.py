@@ -141,7 +141,8 @@ def _with_drawn_split(
     if train_only:
         notes.append(
             "classes without test videos, because all their videos belong to one group, and a "
-            f"group is never divided between train and test: {some(train_only)}"
+            f"group is never divided between train and test: {some(train_only)}. To test them, give "
+            "a CSV= file with other groups or with a split (docs/datasets.md)"
         )
     splits = ("1",) if labelled else ()
     videos = []

@@ -174,6 +174,7 @@ def _fits(path: Path, store: Store, requested: str, match: dict[str, Any]) -> bo
 
 # Values that a message names first if stores differ in them: those that a user chooses.
 _NAMED_FIRST = ("dataset", "stream", "extractor", "node", "weights.saw.split")
+_SHOWN_AS = {"steps": "T"}  # where the option has another name than the value in the recipe
 _MOST_DIFFERENCES = 6  # values that a message names for each store
 
 
@@ -205,9 +206,11 @@ def _description(fit: _Match, values: Mapping[str, str], names: Sequence[str]) -
     if not fit.identity:
         reason = "contains no videos yet" if begun(fit.path) else "cannot be read"
         return f"{fit.path.name} ({reason})"
-    texts = [
-        f"{name} {brief(values[name])}" if name in values else f"without {name}" for name in names
-    ]
+    texts = []
+    for name in names:
+        shown = _SHOWN_AS.get(name, name)
+        value = "all" if name == "steps" and values.get(name) == "-" else values.get(name)
+        texts.append(f"without {shown}" if value is None else f"{shown} {brief(value)}")
     return f"{fit.identity[:8]} ({', '.join(texts)})"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.data.banks import bank_of
 from reelbank.data.console import (
     counted,
     print_json,
@@ -37,15 +38,16 @@ _HEADS = (
 
 
 def stores(options: StoresOptions) -> int:
-    """Print a table of all stores of the bank, and of other banks."""
+    """Print a table of all stores of the bank, and of other banks with the bank of each."""
     if options.json:
         return _print_stores_json(options)
-    rows: list[tuple[str, ...]] = [_HEADS]
+    has_banks = bool(options.searched.others)
+    rows: list[tuple[str, ...]] = [(*_HEADS, "bank") if has_banks else _HEADS]
     broken = []
     for path, store, reason in shelved(options.searched):
         if store is None:
             broken.append(
-                f"{path.name}: unfinished, contains no videos yet"
+                f"{path if has_banks else path.name}: unfinished, contains no videos yet"
                 if begun(path)
                 else f"cannot be read: {path.name}: {reason}"
             )
@@ -67,9 +69,8 @@ def stores(options: StoresOptions) -> int:
         state += f", damaged parts: {len(store.damaged)}" if store.damaged else ""
         damaged_videos = damage_among(store.video_ids, store.sources).videos
         state += f", damaged videos: {len(damaged_videos)}" if damaged_videos else ""
-        rows.append(
-            (store.identity[:8], store.dataset.name, *recipe, str(steps), crops, *counts, state)
-        )
+        row = (store.identity[:8], store.dataset.name, *recipe, str(steps), crops, *counts, state)
+        rows.append((*row, str(bank_of(path))) if has_banks else row)
     if len(rows) > 1:
         print_table(rows)
     elif not broken:
@@ -122,12 +123,13 @@ def inspect(options: InspectOptions) -> int:
         )
         print_lines(f"{store.path}: {state}")
         print_lines(f"hash {store.identity}")
-        written = [
+        packages = [
             f"{name} {value}"
             for name, value in store.written.items()
-            if value and name not in ("cost", "made")
+            if value and name not in ("cost", "made", "time")
         ]
-        print_lines(f"written by {', '.join(written)}")
+        time = f" {store.written['time']}" if store.written.get("time") else ""
+        print_lines(f"file made{time} with {', '.join(packages)}")
         _print_cost(store.cost)
         if is_inexact(store.cost.device):
             print_lines(
@@ -198,7 +200,7 @@ def _print_versions(store: Store) -> None:
     for video_id, versions in zip(store.video_ids, store.versions, strict=True):
         made_with.setdefault(that_count(versions, store.recipe), []).append(video_id)
     if len(made_with) == 1:
-        print_lines(f"made with {next(iter(made_with))}")
+        print_lines(f"features made with {next(iter(made_with))}")
     elif made_with:
         print_lines(
             f"MIXED: the videos were extracted with {len(made_with)} different sets of package "

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reelbank.data.console import shortened
+from reelbank.data.console import counted, print_lines, shortened
 from reelbank.data.errors import InputError
 from reelbank.data.system.cluster_worker import TaskFunction, call_after_task, run_task
 
@@ -234,6 +234,15 @@ def cluster_tasks(
             tasks.end(release)
 
 
+def tell_cluster(address: str) -> None:
+    """Print how many workers the cluster has. Raises InputError if Dask is not installed or the
+    scheduler does not answer."""
+    with _connected(address) as client:
+        count = len(client.ncores())
+    waits = "" if count else "; the work begins when one has joined"
+    print_lines(f"cluster {address}: {counted(count, 'worker')}{waits}", flush=True)
+
+
 @contextlib.contextmanager
 def _connected(address: str) -> Iterator["Client"]:
     try:
@@ -246,10 +255,13 @@ def _connected(address: str) -> Iterator["Client"]:
     with _quiet():
         try:
             client = Client(address, timeout=CONNECTS_SECONDS)
-        except (OSError, ValueError, TypeError) as error:
+        # TypeError: tls:// without certificates; RuntimeError: tcp:// although Dask's configuration
+        # requires encryption.
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise InputError(
-                f"CLUSTER={address}: the Dask scheduler cannot be reached ({error}); check the "
-                "address that 'dask scheduler' printed"
+                f"CLUSTER={address}: the Dask scheduler cannot be reached "
+                f"({shortened(str(error), 600)}); give the address that 'dask scheduler' printed, and "
+                "if it begins with tls://, set the certificates (docs/clusters.md)"
             ) from None
         with client:
             yield client

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from reelbank.data.console import counted
 from reelbank.data.datasets.types import Video
-from reelbank.data.errors import InputError
 from reelbank.data.options_json import options_from_json, options_to_json
 from reelbank.data.system.cluster import Answer, Tasks, cluster_tasks
 from reelbank.extract.device import chosen_device
@@ -40,14 +39,16 @@ class ClusterQueue:
     videos: Sequence[Video]
     jobs: Mapping[str, Job]
     decoded: Decoded = field(default_factory=Decoded)
+    _waiting: deque[Video] = field(default_factory=deque)
+    _leases: dict[str, list[Video]] = field(default_factory=dict)  # under way
+    _printed: set[str] = field(default_factory=set)
     _read: int = 0
     _retried: set[str] = field(default_factory=set)
 
     def run(self) -> Iterator[DeviceReport]:
         """Extract the videos. Raises InputError if the cluster cannot be reached or is lost, and if
         several workers cannot extract a lease."""
-        waiting = deque(self.videos)
-        leases: dict[str, list[Video]] = {}  # under way
+        self._waiting.extend(self.videos)
         with cluster_tasks(
             self.options.cluster,
             extract_lease,
@@ -55,16 +56,18 @@ class ClusterQueue:
             per_worker=_LEASES_PER_WORKER,
             release=release,
         ) as tasks:
-            while waiting or leases:
-                while waiting and tasks.has_room():
-                    self._start(tasks, waiting, leases)
+            while self._waiting or self._leases:
+                while self._waiting and tasks.has_room():
+                    self._start(tasks)
                 for answer in tasks.next():
-                    yield DeviceReport(lines=answer.lines)
+                    yield DeviceReport(lines=self._new_lines(answer))
                     if answer.name:
-                        yield from self._reports(answer, leases.pop(answer.name), waiting)
+                        yield from self._reports(answer, self._leases.pop(answer.name))
+                yield DeviceReport(status=self._status(tasks))
 
-    def _start(self, tasks: Tasks, waiting: deque[Video], leases: dict[str, list[Video]]) -> None:
+    def _start(self, tasks: Tasks) -> None:
         """Start a task with the next videos."""
+        waiting = self._waiting
         fair_share = len(waiting) // (2 * _LEASES_PER_WORKER * max(1, len(tasks.workers())))
         count = min(len(waiting), _LARGEST_LEASE, max(1, fair_share))
         videos = [waiting.popleft() for _ in range(count)]
@@ -77,12 +80,23 @@ class ClusterQueue:
             "stores": store_names(self.jobs),
             "videos": {video.id: names_of(self.jobs, video) for video in videos},
         }
-        leases[name] = videos
+        self._leases[name] = videos
         tasks.start(name, json.dumps(lease))
 
-    def _reports(
-        self, answer: Answer, videos: Sequence[Video], waiting: deque[Video]
-    ) -> Iterator[DeviceReport]:
+    def _new_lines(self, answer: Answer) -> tuple[str, ...]:
+        """The lines of an answer, without those that another worker has printed."""
+        if not answer.name:
+            return answer.lines
+        lines = tuple(line for line in answer.lines if line not in self._printed)
+        self._printed.update(lines)
+        return lines
+
+    def _status(self, tasks: Tasks) -> str:
+        under_way = sum(map(len, self._leases.values()))
+        workers = counted(len(tasks.workers()), "worker")
+        return f"{counted(under_way, 'video')} under way on {workers}"
+
+    def _reports(self, answer: Answer, videos: Sequence[Video]) -> Iterator[DeviceReport]:
         """The reports of a lease. A video that a worker's machine could not read is extracted once
         more, because another machine may read it."""
         by_id = {video.id: video for video in videos}
@@ -93,33 +107,33 @@ class ClusterQueue:
                 self._read += message.read
                 if message.unread and message.video_id not in self._retried:
                     self._retried.add(message.video_id)
-                    waiting.append(by_id[message.video_id])
+                    self._waiting.append(by_id[message.video_id])
                 else:
                     yield DeviceReport(replace(message, read=self._read))
 
 
 class _Place:
-    """What a worker process keeps between leases: the LeaseWorker of the last options and working
-    folder."""
+    """What a worker process keeps between leases: the LeaseWorker of the last options, stores and
+    working folder."""
 
-    settings: tuple[str, str] = ("", "")
+    settings = ""
     worker: LeaseWorker | None = None
 
     @classmethod
     def close(cls) -> None:
-        worker, cls.worker, cls.settings = cls.worker, None, ("", "")
+        worker, cls.worker, cls.settings = cls.worker, None, ""
         if worker:
             worker.close()
 
     @classmethod
-    def of(cls, options: str, expected_videos: int) -> LeaseWorker:
-        settings = (options, str(Path.cwd()))
+    def of(cls, options: str, stores: list[str], expected_videos: int) -> LeaseWorker:
+        settings = json.dumps([options, stores, str(Path.cwd())])
         if cls.worker is None or cls.settings != settings:
             cls.close()
             chosen = options_from_json(ExtractOptions, options)
             device = chosen_device(chosen.device)
             shard = f"cluster-{uuid.uuid4().hex[:16]}"
-            cls.worker = LeaseWorker(chosen, device, shard, expected_videos)
+            cls.worker = LeaseWorker(chosen, device, shard, stores, expected_videos=expected_videos)
             cls.settings = settings
         return cls.worker
 
@@ -129,8 +143,7 @@ def extract_lease(text: str) -> str:
     Returns messages as JSON."""
     lease = json.loads(text)
     try:
-        worker = _Place.of(lease["options"], lease["expected_videos"])
-        _check_stores(worker.store_names, lease["stores"])
+        worker = _Place.of(lease["options"], lease["stores"], lease["expected_videos"])
         before, read = worker.decoded, worker.read
         messages = []
         for report in worker.run([lease["videos"]]):
@@ -143,17 +156,6 @@ def extract_lease(text: str) -> str:
         _Place.close()
         raise
     return json.dumps(messages)
-
-
-def _check_stores(planned: Sequence[str], expected: Sequence[str]) -> None:
-    """Raises InputError if this machine would fill other stores than the command."""
-    # Streams that another bank has are planned, but get no videos.
-    if not set(expected) <= set(planned):
-        raise InputError(
-            f"this machine would fill the stores {' '.join(planned)} instead of "
-            f"{' '.join(expected)}; install the same versions of Reelbank and its packages on all "
-            "machines of the cluster"
-        )
 
 
 def release() -> None:

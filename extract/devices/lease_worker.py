@@ -2,6 +2,8 @@
 all processes share."""
 
 import contextlib
+import io
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
@@ -20,8 +22,9 @@ from reelbank.extract.devices.one_device import (
     decoder_count,
 )
 from reelbank.extract.found import present
-from reelbank.extract.job import Job, every_writer, open_jobs, store_names
+from reelbank.extract.job import Job, every_writer, open_jobs
 from reelbank.extract.options import ExtractOptions
+from reelbank.extract.plan import StreamPlan
 from reelbank.extract.planned import plan_extraction
 from reelbank.extract.streams.adaptive import read_lengths
 from reelbank.extract.todo import SourceFiles
@@ -46,27 +49,38 @@ class LeaseWorker:
     what is stored when it ends.
 
     options: with defaults filled in, and WORKERS for this device alone. shard: a name that no other
-    writer of the stores has. expected_videos: the approximate number of videos to extract here.
-    Several workers may extract different videos of one data set at the same time, in any processes
-    that share BANK.
+    writer of the stores has. stores: the file names of the stores to fill; streams with other stores,
+    which another bank has, are planned but not extracted. expected_videos: the approximate number of
+    videos to extract here. Several workers may extract different videos of one data set at the same
+    time, in any processes that share BANK.
+
+    Raises InputError if this machine would fill other stores.
     """
 
     def __init__(
-        self, options: ExtractOptions, device: torch.device, shard: str, expected_videos: int
+        self,
+        options: ExtractOptions,
+        device: torch.device,
+        shard: str,
+        stores: Sequence[str],
+        *,
+        expected_videos: int,
     ) -> None:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dataset = dataset_of(options)
         self._videos = {video.id: video for video in dataset.videos}
         self._files = SourceFiles.of((), options.bank)
-        plans = plan_extraction(options, dataset, device)
+        with contextlib.redirect_stdout(io.StringIO()):  # the command has printed the same notes
+            plans = plan_extraction(options, dataset, device)
+        written = _written(plans.streams, stores)
         lengths = None
         if plans.lengths:
             path = present(plans.lengths.paths[0], options.searched)
             lengths = read_lengths(path, self._videos)
         with contextlib.ExitStack() as closing:
             self._jobs: dict[str, Job] = open_jobs(
-                options, dataset, plans.streams, closing, device=device, shard=shard
+                options, dataset, written, closing, device=device, shard=shard
             )
             self._pass = closing.enter_context(
                 DevicePass(
@@ -99,11 +113,6 @@ class LeaseWorker:
         self._closing.close()
 
     @property
-    def store_names(self) -> list[str]:
-        """The file names of the stores that it fills."""
-        return store_names(self._jobs)
-
-    @property
     def read(self) -> int:
         """How many videos the machine could read so far."""
         return self._pass.read
@@ -134,3 +143,16 @@ class LeaseWorker:
         videos: list[Video] = [self._videos[video_id] for video_id in jobs]
         self._files.now.update({video.id: look(video.path) for video in videos})
         return Lease(videos, jobs)
+
+
+def _written(plans: Sequence[StreamPlan], stores: Sequence[str]) -> list[StreamPlan]:
+    """The plans that fill these stores. Raises InputError if this machine would fill others."""
+    names = {plan.name: [path.name for path in plan.paths] for plan in plans}
+    planned = sorted(itertools.chain.from_iterable(names.values()))
+    if not set(stores) <= set(planned):
+        raise InputError(
+            f"this machine would fill the stores {' '.join(planned)} instead of "
+            f"{' '.join(stores)}; install the same versions of Reelbank and its packages on all "
+            "machines"
+        )
+    return [plan for plan in plans if set(names[plan.name]) <= set(stores)]

@@ -3,6 +3,7 @@ it."""
 
 import contextlib
 import io
+import json
 import socket
 import warnings
 from collections.abc import Iterator
@@ -45,9 +46,10 @@ def serve(words: list[str]) -> None:
     """Extract leases until the parent closes the socket.
 
     words: the number of the socket, the parent's process id, the device, the name of the shard, the
-    expected number of videos, the number of threads (0: as many as usual) and the options as JSON.
+    expected number of videos, the number of threads (0: as many as usual), the options as JSON, and
+    the file names of the stores to fill as JSON.
     """
-    number, parent, device, shard, expected_videos, threads, options = words
+    number, parent, device, shard, expected_videos, threads, options, stores = words
     heed_first_signal()  # SIGTERM of the parent: commit, then end
     end_with_parent(int(parent))
     connection = socket.socket(fileno=int(number))
@@ -62,16 +64,20 @@ def serve(words: list[str]) -> None:
                 enough_memory("extract"),
             ):
                 warnings.simplefilter("ignore")  # the parent has shown them for its own networks
-                _extract(connection, options, device, shard, int(expected_videos))
+                worker = LeaseWorker(
+                    options_from_json(ExtractOptions, options),
+                    chosen_device(device),
+                    shard,
+                    json.loads(stores),
+                    expected_videos=int(expected_videos),
+                )
+                _extract(connection, worker)
         except InputError as error:
             send(connection, Broken(shortened(str(error))))
 
 
-def _extract(
-    connection: socket.socket, options: str, device: str, shard: str, expected_videos: int
-) -> None:
-    chosen, read_options = chosen_device(device), options_from_json(ExtractOptions, options)
-    with LeaseWorker(read_options, chosen, shard, expected_videos) as worker:
+def _extract(connection: socket.socket, worker: LeaseWorker) -> None:
+    with worker:
         while True:
             send(connection, Wants(is_idle=True))
             first = receive_lease(connection)

@@ -8,11 +8,6 @@ import dataclasses
 import json
 import os
 import selectors
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +19,7 @@ from reelbank.data.console import counted
 from reelbank.data.datasets.types import Video
 from reelbank.data.errors import InputError
 from reelbank.data.options_json import options_to_json
+from reelbank.data.system.child import Child, ending
 from reelbank.data.system.machine import cores
 from reelbank.extract.devices.messages import (
     Broken,
@@ -35,73 +31,47 @@ from reelbank.extract.devices.messages import (
     send_lease,
 )
 from reelbank.extract.devices.one_device import Decoded, VideoReport
-from reelbank.extract.job import Job, names_of
+from reelbank.extract.job import Job, names_of, store_names
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.todo import Retry, SourceFiles
 
-_START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-_START += "from reelbank.extract.devices.process import serve; serve(sys.argv[2:])"
 _LARGEST_LEASE = 16  # videos
 _ENDS_SECONDS = 60.0  # maximum time in which a process commits its last part
+_TELLS_SECONDS = 1.0  # the longest time between two reports
 
 
+@dataclass
 class _Process:
-    """The process of one device."""
+    """The process of one device.
 
-    def __init__(self, device: str, words: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.device = device
-        self.socket, far = socket.socketpair()
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115 - what libraries print there
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-c",
-                _START,
-                json.dumps(sys.path),
-                *(str(far.fileno()), str(os.getpid()), device, *words),
-            ],
-            pass_fds=[far.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-            env=dict(environment),
-            start_new_session=True,  # the terminal's Ctrl-C is only for the parent
-        )
-        far.close()
-        self.uncommitted: set[str] = set()  # ids of the videos that it has, or has not committed
-        self.is_idle = False
-        self.read = 0  # videos that the machine could read in this process
-        self.decoded = Decoded()
+    name: for messages. uncommitted: ids of the videos that it has, or has not committed. read: how
+    many videos the machine could read in this process.
+    """
+
+    name: str
+    child: Child
+    uncommitted: set[str] = field(default_factory=set)
+    is_idle: bool = False
+    read: int = 0
+    decoded: Decoded = field(default_factory=Decoded)
 
     def death(self) -> str:
         """Why the process ended without a message."""
-        try:
-            code = self._exit_code()
-        except subprocess.TimeoutExpired:
+        code = self.child.exit_code(_ENDS_SECONDS)
+        if code is None:
             return "it does not respond"
-        if code < 0:
-            hint = ": out of memory?" if code == -signal.SIGKILL else ""
-            return f"{signal.Signals(-code).name}{hint}"
-        self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {code}"
+        return ending(code) if code < 0 else self.child.last_line() or ending(code)
+
+    def stop(self) -> None:
+        """Let the process commit its open part and end."""
+        self.child.process.terminate()
 
     def end(self) -> None:
-        """End the process once it has committed its open part."""
-        self.process.terminate()
-        self.socket.close()
-        with suppress(subprocess.TimeoutExpired):
-            self._exit_code()
-        self.log.close()
-
-    def _exit_code(self) -> int:
-        """Wait until the process has ended, and kill it if that takes too long."""
-        try:
-            return self.process.wait(_ENDS_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait(_ENDS_SECONDS)
+        """Stop the process, and wait until it has ended."""
+        self.stop()
+        self.child.socket.close()
+        self.child.exit_code(_ENDS_SECONDS)
+        self.child.close()
 
 
 @dataclass
@@ -109,12 +79,13 @@ class DeviceReport:
     """A report about a video, or lines of a process that are not about a video.
 
     again: how many videos that were reported before have to be extracted again, less the videos that
-    are committed although their reports are lost
+    are committed although their reports are lost; status: what is being done, for the progress bar
     """
 
     video: VideoReport | None = None
     lines: tuple[str, ...] = ()
     again: int = 0
+    status: str = ""
 
 
 @dataclass
@@ -122,7 +93,8 @@ class DeviceQueue:
     """The videos of an extraction on several devices.
 
     videos: those to extract; jobs: whose stores need them. `run` yields the reports. decoded: what
-    was decoded, complete after `run`.
+    was decoded, complete after `run`; has_lost: whether a process has died, whose last videos are not
+    counted there.
     """
 
     options: ExtractOptions
@@ -131,14 +103,17 @@ class DeviceQueue:
     jobs: Mapping[str, Job]
     files: SourceFiles
     decoded: Decoded = field(default_factory=Decoded)
+    has_lost: bool = False
+    _waiting: deque[Video] = field(default_factory=deque)
+    _reported: set[str] = field(default_factory=set)
+    _printed: set[str] = field(default_factory=set)
+    _read_by_lost: int = 0
+    _processes: list[_Process] = field(default_factory=list)
 
     def run(self) -> Iterator[DeviceReport]:
         """Extract the videos. Raises InputError if every process has ended before all are
         extracted."""
-        self._waiting = deque(self.videos)
-        self._reported: set[str] = set()
-        self._read_by_lost = 0
-        self._processes: list[_Process] = []
+        self._waiting.extend(self.videos)
         try:
             for number in range(len(self.devices)):
                 self._processes.append(self._start(number))
@@ -147,7 +122,7 @@ class DeviceQueue:
                 yield from self._next_reports()
         finally:
             for process in self._processes:  # all at once, so that they commit at the same time
-                process.process.terminate()
+                process.stop()
             for process in self._processes:
                 self.decoded += process.decoded
                 process.end()
@@ -169,12 +144,15 @@ class DeviceQueue:
         if threads:
             environment["OMP_NUM_THREADS"] = str(threads)
         words = [
+            str(device),
             f"{shard}device{number}",
             str(len(self.videos) // count),
             str(threads),
             options_to_json(options),
+            json.dumps(store_names(self.jobs)),
         ]
-        return _Process(str(device), words, environment)
+        child = Child("reelbank.extract.devices.process", words, environment=environment)
+        return _Process(f"process {number + 1} of {count} ({device})", child)
 
     def _serve_idle(self) -> None:
         """Give leases to the processes that wait for one."""
@@ -184,14 +162,16 @@ class DeviceQueue:
                 self._send_lease(process)
 
     def _next_reports(self) -> Iterator[DeviceReport]:
-        """Wait for messages and process one from each process that has sent some."""
+        """Wait a moment for messages, and process one from each process that has sent some."""
         with selectors.DefaultSelector() as selector:
             for process in self._processes:
-                selector.register(process.socket, selectors.EVENT_READ, process)
-            ready = [key.data for key, _ in selector.select()]
+                selector.register(process.child.socket, selectors.EVENT_READ, process)
+            ready = [key.data for key, _ in selector.select(_TELLS_SECONDS)]
+        if not ready:
+            yield DeviceReport(status=self._status())
         for process in ready:
             try:
-                message = receive(process.socket)
+                message = receive(process.child.socket)
             except (EOFError, ConnectionError):
                 yield self._lost(process, process.death())
                 continue
@@ -200,9 +180,17 @@ class DeviceQueue:
             else:
                 yield from self._take(process, message)
 
+    def _status(self) -> str:
+        under_way = sum(len(process.uncommitted - self._reported) for process in self._processes)
+        if not under_way:
+            return "committing" if self._reported else "starting"
+        return f"{counted(under_way, 'video')} under way"
+
     def _take(self, process: _Process, message: Message) -> Iterator[DeviceReport]:
         if isinstance(message, Said):
-            yield DeviceReport(lines=(message.line,))
+            if message.line not in self._printed:  # each process prints the same notes
+                self._printed.add(message.line)
+                yield DeviceReport(lines=(message.line,))
         elif isinstance(message, Decoded):
             process.decoded = message
         elif isinstance(message, VideoReport):
@@ -211,7 +199,8 @@ class DeviceQueue:
             self._reported.add(message.video_id)
             if is_first:
                 read = self._read_by_lost + sum(other.read for other in self._processes)
-                yield DeviceReport(dataclasses.replace(message, read=read))
+                video = dataclasses.replace(message, read=read)
+                yield DeviceReport(video, status=self._status())
         elif isinstance(message, Wants):
             if message.is_idle:
                 process.is_idle = True
@@ -228,11 +217,12 @@ class DeviceQueue:
         lease: Lease = {video.id: names_of(self.jobs, video) for video in videos}
         # If the process has ended, the next read from its socket shows it.
         with suppress(BrokenPipeError, ConnectionResetError):
-            send_lease(process.socket, lease)
+            send_lease(process.child.socket, lease)
 
     def _lost(self, process: _Process, reason: str) -> DeviceReport:
         """Put the videos back that a process had and did not commit. Raises InputError if it was
         the last process."""
+        self.has_lost = True
         self._processes.remove(process)
         process.end()
         self.decoded += process.decoded
@@ -252,14 +242,14 @@ class DeviceQueue:
         if self._waiting and not self._processes:
             had_not_committed = f", which had not committed {_some(lost)}," if lost else ""
             raise InputError(
-                f"the process of {process.device}{had_not_committed} ended ({reason}), and no other "
-                "process is left; committed videos are kept. Run the same command to continue"
+                f"{process.name}{had_not_committed} ended ({reason}), and no other process is left; "
+                "committed videos are kept. Run the same command to continue"
             )
-        line = f"note: the process of {process.device} ended ({reason})"
+        line = f"note: {process.name} ended ({reason})"
         if had:
             line += f"; {len(committed)} of its last {counted(len(had), 'video')} are committed"
         if lost:
-            line += ", and the other devices extract the rest"
+            line += ", and the other processes extract the rest"
         return DeviceReport(lines=(line,), again=again)
 
 

@@ -11,6 +11,7 @@ from reelbank.data.console import print_lines
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.datasets.types import Dataset
 from reelbank.data.errors import InputError
+from reelbank.data.system.cluster import tell_cluster
 from reelbank.data.system.memory import enough_memory
 from reelbank.extract.device import check_device_of_cluster, chosen_device
 from reelbank.extract.planned import PlannedStore
@@ -166,6 +167,8 @@ def planned_work(options: ReproduceOptions) -> Work:
             )
     if options.cluster:
         check_device_of_cluster(options.device)
+        if not options.plan:
+            tell_cluster(options.cluster)
     chosen_device("auto" if options.cluster else options.device)
     if not options.plan:
         with written_to("BANK", Path(options.bank)):

@@ -19,6 +19,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.options_json import options_from_json, options_to_json
 from reelbank.data.plugins import is_user_file
 from reelbank.data.store.reader import Store
+from reelbank.data.system.cluster import tell_cluster
 from reelbank.extract.device import check_device_of_cluster, chosen_device
 from reelbank.extract.networks.trained import CHECKPOINT, SEEN, family_of, finished
 from reelbank.extract.planned import planned_stores
@@ -70,6 +71,7 @@ def pretrain(options: PretrainOptions) -> int:
     options = with_defaults(options)
     if options.cluster:
         check_device_of_cluster(options.device)
+        tell_cluster(options.cluster)
     with Store.open(pixels_store(options)) as store:
         return pretrain_on(store, options)
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from reelbank.data.banks import bank_of
 from reelbank.data.console import percent, print_json, print_lines, print_table
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import network_name
@@ -14,8 +15,8 @@ from reelbank.heads.runs.options import RunsOptions
 
 
 def runs(options: RunsOptions) -> int:
-    """Print a table of all runs of the bank and of other banks, or remove the named runs of the
-    bank. Returns the exit code."""
+    """Print a table of all runs of the bank, and of other banks with the bank of each, or remove the
+    named runs of the bank. Returns the exit code."""
     if options.remove:
         readable_runs, bad = read_runs(options.searched)
         hashes = {run.path: run.signature for run in readable_runs} | dict.fromkeys(bad, "")
@@ -54,9 +55,9 @@ def runs(options: RunsOptions) -> int:
         hint = "" if wanted else "; 'reelbank train' makes one"
         print_lines(f"no runs{wanted} in {options.searched.shown('runs')}{hint}")
         return 0
-    lines: list[tuple[str, ...]] = [
-        ("run", "data", "store", "split", "seed", "measure", "validation", "test", "finished")
-    ]
+    heads = ("run", "data", "store", "split", "seed", "measure", "validation", "test", "finished")
+    has_banks = bool(options.searched.others)
+    lines: list[tuple[str, ...]] = [(*heads, "bank") if has_banks else heads]
     for run in selected:
         recipe = run.recipe
         is_random = recipe.get("extractor") in run.random_networks
@@ -75,6 +76,7 @@ def runs(options: RunsOptions) -> int:
                 run.metrics.measure,
                 *accuracies,
                 "yes" if run.finished else "no",
+                *([str(bank_of(run.path))] if has_banks else []),
             )
         )
     print_table(lines)

@@ -18,6 +18,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.identity import signature
 from reelbank.data.options import parse, words_of
 from reelbank.data.store.reader import Store
+from reelbank.data.system.cluster import tell_cluster
 from reelbank.data.text_files import csv_file
 from reelbank.heads.runs.folder import read_run
 from reelbank.heads.training.cluster import check_cluster, train_on_cluster
@@ -80,6 +81,7 @@ def sweep(options: Any) -> int:
         for job in planned.jobs.values():
             check_backbones(job.plans, job.stores[0].recipe)
         if planned.last_options.cluster:
+            tell_cluster(planned.last_options.cluster)
             train_on_cluster(list(planned.jobs.values()), planned.last_options.cluster)
         else:
             for job in planned.jobs.values():

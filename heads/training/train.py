@@ -14,6 +14,7 @@ from tqdm import tqdm
 from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
 from reelbank.data.store.reader import Store
+from reelbank.data.system.cluster import tell_cluster
 from reelbank.data.system.machine import cores
 from reelbank.data.system.processes import in_processes
 from reelbank.extract.device import chosen_device
@@ -50,6 +51,8 @@ def train_runs(options: TrainOptions) -> list[Run]:
         for paths, splits in chosen_stores(options).items():
             stores = [stack.enter_context(Store.open(path)) for path in paths]
             jobs.append(Job(stores, plan_runs(stores, dataclasses.replace(options, split=splits))))
+        opened = itertools.chain.from_iterable(job.stores for job in jobs)
+        print_lines(*dict.fromkeys(f"store {store.path}" for store in opened))
         plans = list(itertools.chain.from_iterable(job.plans for job in jobs))
         for note in dict.fromkeys(itertools.chain.from_iterable(plan.notes for plan in plans)):
             print_lines(f"note: {note}")
@@ -58,6 +61,7 @@ def train_runs(options: TrainOptions) -> list[Run]:
         for job in missing:
             check_backbones(job.plans, job.stores[0].recipe)
         if options.cluster:
+            tell_cluster(options.cluster)
             train_on_cluster(missing, options.cluster)
         else:
             for job in missing:

@@ -2,17 +2,13 @@
 
 import json
 import os
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from reelbank.data.system.child import Child, ending
 from reelbank.data.system.faults import is_sent
 from reelbank.data.video.frames import Reading
 from reelbank.data.video.messages import Failed, SoundFailed
@@ -22,15 +18,12 @@ from reelbank.data.video.worker import WorkerOptions
 
 Task = tuple[Hashable, str | Path, Reading]  # key, path, what to read
 
-_ENDS_SECONDS = 20.0  # maximum time to wait for the end of a killed process
 # Reasons why a process is silent, by its state in /proc/<pid>/stat.
 _WAITS = {
     "D": "waits for a disk or a network that does not answer",
     "T": "was stopped",
     "t": "was stopped",
 }
-_START = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
-_START += "from reelbank.data.video.worker import serve; serve(sys.argv[2:])"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -54,31 +47,15 @@ class WorkerProcess:
         ring: Ring,
     ) -> None:
         self.ring = ring
-        self.socket, far = socket.socketpair()
-        self.socket.settimeout(timeout_seconds)
-        # Receives what decoders print; the last line explains a failed start.
-        self.log = tempfile.TemporaryFile(dir=sample.parent)  # noqa: SIM115
-        command = [
-            sys.executable,
-            "-P",
-            "-c",
-            _START,
-            json.dumps(sys.path),
-            str(far.fileno()),
-            str(os.getpid()),
-            str(sample),
-            str(ring.file),
-        ]
-        self.process = subprocess.Popen(
-            [*command, json.dumps(asdict(options))],
-            pass_fds=[far.fileno(), ring.file],
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-            env=os.environ | _ONE_THREAD,
-            start_new_session=True,  # the terminal's Ctrl-C is only for the parent
+        self._child = Child(
+            "reelbank.data.video.worker",
+            [str(sample), str(ring.file), json.dumps(asdict(options))],
+            environment=os.environ | _ONE_THREAD,
+            files=[ring.file],
+            log_folder=sample.parent,
         )
-        far.close()
+        self.process, self.socket = self._child.process, self._child.socket
+        self.socket.settimeout(timeout_seconds)
         self.ready = False
         self.task: Task | None = None
         self.pixels = 0  # of the task's largest picture, if it had to wait for room
@@ -103,9 +80,7 @@ class WorkerProcess:
     def death(self) -> Blame:
         """Why the process ended."""
         code = self.process.wait()
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        hint = ": out of memory?" if code == -signal.SIGKILL else ""
-        return Blame(f"decoder process died ({name}{hint})", by_machine=is_sent(-code))
+        return Blame(f"decoder process died ({ending(code)})", by_machine=is_sent(-code))
 
     def silence(self, seconds: float) -> Blame:
         """Why the process has sent nothing for this long."""
@@ -119,15 +94,9 @@ class WorkerProcess:
 
     def end(self) -> None:
         """Kill the process."""
-        self.process.kill()
-        # A process that waits for a disk or server ends only when that answers.
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(_ENDS_SECONDS)
-        self.socket.close()
-        self.log.close()
+        self._child.kill()
+        self._child.close()
 
     def last_line(self) -> str:
-        """The last line that the process printed."""
-        self.log.seek(0)
-        lines = self.log.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else ""
+        """The last line that the process printed; it explains a failed start."""
+        return self._child.last_line()
