@@ -24,6 +24,7 @@ from reelbank.data.scores.top_k import best_classes
 from reelbank.data.store.copies import nearest
 from reelbank.data.store.records import DatasetDescription, StoredVideo
 from reelbank.data.store.writer import StoreWriter
+from reelbank.fusion.bootstrap import resample_blocks
 from reelbank.heads.recipe import Rule
 from reelbank.heads.runs.folder import find_runs, load_run
 from reelbank.heads.training.sequences import Table, tables
@@ -210,6 +211,21 @@ def test_the_nearest_of_more_videos_than_are_compared_at_once() -> None:
     groups[copies[0]] = groups[videos[0]]
     of_others = nearest(vectors, videos.tolist(), among.tolist(), groups)
     assert of_others.numbers[0] != copies[0] and of_others.numbers[1:].tolist() == copies[1:]
+
+
+def test_resamples_in_blocks_are_those_of_one_draw() -> None:
+    groups = [f"g{number // 3}" if number % 2 else "" for number in range(60_001)]
+    blocks = list(resample_blocks(groups, 200, seed=3))
+    assert len(blocks) > 2
+    count = len({group for group in groups if group}) + groups.count("")
+    chances = np.full(count, 1 / count)
+    whole = np.random.default_rng(3).multinomial(count, chances, size=200)
+    drawn = np.concatenate(blocks)
+    numbers: dict[str, int] = {}
+    columns = [
+        numbers.setdefault(group or str(row), len(numbers)) for row, group in enumerate(groups)
+    ]
+    np.testing.assert_array_equal(drawn, whole[:, columns])
 
 
 def test_a_signature_of_streamed_values_is_that_of_the_dictionary() -> None:
