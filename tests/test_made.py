@@ -3,17 +3,18 @@ merged, and reported when mixed."""
 
 import dataclasses
 import importlib.metadata
+import json
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from made_files import as_bytes, build, datasets_of, earlier_datasets_of
 from made_stores import DATASET, RECIPE, check_holds, fill, made_times, made_values, made_video
 from test_extract import BASIC, encode, only_store, ours, run  # noqa: F401
 
 from reelbank.data.store import commands as shelf
-from reelbank.data.store.file import format as feature_file
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import identity
 from reelbank.data.store.versions import NOT_RECORDED, Made, Versions, current_versions, that_count
@@ -32,18 +33,19 @@ def ids(*numbers: int) -> list[str]:
     return [made_video(number).id for number in numbers]
 
 
-def rewritten(path: Path, made: Any) -> None:
-    """Write a finished store again with something else, or None for nothing, as what made it."""
-    file = feature_file.FeatureFile(path)
-    index = file.index
-    facts = dataclasses.replace(index.facts, versions=[NOT_RECORDED] * len(index))
-    written = {**index.about.written} if made is None else {**index.about.written, "made": made}
-    about = dataclasses.replace(index.about, written=written)
+def rewritten(path: Path, made: Any, version: int = 2, codes: Any = None) -> None:
+    """Write a finished store again with something else, or None for nothing, as what made it. codes:
+    of each video, since version 3."""
+    datasets = datasets_of(path) if version > 2 else earlier_datasets_of(path)
     with Store.open(path) as store:
-        values = [store.features(video_id)[0] for video_id in store.video_ids]
-    path.unlink()
-    changed = dataclasses.replace(index, about=about, facts=facts)
-    feature_file.write(path, changed, iter(values), "")
+        features = store.load()[0]
+    about = json.loads(datasets["about"].tobytes())
+    del about["written"]["made"]
+    if made is not None:
+        about["written"]["made"] = made
+    if codes is not None:
+        datasets["versions"] = np.array(codes, np.uint32)
+    build(path, {**datasets, "about": as_bytes(about)}, features, version)
 
 
 def inspected(path: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -168,12 +170,36 @@ def test_what_no_writer_of_ours_writes_is_not_recorded(tmp_path, made):
     check_holds(tmp_path / "a.h5", range(2))
 
 
-def test_versions_from_untrusted_files_are_printable(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("made", "codes"),
+    [
+        (None, [0, 0]),
+        ("much", [0, 0]),
+        ({"versions": [ONE], "of": [0, 0]}, [0, 0]),
+        ([], [0, 0]),
+        ([ONE], [1, 2**32 - 1]),
+        ([["av", "1"]], [0, 0]),
+        ([{"av": 1}], [0, 0]),
+        ([{"av": "1" * 101}], [0, 0]),
+        ([{f"p{n}": "1" for n in range(101)}], [0, 0]),
+    ],
+)
+def test_codes_of_no_versions_are_not_recorded(tmp_path, made, codes):
     fill(tmp_path / "a.h5", range(2))
+    rewritten(tmp_path / "a.h5", made, 3, codes)
+    assert set(versions_by_id(tmp_path / "a.h5").values()) == {NOT_RECORDED}
+    check_holds(tmp_path / "a.h5", range(2))
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_versions_from_untrusted_files_are_printable(tmp_path, capsys, version):
     for of in ([0, 0], [0, 1]):
-        rewritten(
-            tmp_path / "a.h5", {"versions": [{"av\x1b[2J": "1\n\x07"}, {"av": "\u202e2"}], "of": of}
-        )
+        (tmp_path / "a.h5").unlink(missing_ok=True)
+        fill(tmp_path / "a.h5", range(2))
+        made: Any = [{"av\x1b[2J": "1\n\x07"}, {"av": "\u202e2"}]
+        codes = of if version > 2 else None
+        made = made if version > 2 else {"versions": made, "of": of}
+        rewritten(tmp_path / "a.h5", made, version, codes)
         capsys.readouterr()
         shelf.inspect(shelf.InspectOptions(store=str(tmp_path / "a.h5")))
         shown = capsys.readouterr().out

@@ -492,7 +492,7 @@ def test_the_file_keeps_what_the_document_says(tmp_path):
     fill(tmp_path / "made.h5", range(6))
     with h5py.File(tmp_path / "made.h5") as file:
         assert file.userblock_size == 512
-        assert json.loads(bytes(file["about"][:]))["format"] == "reelbank features 1"
+        assert json.loads(bytes(file["about"][:]))["format"] == "reelbank features 3"
         assert h5py.check_string_dtype(file["video_ids"].dtype).encoding == "utf-8"
         for first, last in itertools.pairwise(file["offsets"][:]):
             number = list(file["offsets"][:]).index(first)

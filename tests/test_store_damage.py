@@ -2,7 +2,6 @@
 outside themselves."""
 
 import dataclasses
-import hashlib
 import json
 import random
 import re
@@ -11,13 +10,14 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+import xxhash
+from made_files import build, datasets_of, earlier_datasets_of, seal
 from made_stores import DATASET, RECIPE, check_holds, fill, made_times, made_values, made_video
 
 from reelbank.data.errors import InputError
 from reelbank.data.store import commands as shelf
 from reelbank.data.store.file import format as feature_file
 from reelbank.data.store.file.header import DamagedFile, read_range
-from reelbank.data.store.file.index import arrays
 from reelbank.data.store.reader import Store
 from reelbank.data.store.writer import StoreWriter
 
@@ -159,65 +159,66 @@ def test_a_newer_format_is_refused_not_thrown_away(tmp_path):
     fill(path, range(2), finish=False)
     part = next((tmp_path / "made.parts").iterdir())
     header = feature_file.FeatureFile(part).header
-    part.write_bytes(header._replace(version=3).packed() + part.read_bytes()[512:])
+    part.write_bytes(header._replace(version=4).packed() + part.read_bytes()[512:])
     for attempt in (lambda: Store.open(path), lambda: StoreWriter(path, RECIPE, DATASET)):
         with pytest.raises(
             InputError,
-            match="format version 3, but this version of reelbank reads only 1 to 2; upgrade",
+            match="format version 4, but this version of reelbank reads only 1 to 3; upgrade",
         ):
             attempt()
     assert part.exists()
 
 
-def plain_index(path):
+def plain_index(path, version=3):
     """The datasets of a good store, and its features."""
     fill(path, range(4))
     with Store.open(path) as store:
         features = store.load()[0]
-    return arrays(feature_file.FeatureFile(path).index), features
+    return (datasets_of if version > 2 else earlier_datasets_of)(path), features
 
 
-def seal(path):
-    """Write the header, with digests that are right, before whatever HDF5 file lies at `path`."""
-    with h5py.File(path) as file:
-        place = (0, 0)
-        if isinstance(file.get("features", getlink=True), h5py.HardLink) and isinstance(
-            file.get("features"), h5py.Dataset
-        ):
-            dataset = file["features"].id
-            if (
-                dataset.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
-                and dataset.get_storage_size()
-            ):
-                place = (dataset.get_offset() or 0, dataset.get_storage_size())
-    content = path.read_bytes()
-    if not 512 < place[0] < sum(place) <= len(content):
-        place = (0, 0)
-    start, end = place[0] or len(content), sum(place) or len(content)
-    index, whole = (
-        hashlib.sha256(data).digest()
-        for data in (content[512:start] + content[end:], content[512:])
-    )
-    header = feature_file.Header(b"REELBANK", 2, 512, len(content), *place, index, whole)
-    path.write_bytes(header.packed() + content[512:])
+VERSIONS = pytest.mark.parametrize("version", [2, 3])
 
 
-def build(path, datasets, features):
-    """A feature file made with h5py alone, where `datasets` may hold functions (file, name) instead
-    of arrays."""
-    with h5py.File(path, "w", userblock_size=512) as file:
-        for name, values in {**datasets, "features": features}.items():
-            if callable(values):
-                values(file, name)
-            elif values is not None:
-                file[name] = values
-    seal(path)
-
-
-def test_a_file_written_with_only_h5py_is_a_store(tmp_path):
-    datasets, features = plain_index(tmp_path / "good.h5")
-    build(tmp_path / "made.h5", datasets, features)
+@VERSIONS
+def test_a_file_written_with_only_h5py_is_a_store(tmp_path, version):
+    datasets, features = plain_index(tmp_path / "good.h5", version)
+    build(tmp_path / "made.h5", datasets, features, version)
     check_holds(tmp_path / "made.h5", range(4))
+    with Store.open(tmp_path / "made.h5") as store:
+        assert store.verify() == []
+
+
+def use_all(path):
+    """Open a store and ask for everything that it says: of each video, and of all."""
+    with Store.open(path) as store:
+        assert store.video_ids == list(store)
+        for video_id in store:
+            store.features(video_id)
+            store.views(video_id)
+        store.load_views()
+        for attribute in ("video_ids", "labels", "groups", "parts", "versions", "rows", "all_rows"):
+            assert len(getattr(store, attribute)) == len(store)
+        assert len(list(store.sources)) == len(store.checksums) == len(store)
+        assert len(set(store.video_ids)) == len(store) and all(map(store.__contains__, store))
+        for video_id in store.failures:
+            assert store.failures[video_id].reason
+    index = feature_file.FeatureFile(path).index
+    assert all(index.find(video_id) is not None for video_id in index.video_ids)
+    assert all(index.find_failure(video_id) for video_id, _ in index.failures.items())
+
+
+def check_is_refused(path, told):
+    """Whoever uses a hostile store is told so, in one line with its name, and `verify` tells it."""
+    with pytest.raises(InputError, match=re.escape(told)) as refused:
+        use_all(path)
+    assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+    try:
+        with Store.open(path) as store:
+            (line,) = store.verify()
+    except InputError as error:
+        line = str(error)
+    assert told in line and str(path) in line
 
 
 def external_link(file, name):
@@ -295,6 +296,7 @@ LINES = {
 }
 
 
+@VERSIONS
 @pytest.mark.parametrize(
     ("name", "hostile", "told"),
     [
@@ -351,23 +353,28 @@ LINES = {
             np.array([b"dig", b"fly", b"dig", b"swim"]),
             "contains a class that is not listed",
         ),
-        ("parts", np.full((4, 2), 3, np.uint8), "unknown code"),
+        ("parts", np.full((4, 2), 4, np.uint8), "unknown code"),
         ("parts", np.zeros((4, 3), np.uint8), "does not fit the splits"),
         ("checksums", np.zeros(3, np.uint64), "must have the same length"),
         ("checksums", None, "must contain the datasets about, checksums"),
         ("extra", np.zeros(3), "must contain the datasets about, checksums"),
     ],
 )
-def test_hostile_files_with_right_digests_are_refused_in_one_line(tmp_path, name, hostile, told):
-    datasets, features = plain_index(tmp_path / "good.h5")
+def test_hostile_files_with_right_digests_are_refused_in_one_line(
+    tmp_path, version, name, hostile, told
+):
+    datasets, features = plain_index(tmp_path / "good.h5", version)
     path = tmp_path / "made.h5"
+    by_hdf5 = callable(hostile) or name == "features"
     if name == "features":
-        build(path, datasets, hostile)
+        build(path, datasets, hostile, version)
     else:
-        build(path, {**datasets, name: hostile}, features)
-    with pytest.raises(InputError, match=re.escape(told)) as refused:
-        Store.open(path)
-    assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+        datasets = {**datasets, name: hostile}
+        if version > 2 and name == "video_ids" and not by_hdf5:
+            datasets |= key_tables(hostile)
+        build(path, datasets, features, version)
+    # Of a newer file, HDF5 is parsed only by `verify`; the directory is wrong before that.
+    check_is_refused(path, "" if version > 2 and by_hdf5 else told)
 
 
 def changed(about, keys, value):
@@ -379,39 +386,179 @@ def changed(about, keys, value):
     return json.dumps(copy).encode()
 
 
+HOSTILE_ABOUTS = [
+    (None, b"\xff\xfe", "not valid JSON"),
+    (None, b"[" * 100_000, "not valid JSON"),
+    (None, b"[]", "does not have the expected keys"),
+    (["more"], 1, "does not have the expected keys"),
+    (["format"], "reelbank features 9", "format must be 'reelbank features "),
+    (["identity"], "0" * 64, "the identity does not match the recipe"),
+    (["recipe", "extractor"], "another", "the identity does not match the recipe"),
+    (["recipe", "extractor"], float("nan"), "not valid JSON"),
+    (["dataset", "classes"], [1, 2], "class and split names must be text"),
+    (["dataset", "coarse"], {"all": "dig"}, "class and split names must be text"),
+    (["dataset", "splits"], "12", "dataset does not have the expected keys"),
+    (["dataset", "multilabel"], 1, "dataset does not have the expected keys"),
+    (
+        ["dataset"],
+        replace(DATASET, multilabel=True, classes=["dig", "fly", "a;b"]).to_json(),
+        "rename the class",
+    ),
+]
+EARLIER_HOSTILE_ABOUTS = [
+    (["sources"], [], "must have one source per video"),
+    (["sources", 0], {"bytes": "1"}, "of a source has the wrong type"),
+    (["failures"], {"dig/x": "broken"}, "a failure does not have the expected form"),
+    (["failures"], {"../x": {"reason": "r", "bytes": 1}}, "must be a relative path"),
+]
+
+
 @pytest.mark.parametrize(
-    ("keys", "value", "told"),
+    ("version", "keys", "value", "told"),
     [
-        (None, b"\xff\xfe", "not valid JSON"),
-        (None, b"[" * 100_000, "not valid JSON"),
-        (None, b"[]", "does not have the expected keys"),
-        (["more"], 1, "does not have the expected keys"),
-        (["format"], "reelbank features 9", "format must be 'reelbank features 1'"),
-        (["identity"], "0" * 64, "the identity does not match the recipe"),
-        (["recipe", "extractor"], "another", "the identity does not match the recipe"),
-        (["recipe", "extractor"], float("nan"), "not valid JSON"),
-        (["dataset", "classes"], [1, 2], "class and split names must be text"),
-        (["dataset", "coarse"], {"all": "dig"}, "class and split names must be text"),
-        (["dataset", "splits"], "12", "dataset does not have the expected keys"),
-        (["dataset", "multilabel"], 1, "dataset does not have the expected keys"),
-        (
-            ["dataset"],
-            replace(DATASET, multilabel=True, classes=["dig", "fly", "a;b"]).to_json(),
-            "rename the class",
-        ),
-        (["sources"], [], "must have one source per video"),
-        (["sources", 0], {"bytes": "1"}, "of a source has the wrong type"),
-        (["failures"], {"dig/x": "broken"}, "a failure does not have the expected form"),
-        (["failures"], {"../x": {"reason": "r", "bytes": 1}}, "must be a relative path"),
+        *((3, *each) for each in HOSTILE_ABOUTS),
+        *((2, *each) for each in [*HOSTILE_ABOUTS, *EARLIER_HOSTILE_ABOUTS]),
     ],
 )
-def test_hostile_json_with_right_digests_is_refused_in_one_line(tmp_path, keys, value, told):
-    datasets, features = plain_index(tmp_path / "good.h5")
+def test_hostile_json_with_right_digests_is_refused_in_one_line(
+    tmp_path, version, keys, value, told
+):
+    datasets, features = plain_index(tmp_path / "good.h5", version)
     text = value if keys is None else changed(json.loads(datasets["about"].tobytes()), keys, value)
-    build(tmp_path / "made.h5", {**datasets, "about": np.frombuffer(text, np.uint8)}, features)
+    datasets |= {"about": np.frombuffer(text, np.uint8)}
+    build(tmp_path / "made.h5", datasets, features, version)
+    check_is_refused(tmp_path / "made.h5", told)
+
+
+def key_tables(ids):
+    """The two columns that find these ids."""
+    hashes = np.array([xxhash.xxh3_64_intdigest(bytes(each)) for each in ids], np.uint64)
+    order = np.argsort(hashes)
+    return {"key_hashes": hashes[order], "key_numbers": order.astype("<u4")}
+
+
+def json_columns(name, texts):
+    """Texts as the two columns that keep them."""
+    offsets = np.cumsum([0, *map(len, texts)])
+    offsets_name = {"sources": "source_offsets", "failures": "failure_offsets"}[name]
+    return {name: np.frombuffer(b"".join(texts), np.uint8), offsets_name: offsets}
+
+
+def with_failure(video_id, text=b'{"reason": "r", "bytes": 1}', *, times=1):
+    """Changes that add a failure to the four videos of `plain_index`, as often as told."""
+    ids = np.array([video_id.encode()] * times)
+
+    def change(datasets):
+        keys = key_tables([*datasets["video_ids"], *ids])
+        return {"failure_ids": ids, **json_columns("failures", [text] * times), **keys}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (json_columns("sources", [b"{}", b'{"bytes": "1"}', b"{}", b"{}"]), "has the wrong type"),
+        (json_columns("sources", [b"{}", b"[]", b"{}", b"{}"]), "must contain JSON objects"),
+        (json_columns("sources", [b"{}", b"{", b"{}", b"{}"]), "/sources is not valid JSON"),
+        (json_columns("sources", [b"[" * 100_000] * 4), "/sources is not valid JSON"),
+        (json_columns("sources", [b'{"x": NaN}'] * 4), "/sources is not valid JSON"),
+        (json_columns("sources", [b"{}"] * 3), "must have the same length"),
+        ({"source_offsets": np.array([0, 9, 5, 9, 9])}, "/sources has impossible offsets"),
+        ({"source_offsets": np.array([-9, 0, 0, 0, 0])}, "/sources has impossible offsets"),
+        ({"source_offsets": np.array([0, 0, 0, 0, 1 << 40])}, "/sources has impossible offsets"),
+        (with_failure("dig/x", b'"broken"'), "/failures must contain JSON objects"),
+        (with_failure("dig/x", b'{"reason": 1}'), "a failure does not have the expected form"),
+        (with_failure("../x"), "must be a relative path"),
+        (with_failure("dig/x", times=2), "must be unique"),
+        ({"key_hashes": np.array([4, 3, 2, 1], "<u8")}, "/key_hashes must not decrease"),
+        ({"key_numbers": np.array([0, 1, 2, 9], "<u4")}, "/key_numbers has unknown numbers"),
+        ({"key_numbers": np.zeros(4, "<u8")}, "/key_numbers must be <u4 with 1 axes"),
+    ],
+)
+def test_hostile_columns_with_right_digests_are_refused_in_one_line(tmp_path, changes, told):
+    datasets, features = plain_index(tmp_path / "good.h5")
+    changes = changes(datasets) if callable(changes) else changes
+    build(tmp_path / "made.h5", {**datasets, **changes}, features)
+    check_is_refused(tmp_path / "made.h5", told)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"key_hashes": np.arange(4, dtype="<u8")}, "/key_hashes does not fit the ids"),
+        ({"key_numbers": np.zeros(4, "<u4")}, "/key_numbers must contain every number"),
+    ],
+)
+def test_verify_tells_of_a_table_that_does_not_find_a_video(tmp_path, changes, told):
+    datasets, features = plain_index(tmp_path / "good.h5")
+    build(tmp_path / "made.h5", {**datasets, **changes}, features)
+    with Store.open(tmp_path / "made.h5") as store:
+        (line,) = store.verify()
+    assert told in line
+
+
+def moved(name, by):
+    """A directory that says that a column is elsewhere."""
+
+    def change(directory):
+        return {**directory, name: [directory[name][0] + by, *directory[name][1:]]}
+
+    return change
+
+
+def reshaped(name, *entry):
+    return lambda directory: {**directory, name: [directory[name][0], *entry]}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda _: b"\xff", "its directory is not valid JSON"),
+        (lambda _: b"[" * 60_000, "its directory is not valid JSON"),
+        (lambda _: b" " * 70_000, "its directory is too long"),
+        (lambda _: [], "its directory is not valid JSON"),
+        (lambda _: {}, "must contain the datasets about, checksums"),
+        (lambda directory: {**directory, "about": 1}, "says nothing usable about /about"),
+        (lambda directory: {**directory, "about": [1.5, "|u1", [1]]}, "says nothing usable"),
+        (reshaped("about", "|u1", [-1]), "an impossible shape of /about"),
+        (reshaped("about", "|u1", [1 << 62]), "/about extends beyond the end of the file"),
+        (reshaped("about", "|O", [1]), "/about must be |u1 with 1 axes"),
+        (reshaped("labels", "|S0", [4]), "/labels must be a list of fixed-length strings"),
+        (reshaped("features", "<f2", [10, 1 << 40]), "/features is not at the position"),
+        (moved("features", -8), "/features is not at the position"),
+        (moved("offsets", 1 << 40), "/offsets extends beyond the end of the file"),
+        (moved("offsets", -(1 << 40)), "/offsets extends beyond the end of the file"),
+        (moved("checksums", 8), "the features of dig/v000 are damaged"),
+    ],
+)
+def test_hostile_directories_with_right_digests_are_refused_in_one_line(tmp_path, change, told):
+    path = tmp_path / "made.h5"
+    fill(path, range(4))
+    file = feature_file.FeatureFile(path)
+    start, length = file.header.directory_start, file.header.directory_bytes
+    content = path.read_bytes()
+    directory = json.loads(content[start : start + length])
+    path.write_bytes(content[:start])
+    seal(path, directory=change(directory))
     with pytest.raises(InputError, match=re.escape(told)) as refused:
-        Store.open(tmp_path / "made.h5")
-    assert "\n" not in str(refused.value)
+        use_all(path)
+    assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_verify_tells_when_hdf5_and_the_directory_differ(tmp_path):
+    path = tmp_path / "made.h5"
+    fill(path, range(4))
+    file = feature_file.FeatureFile(path)
+    start, length = file.header.directory_start, file.header.directory_bytes
+    content = path.read_bytes()
+    directory = json.loads(content[start : start + length])
+    directory["versions"][0] = directory["key_numbers"][0]  # of the same type and length
+    path.write_bytes(content[:start])
+    seal(path, directory=directory)
+    check_holds(path, range(4))
+    with Store.open(path) as store:
+        assert store.verify() == [f"{path}: /versions is not what the directory states"]
 
 
 @pytest.mark.parametrize("compression", ["", "gzip"])

@@ -87,7 +87,7 @@ def test_a_store_of_the_first_layout_takes_more_videos(bank: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "told"), [(3, "reads only 1 to 2; upgrade reelbank"), (0, "reads only 1 to 2")]
+    ("version", "told"), [(4, "reads only 1 to 3; upgrade reelbank"), (0, "reads only 1 to 3")]
 )
 def test_another_version_is_named_and_not_called_damaged(
     bank: Path, version: int, told: str
@@ -105,6 +105,4 @@ def test_another_version_is_named_and_not_called_damaged(
 def test_what_is_written_now_says_so_in_its_header(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "new.h5", EARLY["RECIPE"], DATASET) as writer:
         writer.finish([])
-    assert struct.unpack("<I", (tmp_path / "new.h5").read_bytes()[8:12]) == (
-        2,
-    )  # versions 1: docs/store.md
+    assert struct.unpack("<I", (tmp_path / "new.h5").read_bytes()[8:12]) == (3,)

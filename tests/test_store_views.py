@@ -12,7 +12,6 @@ from made_stores import DATASET, RECIPE, check_holds, fill, made_times, made_val
 
 from reelbank.data.errors import InputError
 from reelbank.data.store.file import format as feature_file
-from reelbank.data.store.file.index import arrays
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import Failure
 from reelbank.data.store.writer import StoreWriter
@@ -280,7 +279,7 @@ def test_newer_features_without_views_replace_those_with(tmp_path):
     check_holds(path, [1])
     with Store.open(path) as store:
         assert not store.has_views
-    assert arrays(feature_file.FeatureFile(path).index)["views"].tolist() == [0, 0]
+    assert feature_file.FeatureFile(path).index.views[:].tolist() == [0, 0]
 
 
 def test_only_a_missing_sound_is_an_absence():

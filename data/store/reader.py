@@ -6,20 +6,28 @@ temporary names, synced to disk, read back and renamed. So a kill at any moment 
 open part.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
 from reelbank.data.console import counted
 from reelbank.data.errors import InputError
-from reelbank.data.store.catalog import Catalog, by_file, scan
-from reelbank.data.store.file.index import DTYPES, Index
+from reelbank.data.store.catalog import Catalog, Place, by_file, scan
+from reelbank.data.store.file.columns import CHUNK, Taken
+from reelbank.data.store.file.format import READ_BYTES, FeatureFile, runs
+from reelbank.data.store.file.header import DamagedFile
+from reelbank.data.store.file.index import DTYPES, Index, Rows
 from reelbank.data.store.parts import begun, final_path
+from reelbank.data.store.records import Failure
+from reelbank.data.store.versions import Versions
 
-_READ_BYTES = 1 << 20  # small enough that the checksum finds in the cache what was just read
+T = TypeVar("T")
 
 
 class Store:
@@ -51,32 +59,105 @@ class Store:
         self.identity, self.recipe, self.written = about.identity, about.recipe, about.written
         self.cost = catalog.cost()
         self.dataset = catalog.dataset()
-        self.finished = catalog.finished
-        self.failures = catalog.failures
         self.damaged = {str(part): reason for part, reason in catalog.damaged.items()}
-        self.video_ids = list(catalog.where)
-        self._number = {video_id: number for number, video_id in enumerate(self.video_ids)}
-        places = [(place.file.index, place.number) for place in catalog.where.values()]
-        self.labels = [index.labels[number] for index, number in places]
-        self.groups = [index.groups[number] for index, number in places]
-        self.parts = [
-            catalog.parts_of(video_id, self.dataset.splits) for video_id in self.video_ids
-        ]
-        self.sources = [index.source(number) for index, number in places]
-        self.versions = [index.version(number) for index, number in places]
-        # numpy is slow at single elements, of which there may be a million.
-        clean = {id(file.index): file.index.clean_rows.tolist() for file in catalog.files}
-        stored = {id(file.index): np.diff(file.index.offsets).tolist() for file in catalog.files}
-        self.rows = np.array([clean[id(index)][number] for index, number in places], np.int64)
-        self.all_rows = np.array([stored[id(index)][number] for index, number in places], np.int64)
-        self.has_views = bool((self.all_rows > self.rows).any())
-        self.checksums = np.array([index.checksums[number] for index, number in places], np.uint64)
         self.row_shape: tuple[int, ...] = (0,)
         self.dtype: np.dtype[Any] = DTYPES[0]
         for file in catalog.files:
-            if file.index.video_ids:
+            if len(file.index):
                 self.row_shape, self.dtype = file.index.row_shape, file.index.dtype
                 break
+
+    @functools.cached_property
+    def finished(self) -> bool:
+        """Whether all videos have been extracted, and the store will not change any more."""
+        return self._catalog.finished
+
+    @functools.cached_property
+    def failures(self) -> Mapping[str, Failure]:
+        """Videos without features: id -> Failure."""
+        return self._catalog.failures
+
+    @functools.cached_property
+    def _pieces(self) -> list[tuple[Index, np.ndarray]]:
+        """The indexes of the files, and the numbers of the store's videos in them, in order."""
+        return [
+            (file.index, np.asarray(numbers, np.int64)) for file, numbers in self._catalog.current()
+        ]
+
+    def _of_videos(self, column: Callable[[Index], Sequence[T]]) -> Sequence[T]:
+        """(V,) what the files say about each video, read when it is used."""
+        return Taken([(column(index), numbers) for index, numbers in self._pieces])
+
+    def _numbers_of_videos(
+        self, column: Callable[[Index], np.ndarray], dtype: np.dtype[Any] | type
+    ) -> np.ndarray:
+        """(V,) one number of each video."""
+        columns = {id(index): column(index) for index, _ in self._pieces}
+        return np.concatenate(
+            [np.empty(0, dtype), *(columns[id(index)][numbers] for index, numbers in self._pieces)]
+        )
+
+    @functools.cached_property
+    def video_ids(self) -> list[str]:
+        """(V,) the ids."""
+        video_ids = list(self._of_videos(lambda index: index.video_ids))
+        if len(set(video_ids)) < len(video_ids):
+            raise DamagedFile(f"{self.path}: /video_ids must be unique")
+        return video_ids
+
+    @functools.cached_property
+    def labels(self) -> list[str]:
+        """(V,) class names, separated by ";" in a multi-label data set."""
+        return list(self._of_videos(lambda index: index.labels))
+
+    @functools.cached_property
+    def groups(self) -> list[str]:
+        """(V,) the recordings that the videos were cut from, "" if unknown."""
+        return list(self._of_videos(lambda index: index.groups))
+
+    @functools.cached_property
+    def parts(self) -> list[list[str]]:
+        """(V, splits) "train", "test" or ""."""
+        splits = self.dataset.splits
+        parts: list[list[str]] = []
+        for index, numbers in self._pieces:
+            own_splits = index.about.dataset.splits
+            order = [own_splits.index(split) if split in own_splits else -1 for split in splits]
+            for own_parts in Taken([(index.parts, numbers)]):
+                parts.append([own_parts[at] if at >= 0 else "" for at in order])
+        return parts
+
+    @functools.cached_property
+    def sources(self) -> Sequence[Mapping[str, Any]]:
+        """(V,) facts about the video files. They are read when they are used."""
+        return self._of_videos(lambda index: index.sources)
+
+    @functools.cached_property
+    def versions(self) -> list[Versions]:
+        """(V,) package versions with which the features were computed."""
+        return list(self._of_videos(lambda index: index.versions))
+
+    @functools.cached_property
+    def rows(self) -> np.ndarray:
+        """(V,) int64, number of clean rows."""
+        return self._numbers_of_videos(lambda index: index.clean_rows, np.int64)
+
+    @functools.cached_property
+    def all_rows(self) -> np.ndarray:
+        """(V,) int64, number of rows including augmented views."""
+        return self._numbers_of_videos(lambda index: np.diff(np.asarray(index.offsets)), np.int64)
+
+    @functools.cached_property
+    def checksums(self) -> np.ndarray:
+        """(V,) uint64, of the bytes of all rows."""
+        return self._numbers_of_videos(lambda index: np.asarray(index.checksums), np.uint64)
+
+    @functools.cached_property
+    def has_views(self) -> bool:
+        """Whether any video has rows of augmented views."""
+        return any(file.index.has_views for file in self._catalog.files) and bool(
+            (self.all_rows > self.rows).any()
+        )
 
     @classmethod
     def open(cls, path: Path | str) -> "Store":
@@ -122,14 +203,14 @@ class Store:
 
     def __len__(self) -> int:
         """Number of videos."""
-        return len(self.video_ids)
+        return len(self._catalog)
 
     def __contains__(self, video_id: object) -> bool:
-        return video_id in self._number
+        return isinstance(video_id, str) and self._catalog.find(video_id) is not None
 
     def __iter__(self) -> Iterator[str]:
         """The video ids, in the order of `video_ids`."""
-        return iter(self.video_ids)
+        return iter(self._of_videos(lambda index: index.video_ids))
 
     def __getitem__(self, video_id: str) -> np.ndarray:
         """The clean rows of a video, (K, ...), as returned by `features`."""
@@ -148,15 +229,21 @@ class Store:
 
     def times_seconds(self, video_id: str) -> np.ndarray:
         """The times of a video's clean rows in seconds, (K,) float64. The features are not read."""
-        file, number = self._catalog.where[video_id]
-        first = int(file.index.offsets[number])
-        return file.index.times_seconds[first : first + int(file.index.clean_rows[number])]
+        file, number = self._place(video_id)
+        rows = file.index.rows(number, number + 1)
+        return rows.times_seconds[: int(rows.clean[0])]
 
     def views(self, video_id: str) -> np.ndarray:
         """For each row of a video the number of its augmented view, or 0 for a clean row, (K,)
         uint8. The features are not read."""
-        file, number = self._catalog.where[video_id]
-        return file.index.views[file.index.offsets[number] : file.index.offsets[number + 1]]
+        file, number = self._place(video_id)
+        return file.index.rows(number, number + 1).views
+
+    def _place(self, video_id: str) -> Place:
+        place = self._catalog.find(video_id)
+        if place is None:
+            raise KeyError(video_id)
+        return place
 
     def load(
         self, video_ids: Sequence[str] | None = None
@@ -182,40 +269,22 @@ class Store:
     def _load(
         self, video_ids: Sequence[str] | None, with_views: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        ids = self.video_ids if video_ids is None else list(video_ids)
-        unknown = [video_id for video_id in ids if video_id not in self._number]
-        if unknown:
-            raise InputError(
-                f"{self.path}: does not contain {len(unknown)} of the {len(ids)} requested "
-                f"videos, such as {unknown[0]!r}"
-            )
-        numbers = np.array([self._number[video_id] for video_id in ids], np.int64)
-        rows = (self.all_rows if with_views else self.rows)[numbers]
-        offsets = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)  # (V + 1,)
+        stretches = list(self._stretches(video_ids, with_views=with_views))
+        counts = [np.zeros(1, np.int64), *(stretch.counts for stretch in stretches)]
+        offsets = np.cumsum(np.concatenate(counts))  # (V + 1,)
         values = np.empty((int(offsets[-1]), *self.row_shape), self.dtype)  # (R, ...)
         times_seconds = np.empty(int(offsets[-1]), np.float64)  # (R,)
         views = np.empty(int(offsets[-1]), np.uint8)  # (R,)
-        most_rows = _READ_BYTES // max(1, values[:1].nbytes)
         start = 0
-        for file, in_file in by_file(self._catalog.where[video_id] for video_id in ids):
-            index = file.index
+        for file, of_file in itertools.groupby(stretches, key=lambda stretch: stretch.file):
             try:
                 with file.reading() as read:
-                    for first, last in _ranges(in_file, index.offsets, most_rows):
-                        stored = slice(int(index.offsets[first]), int(index.offsets[last]))
-                        is_kept = _kept_rows(index, stored, with_views=with_views)
-                        if is_kept is None:
-                            end = start + stored.stop - stored.start
-                            read(first, last, values[start:end])
-                            kept: slice | np.ndarray = slice(None)
-                        else:  # a checksum covers all rows of its video, so all are read
-                            kept = is_kept
-                            end = start + int(is_kept.sum())
-                            all_values = np.empty((len(is_kept), *self.row_shape), self.dtype)
-                            read(first, last, all_values)
-                            np.compress(is_kept, all_values, axis=0, out=values[start:end])
-                        times_seconds[start:end] = index.times_seconds[stored][kept]
-                        views[start:end] = index.views[stored][kept]
+                    for stretch in of_file:
+                        end = start + int(stretch.counts.sum())
+                        stretch.read(read, values[start:end])
+                        kept = slice(None) if stretch.is_kept is None else stretch.is_kept
+                        times_seconds[start:end] = stretch.rows.times_seconds[kept]
+                        views[start:end] = stretch.rows.views[kept]
                         start = end
             except FileNotFoundError:
                 raise InputError(
@@ -223,6 +292,30 @@ class Store:
                     "the store again"
                 ) from None
         return values, offsets, times_seconds, views
+
+    def _stretches(
+        self, video_ids: Sequence[str] | None, *, with_views: bool
+    ) -> Iterator["_Stretch"]:
+        """These videos, in order, as neighbours in files. Raises InputError for an unknown id."""
+        groups = self._catalog.current() if video_ids is None else by_file(self._places(video_ids))
+        for file, numbers in groups:
+            in_file = np.asarray(numbers, np.int64)
+            for stretch in np.split(in_file, np.flatnonzero(np.diff(in_file) != 1) + 1):
+                for first in range(int(stretch[0]), int(stretch[-1]) + 1, CHUNK):
+                    last = min(int(stretch[-1]) + 1, first + CHUNK)
+                    yield _Stretch(file, first, file.index.rows(first, last), with_views)
+
+    def _places(self, video_ids: Sequence[str]) -> list[Place]:
+        places = [self._catalog.find(video_id) for video_id in video_ids]
+        unknown = [
+            video_id for video_id, place in zip(video_ids, places, strict=True) if place is None
+        ]
+        if unknown:
+            raise InputError(
+                f"{self.path}: does not contain {len(unknown)} of the {len(places)} requested "
+                f"videos, such as {unknown[0]!r}"
+            )
+        return [place for place in places if place]
 
     def verify(self) -> list[str]:
         """Check all data of the store. Returns a line of text for each damaged file of the store, and
@@ -246,21 +339,42 @@ def _reopen(path: str, identity: str) -> Store:
     return store
 
 
-def _kept_rows(index: Index, stored: slice, *, with_views: bool) -> np.ndarray | None:
-    """Which of a range of rows are clean, (R',) bool; None if all of them are to be returned."""
-    if with_views or not index.has_views:
-        return None
-    is_clean = index.views[stored] == 0
-    return None if is_clean.all() else is_clean
+@dataclass(frozen=True)
+class _Stretch:
+    """Neighbouring videos in a file, from number `first` on, whose rows are to be loaded."""
 
+    file: FeatureFile
+    first: int
+    rows: Rows
+    with_views: bool
 
-def _ranges(numbers: list[int], offsets: np.ndarray, most_rows: int) -> Iterator[tuple[int, int]]:
-    """Numbers of videos as ranges (first, last + 1) of neighbours, each of which is one read: of at
-    most `most_rows` rows, or of one video."""
-    first = last = numbers[0]
-    for number in numbers:
-        if number != last or (number > first and offsets[number + 1] - offsets[first] > most_rows):
-            yield first, last
-            first = number
-        last = number + 1
-    yield first, last
+    @functools.cached_property
+    def is_kept(self) -> np.ndarray | None:
+        """Which of the rows are loaded, (r,) bool; None if all are."""
+        if self.with_views or not self.rows.views.any():
+            return None
+        return self.rows.views == 0
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(n,) int64, how many rows of each video are loaded."""
+        return np.diff(self.rows.offsets) if self.is_kept is None else self.rows.clean
+
+    def read(self, read: Callable[[int, int, np.ndarray], None], values: np.ndarray) -> None:
+        """Fill `values` with the rows that are loaded."""
+        offsets = self.rows.offsets
+        most_rows = READ_BYTES // max(1, values[:1].nbytes)
+        start = 0
+        numbers = range(self.first, self.first + len(offsets) - 1)
+        for first, last in runs(numbers, offsets, self.first, most_rows):
+            low, high = offsets[[first - self.first, last - self.first]] - offsets[0]
+            if self.is_kept is None:
+                read(first, last, values[low:high])
+                continue
+            # A checksum covers all rows of its video, so all are read.
+            is_kept = self.is_kept[low:high]
+            end = start + int(is_kept.sum())
+            all_values = np.empty((len(is_kept), *values.shape[1:]), values.dtype)
+            read(first, last, all_values)
+            np.compress(is_kept, all_values, axis=0, out=values[start:end])
+            start = end

@@ -125,30 +125,25 @@ def apart(several: Sequence[Versions]) -> list[Versions]:
     return [versions.only(differing) if differing else versions for versions in several]
 
 
-def versions_to_json(of_videos: Sequence[Versions]) -> dict[str, object]:
-    """The versions of V videos: {"versions": [{name: version}], "of": (V,) each video's entry of
-    that list}."""
-    number_of = {versions: number for number, versions in enumerate(dict.fromkeys(of_videos))}
-    return {
-        "versions": [dict(versions.packages) for versions in number_of],
-        "of": [number_of[versions] for versions in of_videos],
-    }
+def listed_versions(value: Any) -> list[Versions]:
+    """A list of versions in an untrusted file; empty unless it has the form [{name: version}]."""
+    if not isinstance(value, list) or not all(map(_are_versions, value)):
+        return []
+    return [Versions(tuple(sorted(packages.items()))) for packages in value]
 
 
 def versions_from_json(value: Any, videos: int) -> list[Versions]:
-    """The versions of each video in an untrusted file; NOT_RECORDED for all unless they have the
-    form of `versions_to_json`."""
+    """The versions of each video in an untrusted file of format version 1 or 2; NOT_RECORDED for all
+    unless they have the form {"versions": [{name: version}], "of": (V,) each video's entry of that
+    list}."""
     unknown = [NOT_RECORDED] * videos
     if not isinstance(value, dict):
         return unknown
-    listed, codes = value.get("versions"), value.get("of")
-    if not isinstance(listed, list) or not isinstance(codes, list) or len(codes) != videos:
+    distinct, codes = listed_versions(value.get("versions")), value.get("of")
+    if not isinstance(codes, list) or len(codes) != videos:
         return unknown
-    if not all(map(_are_versions, listed)):
+    if not all(type(code) is int and 0 <= code < len(distinct) for code in codes):
         return unknown
-    if not all(type(code) is int and 0 <= code < len(listed) for code in codes):
-        return unknown
-    distinct = [Versions(tuple(sorted(packages.items()))) for packages in listed]
     return [distinct[code] for code in codes]
 
 

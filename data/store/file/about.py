@@ -1,5 +1,5 @@
-"""The `about` of a feature file as JSON: its recipe, data set and who wrote it, and what it says
-about each video."""
+"""The `about` of a feature file as JSON: its recipe, its data set and who wrote it. In format versions
+1 and 2 it also has the facts about each video."""
 
 import datetime
 import functools
@@ -16,20 +16,14 @@ from reelbank.data.store.versions import (
     Versions,
     current_versions,
     installed_version,
+    listed_versions,
     versions_from_json,
-    versions_to_json,
 )
 
-FORMAT = "reelbank features 1"
-_KEYS = {
-    "format": str,
-    "identity": str,
-    "recipe": dict,
-    "dataset": dict,
-    "sources": list,
-    "failures": dict,
-    "written": dict,
-}
+FORMAT = "reelbank features 3"
+_EARLIER_FORMAT = "reelbank features 1"  # of versions 1 and 2
+_KEYS = {"format": str, "identity": str, "recipe": dict, "dataset": dict, "written": dict}
+_EARLIER_KEYS = {**_KEYS, "sources": list, "failures": dict}
 _DATASET_KEYS = {"name": str, "classes": list, "splits": list, "coarse": dict, "multilabel": bool}
 # What our commands read of a source; all other facts may have any form.
 _SOURCE_KEYS = {
@@ -93,26 +87,69 @@ def written_now(cost: Cost) -> dict[str, object]:
     }
 
 
-def to_text(about: About, facts: VideoFacts) -> str:
-    """The JSON text that a file keeps."""
-    failures = {video_id: failure.to_json() for video_id, failure in facts.failures.items()}
+def to_text(about: About, made: Sequence[Versions]) -> str:
+    """The JSON text that a file keeps. made: the different versions that its videos were made with,
+    in the order of their codes."""
     document = {
         "format": FORMAT,
         "identity": about.identity,
         "recipe": about.recipe,
         "dataset": about.dataset.to_json(),
-        "sources": list(facts.sources),
-        "failures": failures,
-        "written": {"made": versions_to_json(facts.versions), **about.written},
+        "written": {"made": [dict(versions.packages) for versions in made], **about.written},
     }
     return canonical(document)
 
 
-def parse_about(text: bytes, videos: int) -> tuple[About, VideoFacts]:
-    """`about` of an untrusted file of that many videos, and what it says about each. Raises
-    UnsafeFile, and InputError for an id or a class that is not allowed."""
+def parse_about(text: bytes) -> tuple[About, list[Versions]]:
+    """`about` of an untrusted file, and the versions that its videos were made with, in the order of
+    their codes. Raises UnsafeFile, and InputError for a class that is not allowed."""
+    document = _parse_document(text, FORMAT, _KEYS)
+    written = dict(document["written"])
+    made = listed_versions(written.pop("made", None))
+    return _about(document, written), made
+
+
+def parse_earlier_about(text: bytes, videos: int) -> tuple[About, VideoFacts]:
+    """`about` of an untrusted file of version 1 or 2 with that many videos, and what it says about
+    each. Raises UnsafeFile, and InputError for an id or a class that is not allowed."""
+    document = _parse_document(text, _EARLIER_FORMAT, _EARLIER_KEYS)
+    sources, failures = document["sources"], document["failures"]
+    require(len(sources) == videos, "/about: must have one source per video")
+    require(
+        {type(source) for source in sources} <= {dict}, "/about: a source must be a JSON object"
+    )
+    for reason in map(source_fault, sources):
+        require(not reason, reason)
+    for reason in map(failure_fault, failures.values()):
+        require(not reason, reason)
+    written = dict(document["written"])
+    facts = VideoFacts(
+        sources=sources,
+        versions=versions_from_json(written.pop("made", None), videos),
+        failures={video_id: Failure.from_json(failure) for video_id, failure in failures.items()},
+    )
+    return _about(document, written), facts
+
+
+def source_fault(source: Mapping[str, Any]) -> str:
+    """What is wrong with the facts about a video file in an untrusted file; "" if nothing is."""
+    for name, kind in _SOURCE_KEYS.items():
+        if name in source and type(source[name]) is not kind:
+            return f"/about: {name} of a source has the wrong type"
+    return ""
+
+
+def failure_fault(failure: Any) -> str:
+    """What is wrong with a failure in an untrusted file; "" if nothing is."""
+    is_failure = isinstance(failure, dict) and _has(
+        {**_OPTIONAL_FAILURE_KEYS, **failure}, _FAILURE_KEYS
+    )
+    return "" if is_failure else "/about: a failure does not have the expected form"
+
+
+def _parse_document(text: bytes, form: str, keys: Mapping[str, type]) -> dict[str, Any]:
     document = _parse_json(text)
-    require(_has(document, _KEYS), "/about does not have the expected keys")
+    require(_has(document, keys), "/about does not have the expected keys")
     dataset = document["dataset"]
     require(
         _has({"multilabel": False, **dataset}, _DATASET_KEYS),
@@ -120,38 +157,24 @@ def parse_about(text: bytes, videos: int) -> tuple[About, VideoFacts]:
     )
     names = [dataset["classes"], dataset["splits"], *dataset["coarse"].values()]
     require(all(map(_is_text_list, names)), "/about: class and split names must be text")
-    sources = document["sources"]
-    require(len(sources) == videos, "/about: must have one source per video")
     require(
-        {type(source) for source in sources} <= {dict}, "/about: a source must be a JSON object"
+        document["format"] == form,
+        f"/about: format must be {form!r} (got {document['format']!r})",
     )
-    for name, kind in _SOURCE_KEYS.items():
-        types_in_file = {type(source.get(name, kind())) for source in sources}
-        require(types_in_file <= {kind}, f"/about: {name} of a source has the wrong type")
-    failures = document["failures"]
-    require(
-        all(map(_is_failure, failures.values())),
-        "/about: a failure does not have the expected form",
-    )
-    require(
-        document["format"] == FORMAT,
-        f"/about: format must be {FORMAT!r} (got {document['format']!r})",
-    )
-    written = dict(document["written"])
-    facts = VideoFacts(
-        sources=sources,
-        versions=versions_from_json(written.pop("made", None), videos),
-        failures={video_id: Failure.from_json(failure) for video_id, failure in failures.items()},
-    )
+    return dict(document)
+
+
+def _about(document: Mapping[str, Any], written: Mapping[str, Any]) -> About:
     about = About(
         recipe=document["recipe"],
-        dataset=DatasetDescription.from_json(dataset),
+        dataset=DatasetDescription.from_json(document["dataset"]),
         written=written,
     )
     require(
         document["identity"] == about.identity, "/about: the identity does not match the recipe"
     )
-    return about, facts
+    about.dataset.check_classes()
+    return about
 
 
 def require(condition: bool, line: str) -> None:
@@ -183,22 +206,26 @@ def _is_text_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
-def _is_failure(value: Any) -> bool:
-    return isinstance(value, dict) and _has({**_OPTIONAL_FAILURE_KEYS, **value}, _FAILURE_KEYS)
-
-
 def check_ids(video_ids: Iterable[str]) -> None:
     """Ids become file names on export. Raises InputError for one that could lead out of a folder,
     or is not valid text."""
-    names = list(video_ids)
+    reason = ids_fault(list(video_ids))
+    if reason:
+        raise InputError(reason)
+
+
+def ids_fault(video_ids: Sequence[str]) -> str:
+    """What is wrong with an id that could lead out of a folder, or is not valid text; "" if all ids
+    are allowed."""
     # All at once first: there may be a million.
-    if _is_bad(f"/{'/0/'.join(names)}/") or any("\0" in name for name in names):
-        for name in names:
+    if _is_bad(f"/{'/0/'.join(video_ids)}/") or any("\0" in name for name in video_ids):
+        for name in video_ids:
             if _is_bad(f"/{name}/") or "\0" in name:
-                raise InputError(
+                return (
                     f"video id {name!r}: must be a relative path with '/', and must not contain "
                     "'.' or '..' as a folder; rename the file"
                 )
+    return ""
 
 
 def _is_bad(framed: str) -> bool:

@@ -16,7 +16,7 @@ _FILTERS = {
     h5py.h5z.FILTER_FLETCHER32,
     h5py.h5z.FILTER_LZF,
 }
-_MOST_EXPANSION = 1100  # deflate cannot expand by more than 1032, lzf by 88
+MOST_EXPANSION = 1100  # deflate cannot expand by more than 1032, lzf by 88
 _MOST_CHUNK_BYTES = 1 << 28
 _MOST_NESTED = 16
 
@@ -96,7 +96,7 @@ def _check_chunks(
         )
     chunk_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
     if (
-        max(declared_bytes, chunk_bytes * chunks) > _MOST_EXPANSION * stored_bytes
+        max(declared_bytes, chunk_bytes * chunks) > MOST_EXPANSION * stored_bytes
         or stored_bytes > file_bytes
     ):
         raise UnsafeFile(f"/{name} declares {declared_bytes} bytes, but stores {stored_bytes}")

@@ -1,38 +1,43 @@
-"""The index of a feature file: everything in it except the features, to and from HDF5 datasets."""
+"""The index of a feature file: everything in it except the features."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import h5py
 import numpy as np
 
-from reelbank.data.errors import InputError
-from reelbank.data.store.file.about import (
-    About,
-    VideoFacts,
-    check_ids,
-    parse_about,
-    require,
-    to_text,
-)
-from reelbank.data.store.file.hdf5_checks import UnsafeFile, links, plain, strings
+from reelbank.data.store.file.about import About, VideoFacts
+from reelbank.data.store.file.columns import CHUNK, Numbers
+from reelbank.data.store.file.keys import Keys
 from reelbank.data.store.records import Failure
 from reelbank.data.store.versions import Versions
 
 DTYPES = (np.dtype("<f2"), np.dtype("u1"))  # of features: numbers, or pictures and flow maps
 PART_NAMES = ("", "train", "test")  # codes 0, 1, 2 of /parts
-# Type and number of axes of the datasets of numbers, but for the features.
-_TABLES = {
-    "offsets": ("<i8", 1),
-    "times_seconds": ("<f8", 1),
-    "views": ("|u1", 1),
-    "parts": ("|u1", 2),
-    "checksums": ("<u8", 1),
-    "about": ("|u1", 1),
-}
-_DATASETS = {"features", "video_ids", "labels", "groups", *_TABLES}
+# Code 3 is reserved for the videos that a model is selected on. It is read, but not written yet.
+READ_PART_NAMES = (*PART_NAMES, "validation")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What is known about the rows of some neighbouring videos: n videos, r rows.
+
+    offsets: (n + 1,) int64, the first row of each video in its file. times_seconds: (r,) float64.
+    views: (r,) uint8.
+    """
+
+    offsets: np.ndarray
+    times_seconds: np.ndarray
+    views: np.ndarray
+
+    @functools.cached_property
+    def clean(self) -> np.ndarray:
+        """(n,) int64: how many rows of each video are clean; they are its first."""
+        if not self.views.any():
+            return np.diff(self.offsets)
+        starts = self.offsets[:-1] - self.offsets[0]
+        return np.add.reduceat(self.views == 0, starts, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -40,26 +45,31 @@ class Index:
     """Everything in a feature file except the features: V videos, R rows in total, S splits.
 
     A video has a number, its position in the file: 0 to V - 1. What is known about one video is
-    read by its number (`label(number)`), and its number is found by its id (`find`).
+    read by its number (`label(number)`), and its number is found by its id (`find`). The index of
+    an open file is read when it is used, so lists and arrays may be columns, which only behave like
+    lists and arrays. A column that is used raises DamagedFile if it is damaged or impossible,
+    UnreadableFile if the disk fails, and InputError if the file is gone.
 
     video_ids, labels, groups: (V,), see StoredVideo. parts: (V, S) of PART_NAMES. offsets: (V + 1,)
     int64, first row of each video. times_seconds: (R,) float64. views: (R,) uint8, 0 for a clean
     row, n for a row of the n-th augmented view. checksums: (V,) uint64, xxh3 of the bytes of each
-    video's rows. dtype: of the rows, one of DTYPES. facts: sources, versions and failures.
+    video's rows. dtype: of the rows, one of DTYPES. facts: sources, versions and failures. keys:
+    the table of a file for finding ids.
     """
 
-    video_ids: list[str]
-    labels: list[str]
-    groups: list[str]
+    video_ids: Sequence[str]
+    labels: Sequence[str]
+    groups: Sequence[str]
     parts: Sequence[Sequence[str]]
-    offsets: np.ndarray
-    times_seconds: np.ndarray
-    views: np.ndarray
-    checksums: np.ndarray
+    offsets: np.ndarray | Numbers
+    times_seconds: np.ndarray | Numbers
+    views: np.ndarray | Numbers
+    checksums: np.ndarray | Numbers
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     about: About
     facts: VideoFacts
+    keys: Keys | None = None
 
     def __len__(self) -> int:
         """Number of videos."""
@@ -71,7 +81,7 @@ class Index:
 
     def find(self, video_id: str) -> int | None:
         """The number of a video in this file; None if the file does not have it."""
-        return self._number_of.get(video_id)
+        return self.keys.find(video_id) if self.keys else self._number_of.get(video_id)
 
     def find_failure(self, video_id: str) -> Failure | None:
         """Why a video has no features; None if the file records no failure of it."""
@@ -116,21 +126,44 @@ class Index:
         """(V,) what each video was made with; empty ones if the file does not say."""
         return self.facts.versions
 
+    @property
+    def row_count(self) -> int:
+        """R, the number of rows of all videos."""
+        return len(self.times_seconds)
+
     def rows_of(self, number: int) -> slice:
         """The rows of a video, views included."""
-        return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
+        first, last = self.offsets[number : number + 2].tolist()
+        return slice(first, last)
+
+    def rows(self, first: int, last: int) -> Rows:
+        """What is known about the rows of the videos `first` to `last` - 1, at least one."""
+        offsets = self.offsets[first : last + 1]
+        stored = slice(int(offsets[0]), int(offsets[-1]))
+        views = self.views[stored]
+        if isinstance(self.views, Numbers):
+            is_valid = are_views(views, offsets - offsets[0])
+            self.views.file.require(is_valid, "/views does not fit the features")
+        return Rows(offsets, self.times_seconds[stored], views)
+
+    def all_rows(self) -> Iterator[Rows]:
+        """`rows` of all videos, for CHUNK videos at a time."""
+        for first in range(0, len(self), CHUNK):
+            yield self.rows(first, min(len(self), first + CHUNK))
 
     @functools.cached_property
     def has_views(self) -> bool:
         """Whether any row belongs to an augmented view."""
+        if isinstance(self.views, Numbers):
+            return any(bool(chunk.any()) for chunk in self.views.chunks())
         return bool(self.views.any())
 
     @functools.cached_property
     def clean_rows(self) -> np.ndarray:
         """(V,) int64: how many of each video's rows are clean; they are its first."""
         if not self.has_views:
-            return np.diff(self.offsets)
-        return np.add.reduceat(self.views == 0, self.offsets[:-1], dtype=np.int64)
+            return np.diff(np.asarray(self.offsets))
+        return np.concatenate([np.empty(0, np.int64), *(rows.clean for rows in self.all_rows())])
 
 
 def are_views(views: np.ndarray, offsets: np.ndarray) -> bool:
@@ -142,125 +175,3 @@ def are_views(views: np.ndarray, offsets: np.ndarray) -> bool:
     firsts = offsets[:-1]
     steps[firsts] = 0
     return not views[firsts].any() and bool(((steps == 0) | (steps == 1)).all())
-
-
-def arrays(index: Index) -> dict[str, np.ndarray]:
-    """The file's datasets by name, all but the features."""
-    codes = [[PART_NAMES.index(part) for part in parts] for parts in index.parts]
-    splits = len(index.about.dataset.splits)
-    return {
-        "offsets": index.offsets.astype("<i8"),
-        "times_seconds": index.times_seconds.astype("<f8"),
-        "views": index.views.astype(np.uint8),
-        "video_ids": _fixed_length(index.video_ids),
-        "labels": _fixed_length(index.labels),
-        "groups": _fixed_length(index.groups),
-        "parts": np.array(codes, np.uint8).reshape(len(index.video_ids), splits),
-        "checksums": index.checksums.astype("<u8"),
-        "about": np.frombuffer(to_text(index.about, index.facts).encode(), np.uint8),
-    }
-
-
-def _fixed_length(texts: list[str]) -> np.ndarray:
-    try:
-        encoded = [text.encode("utf-8") for text in texts]
-    except UnicodeEncodeError as error:
-        raise InputError(f"{error.object!r} is not valid UTF-8; rename the file") from None
-    length = max([1, *map(len, encoded)])
-    return np.array(encoded, f"S{length}").astype(h5py.string_dtype("utf-8", length))
-
-
-def parse_index(
-    file: h5py.File, file_bytes: int, place: tuple[int, int], version: int
-) -> tuple[Index, bool]:
-    """The index of an open, untrusted file, and whether its features are compressed.
-
-    place: start and length in bytes of the features, as the file's header says; zeros if they are
-    compressed. version: of the format. Raises UnsafeFile, InputError (an id), or one of ERRORS of
-    hdf5_checks.
-    """
-    datasets = _checked_datasets(file, file_bytes, version)
-    features = datasets["features"]
-    _check_features(features, place)
-    offsets, times_seconds = datasets["offsets"][:], datasets["times_seconds"][:]
-    has_views = "views" in datasets
-    views = datasets["views"][:] if has_views else np.zeros(len(times_seconds), np.uint8)
-    video_ids = strings(datasets["video_ids"])
-    videos, rows = len(video_ids), len(features)
-    require(
-        len(offsets) == videos + 1 and offsets[0] == 0 and offsets[-1] == rows,
-        "/offsets does not fit the features",
-    )
-    require(bool((np.diff(offsets) > 0).all()), "/offsets must increase")
-    require(
-        len(times_seconds) == rows and bool(np.isfinite(times_seconds).all()),
-        "/times_seconds must have one finite time per row",
-    )
-    require(len(views) == rows and are_views(views, offsets), "/views does not fit the features")
-    require(len(set(video_ids)) == videos, "/video_ids must be unique")
-    about, facts = parse_about(datasets["about"][:].tobytes(), videos)
-    check_ids([*video_ids, *facts.failures])
-    labels, groups = strings(datasets["labels"]), strings(datasets["groups"])
-    checksums, codes = datasets["checksums"][:], datasets["parts"][:]
-    require(
-        len(labels) == len(groups) == videos == len(checksums),
-        "its tables must have the same length",
-    )
-    about.dataset.check_classes()
-    labelled: set[str] = set()
-    for label in set(labels):
-        labelled.update(about.dataset.label_names(label))
-    require(labelled <= set(about.dataset.classes), "/labels contains a class that is not listed")
-    require(codes.shape == (videos, len(about.dataset.splits)), "/parts does not fit the splits")
-    require(not codes.size or int(codes.max()) < len(PART_NAMES), "/parts contains an unknown code")
-    index = Index(
-        video_ids=video_ids,
-        labels=labels,
-        groups=groups,
-        parts=[[PART_NAMES[code] for code in row] for row in codes.tolist()],
-        offsets=offsets,
-        times_seconds=times_seconds,
-        views=views,
-        checksums=checksums,
-        row_shape=features.shape[1:],
-        dtype=features.dtype,
-        about=about,
-        facts=facts,
-    )
-    return index, features.chunks is not None
-
-
-def _checked_datasets(file: h5py.File, file_bytes: int, version: int) -> dict[str, h5py.Dataset]:
-    """The file's datasets by name, each of the right type."""
-    kinds = dict(links(file))
-    # The first files of version 1 have only clean rows, and no /views.
-    has_views = version > 1 or "views" in kinds
-    names = sorted(_DATASETS if has_views else _DATASETS - {"views"})
-    if kinds != dict.fromkeys(names, h5py.Dataset):
-        raise UnsafeFile(
-            f"must contain the datasets {', '.join(names)} (got {', '.join(sorted(file))[:200]})"
-        )
-    datasets = {name: plain(file, name, file_bytes) for name in names}
-    for name in sorted(_TABLES.keys() & datasets):
-        dtype, axes = _TABLES[name]
-        dataset = datasets[name]
-        require(
-            dataset.dtype == np.dtype(dtype) and dataset.ndim == axes,
-            "/about is not valid JSON"
-            if name == "about"
-            else f"/{name} must be {dtype} with {axes} axes",
-        )
-    return datasets
-
-
-def _check_features(features: h5py.Dataset, place: tuple[int, int]) -> None:
-    require(
-        features.dtype in DTYPES and features.ndim >= 2,
-        "/features must be float16 or uint8, with at least two axes",
-    )
-    is_placed = features.chunks is None and features.size
-    place_in_file = (
-        (features.id.get_offset(), features.id.get_storage_size()) if is_placed else (0, 0)
-    )
-    require(place_in_file == place, "/features is not at the position that the header states")
-    require(bool(features.size) or not len(features), "/features has empty rows")

@@ -1,0 +1,308 @@
+"""Columns of a feature file that are read when they are used: numbers, texts and facts.
+
+A file may be untrusted, so what a column returns was checked: the bytes against their digest
+(`tree.py`), and the values by the column itself. A column behaves like the array or list it stands
+for; nothing of a large column is kept in memory.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar, overload
+
+import numpy as np
+
+from reelbank.data.identity import canonical
+from reelbank.data.store.file.tree import CheckedFile
+
+T = TypeVar("T")
+CHUNK = 4096  # entries that are read at once
+_SMALL_BYTES = 1 << 16  # a column up to this size is kept in memory after its first use
+_MOST_KEPT_BYTES = 1 << 26  # of a column that is kept after it was read piece by piece
+_FEW = 64  # entries: of a video, and not of a chunk
+_MOST_TEXT_BYTES = 1 << 24  # of the facts about one video
+
+
+class Place(NamedTuple):
+    """Where a column is in a file: its first byte, type and shape."""
+
+    start: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one entry."""
+        return int(self.dtype.itemsize * np.prod(self.shape[1:], dtype=np.int64))
+
+
+class Numbers:
+    """A column of numbers in a file: like an array, but read when it is used.
+
+    check: gets every array that is read, (n, ...), and returns what is wrong with it, or "".
+    """
+
+    def __init__(
+        self, file: CheckedFile, place: Place, check: Callable[[np.ndarray], str] | None = None
+    ) -> None:
+        self.file, self.dtype, self.shape = file, place.dtype, place.shape
+        self._place, self._check = place, check
+        self._kept: np.ndarray | None = None
+        self._unread_bytes = self._place.row_bytes * len(self)  # until it is kept
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @overload
+    def __getitem__(self, at: slice) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, at: int) -> Any: ...
+    def __getitem__(self, at: int | slice) -> Any:
+        if isinstance(at, slice):
+            first, last, step = at.indices(len(self))
+            if step != 1:
+                return np.asarray(self)[at]
+            return self._read(first, max(first, last))
+        number = _position(at, len(self))
+        return self._read(number, number + 1)[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        values = self._read(0, len(self))
+        return values if dtype is None else values.astype(dtype)
+
+    def chunks(self, size: int = 1 << 16) -> Iterator[np.ndarray]:
+        """All entries, in arrays of at most `size`."""
+        for first in range(0, len(self), size):
+            yield self[first : first + size]
+
+    def _read(self, first: int, last: int) -> np.ndarray:
+        if self._kept is not None:
+            return self._kept[first:last]
+        # Whoever reads about many videos, one by one, reads a large column only twice.
+        total_bytes = len(self) * self._place.row_bytes
+        is_kept = total_bytes <= _SMALL_BYTES or (
+            self._unread_bytes <= 0 and total_bytes <= _MOST_KEPT_BYTES
+        )
+        if last - first <= _FEW:
+            self._unread_bytes -= self.file.header.tree_block_bytes
+        values = self._from_file(*((0, len(self)) if is_kept else (first, last)))
+        reason = self._check(values) if self._check and values.size else ""
+        self.file.require(not reason, reason)
+        if is_kept:
+            values.flags.writeable = False
+            self._kept = values
+            return values[first:last]
+        return values
+
+    def _from_file(self, first: int, last: int) -> np.ndarray:
+        row_bytes, start = self._place.row_bytes, self._place.start
+        shape = (last - first, *self.shape[1:])
+        if not row_bytes * (last - first):
+            return np.empty(shape, self.dtype)
+        data = self.file.read(start + first * row_bytes, start + last * row_bytes)
+        return data.view(self.dtype).reshape(shape)
+
+
+class LazySequence(Sequence[T], Generic[T], ABC):
+    """A sequence whose items are made when they are used. Equal to any sequence of equal items."""
+
+    @abstractmethod
+    def items(self, first: int, last: int) -> list[T]:
+        """The items `first` to `last` - 1."""
+
+    def encoded(self, first: int, last: int) -> list[bytes]:
+        """The same items as a file keeps them."""
+        return [encoded(item) for item in self.items(first, last)]
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[T]: ...
+    def __getitem__(self, at: int | slice) -> T | list[T]:
+        if isinstance(at, slice):
+            first, last, step = at.indices(len(self))
+            return self.items(first, max(first, last)) if step == 1 else list(self)[at]
+        number = _position(at, len(self))
+        return self.items(number, number + 1)[0]
+
+    def __iter__(self) -> Iterator[T]:
+        for first in range(0, len(self), CHUNK):
+            yield from self.items(first, min(len(self), first + CHUNK))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or len(self) != len(other):
+            return NotImplemented if not isinstance(other, Sequence) else False
+        return all(own == each for own, each in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(map(repr, self.items(0, min(3, len(self)))))
+        return f"<{len(self):,} items: {shown}{', ...' if len(self) > 3 else ''}>"
+
+
+def _position(at: int, length: int) -> int:
+    number = at + length if at < 0 else at
+    if not 0 <= number < length:
+        raise IndexError(f"{at} is not the number of one of {length} entries")
+    return int(number)
+
+
+def encoded(item: Any) -> bytes:
+    """Text as UTF-8, and facts as JSON. Raises UnicodeEncodeError."""
+    return (item if isinstance(item, str) else canonical(item)).encode("utf-8")
+
+
+def encoded_items(items: Sequence[Any], first: int, last: int) -> list[bytes]:
+    """Some items of any sequence as a file keeps them."""
+    if isinstance(items, LazySequence):
+        return items.encoded(first, last)
+    return [encoded(item) for item in items[first:last]]
+
+
+class Texts(LazySequence[str]):
+    """A column of fixed-length UTF-8. check: gets a list of texts, and returns what is wrong with
+    it, or ""."""
+
+    def __init__(
+        self, name: str, column: Numbers, check: Callable[[Sequence[str]], str] | None = None
+    ) -> None:
+        self._name, self._column, self._check = name, column, check
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    @property
+    def width(self) -> int:
+        """Bytes of the longest text that there is room for."""
+        return self._column.dtype.itemsize
+
+    def encoded(self, first: int, last: int) -> list[bytes]:
+        return self._column[first:last].tolist()
+
+    def items(self, first: int, last: int) -> list[str]:
+        raw = self.encoded(first, last)
+        try:
+            # Labels and groups repeat, so each is decoded and kept only once.
+            text_of = {each: each.decode("utf-8") for each in dict.fromkeys(raw)}
+        except UnicodeDecodeError:
+            raise self._column.file.damaged(f"/{self._name} must be UTF-8 text") from None
+        texts = list(map(text_of.__getitem__, raw))
+        reason = self._check(list(text_of.values())) if self._check else ""
+        self._column.file.require(not reason, reason)
+        return texts
+
+
+class JsonTexts(LazySequence[Mapping[str, Any]]):
+    """Facts as JSON objects, one text after the other. offsets: (V + 1,) first byte of each. check:
+    gets an object, and returns what is wrong with it, or ""."""
+
+    def __init__(
+        self,
+        name: str,
+        texts: Numbers,
+        offsets: Numbers,
+        check: Callable[[Mapping[str, Any]], str],
+    ) -> None:
+        self._name, self._texts, self._offsets, self._check = name, texts, offsets, check
+        self.file = texts.file
+
+    def __len__(self) -> int:
+        return len(self._offsets) - 1
+
+    def encoded(self, first: int, last: int) -> list[bytes]:
+        if first == last:
+            return []
+        file, name = self._texts.file, self._name
+        bounds = self._offsets[first : last + 1].tolist()
+        file.require(bounds[-1] <= len(self._texts), f"/{name} has impossible offsets")
+        lengths = np.diff(bounds)
+        file.require((lengths >= 0).all() and bounds[0] >= 0, f"/{name} has impossible offsets")
+        file.require(lengths.max() <= _MOST_TEXT_BYTES, f"/{name} has a text that is too long")
+        if bounds[-1] - bounds[0] > _MOST_TEXT_BYTES and last - first > 1:
+            middle = (first + last) // 2
+            return [*self.encoded(first, middle), *self.encoded(middle, last)]
+        text = self._texts[bounds[0] : bounds[-1]].tobytes()
+        start = bounds[0]
+        pairs = zip(bounds, bounds[1:], strict=False)
+        return [text[low - start : high - start] for low, high in pairs]
+
+    def items(self, first: int, last: int) -> list[Mapping[str, Any]]:
+        return list(map(self._parsed, self.encoded(first, last)))
+
+    def _parsed(self, text: bytes) -> Mapping[str, Any]:
+        file = self._texts.file
+        try:
+            facts = json.loads(text, parse_constant=reject_constant)
+        except (ValueError, RecursionError):
+            raise file.damaged(f"/{self._name} is not valid JSON") from None
+        file.require(isinstance(facts, dict), f"/{self._name} must contain JSON objects")
+        reason = self._check(facts)
+        file.require(not reason, reason)
+        return dict(facts)
+
+
+def reject_constant(name: str) -> Any:
+    """For json.loads, which otherwise accepts NaN and Infinity."""
+    raise ValueError(f"{name} is not valid JSON")
+
+
+class Coded(LazySequence[T]):
+    """A column of codes, (V,) or (V, n), as what they stand for. Equal codes give the same object."""
+
+    def __init__(self, codes: Numbers, meaning: Callable[[Any], T]) -> None:
+        self._codes, self._meaning = codes, meaning
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def items(self, first: int, last: int) -> list[T]:
+        codes = self._codes[first:last].tolist()
+        keys = list(map(tuple, codes)) if len(self._codes.shape) > 1 else codes
+        meaning_of = {key: self._meaning(key) for key in dict.fromkeys(keys)}
+        return list(map(meaning_of.__getitem__, keys))
+
+
+class Taken(LazySequence[T]):
+    """Some items of several sequences, one after the other: (sequence, numbers of its items)."""
+
+    def __init__(self, pieces: Sequence[tuple[Sequence[T], np.ndarray | Sequence[int]]]) -> None:
+        self._pieces = [(items, np.asarray(numbers, np.int64)) for items, numbers in pieces]
+        self._ends = np.cumsum([len(numbers) for _, numbers in self._pieces], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @property
+    def width(self) -> int:
+        """Bytes of the longest text that there is room for."""
+        return max([1, *(text_width(items) for items, numbers in self._pieces if len(numbers))])
+
+    def items(self, first: int, last: int) -> list[T]:
+        return self._collected(first, last, lambda items, low, high: items[low:high])
+
+    def encoded(self, first: int, last: int) -> list[bytes]:
+        return self._collected(first, last, encoded_items)
+
+    def _collected(
+        self, first: int, last: int, read: Callable[[Sequence[T], int, int], Sequence[Any]]
+    ) -> list[Any]:
+        collected: list[Any] = []
+        while first < last:
+            number = int(np.searchsorted(self._ends, first, side="right"))
+            items, numbers = self._pieces[number]
+            begin = int(self._ends[number]) - len(numbers)
+            wanted = numbers[first - begin : last - begin]
+            # Neighbours in the sequence are read at once.
+            breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
+            for run in np.split(wanted, breaks):
+                collected += read(items, int(run[0]), int(run[-1]) + 1)
+            first += len(wanted)
+        return collected
+
+
+def text_width(texts: Sequence[str]) -> int:
+    """Bytes of the longest of these texts as UTF-8, or of the longest that there is room for; at
+    least 1. Raises UnicodeEncodeError."""
+    width = getattr(texts, "width", None)
+    return width if width is not None else max([1, *(len(text.encode("utf-8")) for text in texts)])

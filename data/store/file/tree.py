@@ -1,0 +1,210 @@
+"""The hash tree over the index of a feature file: every block is compared with its SHA-256 before a
+byte of it is used (docs/store.md)."""
+
+import contextlib
+import hashlib
+import io
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from reelbank.data.errors import InputError
+from reelbank.data.files import UnreadableFile, open_regular
+from reelbank.data.store.file.header import (
+    DIGEST_BYTES,
+    DamagedFile,
+    Header,
+    ends_early,
+    read_at,
+    tree_blocks,
+)
+
+# Small enough that reading about one video costs little, large enough for few digests.
+_BLOCK_BYTES = 1 << 14
+_USUAL_BLOCKS = 1 << 15  # a larger index has larger blocks, so that its table stays small
+_KEPT_BLOCKS = 64  # of a file, in memory
+# An index up to this size is checked and kept as a whole when its file is opened: that of a part.
+_SMALL_BLOCKS = 16
+_RUN_BYTES = 1 << 20  # that are read at once
+
+
+def tree_block_bytes(index_bytes: int) -> int:
+    """The size of the blocks of a new file with an index of this size."""
+    size = _BLOCK_BYTES
+    while index_bytes > size * _USUAL_BLOCKS:
+        size *= 2
+    return size
+
+
+def block_digests(file: io.FileIO, span: tuple[int, int], size: int, whole: Any) -> bytes:
+    """The SHA-256 of every block of a span of the file, one after the other; all bytes are also
+    added to the hashlib digest `whole`. Raises DamagedFile if the file is too short."""
+    start, end = span
+    digests = []
+    buffer = np.empty(min(size, end - start), np.uint8)
+    for first in range(start, end, size):
+        block = buffer[: min(size, end - first)]
+        if not read_at(file.fileno(), block, first):
+            raise ends_early(file, end)
+        whole.update(block.data)
+        digests.append(hashlib.sha256(block.data).digest())
+    return b"".join(digests)
+
+
+class CheckedFile:
+    """The index of an open feature file of version 3 as bytes, each block checked before it is used.
+
+    Any number of threads may read. If the file was closed, each read opens it again. Raises
+    DamagedFile if the table of digests is damaged, and OSError.
+    """
+
+    def __init__(self, path: Path, file: io.FileIO, header: Header) -> None:
+        self.path, self.header, self._file = path, header, file
+        self._identity = _identity(file.fileno())
+        table = np.empty(header.file_bytes - header.digests_start, np.uint8)
+        is_complete = read_at(file.fileno(), table, header.digests_start)
+        self._digests = table.tobytes()
+        if not is_complete or hashlib.sha256(self._digests).digest() != header.index_sha256:
+            raise DamagedFile(f"{path}: its index is damaged")
+        self._spans = list(zip(header.index_spans, _firsts(tree_blocks(header)), strict=True))
+        self._kept: dict[int, np.ndarray] = {}
+        self._lock = threading.Lock()
+        if sum(tree_blocks(header)) <= _SMALL_BLOCKS:
+            for (start, end), _ in self._spans:
+                for first in range(start, end, header.tree_block_bytes):
+                    self.read(first, first + 1)
+
+    def damaged(self, line: str) -> DamagedFile:
+        """An error with the file's name and this line."""
+        return DamagedFile(f"{self.path}: {line}")
+
+    def require(self, condition: object, line: str) -> None:
+        """Raises `damaged` unless the condition holds."""
+        if not condition:
+            raise self.damaged(line)
+
+    def holds(self, start: int, end: int) -> bool:
+        """Whether a range of bytes lies in the index."""
+        return any(first <= start <= end <= last for (first, last), _ in self._spans)
+
+    def read(self, start: int, end: int) -> np.ndarray:
+        """The bytes `start` to `end` - 1, uint8. Raises DamagedFile if a block is damaged or the
+        range is not in the index, UnreadableFile if the disk fails."""
+        self.require(self.holds(start, end), "its index is damaged")
+        (first, last), number = next(
+            span for span in self._spans if span[0][0] <= start <= end <= span[0][1]
+        )
+        size = self.header.tree_block_bytes
+        result = np.empty(end - start, np.uint8)
+        position = start
+        while position < end:
+            block = (position - first) // size
+            block_start = first + block * size
+            # Neighbouring blocks are read at once.
+            wanted = min(end, last) - block_start
+            count = max(1, min(-(-wanted // size), _RUN_BYTES // size))
+            data = self._blocks(
+                number + block, count, (block_start, min(last, block_start + count * size))
+            )
+            piece = data[position - block_start : end - block_start]
+            result[position - start : position - start + piece.size] = piece
+            position += piece.size
+        return result
+
+    def _blocks(self, number: int, count: int, span: tuple[int, int]) -> np.ndarray:
+        """The bytes of `count` neighbouring blocks, checked."""
+        if count == 1:
+            with self._lock:
+                kept = self._kept.get(number)
+            if kept is not None:
+                return kept
+        data = np.empty(span[1] - span[0], np.uint8)
+        try:
+            with self._opened() as fd:
+                is_complete = read_at(fd, data, span[0])
+        except OSError as error:
+            raise UnreadableFile(
+                f"{self.path}: cannot be read ({error.strerror}); check the disk"
+            ) from None
+        self.require(is_complete, "its index is damaged, because the file was shortened")
+        size = self.header.tree_block_bytes
+        for each in range(count):
+            digest = hashlib.sha256(data[each * size : (each + 1) * size].data).digest()
+            place = (number + each) * DIGEST_BYTES
+            self.require(
+                digest == self._digests[place : place + DIGEST_BYTES], "its index is damaged"
+            )
+        if count == 1:
+            with self._lock:
+                if len(self._kept) >= _KEPT_BLOCKS:
+                    del self._kept[next(iter(self._kept))]
+                self._kept[number] = data
+        return data
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[int]:
+        if not self._file.closed:
+            yield self._file.fileno()
+            return
+        try:
+            file = open_regular(self.path)
+        except FileNotFoundError:
+            raise InputError(
+                f"{self.path}: another process merged or removed this file; open the store again"
+            ) from None
+        with file:
+            if _identity(file.fileno()) != self._identity:
+                raise InputError(
+                    f"{self.path}: another file has replaced this one; open the store again"
+                )
+            yield file.fileno()
+
+
+class Hdf5View(io.RawIOBase):
+    """A checked file for HDF5 to read from.
+
+    HDF5 crashes after a failed read, so it never sees one: instead of a damaged block it gets
+    zeros, and `error` is set. The caller must look at `error` before it uses what HDF5 gave.
+    """
+
+    def __init__(self, file: CheckedFile) -> None:
+        self._file, self._position = file, 0
+        self.error: InputError | None = None
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any file; it ends where the table of digests begins."""
+        self._position = offset + (0, self._position, self._file.header.digests_start)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """The position."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer; with zeros where the file has no index, or a damaged one."""
+        view = memoryview(buffer).cast("B")
+        start, end = self._position, self._position + len(view)
+        view[:] = bytes(len(view))
+        for first, last in self._file.header.index_spans:
+            low, high = max(start, first), min(end, last)
+            if low < high:
+                try:
+                    view[low - start : high - start] = self._file.read(low, high).data
+                except InputError as error:
+                    self.error = self.error or error
+        self._position = end
+        return len(view)
+
+
+def _firsts(counts: list[int]) -> list[int]:
+    """The number of the first block of each span."""
+    return [sum(counts[:number]) for number in range(len(counts))]
+
+
+def _identity(fd: int) -> tuple[int, int, int]:
+    facts = os.fstat(fd)
+    return facts.st_dev, facts.st_ino, facts.st_size
