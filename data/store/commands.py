@@ -22,7 +22,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.identity import brief
 from reelbank.data.store.bank import find_store, flattened, shelved
-from reelbank.data.store.damage import damage_among, damage_line
+from reelbank.data.store.damage import damage_among, damage_line, noteworthy
 from reelbank.data.store.options import InspectOptions, RemoveOptions, StoresOptions, VerifyOptions
 from reelbank.data.store.parts import begun, parts_folder
 from reelbank.data.store.reader import Store
@@ -197,8 +197,10 @@ def _print_damage(store: Store) -> None:
 def _print_versions(store: Store) -> None:
     """The versions that made the features; if videos differ in them, each set and its videos."""
     made_with: dict[Versions, list[str]] = {}
+    # Few versions are different, but there may be a million videos.
+    counted_of = {each: that_count(each, store.recipe) for each in dict.fromkeys(store.versions)}
     for video_id, versions in zip(store.video_ids, store.versions, strict=True):
-        made_with.setdefault(that_count(versions, store.recipe), []).append(video_id)
+        made_with.setdefault(counted_of[versions], []).append(video_id)
     if len(made_with) == 1:
         print_lines(f"features made with {next(iter(made_with))}")
     elif made_with:
@@ -232,7 +234,11 @@ def _print_coverage(store: Store) -> None:
         "",
         f"{counted(len(store.video_ids), 'video')}, {classes}{grouped}, {len(failed)} failed{without}",
     )
-    heard = Counter(source["sound"]["state"] for source in store.sources if source.get("sound"))
+    heard = Counter(
+        source["sound"]["state"]
+        for source in noteworthy(store.sources)
+        if source and source.get("sound")
+    )
     if heard:
         print_lines(f"sound: {', '.join(f'{heard[state]:,} {state}' for state in sorted(heard))}")
     rows = [("  split", "train", "test", "neither")]
@@ -259,15 +265,12 @@ def _print_rows(store: Store) -> None:
             f"plus {viewed.sum():,} rows of augmented copies (views) of "
             f"{counted(int(np.count_nonzero(viewed)), 'video')}"
         )
-    times = [
-        store.times_seconds(video_id)
-        for video_id, count in zip(store.video_ids, store.rows, strict=True)
-        if count > 1
-    ]
-    steps = [(video_times[-1] - video_times[0]) / (len(video_times) - 1) for video_times in times]
+    spans_seconds, counts = store.spans_seconds(), store.rows
+    several = counts > 1
+    steps = spans_seconds[several] / (counts[several] - 1)
     if store.recipe.get("times") == "row numbers":
         print_lines("the times of the rows are unknown, because no times were imported")
-    elif steps:
+    elif len(steps):
         low, middle, high = np.percentile(steps, [0, 50, 100])
         print_lines(f"{low:.3g} to {high:.3g} seconds between rows, median {middle:.3g}")
     row_bytes = store.dtype.itemsize * int(np.prod(store.row_shape))

@@ -1,10 +1,11 @@
 """Damage of the video files as a store records it, for the commands that show it."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reelbank.data.console import counted, some
+from reelbank.data.store.file.columns import CHUNK, LazySequence
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,37 @@ def damage_of(source: Mapping[str, Any]) -> str:
 
 def damage_among(video_ids: Iterable[str], sources: Sequence[Mapping[str, Any]]) -> Damage:
     """The damage that these sources, one per video, record."""
-    named = list(zip(video_ids, sources, strict=True))
-    return Damage(
-        videos={name: text for name, source in named if (text := damage_of(source))},
-        remarks={name: str(source["remark"]) for name, source in named if source.get("remark")},
-        unknown=sum("frames" in source and "damage" not in source for source in sources),
-    )
+    damage = Damage({}, {}, 0)
+    unknown = 0
+    for name, source in zip(video_ids, noteworthy(sources), strict=True):
+        if source is None:
+            continue
+        if text := damage_of(source):
+            damage.videos[name] = text
+        if source.get("remark"):
+            damage.remarks[name] = str(source["remark"])
+        unknown += "frames" in source and "damage" not in source
+    return replace(damage, unknown=unknown)
+
+
+# Facts of a file that nothing is wrong with contain the first of these, and none of the others.
+_UNDAMAGED, _NOTEWORTHY = b'"damage":""', (b'"remark"', b'"sound"', b"\\u")
+
+
+def noteworthy(
+    sources: Sequence[Mapping[str, Any]],
+) -> Iterator[Mapping[str, Any] | None]:
+    """The facts about each video's file; None if the video has no sound and nothing is wrong with
+    its file. Most of a million videos are such, and parsing what a store keeps about them would
+    take seconds."""
+    if not isinstance(sources, LazySequence):
+        yield from sources
+        return
+    for first in range(0, len(sources), CHUNK):
+        last = min(len(sources), first + CHUNK)
+        for number, text in enumerate(sources.encoded(first, last), first):
+            is_plain = _UNDAMAGED in text and not any(word in text for word in _NOTEWORTHY)
+            yield None if is_plain else sources[number]
 
 
 def damage_line(damaged: Mapping[str, str], videos: int, limit: int = 3) -> str:

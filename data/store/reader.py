@@ -152,6 +152,25 @@ class Store:
         """(V,) uint64, of the bytes of all rows."""
         return self._numbers_of_videos(lambda index: np.asarray(index.checksums), np.uint64)
 
+    def spans_seconds(self) -> np.ndarray:
+        """(V,) float64, the time from each video's first clean row to its last one; 0 for a video
+        without rows."""
+        spans = {}
+        for index, _ in self._pieces:
+            of_chunks = [np.empty(0)]
+            for rows in index.all_rows():
+                first = rows.offsets[:-1] - rows.offsets[0]
+                last = first + rows.clean - 1
+                has_rows = rows.clean > 0
+                span = np.zeros(len(first))
+                times = rows.times_seconds
+                span[has_rows] = times[last[has_rows]] - times[first[has_rows]]
+                of_chunks.append(span)
+            spans[id(index)] = np.concatenate(of_chunks)
+        return np.concatenate(
+            [np.empty(0), *(spans[id(index)][numbers] for index, numbers in self._pieces)]
+        )
+
     @functools.cached_property
     def has_views(self) -> bool:
         """Whether any video has rows of augmented views."""
