@@ -197,10 +197,14 @@ def _print_damage(store: Store) -> None:
 def _print_versions(store: Store) -> None:
     """The versions that made the features; if videos differ in them, each set and its videos."""
     made_with: dict[Versions, list[str]] = {}
-    # Few versions are different, but there may be a million videos.
-    counted_of = {each: that_count(each, store.recipe) for each in dict.fromkeys(store.versions)}
+    # There are few objects, because videos with equal versions share one.
+    objects = {id(versions): versions for versions in store.versions}
+    ids_of = {
+        key: made_with.setdefault(that_count(versions, store.recipe), [])
+        for key, versions in objects.items()
+    }
     for video_id, versions in zip(store.video_ids, store.versions, strict=True):
-        made_with.setdefault(counted_of[versions], []).append(video_id)
+        ids_of[id(versions)].append(video_id)
     if len(made_with) == 1:
         print_lines(f"features made with {next(iter(made_with))}")
     elif made_with:

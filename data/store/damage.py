@@ -1,5 +1,6 @@
 """Damage of the video files as a store records it, for the commands that show it."""
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -60,10 +61,19 @@ def noteworthy(
         yield from sources
         return
     for first in range(0, len(sources), CHUNK):
-        last = min(len(sources), first + CHUNK)
-        for number, text in enumerate(sources.encoded(first, last), first):
-            is_plain = _UNDAMAGED in text and not any(word in text for word in _NOTEWORTHY)
+        texts = sources.encoded(first, min(len(sources), first + CHUNK))
+        together = b"\n".join(texts)
+        is_plain = together.count(_UNDAMAGED) == len(texts) and not _has_any(together)
+        if is_plain:  # most chunks, which are quick to search as one text
+            yield from itertools.repeat(None, len(texts))
+            continue
+        for number, text in enumerate(texts, first):
+            is_plain = _UNDAMAGED in text and not _has_any(text)
             yield None if is_plain else sources[number]
+
+
+def _has_any(text: bytes) -> bool:
+    return any(word in text for word in _NOTEWORTHY)
 
 
 def damage_line(damaged: Mapping[str, str], videos: int, limit: int = 3) -> str:
