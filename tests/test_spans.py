@@ -73,12 +73,12 @@ def test_what_comes_behind_a_span_is_not_decoded():
 
     def calls(**options):
         counted = []
-        list(decode(path, lambda frames: np.zeros(0), alive=lambda: counted.append(1), **options))
+        nothing = lambda frames: np.zeros(0)  # noqa: E731
+        options["least_skipped_frames"] = 1 << 40  # in order; seeking: test_seeking.py
+        list(decode(path, nothing, alive=lambda: counted.append(1), **options))
         return len(counted)
 
-    assert (
-        calls() - calls(span_seconds=(0.0, 1.0)) > 0.9 * calls() / 2
-    )  # half the calls are of the scan
+    assert calls() - calls(span_seconds=(0.0, 1.0)) > 0.9 * calls()
 
 
 @pytest.mark.parametrize("span", [(3.201, 3.239), (500.0, 600.0), (-5.0, 0.0), (2.0, 1.0)])

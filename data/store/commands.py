@@ -22,7 +22,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.identity import brief
 from reelbank.data.store.bank import find_store, flattened, shelved
-from reelbank.data.store.damage import damage_among, damage_line, noteworthy
+from reelbank.data.store.damage import damage_among, damage_line, notable_sources
 from reelbank.data.store.options import InspectOptions, RemoveOptions, StoresOptions, VerifyOptions
 from reelbank.data.store.parts import begun, parts_folder
 from reelbank.data.store.reader import Store
@@ -58,7 +58,7 @@ def stores(options: StoresOptions) -> int:
         crops = f"{store.recipe.get('crops') or '-'}{kept}"
         missing = missing_videos(store)
         counts = [
-            f"{len(store.video_ids):,}",
+            f"{len(store):,}",
             str(len(missing.failed)),
             f"{store.rows.sum():,}",
             size_text(store.size_bytes),
@@ -197,14 +197,12 @@ def _print_damage(store: Store) -> None:
 def _print_versions(store: Store) -> None:
     """The versions that made the features; if videos differ in them, each set and its videos."""
     made_with: dict[Versions, list[str]] = {}
-    # There are few objects, because videos with equal versions share one.
-    objects = {id(versions): versions for versions in store.versions}
-    ids_of = {
-        key: made_with.setdefault(that_count(versions, store.recipe), [])
-        for key, versions in objects.items()
+    # There may be a million videos, but few different versions.
+    counting = {
+        versions: that_count(versions, store.recipe) for versions in dict.fromkeys(store.versions)
     }
     for video_id, versions in zip(store.video_ids, store.versions, strict=True):
-        ids_of[id(versions)].append(video_id)
+        made_with.setdefault(counting[versions], []).append(video_id)
     if len(made_with) == 1:
         print_lines(f"features made with {next(iter(made_with))}")
     elif made_with:
@@ -220,7 +218,7 @@ def _print_versions(store: Store) -> None:
 
 def _print_coverage(store: Store) -> None:
     labels: set[str] = set()
-    for label in store.labels:
+    for label in set(store.labels):
         labels.update(store.dataset.label_names(label))
     several = "multi-label, " if store.dataset.multilabel else ""
     classes = (
@@ -236,12 +234,12 @@ def _print_coverage(store: Store) -> None:
     without += f", not read: {len(unread)}" if unread else ""
     print_lines(
         "",
-        f"{counted(len(store.video_ids), 'video')}, {classes}{grouped}, {len(failed)} failed{without}",
+        f"{counted(len(store), 'video')}, {classes}{grouped}, {len(failed)} failed{without}",
     )
     heard = Counter(
         source["sound"]["state"]
-        for source in noteworthy(store.sources)
-        if source and source.get("sound")
+        for _, source in notable_sources(store.sources)
+        if source.get("sound")
     )
     if heard:
         print_lines(f"sound: {', '.join(f'{heard[state]:,} {state}' for state in sorted(heard))}")
@@ -269,9 +267,7 @@ def _print_rows(store: Store) -> None:
             f"plus {viewed.sum():,} rows of augmented copies (views) of "
             f"{counted(int(np.count_nonzero(viewed)), 'video')}"
         )
-    spans_seconds, counts = store.spans_seconds(), store.rows
-    several = counts > 1
-    steps = spans_seconds[several] / (counts[several] - 1)
+    steps = store.row_steps_seconds()
     if store.recipe.get("times") == "row numbers":
         print_lines("the times of the rows are unknown, because no times were imported")
     elif len(steps):
@@ -297,7 +293,7 @@ def verify(options: VerifyOptions) -> int:
         try:
             with Store.open(path) as store:
                 lines = store.verify()
-                videos = len(store.video_ids)
+                videos = len(store)
                 state = f"{size_text(store.size_bytes)} in {counted(videos, 'video')}"
                 damaged_videos = damage_among(store.video_ids, store.sources).videos
                 if damaged_videos:

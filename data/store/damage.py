@@ -1,7 +1,6 @@
 """Damage of the video files as a store records it, for the commands that show it."""
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,48 +31,33 @@ def damage_of(source: Mapping[str, Any]) -> str:
     )
 
 
-def damage_among(video_ids: Iterable[str], sources: Sequence[Mapping[str, Any]]) -> Damage:
+def damage_among(video_ids: Sequence[str], sources: Sequence[Mapping[str, Any]]) -> Damage:
     """The damage that these sources, one per video, record."""
     damage = Damage({}, {}, 0)
     unknown = 0
-    for name, source in zip(video_ids, noteworthy(sources), strict=True):
-        if source is None:
-            continue
+    for number, source in notable_sources(sources):
         if text := damage_of(source):
-            damage.videos[name] = text
+            damage.videos[video_ids[number]] = text
         if source.get("remark"):
-            damage.remarks[name] = str(source["remark"])
+            damage.remarks[video_ids[number]] = str(source["remark"])
         unknown += "frames" in source and "damage" not in source
     return replace(damage, unknown=unknown)
 
 
-# Facts of a file that nothing is wrong with contain the first of these, and none of the others.
-_UNDAMAGED, _NOTEWORTHY = b'"damage":""', (b'"remark"', b'"sound"', b"\\u")
-
-
-def noteworthy(
+def notable_sources(
     sources: Sequence[Mapping[str, Any]],
-) -> Iterator[Mapping[str, Any] | None]:
-    """The facts about each video's file; None if the video has no sound and nothing is wrong with
-    its file. Most of a million videos are such, and parsing what a store keeps about them would
-    take seconds."""
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """The number of each video, and what its source says, but for videos without sound whose source
+    says that nothing is wrong: of a million videos, these are not parsed."""
     if not isinstance(sources, LazySequence):
-        yield from sources
+        yield from enumerate(sources)
         return
     for first in range(0, len(sources), CHUNK):
         texts = sources.encoded(first, min(len(sources), first + CHUNK))
-        together = b"\n".join(texts)
-        is_plain = together.count(_UNDAMAGED) == len(texts) and not _has_any(together)
-        if is_plain:  # most chunks, which are quick to search as one text
-            yield from itertools.repeat(None, len(texts))
-            continue
         for number, text in enumerate(texts, first):
-            is_plain = _UNDAMAGED in text and not _has_any(text)
-            yield None if is_plain else sources[number]
-
-
-def _has_any(text: bytes) -> bool:
-    return any(word in text for word in _NOTEWORTHY)
+            is_plain = b'"damage":""' in text and b'"remark"' not in text
+            if not is_plain or b'"sound"' in text:
+                yield number, sources[number]
 
 
 def damage_line(damaged: Mapping[str, str], videos: int, limit: int = 3) -> str:

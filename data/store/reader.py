@@ -155,25 +155,6 @@ class Store:
         """(V,) uint64, of the bytes of all rows."""
         return self._numbers_of_videos(lambda index: np.asarray(index.checksums), np.uint64)
 
-    def spans_seconds(self) -> np.ndarray:
-        """(V,) float64, the time from each video's first clean row to its last one; 0 for a video
-        without rows."""
-        spans = {}
-        for index, _ in self._pieces:
-            of_chunks = [np.empty(0)]
-            for rows in index.all_rows():
-                first = rows.offsets[:-1] - rows.offsets[0]
-                last = first + rows.clean - 1
-                has_rows = rows.clean > 0
-                span = np.zeros(len(first))
-                times = rows.times_seconds
-                span[has_rows] = times[last[has_rows]] - times[first[has_rows]]
-                of_chunks.append(span)
-            spans[id(index)] = np.concatenate(of_chunks)
-        return np.concatenate(
-            [np.empty(0), *(spans[id(index)][numbers] for index, numbers in self._pieces)]
-        )
-
     @functools.cached_property
     def has_views(self) -> bool:
         """Whether any video has rows of augmented views."""
@@ -254,6 +235,19 @@ class Store:
         file, number = self._place(video_id)
         rows = file.index.rows(number, number + 1)
         return rows.times_seconds[: int(rows.clean[0])]
+
+    def row_steps_seconds(self) -> np.ndarray:
+        """The mean time between the clean rows of each video that has at least two of them, in
+        seconds, (n,) float64. The features are not read."""
+        steps = [np.empty(0)]
+        for stretch in self._stretches(None, with_views=False):
+            rows = stretch.rows
+            count = rows.clean
+            firsts = rows.offsets[:-1] - rows.offsets[0]
+            several = count > 1
+            spans = rows.times_seconds[firsts + count - 1] - rows.times_seconds[firsts]
+            steps.append(spans[several] / (count[several] - 1))
+        return np.concatenate(steps)
 
     def views(self, video_id: str) -> np.ndarray:
         """For each row of a video the number of its augmented view, or 0 for a clean row, (K,)

@@ -44,7 +44,7 @@ def store_line(store: Store) -> dict[str, Any]:
         "node": recipe.get("node", "embedding"),
         "t": recipe.get("steps"),
         "crops": recipe.get("crops"),
-        "videos": len(store.video_ids),
+        "videos": len(store),
         "rows": int(store.rows.sum()),
         "size_bytes": int(store.size_bytes),
         "finished": store.finished,

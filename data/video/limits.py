@@ -74,10 +74,10 @@ class Guard:
             self.largest_px = pixels
             self.admit(pixels)
 
-    def frame(self, rate_hz: float) -> None:
-        """Count a decoded frame; rate_hz: frame rate of the video, 0 if unknown. Raises
+    def frame(self, rate_hz: float, frames: int = 1) -> None:
+        """Count decoded frames; rate_hz: frame rate of the video, 0 if unknown. Raises
         DecodeError."""
-        self.decoded_seconds += 1 / min(max(rate_hz or _UNKNOWN_HZ, _SLOWEST_HZ), _FASTEST_HZ)
+        self.decoded_seconds += frames / min(max(rate_hz or _UNKNOWN_HZ, _SLOWEST_HZ), _FASTEST_HZ)
         self.passed(self.decoded_seconds)
 
     def passed(self, seconds: float) -> None:

@@ -140,8 +140,9 @@ def read_index(file: CheckedFile) -> tuple[Index, bool]:
     places = read_places(file)
     is_compressed = _check_features(file, places["features"])
     file.require(places["about"].shape[0] <= _MOST_ABOUT_BYTES, "/about is too long")
+    text = np.asarray(Numbers(file, places["about"])).tobytes()
     try:
-        about, made = parse_about(np.asarray(Numbers(file, places["about"])).tobytes())
+        about, made = parse_about(text)
     except (UnsafeFile, InputError) as error:
         raise DamagedFile(f"{file.path}: {error}") from None
     splits = about.dataset.splits

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
 # The first box of a file has one of these types.
 BRANDS = (
     b"ftyp",
@@ -124,13 +126,18 @@ def _head(start: bytes) -> _Head:
 class Track:
     """A track according to the header. scale, film_scale: time scales (units per second) of the
     track and of the film. deltas: duration of a frame in units -> number of such frames. edits:
-    durations of the edits that show frames, in units of the film. samples: number of frames."""
+    durations of the edits that show frames, in units of the film. samples: number of frames.
+    delays: (number of frames, units from decoding to presentation) of successive frames, (n, 2)
+    int64; None if they are not of this form. descriptions: number of descriptions of the coded
+    pictures."""
 
     scale: int
     film_scale: int
     deltas: dict[int, int]
     edits: tuple[int, ...]
     samples: int
+    delays: np.ndarray | None
+    descriptions: int
 
     @property
     def units(self) -> int:
@@ -202,6 +209,8 @@ def read_track(path: Path, number: int) -> Track | None:
                 deltas=_deltas(_first(table, b"stts")),
                 edits=_edits(_first(_first(trak, b"edts"), b"elst")),
                 samples=_number(_first(table, b"stsz"), 8),
+                delays=_delays(_first(table, b"ctts")),
+                descriptions=_number(_first(table, b"stsd"), 4),
             )
     return None
 
@@ -273,6 +282,14 @@ def _deltas(stts: bytes) -> dict[int, int]:
         for count, delta in struct.iter_unpack(">II", stts[8 : len(stts) // 8 * 8]):
             deltas[delta] += count
     return deltas
+
+
+def _delays(ctts: bytes) -> np.ndarray | None:
+    pairs = np.frombuffer(ctts[8 : max(8, len(ctts) // 8 * 8)], ">i4").reshape(-1, 2)
+    # Files with delays below 0 are shifted by FFmpeg.
+    if len(pairs) != _number(ctts, 4) or np.any(pairs < 0):
+        return None
+    return pairs.astype(np.int64)
 
 
 def _edits(elst: bytes) -> tuple[int, ...]:

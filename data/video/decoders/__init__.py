@@ -1,1 +1,1 @@
-"""Decoders of video files: the scan of packets, PyAV, OpenCV, decord, and damage."""
+"""Decoders of video files: the scan of packets, PyAV, OpenCV, decord, seeking, and damage."""

@@ -70,11 +70,7 @@ def decoded_frames(
 ) -> Iterator[DecodedFrame]:
     """The frames of a file from PyAV. Packets for which the decoder reports an error are added to
     `trouble`. Raises DecodeError if the file cannot be decoded to its end."""
-    # One for all frames: it keeps its conversion tables, whose computation costs more than their
-    # use.
-    reformatter = VideoReformatter()
-    rotation: int | None = None
-    matrix: _Matrix = (1, 0, 0, 1)
+    converter = Converter()
     done = 0
     # Whether the first key frame was decoded. Packets before it refer to pictures that were cut
     # off, so errors for them are not damage.
@@ -97,11 +93,7 @@ def decoded_frames(
                 for frame in frames:
                     guard.picture(frame.width, frame.height)  # the size may change within a file
                     begun = begun or bool(frame.key_frame)
-                    # Reading side data makes the frame a reference cycle, which costs time: read it
-                    # only when the rotation changes.
-                    if frame.rotation != rotation:
-                        rotation, matrix = frame.rotation, _display_matrix(frame)
-                    yield DecodedFrame(frame, partial(_rgb, reformatter, matrix, frame))
+                    yield DecodedFrame(frame, converter.to_rgb(frame))
                     done += 1
         except av.error.FFmpegError as error:
             if is_too_large(error):
@@ -109,6 +101,25 @@ def decoded_frames(
             raise DecodeError(
                 f"damaged after {done} of {scan.frames} frames: {error.strerror}"
             ) from None
+
+
+class Converter:
+    """Converts the frames of one video, in order, to RGB as displayed."""
+
+    def __init__(self) -> None:
+        # One for all frames: it keeps its conversion tables, whose computation costs more than
+        # their use.
+        self._reformatter = VideoReformatter()
+        self._rotation: int | None = None
+        self._matrix: _Matrix = (1, 0, 0, 1)
+
+    def to_rgb(self, frame: av.VideoFrame) -> Callable[[], np.ndarray]:
+        """The function that returns the frame's pixels, (H, W, 3) uint8."""
+        # Reading side data makes the frame a reference cycle, which costs time: read it only when
+        # the rotation changes.
+        if frame.rotation != self._rotation:
+            self._rotation, self._matrix = frame.rotation, _display_matrix(frame)
+        return partial(_rgb, self._reformatter, self._matrix, frame)
 
 
 def _rgb(reformatter: VideoReformatter, matrix: _Matrix, frame: av.VideoFrame) -> np.ndarray:
