@@ -210,7 +210,9 @@ def open_rows(
     all videos that the stores have in common and that a split uses."""
     store, ids = stores[0], videos_of(stores)
     has_views = bool(recipe.views)
-    learn, score = tables(views_of(store, ids, views=has_views), recipe.rows, ids, cut_out(store))
+    cut_out_videos = cut_out(store) if recipe.rows.clips > 1 else ()  # others are one clip anyway
+    views = views_of(store, ids, views=has_views)
+    learn, score = tables(views, recipe.rows, ids, cut_out_videos)
     data = open_features(
         stores,
         ids,
