@@ -9,7 +9,6 @@ open part.
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -20,9 +19,9 @@ from reelbank.data.console import counted
 from reelbank.data.errors import InputError
 from reelbank.data.store.catalog import Catalog, Place, by_file, scan
 from reelbank.data.store.file.columns import CHUNK, Taken
-from reelbank.data.store.file.format import READ_BYTES, FeatureFile, runs
 from reelbank.data.store.file.header import DamagedFile
-from reelbank.data.store.file.index import DTYPES, Index, Rows
+from reelbank.data.store.file.index import DTYPES, Index
+from reelbank.data.store.file.stretches import Stretch
 from reelbank.data.store.parts import begun, final_path
 from reelbank.data.store.records import Failure
 from reelbank.data.store.versions import Versions
@@ -309,9 +308,7 @@ class Store:
                 ) from None
         return values, offsets, times_seconds, views
 
-    def _stretches(
-        self, video_ids: Sequence[str] | None, *, with_views: bool
-    ) -> Iterator["_Stretch"]:
+    def _stretches(self, video_ids: Sequence[str] | None, *, with_views: bool) -> Iterator[Stretch]:
         """These videos, in order, as neighbours in files. Raises InputError for an unknown id."""
         groups = self._catalog.current() if video_ids is None else by_file(self._places(video_ids))
         for file, numbers in groups:
@@ -319,7 +316,7 @@ class Store:
             for stretch in np.split(in_file, np.flatnonzero(np.diff(in_file) != 1) + 1):
                 for first in range(int(stretch[0]), int(stretch[-1]) + 1, CHUNK):
                     last = min(int(stretch[-1]) + 1, first + CHUNK)
-                    yield _Stretch(file, first, file.index.rows(first, last), with_views)
+                    yield Stretch(file, first, file.index.rows(first, last), with_views)
 
     def _places(self, video_ids: Sequence[str]) -> list[Place]:
         places = [self._catalog.find(video_id) for video_id in video_ids]
@@ -353,44 +350,3 @@ def _reopen(path: str, identity: str) -> Store:
             f"{store.identity[:8]}); open the store again"
         )
     return store
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    """Neighbouring videos in a file, from number `first` on, whose rows are to be loaded."""
-
-    file: FeatureFile
-    first: int
-    rows: Rows
-    with_views: bool
-
-    @functools.cached_property
-    def is_kept(self) -> np.ndarray | None:
-        """Which of the rows are loaded, (r,) bool; None if all are."""
-        if self.with_views or not self.rows.views.any():
-            return None
-        return self.rows.views == 0
-
-    @property
-    def counts(self) -> np.ndarray:
-        """(n,) int64, how many rows of each video are loaded."""
-        return np.diff(self.rows.offsets) if self.is_kept is None else self.rows.clean
-
-    def read(self, read: Callable[[int, int, np.ndarray], None], values: np.ndarray) -> None:
-        """Fill `values` with the rows that are loaded."""
-        offsets = self.rows.offsets
-        most_rows = READ_BYTES // max(1, values[:1].nbytes)
-        start = 0
-        numbers = range(self.first, self.first + len(offsets) - 1)
-        for first, last in runs(numbers, offsets, self.first, most_rows):
-            low, high = offsets[[first - self.first, last - self.first]] - offsets[0]
-            if self.is_kept is None:
-                read(first, last, values[low:high])
-                continue
-            # A checksum covers all rows of its video, so all are read.
-            is_kept = self.is_kept[low:high]
-            end = start + int(is_kept.sum())
-            all_values = np.empty((len(is_kept), *values.shape[1:]), values.dtype)
-            read(first, last, all_values)
-            np.compress(is_kept, all_values, axis=0, out=values[start:end])
-            start = end

@@ -301,7 +301,7 @@ class Taken(LazySequence[T]):
         return collected
 
 
-def text_width(texts: Sequence[str]) -> int:
+def text_width(texts: Sequence[Any]) -> int:
     """Bytes of the longest of these texts as UTF-8, or of the longest that there is room for; at
     least 1. Raises UnicodeEncodeError."""
     width = getattr(texts, "width", None)

@@ -101,7 +101,8 @@ def _place(file: CheckedFile, name: str, entry: Any) -> Place:
         is_type = type_name in [dtype.str for dtype in DTYPES] and len(shape) >= 2
         file.require(is_type, "/features must be float16 or uint8, with at least two axes")
     elif name in _TEXTS:
-        is_type = re.fullmatch(r"\|S[1-9]\d{0,7}", type_name, re.ASCII) and len(shape) == 1
+        is_text = re.fullmatch(r"\|S[1-9]\d{0,7}", type_name, re.ASCII) is not None
+        is_type = is_text and len(shape) == 1
         file.require(is_type, f"/{name} must be a list of fixed-length strings")
     else:
         dtype, axes = _NUMBERS[name]
