@@ -1,24 +1,28 @@
 """Compares the speed of extraction with that of the network and with that of a usual script.
 
-    REELBANK_TESTDATA=... python benchmarks/extraction.py
+    REELBANK_TESTDATA=... OMP_NUM_THREADS=1 python benchmarks/extraction.py [EXTRACTOR ...]
 
-All cases take turns on the same real clips, with T = 25, ten crops, torchvision:resnet50 with random
-weights, fp32, and all cores:
+All cases take turns on the same real clips, with ten crops, random weights and fp32. What counts is
+CPU time, user and system, of all processes:
 
-  ours    the complete extraction: decoding, crops, network, mean, float16, and a store on disk
-  bare    only the network, on the same number of crops that are already in memory
-  script  a usual script: eager fp32, PIL transforms of each frame, one video at a time
+  ours      the complete extraction: decoding, crops, network, mean, float16, and a store on disk
+  script    a usual script: eager fp32, PIL transforms of each frame, one video at a time; only for
+            torchvision:resnet50
+  others    only the network, on the same number of crops that are already in memory, in batches of
+            the same size: as it is (eager), with channels_last, with folded batch norm (folded), with
+            fused steps, which `extract` uses (fused), and with COMPILE=1 also compiled
 
-REELBANK_TESTDATA is the folder that contains clips/ucf101. ROUNDS and VIDEOS set the length. With
-COMPILE=0, ours and bare are not compiled. (The command `extract` compiles the network from 20,000
-inputs on if there is a C++ compiler.)
+REELBANK_TESTDATA is the folder that contains clips/ucf101. ROUNDS, VIDEOS and STEPS (clips per video,
+usually 25) set the length.
 """
 
+import copy
+import functools
 import os
 import statistics
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -31,31 +35,53 @@ from reelbank.data.store.writer import StoreWriter
 from reelbank.data.video.clips import sigma
 from reelbank.data.video.pool import DecodePool
 from reelbank.data.video.sampling import Sampling
+from reelbank.extract.job import batch_inputs
 from reelbank.extract.networks import build as networks
+from reelbank.extract.networks.module import features_of
+from reelbank.extract.options import ExtractOptions
 from reelbank.extract.pipeline.batches import ClipBatches
 from reelbank.extract.pipeline.forward import Forward
 from reelbank.extract.pipeline.loop import Extraction
 from reelbank.extract.pipeline.streams import StreamPipeline, Task
 from reelbank.extract.streams.loading import load_stream
 
-STEPS, CROPS, BATCH = 25, 10, 30
+STEPS, CROPS = int(os.environ.get("STEPS", "25")), 10
+CPU = torch.device("cpu")
+
+
+def cpu_seconds() -> float:
+    """CPU time of this process and its children so far."""
+    ticks = 0
+    for listed in Path("/proc/self/task").glob("*/children"):
+        for child in listed.read_text().split():
+            fields = Path("/proc", child, "stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])  # user and system time
+    times = os.times()
+    return times.user + times.system + ticks / os.sysconf("SC_CLK_TCK")
 
 
 def ours(paths: list[Path], network: networks.Network, forward: Forward, pool: DecodePool) -> None:
     """Extract the features of the clips into a finished store."""
     about = DatasetDescription(name="benchmark", classes=[], splits=[], coarse={})
     batches = ClipBatches(
-        forward, network, crops=CROPS, keep_crops=False, batch=BATCH, device=torch.device("cpu")
+        forward,
+        network,
+        crops=CROPS,
+        keep_crops=False,
+        batch=batch_inputs(ExtractOptions(), CPU, network),
+        device=CPU,
+        forward_rest=forward.uncompiled,
     )
     preprocessing = network.preprocessing
     pipeline = StreamPipeline(
         "rgb", load_stream("rgb"), network, batches, None, preprocessing.resize
     )
+    sampling = Sampling(steps=STEPS, clip_frames=network.clip_frames)
     with tempfile.TemporaryDirectory() as folder:
         writer = StoreWriter(Path(folder) / "store.h5", {"extractor": "benchmark"}, about)
         metas = []
-        tasks = [Task(path.stem, path, {"rgb": Sampling(steps=STEPS)}) for path in paths]
-        extraction = Extraction([pipeline], None, torch.device("cpu"))
+        tasks = [Task(path.stem, path, {"rgb": sampling}) for path in paths]
+        extraction = Extraction([pipeline], None, CPU)
         for extracted in extraction.run(tasks, pool):
             result = extracted.results["rgb"]
             source = {"bytes": 0, "frames": extracted.info.frames}
@@ -65,11 +91,42 @@ def ours(paths: list[Path], network: networks.Network, forward: Forward, pool: D
         writer.close()
 
 
-def bare(videos: int, forward: Forward) -> None:
-    """Run only the forward pass, on the same number of crops."""
-    crops = torch.randint(0, 256, (BATCH, 3, 224, 224), dtype=torch.uint8)
-    for _ in range(0, videos * STEPS * CROPS, BATCH):
-        forward(crops)
+def bare(videos: int, crops: torch.Tensor, forward: Callable) -> None:
+    """Run only the forward pass, on the same number of crops. crops: a batch of them."""
+    with torch.inference_mode():
+        inputs = videos * STEPS * CROPS
+        for start in range(0, inputs, len(crops)):
+            forward(crops[: inputs - start])
+
+
+def variants(name: str, network: networks.Network) -> dict[str, torch.nn.Module]:
+    """The versions of a network whose features are compared with those of the eager one."""
+    eager = networks.trunk(name, weights="random").model.eval()
+
+    def normalised(model: torch.nn.Module) -> torch.nn.Module:
+        return torch.nn.Sequential(Normalise(network), model)
+
+    in_order = copy.deepcopy(eager)
+    layout = torch.channels_last_3d if network.is_video else torch.channels_last
+    for parameter in in_order.parameters():
+        if parameter.ndim == (5 if network.is_video else 4):
+            parameter.data = parameter.data.contiguous(memory_format=layout)
+    modules = {"eager": normalised(eager), "channels_last": normalised(in_order)}
+    modules |= {"folded": network.module, "fused": network.cpu_module or network.module}
+    if os.environ.get("COMPILE") == "1":
+        modules["compiled"] = torch.compile(network.module)
+    return modules
+
+
+class Normalise(torch.nn.Module):
+    """uint8 crops as the network expects them, in float32."""
+
+    def __init__(self, network: networks.Network) -> None:
+        super().__init__()
+        self.mean, self.std = network.module.mean, network.module.std
+
+    def forward(self, crops: torch.Tensor) -> torch.Tensor:
+        return (crops.float() - self.mean) / self.std
 
 
 def script(paths: list[Path], model: torch.nn.Module) -> None:
@@ -95,6 +152,59 @@ def script(paths: list[Path], model: torch.nn.Module) -> None:
                 np.save(file, torch.stack(features).numpy())
 
 
+def compare(name: str, paths: list[Path], rounds: int) -> None:
+    """Compare the cases for one network, and print the ratios."""
+    videos = len(paths)
+    network = networks.build(name, weights="random")
+    forward = Forward(network, "fp32", "0", CPU, 0)
+    modules = variants(name, network)
+    batch = ClipBatches(
+        forward,
+        network,
+        crops=CROPS,
+        keep_crops=False,
+        batch=batch_inputs(ExtractOptions(), CPU, network),
+        device=CPU,
+    ).step_inputs
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch, *network.input_shape)
+    crops = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    expected = features_of(modules["eager"], crops)
+    for label, module in modules.items():
+        features = features_of(module, crops)
+        features, eager = (
+            value[0] if isinstance(value, tuple) else value for value in (features, expected)
+        )
+        error = ((features - eager).norm() / eager.norm()).item()
+        print(f"  {label:<14}features differ by {error:.1e} from eager ones", flush=True)
+    model = models.resnet50(weights=None).eval()
+    model.fc = torch.nn.Identity()
+    seconds: dict[str, list[float]] = {}
+    with DecodePool(1) as pool:
+        ours(paths[:1], network, forward, pool)  # starts the worker
+        cases: dict[str, Callable[[], None]] = {
+            label: functools.partial(bare, videos, crops, module)
+            for label, module in modules.items()
+        }
+        cases["ours"] = lambda: ours(paths, network, forward, pool)
+        if name == "torchvision:resnet50":
+            cases["script"] = lambda: script(paths, model)
+        for _ in range(rounds):
+            for label, work in cases.items():
+                started = cpu_seconds()
+                work()
+                seconds.setdefault(label, []).append(cpu_seconds() - started)
+    inputs = videos * STEPS * CROPS
+    for label, values in seconds.items():
+        ratio = statistics.median(
+            other / mine for mine, other in zip(seconds["ours"], values, strict=True)
+        )
+        print(
+            f"  {label:<14}{statistics.median(values) / inputs * 1000:8.1f} ms per crop; "
+            f"{label} / ours: {ratio:.3f}"
+        )
+
+
 def main() -> None:
     root = os.environ.get("REELBANK_TESTDATA")
     if not root:
@@ -103,34 +213,12 @@ def main() -> None:
         )
     videos, rounds = int(os.environ.get("VIDEOS", "3")), int(os.environ.get("ROUNDS", "3"))
     paths = sorted(Path(root, "clips", "ucf101").rglob("*.avi"))[::30][:videos]
-    network = networks.build("torchvision:resnet50", weights="random")
-    forward = Forward(network, "fp32", os.environ.get("COMPILE", "1"), torch.device("cpu"), 0)
-    torch.manual_seed(0)
-    model = models.resnet50(weights=None).eval()
-    model.fc = torch.nn.Identity()
-    seconds: dict[str, list[float]] = {"ours": [], "bare": [], "script": []}
-    with DecodePool(1) as pool:
-        ours(paths[:1], network, forward, pool)  # starts the worker and compiles the network
-        script(paths[:1], model)
-        for _ in range(rounds):
-            for name, work in [
-                ("bare", lambda: bare(videos, forward)),
-                ("ours", lambda: ours(paths, network, forward, pool)),
-                ("script", lambda: script(paths, model)),
-            ]:
-                started = time.perf_counter()
-                work()
-                seconds[name].append(time.perf_counter() - started)
-    for name, values in seconds.items():
+    for name in sys.argv[1:] or ["torchvision:resnet50"]:
         print(
-            f"{name:<7}{statistics.median(values) / videos:7.2f} s per video (median of {rounds} rounds of {videos} videos)"
+            f"{name}: {videos} videos x {STEPS} clips x {CROPS} crops, {rounds} rounds; required: "
+            "the fastest network / ours at least 0.95, script / ours at least 1.2"
         )
-    for name, asked in (("bare", 0.95), ("script", 1.2)):
-        ratios = [b / a for a, b in zip(seconds["ours"], seconds[name], strict=True)]
-        spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
-        print(
-            f"{name} / ours: {statistics.median(ratios):.3f} ({spread}); required: at least {asked}"
-        )
+        compare(name, paths, rounds)
 
 
 if __name__ == "__main__":

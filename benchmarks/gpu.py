@@ -187,7 +187,7 @@ class Bench:
             (plan,) = plan_extraction(options, dataset, self.device).streams
         network = plan.network
         assert network is not None and options.t is not None and options.crops is not None
-        batch = batch_inputs(options, self.device, is_video=network.is_video)
+        batch = batch_inputs(options, self.device, network)
         forward = Forward(network, options.precision, options.compile, self.device, 10**6)
         shape = (batch, *network.input_shape)
         inputs = torch.randint(0, 256, shape, dtype=torch.uint8, device=self.device)

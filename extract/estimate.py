@@ -264,7 +264,7 @@ def _network_seconds(
     """Computing time of this many network inputs, from one timed batch."""
     if not inputs:
         return 0.0
-    batch = max(1, batch_inputs(options, device, is_video=network.is_video))
+    batch = batch_inputs(options, device, network)
     forward = Forward(network, options.precision, options.compile, device, inputs)
     dtype = torch.float32 if network.kind == "sound" else torch.uint8
     blank = torch.zeros((batch, *network.input_shape), dtype=dtype, device=device)

@@ -17,6 +17,7 @@ from reelbank.data.video.messages import SoundInfo, VideoInfo
 from reelbank.data.video.sampling import Examples, Sampling
 from reelbank.data.video.sources import SourceFile
 from reelbank.extract.device import device_name
+from reelbank.extract.networks.build import Network
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.pipeline.batches import ClipBatches
 from reelbank.extract.pipeline.forward import Forward
@@ -27,9 +28,12 @@ from reelbank.extract.streams import adaptive
 from reelbank.extract.streams.adaptive import FlowLengths
 from reelbank.extract.todo import Retry, SourceFiles, StoredVideos
 
-# Network inputs in a batch on each device. A clip of a video network needs several times the memory
-# of a picture, so its batches have VIDEO_SHARE times fewer inputs.
+# Network inputs in a batch. A clip of a video network needs several times the memory of a picture,
+# so its batches on a GPU have VIDEO_SHARE times fewer inputs.
 BATCH_CPU, BATCH_GPU, VIDEO_SHARE = 30, 250, 8
+# Memory that the largest layer of a network may read and write for a batch on the CPU. Larger
+# batches gained nothing for any network (docs/performance.md).
+LARGEST_STEP_BYTES = 224 * 2**20
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ class Job:
         clean = augmented = None
         if network:
             crops = plan.options.crops if plan.is_cropped else 1
-            batch = batch_inputs(options, device, is_video=network.is_video)
+            batch = batch_inputs(options, device, network)
             rows = (plan.sampling.steps or 100) * max(1, getattr(plan.sampling, "windows", 1))
             inputs = videos * rows * crops
             forward = Forward(network, options.precision, options.compile, device, inputs)
@@ -85,6 +89,7 @@ class Job:
                 keep_crops=options.keep_crops and plan.is_cropped,
                 batch=batch,
                 device=device,
+                forward_rest=forward.uncompiled,
             )
             if options.views and plan.stream.has_views:
                 augmented = ClipBatches(
@@ -94,6 +99,7 @@ class Job:
                     keep_crops=clean.keep_crops,
                     batch=batch,
                     device=device,
+                    forward_rest=forward.uncompiled,
                 )
         return StreamPipeline(
             name=self.name,
@@ -167,9 +173,10 @@ class Job:
 
     def _unstorable(self, result: Result, node: int) -> str:
         """The reason why features cannot be stored as float16; "" if they can."""
-        if np.isfinite(result.values[node]).all():
-            return ""
         largest = result.largest[node]
+        with np.errstate(over="ignore"):
+            if np.isfinite(result.values[node].dtype.type(largest)):
+                return ""
         network = (
             f"{self.plan.recipes[node].extractor} with PRECISION={self.plan.options.precision}"
         )
@@ -180,10 +187,13 @@ class Job:
         )
 
 
-def batch_inputs(options: ExtractOptions, device: torch.device, *, is_video: bool) -> int:
+def batch_inputs(options: ExtractOptions, device: torch.device, network: Network) -> int:
     """The number of network inputs in a batch."""
-    usual = BATCH_GPU if device.type == "cuda" else BATCH_CPU
-    return options.batch or usual // (VIDEO_SHARE if is_video else 1)
+    if options.batch:
+        return options.batch
+    if device.type == "cuda":
+        return BATCH_GPU // (VIDEO_SHARE if network.is_video else 1)
+    return max(1, min(BATCH_CPU, LARGEST_STEP_BYTES // max(1, network.largest_step_bytes)))
 
 
 def span_of(video: Video, jobs: Sequence[Job]) -> tuple[float, float] | None:
@@ -202,8 +212,9 @@ def stored_video(
     """The facts that a store keeps about a video, in addition to its features."""
     source: dict[str, object] = {}
     if file:
-        source = {**file.facts(), **(dataclasses.asdict(info) if info else {})}
-        source |= {"sound": dataclasses.asdict(sound)} if sound else {}
+        # The infos are flat, so `vars` is dataclasses.asdict in a tenth of its time.
+        source = {**file.facts(), **(vars(info) if info else {})}
+        source |= {"sound": dict(vars(sound))} if sound else {}
         source |= {"span_seconds": list(video.span_seconds)} if video.span_seconds else {}
     return StoredVideo(video.id, video.label, video.group, video.parts, source)
 

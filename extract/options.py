@@ -254,8 +254,8 @@ class ExtractOptions(Checked, WithBanks):
     )
     batch: int = option(
         0,
-        "number of network inputs per batch; 0 means 30 on the CPU and 250 on a GPU (an "
-        "eighth of these numbers for video networks)",
+        "number of network inputs per batch; 0 means 250 on a GPU (31 for video networks), and "
+        "at most 30 on the CPU (fewer for a network whose layers need much memory)",
         lowest=0,
         highest=100_000,
     )

@@ -223,6 +223,11 @@ class Store:
         """Size of the store on disk in bytes."""
         return sum(file.size_bytes for file in self._catalog.files)
 
+    @property
+    def files_bytes(self) -> dict[Path, int]:
+        """The finished files of the store, oldest first, and their sizes in bytes."""
+        return {file.path: file.size_bytes for file in self._catalog.finished_files}
+
     def features(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
         """The clean rows of a video, (K, ...), and their times in seconds, (K,) float64. Raises
         InputError for an unknown id or damaged data."""

@@ -3,6 +3,7 @@ node. A network comes with the preprocessing of its weights and with the facts t
 record."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +13,16 @@ from torch import nn
 from reelbank.data.errors import InputError
 from reelbank.data.plugins import is_user_file
 from reelbank.extract.networks.cut import cut
+from reelbank.extract.networks.fused import with_fused_steps
 from reelbank.extract.networks.inputs import RGB, InputKind, InputSpec, NetworkKind
-from reelbank.extract.networks.module import NormalisedNetwork, Pixels, with_folded_batch_norm
+from reelbank.extract.networks.module import (
+    NormalisedNetwork,
+    Pixels,
+    check_size,
+    checked_inputs,
+    largest_step,
+    with_folded_batch_norm,
+)
 from reelbank.extract.networks.preprocessing import Preprocessing, pair
 from reelbank.extract.networks.provenance import Provenance
 from reelbank.extract.networks.sources import load_network
@@ -51,6 +60,8 @@ class Network:
 
     module: (B, C, h, w) uint8, (B, C, s, h, w) for a video network, (B, 96, 64) float32 log-mel for
     sound -> tuple of float32 tensors (B, ...), one per node. channels: C. weights: as of Trunk.
+    cpu_module: the module with equal features that is fastest in float32 on a CPU; None for `module`
+    largest_step_bytes: memory that the largest layer reads and writes for one input, approximately.
     """
 
     name: str
@@ -64,6 +75,8 @@ class Network:
     extractor: str  # as in EXTRACTOR; `name` is the short name
     width: float | None = None  # share of its units; None where it cannot be chosen
     to_download: str = ""
+    cpu_module: nn.Module | None = None
+    largest_step_bytes: int = 0
 
     @property
     def is_video(self) -> bool:
@@ -217,7 +230,23 @@ def build(
         width=base.width,
         to_download=base.to_download,
     )
-    return replace(network, module=with_folded_batch_norm(whole, network.input_shape, name))
+    return _prepared(network, whole)
+
+
+def _prepared(network: Network, whole: NormalisedNetwork) -> Network:
+    """The network with batch norm folded, and its version for the CPU, checked with an input of its
+    size."""
+    shape, name = network.input_shape, network.extractor
+    inputs, expected = checked_inputs(whole, shape, name)
+    folded = with_folded_batch_norm(whole, inputs, expected, name)
+    on_cpu = with_fused_steps(folded, inputs, expected, name)
+    largest_step_bytes = largest_step(folded, inputs)
+    if inputs.shape[1:] != shape:
+        check_size(folded, shape, name)
+        largest_step_bytes *= math.prod(shape) / inputs[0].numel()
+    return replace(
+        network, module=folded, cpu_module=on_cpu, largest_step_bytes=round(largest_step_bytes)
+    )
 
 
 def _pixels(

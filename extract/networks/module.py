@@ -1,8 +1,11 @@
 """The module that extraction runs: normalisation, the network up to its nodes, and pooling."""
 
+import contextlib
 import copy
 import functools
+import math
 import sys
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -86,44 +89,94 @@ def pooled(y: Tensor) -> Tensor:
     return y.flatten(2).mean(2) if y.ndim > 3 else y
 
 
-def with_folded_batch_norm(
+def checked_inputs(
     whole: NormalisedNetwork, input_shape: tuple[int, ...], extractor: str
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """An input on which versions of a network are compared, with a batch of one, and the features
+    of it. Raises InputError for a network that cannot read inputs of `input_shape`.
+
+    A video network gets a clip of half the length, height and width, if it can read that: the
+    comparison finds the same mistakes in an eighth of the time.
+    """
+    shapes = [input_shape]
+    if whole.kind == "video":
+        channels, *sizes = input_shape
+        shapes.insert(0, (channels, *(-(-size // 2) for size in sizes)))
+    for shape in shapes:
+        inputs = example_input(whole.kind, shape)
+        try:
+            return inputs, features_of(whole, inputs)
+        except Exception as error:  # noqa: BLE001 - a network raises anything for an input that it was not made for
+            if full_memory(error):
+                raise
+            if shape == input_shape:
+                raise _unreadable(input_shape, extractor, error) from error
+    raise AssertionError("the last shape is that of the network")
+
+
+def check_size(whole: NormalisedNetwork, input_shape: tuple[int, ...], extractor: str) -> None:
+    """Raises InputError for a network that cannot read inputs of `input_shape`."""
+    inputs = example_input(whole.kind, input_shape)
+    # Without data, where the network can run so: it takes seconds with a clip of 64 frames.
+    with contextlib.suppress(Exception):
+        features_of(copy.deepcopy(whole).to("meta"), inputs.to("meta"))
+        return
+    try:
+        features_of(whole, inputs)
+    except Exception as error:  # noqa: BLE001 - as above
+        if full_memory(error):
+            raise
+        raise _unreadable(input_shape, extractor, error) from error
+
+
+def _unreadable(input_shape: tuple[int, ...], extractor: str, error: Exception) -> InputError:
+    size = " x ".join(map(str, input_shape))
+    return InputError(
+        f"EXTRACTOR={extractor}: cannot process inputs of {size} ({_first_line(error)}); "
+        "give a different SIZE or, for a video network, a different CLIP"
+    )
+
+
+def features_of(module: nn.Module, inputs: Tensor) -> tuple[Tensor, ...]:
+    """The features of a batch, for inference."""
+    with torch.inference_mode():
+        features: tuple[Tensor, ...] = module(inputs)
+    return features
+
+
+def relative_difference(features: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
+    """The difference between features (B, ...) of each node, relative to their norm: the largest of
+    all nodes."""
+    differences = [
+        ((a - b).norm() / b.norm().clamp_min(1e-12)).item()
+        for a, b in zip(features, expected, strict=True)
+    ]
+    return max(differences, key=lambda difference: (math.isnan(difference), difference))
+
+
+def with_folded_batch_norm(
+    whole: NormalisedNetwork, inputs: Tensor, expected: Sequence[Tensor], extractor: str
 ) -> NormalisedNetwork:
     """Fold each batch norm into the convolution before it: the features are equal, and memory is
     read and written less.
 
-    The result is compared with the original network on one input. A network that torch.fx cannot
-    trace, or whose result differs, stays as it is, and a note says so. Raises InputError for a
-    network that cannot read inputs (without the batch) of `input_shape`.
+    The result is compared with the features of the original network, `expected`. A network that
+    torch.fx cannot trace, or whose result differs, stays as it is, and a note says so.
     """
-    inputs = _example(whole.kind, input_shape)
-    try:
-        with torch.inference_mode():
-            expected = whole(inputs)
-    except Exception as error:  # noqa: BLE001 - a network raises anything for an input that it was not made for
-        if full_memory(error):
-            raise
-        size = " x ".join(map(str, input_shape))
-        raise InputError(
-            f"EXTRACTOR={extractor}: cannot process inputs of {size} ({_first_line(error)}); "
-            "give a different SIZE or, for a video network, a different CLIP"
-        ) from error
     folded = copy.copy(whole)
     folded._modules = dict(whole._modules)
     reason = ""
     try:
         graph = _Tracer().trace(whole.trunk)
         folded.trunk = fuse(fx.GraphModule(whole.trunk, graph), no_trace=True)
-        with torch.inference_mode():
-            pairs = list(zip(folded(inputs), expected, strict=True))
-        error_norms = [((a - b).norm() / b.norm().clamp_min(1e-12)).item() for a, b in pairs]
-        if not max(error_norms) < LARGEST_ERROR:  # also for NaN
-            reason = f"because the features would differ by {max(error_norms):.1e}"
+        difference = relative_difference(features_of(folded, inputs), expected)
+        if not difference < LARGEST_ERROR:  # also for NaN
+            reason = f"because the features would differ by {difference:.1e}"
     except Exception:  # noqa: BLE001 - torch.fx raises many kinds for a model that it cannot trace
         reason = "because torch.fx cannot trace its forward function"
     if reason:
         if any(isinstance(module, _NORMS) for module in whole.modules()):
-            _print_once(
+            print_once(
                 f"note: EXTRACTOR={extractor}: its batch norms are not merged with its convolutions, "
                 f"{reason}. Extraction is slower, and the features do not change"
             )
@@ -135,12 +188,32 @@ def with_folded_batch_norm(
     return folded
 
 
+def largest_step(module: nn.Module, inputs: Tensor) -> float:
+    """The memory that the largest layer reads and writes for one input, in bytes. inputs: a
+    batch."""
+    sizes_bytes = [0.0]
+
+    def measure(layer: nn.Module, read: tuple[object, ...], written: object) -> None:
+        tensors = [tensor for tensor in (*read, written) if isinstance(tensor, Tensor)]
+        sizes_bytes.append(sum(tensor.nbytes for tensor in tensors))
+
+    layers = [layer for layer in module.modules() if not any(layer.children())]
+    hooks = [layer.register_forward_hook(measure) for layer in layers]
+    try:
+        features_of(module, inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(sizes_bytes) / len(inputs)
+
+
 @functools.cache  # a network is built several times
-def _print_once(line: str) -> None:
+def print_once(line: str) -> None:
+    """Print a note for the user, the first time."""
     print_lines(line, file=sys.stderr)
 
 
-def _example(kind: NetworkKind, input_shape: tuple[int, ...]) -> Tensor:
+def example_input(kind: NetworkKind, input_shape: tuple[int, ...]) -> Tensor:
     """A batch of one input with random values, always the same."""
     generator = torch.Generator().manual_seed(0)
     shape = (1, *input_shape)

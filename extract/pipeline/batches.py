@@ -38,9 +38,10 @@ class _Flying:
 class ClipBatches:
     """Gathers clips of several videos into batches and hands their features to the tracks.
 
-    All batches have the same shape (the last one is filled up with zeros), so the features of a
-    clip do not depend on the other clips of its batch. A clip consists of `crops` network inputs,
-    whose features are averaged on the device in float32 (Res-LSTM paper, eq. 5).
+    A clip consists of `crops` network inputs, whose features are averaged on the device in float32
+    (Res-LSTM paper, eq. 5). On a GPU all batches have the same shape (the last one is filled up
+    with zeros), because each new shape costs time. On the CPU, `forward_rest` computes the last
+    batch, without further inputs.
     """
 
     def __init__(
@@ -52,9 +53,17 @@ class ClipBatches:
         keep_crops: bool,
         batch: int,
         device: torch.device,
+        forward_rest: Callable | None = None,
     ) -> None:
-        self.crops, self.keep_crops, self.forward = crops, keep_crops, forward
+        """batch: network inputs that are computed at once; forward_rest: like `forward`, for a
+        batch that is not full; None for `forward`."""
+        self.crops, self.keep_crops = crops, keep_crops
+        self.forward, self.forward_rest = forward, forward_rest or forward
         self.capacity = max(1, batch // crops)  # in clips
+        # The crops of one clip may be more than a batch. A GPU has the memory for all of them.
+        self.step_inputs = self.capacity * crops
+        if device.type == "cpu":
+            self.step_inputs = _largest_divisor(self.step_inputs, batch)
         dtype = torch.float32 if network.kind == "sound" else torch.uint8
         self.buffer = torch.zeros(
             (self.capacity, crops, *network.input_shape), dtype=dtype, device=device
@@ -77,13 +86,10 @@ class ClipBatches:
 
     def _launch(self) -> None:
         count = self.count
-        self.buffer[count:] = 0
-        # (clips * crops, ...) -> tuple of (clips * crops, ...)
-        outputs = self.forward(self.buffer.flatten(0, 1))
         results = []
-        for output in outputs:
+        for output in self._outputs():
             # (clips, crops, ...)
-            features = output.unflatten(0, (self.capacity, self.crops))[:count]
+            features = output.unflatten(0, (-1, self.crops))[:count]
             if not self.keep_crops:
                 features = features[:, 0] if self.crops == 1 else features.mean(1)
             # Pixels pass through unchanged, and the buffer is overwritten before they are fetched.
@@ -99,6 +105,22 @@ class ClipBatches:
         # Features are fetched one batch late, so that the device computes the next batch meanwhile.
         while len(self.flying) > 1:
             self._land()
+
+    def _outputs(self) -> Sequence[torch.Tensor]:
+        """The features of the clips in the buffer, (clips * crops, ...) per node; on a GPU also of
+        the places that are not filled."""
+        if self.buffer.is_cuda:
+            self.buffer[self.count :] = 0
+            outputs: Sequence[torch.Tensor] = self.forward(self.buffer.flatten(0, 1))
+            return outputs
+        inputs = self.buffer[: self.count].flatten(0, 1)
+        steps = [
+            (self.forward if len(some) == self.step_inputs else self.forward_rest)(some)
+            for some in inputs.split(self.step_inputs)
+        ]
+        if len(steps) == 1:
+            return steps[0]
+        return [torch.cat(of_node) for of_node in zip(*steps, strict=True)]
 
     def _land(self) -> None:
         landed = self.flying.popleft()
@@ -117,3 +139,8 @@ class ClipBatches:
             self._launch()
         while self.flying:
             self._land()
+
+
+def _largest_divisor(number: int, most: int) -> int:
+    """The largest divisor of a number that is at most `most`."""
+    return next(divisor for divisor in range(most, 0, -1) if number % divisor == 0)

@@ -3,6 +3,7 @@ gives the same features."""
 
 import contextlib
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,14 +13,17 @@ from torch import Tensor
 
 from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
+from reelbank.data.system.allocator import keep_freed_memory
 from reelbank.extract.networks.build import Network
-from reelbank.extract.networks.module import Pixels
+from reelbank.extract.networks.fused import is_mostly_fused
+from reelbank.extract.networks.module import Pixels, relative_difference
 
 # Compilation takes half a minute or more, which pays off only for large jobs.
 COMPILE_FROM_INPUTS = 20_000
 # Difference between compiled and eager features, relative to their norm, that the order of fp32
 # sums explains. Errors in compiled code are much larger.
 LARGEST_ERROR = 1e-4
+TRIALS = 3  # batches that are timed with and without the compiler; the fastest of each counts
 NOISE_INPUTS = 8  # number of inputs from which the rounding error of a precision is measured
 PRECISIONS = {"fp32": None, "tf32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -80,12 +84,7 @@ def compare(
 ) -> Comparison:
     """Compare features (B, ...) of each node. fp32: those of the first n <= B inputs, eager."""
     first = [features[: len(exact)] for features, exact in zip(eager, fp32, strict=True)]
-    return Comparison(_difference(compiled, eager), _difference(first, fp32))
-
-
-def _difference(features: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
-    pairs = zip(features, expected, strict=True)
-    return max(((a - b).norm() / b.norm().clamp_min(1e-12)).item() for a, b in pairs)
+    return Comparison(relative_difference(compiled, eager), relative_difference(first, fp32))
 
 
 class Forward:
@@ -95,18 +94,34 @@ class Forward:
     def __init__(
         self, network: Network, precision: str, compile: str, device: torch.device, inputs: int
     ) -> None:
-        self.module, self.device = network.module.to(device), device
         check_precision(precision, device)
+        self.module, self.device = network.module.to(device), device
+        if device.type == "cpu":
+            keep_freed_memory()
+            if precision == "fp32" and network.cpu_module is not None:
+                self.module = network.cpu_module
         self.dtype = PRECISIONS[precision]
         self.precision, self.rounding = (
             precision,
             _tf32 if precision == "tf32" else contextlib.nullcontext,
         )
-        able = device.type == "cuda" or bool(shutil.which("g++") or shutil.which("clang++"))
-        compiling = compile == "1" or (compile == "auto" and inputs >= COMPILE_FROM_INPUTS and able)
+        compiling = compile == "1" or (compile == "auto" and self._may_pay(inputs))
         compiling = compiling and not isinstance(self.module, Pixels)
-        self.compiled: Callable | None = torch.compile(self.module) if compiling else None
+        self.compiled: Callable | None = torch.compile(network.module) if compiling else None
         self.checked = False
+        # A GPU computes while this process goes on, so its batches are not timed.
+        self.is_on_trial = compiling and compile == "auto" and device.type == "cpu"
+        self.seconds: dict[bool, list[float]] = {True: [], False: []}  # by whether it is compiled
+
+    def _may_pay(self, inputs: int) -> bool:
+        """Whether compiling may make up for its time. On a CPU, fused convolutions are faster than
+        compiled ones (docs/performance.md)."""
+        if inputs < COMPILE_FROM_INPUTS:
+            return False
+        if self.device.type == "cuda":
+            return True
+        able = bool(shutil.which("g++") or shutil.which("clang++"))
+        return able and not is_mostly_fused(self.module)
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, ...]:
         with torch.inference_mode():
@@ -115,7 +130,29 @@ class Forward:
             if not self.checked:
                 self.checked = True
                 return self._check(inputs)
+            if self.is_on_trial:
+                return self._try(inputs)
             return self._rounded(self.compiled, inputs)
+
+    def uncompiled(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """The features of a batch of another size than the others, for which nothing is
+        compiled."""
+        with torch.inference_mode():
+            return self._rounded(self.module, inputs)
+
+    def _try(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run and time batches with and without the compiler in turn, and then keep what was
+        faster."""
+        assert self.compiled is not None
+        is_compiled = len(self.seconds[True]) <= len(self.seconds[False])
+        started = time.perf_counter()
+        features = self._rounded(self.compiled if is_compiled else self.module, inputs)
+        self.seconds[is_compiled].append(time.perf_counter() - started)
+        if len(self.seconds[False]) == TRIALS:
+            self.is_on_trial = False
+            if min(self.seconds[True]) >= min(self.seconds[False]):
+                self.compiled = None
+        return features
 
     def _rounded(self, module: Callable, inputs: Tensor) -> tuple[Tensor, ...]:
         """The features with the chosen precision."""

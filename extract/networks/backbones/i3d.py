@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from reelbank.extract.networks.backbones.names import plain
 from reelbank.extract.networks.backbones.registry import Backbone
+from reelbank.extract.networks.pooling import same_padding
 from reelbank.extract.networks.preprocessing import Preprocessing
 from reelbank.extract.networks.types import CheckpointFormat
 from reelbank.extract.networks.weights import set_batch_norm_eps
@@ -86,13 +87,11 @@ class ClipPool(nn.Module):
 
 @torch.fx.wrap  # one graph node: torch.fx cannot trace arithmetic on sizes
 def same_padded(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
-    """Zeros around (N, C, t, h, w), so that ceil(size / stride) windows fit; an odd zero is added
-    at the end, as in TensorFlow."""
+    """Zeros around (N, C, t, h, w): see `same_padding`."""
+    sides = same_padding(tuple(x.shape[2:]), kernel, stride)
     padding: list[int] = []
-    # In reverse order, because functional.pad begins with the last axis.
-    for size, window, step in zip(x.shape[:1:-1], kernel[::-1], stride[::-1], strict=True):
-        total = (-(-size // step) - 1) * step + window - size  # not negative where window >= step
-        padding += [total // 2, total - total // 2]
+    for before, after in reversed(sides):  # functional.pad begins with the last axis
+        padding += [before, after]
     return functional.pad(x, padding)
 
 
