@@ -17,7 +17,7 @@ notebook.
 
 import os
 import pickle
-import selectors
+import select
 import shutil
 import time
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -37,6 +37,7 @@ from reelbank.data.video.worker import WorkerOptions
 
 # If a wait ends later than this after its deadline, this process was suspended meanwhile.
 _LATE_SECONDS = 0.5
+_LONGEST_SECONDS = 3600.0  # of one wait; a system call does not accept much more
 _LOOKS_SECONDS = 0.002  # interval of the checks whether a copy to a GPU is complete
 
 
@@ -154,11 +155,11 @@ class DecodePool:
         wait_seconds = max(0.0, oldest + self.timeout_seconds - began)
         if any(worker.ring.copying for worker in busy if worker.is_full):
             wait_seconds = min(wait_seconds, _LOOKS_SECONDS)
-        with selectors.DefaultSelector() as selector:
-            for worker in busy:
-                selector.register(worker.socket, selectors.EVENT_READ, worker)
-            events = selector.select(wait_seconds)
-            with_message = [key.data for key, _ in events]
+        poll = select.poll()  # unlike a selector, it costs nothing to set up for each message
+        for worker in busy:
+            poll.register(worker.socket, select.POLLIN)
+        ready = {number for number, _ in poll.poll(1000 * min(wait_seconds, _LONGEST_SECONDS))}
+        with_message = [worker for worker in busy if worker.socket.fileno() in ready]
         now = time.monotonic()
         # If this process was suspended, its workers may have been suspended as well.
         if now - began > wait_seconds + _LATE_SECONDS:

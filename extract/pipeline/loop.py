@@ -227,7 +227,7 @@ class Extraction:
                 if clips := track.ready(last):
                     self._show(name, video, clips)
                 if track.waiting:
-                    needed_from = min(needed_from, int(track.waiting[0].numbers.min()))
+                    needed_from = min(needed_from, track.waiting[0].first)
             items.forget(needed_from)
 
     @contextmanager

@@ -101,9 +101,8 @@ def send(connection: socket.socket, message: WireMessage, memory: RingWriter | N
     else:
         fields = astuple(message)
     head = json.dumps([type(message).__name__, *fields]).encode()
-    send_bytes(connection, head)
-    for array in arrays:
-        connection.sendall(np.ascontiguousarray(array).data.cast("B"))
+    # One call for all of it, so that the other side does not wake up for a part.
+    connection.sendall(b"".join([_with_length(head), *map(np.ascontiguousarray, arrays)]))
     if isinstance(message, Frames):
         assert memory is not None
         if memory.own is not None:
@@ -133,10 +132,9 @@ def receive(connection: socket.socket, ring: Ring) -> WireMessage:
 
 def _read_numbers(connection: socket.socket, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers (n,) int64 and seconds (n,) float64."""
-    numbers, seconds = np.empty(count, np.int64), np.empty(count, np.float64)
-    for array in (numbers, seconds):
-        _read_into(connection, array.data.cast("B"))
-    return numbers, seconds
+    both = np.empty((2, count), np.int64)
+    _read_into(connection, both.data.cast("B"))
+    return both[0], both[1].view(np.float64)
 
 
 def _read_file(connection: socket.socket) -> int:
@@ -151,8 +149,7 @@ def _read_file(connection: socket.socket) -> int:
 
 def send_task(connection: socket.socket, data: bytes) -> None:
     """Send an order to decode a video."""
-    connection.sendall(_TASK)
-    send_bytes(connection, data)
+    connection.sendall(_TASK + _with_length(data))
 
 
 def send_go_on(connection: socket.socket) -> None:
@@ -177,7 +174,11 @@ def read_order(connection: socket.socket) -> bytes | GoOn | Free:
 
 def send_bytes(connection: socket.socket, data: bytes) -> None:
     """Send bytes with their length, for `read_bytes`."""
-    connection.sendall(struct.pack("=Q", len(data)) + data)
+    connection.sendall(_with_length(data))
+
+
+def _with_length(data: bytes) -> bytes:
+    return struct.pack("=Q", len(data)) + data
 
 
 def read_bytes(connection: socket.socket) -> bytes:
