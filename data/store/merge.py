@@ -29,7 +29,7 @@ class DamagedPart(DamagedFile):
 
 
 def merged_index(catalog: Catalog, request: Request, output: Output) -> Index:
-    """The index of a finished file. What is long and not described anew is read when it is written."""
+    """The index of a finished file. Long columns are read when they are written."""
     pieces, kind = output.pieces, catalog.row_kind
     video_ids = _taken(pieces, lambda index: index.video_ids)
     described = _described(request, pieces, video_ids)

@@ -9,6 +9,9 @@ others. A worker writes pixels into memory that it shares with this process alon
 parts of a message pass through the socket. Each worker has only a few buffers and waits until one
 is free, so a slow consumer costs no memory. Workers send numbers and JSON, never pickles.
 
+A worker may also compute functions of the pictures (see `functions`). What it computes, such as
+optical flow, comes through the same memory.
+
 A worker is not started through `multiprocessing`, so it does not import the caller's main module.
 No `__main__` guard is needed, and the pool works in a notebook. However, selections must be
 functions from a module that can be imported (or a functools.partial of one), not from the script or
@@ -26,7 +29,7 @@ from dataclasses import dataclass, replace
 
 from reelbank.data.errors import InputError
 from reelbank.data.files import new_folder
-from reelbank.data.system.machine import available_memory
+from reelbank.data.system.machine import available_memory, cores
 from reelbank.data.video.frames import write_sample
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.messages import Done, Failed, Message, SoundDone, SoundFailed
@@ -74,7 +77,8 @@ class DecodePool:
         self.timeout_seconds, self.limits = timeout_seconds, limits or Limits()
         share_px = self.limits.in_flight_px // workers
         buffer_bytes = buffer_bytes or slot_bytes(workers, available_memory().value)
-        self.options = WorkerOptions(chunk_frames, self.limits, share_px, buffer_bytes)
+        threads = max(1, cores().value // workers)
+        self.options = WorkerOptions(chunk_frames, self.limits, share_px, buffer_bytes, threads)
         self.queue: list[WorkerProcess] = []  # workers that wait for room, in order
         self.folder = new_folder("reelbank-decode")
         self.sample = write_sample(self.folder / "sample.avi")
@@ -102,8 +106,8 @@ class DecodePool:
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Hashable, Message]]:
         """Decode tasks (key, path, Reading) as workers become free, and yield (key, message).
 
-        The consumer must release Frames soon, see `messages.Frames`. The messages of a key have the
-        order that `messages` describes; messages of other keys may come in between.
+        The consumer must release Frames and Computed soon, see `messages.Lent`. The messages of a
+        key have the order that `messages` describes; messages of other keys may come in between.
         If a worker crashes or hangs in the sound of a video, another worker reads the pictures. If
         no picture is selected, Done contains the facts from the file's header.
         Raises InputError, which ends the run, if decoding itself does not work: an unknown or

@@ -100,6 +100,13 @@ class Items:
         ]
         self._compute_pairs(pairs, flow)
 
+    def take_fields(self, numbers: np.ndarray, fields: Tensor) -> None:
+        """Compute items from flow fields (n, 2, H, W) float32 on the device, which are lent."""
+        items = own_copy(self.stream.items_of_flow(fields), lent=fields)
+        if not self.stream.has_network:  # the items are rows of the store
+            items = items.cpu()
+        self.blocks.append(Block(numbers, items))
+
     def only_picture(self, flow: FlowMethod | None) -> None:
         """Compute the only pair of a video of one picture: the picture with itself."""
         if self.stream.reads_pairs and self.last and not self.blocks and 0 in self.numbers:
