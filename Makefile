@@ -1,6 +1,6 @@
 # `make train HEAD=gru SEED="0 1 2"` creates the environment if needed, and runs `reelbank train HEAD=gru SEED="0 1 2"` in it.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor test lint bench gpu clean
+.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify pack remove import export doctor test lint bench gpu clean
 
 # Values are passed on exactly as they were typed. make would expand $x or $(shell ...) in a value whenever it uses the variable
 # or starts a command. So the variables of the command line are first replaced by plain text.
@@ -103,11 +103,12 @@ runs: ## list the runs
 stores: ## list the feature stores
 inspect: ## show the recipe, coverage and failures of a store: STORE=hash
 verify: ## read every byte of a store and list damaged videos: STORE=hash
+pack: ## merge all files of a store into one: STORE=hash
 remove: ## delete a store: STORE=hash YES=1
 import: ## import features of other tools into a store
 export: ## export the features of a store for other tools, one array per video
 doctor: ## check this machine and suggest repairs
-extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify remove import export doctor: $(READY)
+extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify pack remove import export doctor: $(READY)
 	@$(BIN)/reelbank $@ $(options)
 
 test: $(READY) ## run the tests; tests on real data need REELBANK_TESTDATA; LONG=1 adds those that take minutes
@@ -122,7 +123,7 @@ lint: $(READY) ## check style and types
 	cd .lint && ../$(BIN)/mypy --config-file ../pyproject.toml -p reelbank
 
 bench: $(READY) ## compare the speed with other libraries
-	for file in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+	for file in $(filter-out benchmarks/gpu.py benchmarks/host.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 gpu: $(READY) ## run the tests that need a GPU and measure extraction on it; appends to benchmarks/gpu.csv
 	$(BIN)/python benchmarks/gpu.py

@@ -178,10 +178,13 @@ class Bench:
 
 def main() -> None:
     root, checkout = os.environ.get("REELBANK_TESTDATA"), os.environ.get("VIDEO_FEATURES")
-    if not root or not checkout:
+    if not root:
         sys.exit(
-            "benchmarks/peers.py: set REELBANK_TESTDATA and VIDEO_FEATURES (see its first lines)"
+            "benchmarks/peers.py: set REELBANK_TESTDATA to the folder that contains clips/ucf101"
         )
+    if not checkout:  # so that `make bench` goes on
+        print("not compared with video_features: set VIDEO_FEATURES to a checkout of it")
+        return
     videos, rounds = int(os.environ.get("VIDEOS", "6")), int(os.environ.get("ROUNDS", "2"))
     every = sorted(Path(root, "clips", "ucf101").resolve().rglob("*.avi"))
     clips = every[:: len(every) // videos][:videos]

@@ -57,16 +57,16 @@ class Banks:
                 return other
         return own
 
-    def check_own(self, path: Path) -> None:
-        """Raises InputError if a file or folder is in one of the other banks, from which nothing is
-        removed."""
+    def check_own(self, path: Path, verb: str = "remove", past: str = "removed") -> None:
+        """Raises InputError if a file or folder is in one of the other banks, which are only read.
+        verb, past: what would be done with it."""
         place = path.resolve()
         for other in self.others:
             is_own = place.is_relative_to(self.own.resolve())
             if place.is_relative_to(other.resolve()) and not is_own:
                 raise InputError(
-                    f"{path}: is not removed, because it is in another bank; give BANK={other} to "
-                    "remove it"
+                    f"{path}: is not {past}, because it is in another bank; give BANK={other} to "
+                    f"{verb} it"
                 )
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -28,6 +28,19 @@ def in_file_name(text: str) -> str:
 def signature(recipe: Mapping[str, Any]) -> str:
     """SHA-256 of the canonical recipe, 64 hex digits: the identity of a store or a run."""
     return hashlib.sha256(canonical(recipe).encode()).hexdigest()
+
+
+def signature_of(values: Iterable[tuple[str, Any]]) -> str:
+    """`signature` of the names and values, which come in the order of their names. They are not
+    collected, because there may be millions."""
+    digest = hashlib.sha256(b"{")
+    separator = ""
+    for name, value in values:
+        text = canonical({name: value})[1:-1]
+        digest.update(f"{separator}{text}".encode())
+        separator = ","
+    digest.update(b"}")
+    return digest.hexdigest()
 
 
 def brief(value: Any, longest: int = 60) -> str:

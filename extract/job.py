@@ -173,9 +173,10 @@ class Job:
 
     def _unstorable(self, result: Result, node: int) -> str:
         """The reason why features cannot be stored as float16; "" if they can."""
-        if np.isfinite(result.values[node]).all():
-            return ""
         largest = result.largest[node]
+        with np.errstate(over="ignore"):
+            if np.isfinite(result.values[node].dtype.type(largest)):
+                return ""
         network = (
             f"{self.plan.recipes[node].extractor} with PRECISION={self.plan.options.precision}"
         )
@@ -211,8 +212,9 @@ def stored_video(
     """The facts that a store keeps about a video, in addition to its features."""
     source: dict[str, object] = {}
     if file:
-        source = {**file.facts(), **(dataclasses.asdict(info) if info else {})}
-        source |= {"sound": dataclasses.asdict(sound)} if sound else {}
+        # The infos are flat, so `vars` is dataclasses.asdict in a tenth of its time.
+        source = {**file.facts(), **(vars(info) if info else {})}
+        source |= {"sound": dict(vars(sound))} if sound else {}
         source |= {"span_seconds": list(video.span_seconds)} if video.span_seconds else {}
     return StoredVideo(video.id, video.label, video.group, video.parts, source)
 

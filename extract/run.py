@@ -205,7 +205,14 @@ def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: Un
             # It ends its processes now, not when the traceback of an error is forgotten.
             closing.callback(reports.close)
         bar = closing.enter_context(
-            tqdm(total=len(videos), unit="video", smoothing=0.1, dynamic_ncols=True, desc="extract")
+            tqdm(
+                total=len(videos),
+                unit="video",
+                smoothing=0.1,
+                mininterval=0.5,  # each time takes as long as a part of a video
+                dynamic_ncols=True,
+                desc="extract",
+            )
         )
         for report in reports:
             for line in report.lines:

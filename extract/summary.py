@@ -80,7 +80,7 @@ def tell_damage(
     for store in stores:
         facts = store.facts()
         stored |= facts.keys() & {video.id for video in videos}
-        damage = damage_among(facts, list(facts.values()))
+        damage = damage_among(list(facts), list(facts.values()))
         for lines_by_id, lines in ((damage_lines, damage.videos), (remark_lines, damage.remarks)):
             for video_id, line in lines.items():
                 lines_by_id.setdefault(video_id, []).append(line)

@@ -6,8 +6,9 @@ Videos without a label (-1) are left out of all metrics. `labelled` says which v
 are for single-label data, those named after precision for multi-label data.
 """
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from reelbank.data.scores import average_precision as precision
 from reelbank.data.scores.average_precision import MeanPrecision, Ranking
 from reelbank.data.scores.table import Scores
 from reelbank.data.scores.top_k import in_top_k
-from reelbank.fusion.bootstrap import MAP_RESAMPLES, resample_counts
+from reelbank.fusion.bootstrap import MAP_RESAMPLES, resample_blocks
 
 Z_95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
@@ -86,13 +87,14 @@ def map_share(scores: Scores) -> Share:
     """Mean average precision, with its bootstrap interval over videos (`normal_interval`). Raises
     InputError when no class has a positive."""
     value, videos = mean_average_precision(scores).value, len(scores.labels)
-    counts = resample_counts([""] * videos, MAP_RESAMPLES)
+    blocks = resample_blocks([""] * videos, MAP_RESAMPLES)
+    counts = itertools.chain.from_iterable(blocks)
     return normal_interval(value, resampled_map(scores, counts), videos)
 
 
-def resampled_map(scores: Scores, counts: np.ndarray) -> np.ndarray:
-    """Mean average precision in each resample, (R,) float64. counts: (R, V), the number of times
-    that each video counts."""
+def resampled_map(scores: Scores, counts: Iterable[np.ndarray]) -> np.ndarray:
+    """Mean average precision in each resample, (R,) float64. counts: R times (V,), the number of
+    times that each video counts."""
     ranking = Ranking(scores.labels, scores.logits)
     return np.array([ranking.mean_average_precision(draw).value for draw in counts])
 

@@ -15,8 +15,8 @@ from reelbank.data.files import temporary_folder
 from reelbank.data.ranges import check_value
 from reelbank.data.scores import table as score_tables
 from reelbank.data.scores.joining import rows_of
+from reelbank.data.scores.likeliest import likeliest
 from reelbank.data.scores.table import Scores
-from reelbank.data.scores.top_k import best_classes
 from reelbank.data.store.bank import find_store
 from reelbank.data.text_files import csv_file
 from reelbank.data.video.limits import Limits
@@ -25,6 +25,7 @@ from reelbank.fusion.options import PredictOptions
 from reelbank.fusion.prediction.features import FileFeatures, own_files
 from reelbank.fusion.prediction.named_videos import NamedVideos, named_videos
 from reelbank.fusion.prediction.notes import backbone_notes, damage_notes, training_notes
+from reelbank.fusion.prediction.of_store import predict_store
 from reelbank.fusion.prediction.runs import check_weights, named_runs, own_head, run_words
 from reelbank.fusion.prediction.scoring import fused_scores, run_scores
 from reelbank.heads.predict import predicted
@@ -111,6 +112,11 @@ def predict_videos(options: PredictOptions) -> int:
     if not options.run:
         raise InputError("RUN= is required; 'reelbank runs' lists the runs")
     to = _output_file(options)
+    if not options.videos:
+        runs = named_runs(options.searched, run_words(options.run))
+        if len(runs) == 1:
+            check_weights(runs, options.weights)
+            return predict_store(runs[0], options, to)
     prediction = predict_with(options)
     for line in prediction.lines(options.top):
         print_lines(line)
@@ -227,13 +233,13 @@ def top(scores: Scores, k: int = 5) -> dict[str, list[ClassProbability]]:
     Returns a dictionary from video ids to lists of ClassProbability. Classes with equal
     probabilities are in the order of `scores.classes`. Raises InputError if k is below 1."""
     check_value("TOP", k, int, PredictOptions.__dataclass_fields__["top"].metadata)
-    probabilities = score_tables.probabilities(scores)  # (V, C)
-    best = best_classes(probabilities, k).tolist()
+    numbers, chances = (table.tolist() for table in likeliest(scores, k))
     return {
         name: [
-            ClassProbability(scores.classes[number], float(chances[number])) for number in numbers
+            ClassProbability(scores.classes[number], chance)
+            for number, chance in zip(of_video, chances_of_video, strict=True)
         ]
-        for name, chances, numbers in zip(scores.video_ids, probabilities, best, strict=True)
+        for name, of_video, chances_of_video in zip(scores.video_ids, numbers, chances, strict=True)
     }
 
 

@@ -1,9 +1,12 @@
 """Scores and embeddings of a trained run for every video of a store that was extracted with the
 same recipe as the run's store."""
 
+from __future__ import annotations
+
+import itertools
 import json
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence, Set
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +19,25 @@ from reelbank.data.identity import differences
 from reelbank.data.scores.held_out import combined
 from reelbank.data.scores.table import Scores
 from reelbank.data.store.reader import Store
+from reelbank.heads.models.model import Model
+from reelbank.heads.recipe import RunRecipe
 from reelbank.heads.runs.folder import load_run, parts_in_run, read_run
-from reelbank.heads.runs.leak_guard import seen_videos, video_hashes
-from reelbank.heads.training.material import cut_out, label_numbers, outputs, readings_of
+from reelbank.heads.runs.leak_guard import seen_videos, trainings, video_hashes
+from reelbank.heads.training.batches import loaded
+from reelbank.heads.training.material import (
+    EVALUATED_SEQUENCES,
+    Outputs,
+    cut_out,
+    label_numbers,
+    outputs,
+    readings_of,
+)
 from reelbank.heads.training.planning.stores import check_joined
 from reelbank.heads.training.sequences import tables
-from reelbank.heads.training.streaming import open_features, views_of
+from reelbank.heads.training.streaming import open_features, read_rows
+
+# Features of a piece, as in the store, and its videos.
+_PIECE_BYTES, _PIECE_VIDEOS = 1 << 26, 1 << 14
 
 
 @dataclass(frozen=True)
@@ -63,6 +79,35 @@ def predicted_and_embedded(
     of_files: one command extracted the stores from the same files, so their rows match whatever the
     time stamps are. A video is left out when the stores have different numbers of rows for it.
     """
+    with scorer(
+        run_path, *store_paths, extractor=extractor, head=head, streams=streams, of_files=of_files
+    ) as opened:
+        pieces = list(opened.pieces())
+    if len(pieces) == 1:
+        return pieces[0]
+    tables_of_pieces = [piece.scores for piece in pieces]
+    scores = Scores(
+        opened.ids,
+        np.concatenate([table.labels for table in tables_of_pieces]),
+        tables_of_pieces[0].classes,
+        np.concatenate([table.logits for table in tables_of_pieces]),
+        tables_of_pieces[0].about,
+        parts=tuple(itertools.chain.from_iterable(table.parts for table in tables_of_pieces)),
+    )
+    return Predicted(scores, np.concatenate([piece.embeddings for piece in pieces]))
+
+
+@contextmanager
+def scorer(
+    run_path: str | Path,
+    *store_paths: str | Path,
+    extractor: str = "",
+    head: str = "",
+    streams: Sequence[str] = (),
+    of_files: bool = False,
+) -> Iterator[Scorer]:
+    """A run and the open stores whose videos it can score. Options and errors as for
+    `predicted_and_embedded`."""
     model, recipe = load_run(run_path, extractor, head, streams)
     name, trained_on = Path(run_path).name, store_recipes(run_path)
     if len(store_paths) != len(trained_on):
@@ -76,23 +121,71 @@ def predicted_and_embedded(
         _check_stores(stores, trained_on, name)
         if len(stores) > 1 and not of_files:
             check_joined(stores)
-        store = stores[0]
         ids = _common_videos(stores, of_files=of_files)
-        views = (views_of(store, video_id, False) for video_id in ids)
-        _, table = tables(views, recipe.rows, ids, cut_out(store))
-        data = open_features(
-            stores, ids, readings_of(stores, recipe), crops=bool(recipe.rows.crops)
-        )
-        answer = outputs(model, data, table, recipe.scoring, torch.arange(len(ids)))
-        label_of = dict(zip(store.video_ids, store.labels, strict=True))
-        labels = label_numbers(
-            [label_of[video_id] for video_id in ids], recipe.classes, store.dataset
-        )
-        about = {"dataset": store.dataset.name, "store": store.identity, "name": name}
         parts = _parts(run_path, stores, ids, of_files=of_files)
-    about |= {key: getattr(recipe, key) for key in ("stream", "extractor", "head", "split", "seed")}
-    scores = Scores(ids, labels, recipe.classes, answer.logits.numpy(), about, parts=parts)
-    return Predicted(scores, answer.embeddings.numpy())
+        yield Scorer(Path(run_path), stores, ids, parts, model, recipe)
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A trained run with the stores whose videos it scores. ids: the V videos; parts: the part of
+    each in the run's split."""
+
+    run_path: Path
+    stores: Sequence[Store]
+    ids: tuple[str, ...]
+    parts: tuple[str, ...]
+    model: Model
+    recipe: RunRecipe
+
+    def pieces(self) -> Iterator[Predicted]:
+        """The scores and embeddings of one range of videos after another, so that those of all
+        videos need not fit in memory."""
+        store, recipe = self.stores[0], self.recipe
+        number_of = dict(zip(store.video_ids, range(len(store)), strict=True))
+        numbers = [number_of[name] for name in self.ids]
+        rows, labels = store.rows[numbers].tolist(), store.labels
+        cut_out_videos = cut_out(store) if recipe.rows.clips > 1 else ()
+        about = {"dataset": store.dataset.name, "store": store.identity, "name": self.run_path.name}
+        facts = ("stream", "extractor", "head", "split", "seed")
+        about |= {key: getattr(recipe, key) for key in facts}
+        step = self._piece_videos()
+        for first in range(0, len(self.ids), step):
+            piece = slice(first, first + step)
+            ids = self.ids[piece]
+            answer = self._outputs(ids, rows[piece], cut_out_videos)
+            texts = [labels[number] for number in numbers[piece]]
+            scores = Scores(
+                ids,
+                label_numbers(texts, recipe.classes, store.dataset),
+                recipe.classes,
+                answer.logits.numpy(),
+                about,
+                parts=self.parts[piece],
+            )
+            yield Predicted(scores, answer.embeddings.numpy())
+
+    def _outputs(self, ids: tuple[str, ...], rows: list[int], cut_out_videos: Set[str]) -> Outputs:
+        recipe, crops = self.recipe, bool(self.recipe.rows.crops)
+        _, table = tables(rows, recipe.rows, ids, cut_out_videos)
+        readings = readings_of(self.stores, recipe)
+        if len(ids) == len(self.ids):
+            data = open_features(self.stores, ids, readings, crops=crops)
+        else:
+            data = loaded(ids, *read_rows(self.stores, ids, readings, False), crops)
+        return outputs(self.model, data, table, recipe.scoring, torch.arange(len(ids)))
+
+    def _piece_videos(self) -> int:
+        """The number of videos of a piece: a multiple of what the model is given at once, so that
+        the batches are those of all videos together."""
+        row_bytes = sum(
+            int(np.prod(store.row_shape, dtype=np.int64)) * store.dtype.itemsize
+            for store in self.stores
+        )
+        video_bytes = max(1, row_bytes * int(self.stores[0].rows.sum()) // len(self.stores[0]))
+        return EVALUATED_SEQUENCES * max(
+            1, min(_PIECE_BYTES // video_bytes, _PIECE_VIDEOS) // EVALUATED_SEQUENCES
+        )
 
 
 def _check_stores(stores: Sequence[Store], trained_on: Sequence[dict[str, Any]], name: str) -> None:
@@ -108,6 +201,8 @@ def _check_stores(stores: Sequence[Store], trained_on: Sequence[dict[str, Any]],
 
 def _common_videos(stores: Sequence[Store], *, of_files: bool) -> tuple[str, ...]:
     """The videos that all stores have. Raises InputError when there are none."""
+    if len(stores) == 1 and len(stores[0]):
+        return tuple(stores[0].video_ids)
     rows = [dict(zip(store.video_ids, store.rows.tolist(), strict=True)) for store in stores]
     ids = [name for name in stores[0].video_ids if all(name in counts for counts in rows)]
     if of_files:
@@ -137,6 +232,9 @@ def _parts(
     by_id = parts_in_run(run)
     if not by_id:
         return ("unknown",) * len(ids)
+    networks_saw = any(trainings(store.recipe.get("weights")) for store in stores)
+    if not networks_saw and not of_files and stores[0].dataset.name == run.recipe.get("dataset"):
+        return tuple(by_id.get(name, "none") for name in ids)
     if of_files or stores[0].dataset.name != run.recipe.get("dataset"):
         by_id = _parts_by_name(by_id, run.path / "embeddings.h5", stores[0], ids, of_files=of_files)
     seen_by_networks = {

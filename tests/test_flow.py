@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch.utils._python_dispatch import TorchDispatchMode
-from torchvision.models.optical_flow import raft_small
+from torchvision.models.optical_flow import raft_large, raft_small
 
 from reelbank.data.errors import InputError
 from reelbank.extract.flow.methods import (
@@ -159,8 +159,9 @@ def test_raft_in_batches_is_raft_pair_by_pair():
     assert (only_first - together[:1]).abs().max() < 1e-3  # whatever the other pair is
 
 
-def test_a_batch_of_raft_starts_few_kernels_for_each_pair():
-    model = raft_small(weights=None).eval().to("meta")
+@pytest.mark.parametrize("method", [raft_small, raft_large])
+def test_a_batch_of_raft_starts_few_kernels_for_each_pair(method):
+    model = method(weights=None).eval().to("meta")
     pictures = torch.zeros(32, 3, 128, 136, dtype=torch.uint8, device="meta")
     counter = KernelCounter()
     with torch.inference_mode(), counter:

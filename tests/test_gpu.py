@@ -1,18 +1,12 @@
 """Results on a GPU: the same frames as on the CPU, and true fp32. Without a GPU the tests use the
 simulated device of the real data (gpu/README.md), which runs torch's own CUDA host code."""
 
-import collections
-import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import testdata
+from simulated_gpu import run_on_simulated_gpu
 from test_extract import encode
 from test_predict import encode as encode_with_sound
 
@@ -105,30 +99,6 @@ seeded(5, lambda: torch.rand(1))
 after = [torch.cuda.get_rng_state(number) for number in range(2)]
 assert all(a.equal(b) for a, b in zip(before, after, strict=True))
 """
-BUDGET = """
-import collections
-import json
-import deviceguard
-import reelbank
-
-guard = deviceguard.guard()
-
-
-def outside_the_network():
-    counts = collections.Counter()
-    for line, of_line in guard.by_line.items():
-        if not line.startswith(("extract/networks/", "extract/pipeline/forward.py")):
-            counts.update(of_line)
-    return counts
-
-
-basic = ["extract", "DATASET=folder", "EXTRACTOR=tiny.py:build", "RESIZE=20", "SIZE=16", "T=2",
-         "CROPS=10", "BATCH=20", "COMPILE=0", "WORKERS=1", "DEVICE=cuda"]
-assert reelbank.main([*basic, "ROOT=videos", "BANK=first"]) == 0  # whose constants stay on the device
-before = outside_the_network()
-assert reelbank.main([*basic, "ROOT=more", "BANK=second"]) == 0
-print(json.dumps(outside_the_network() - before))
-"""
 
 
 @pytest.fixture
@@ -152,26 +122,10 @@ def stores(bank: str, **facts: str) -> list[Path]:
     return found
 
 
-def on_pretend_gpu(folder: Path, script: str) -> str:
-    """Run a script on the simulated device, without violations; returns what it prints."""
-    guard = testdata("gpu", "deviceguard.py")
-    if not shutil.which("g++") or not sys.platform.startswith("linux"):
-        pytest.skip("the pretend device needs Linux and g++")
-    (folder / "commands.py").write_text(script)
-    words = [sys.executable, str(guard), "--devices", "2", "--report", "report.json", "commands.py"]
-    environment = os.environ | {"DEVICEGUARD_BUILD": str(folder / "lib")}
-    ran = subprocess.run(
-        words, env=environment, cwd=folder, capture_output=True, text=True, timeout=300, check=False
-    )
-    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
-    assert not json.loads((folder / "report.json").read_text())["violations"]
-    return ran.stdout
-
-
-def test_a_pretend_gpu_sees_the_cpus_pictures_and_computes_fp32(folder):
+def test_a_simulated_gpu_sees_the_cpus_pictures_and_computes_fp32(folder):
     for number, name in enumerate(("low", "high")):
         encode_with_sound(folder / "sounds" / name / "clip_g01_c01.avi", number)
-    on_pretend_gpu(folder, COMMANDS)
+    report = run_on_simulated_gpu(folder, COMMANDS, devices=2)
     for stream in ("rgb", "flow"):
         of_cpu, *of_gpus = (
             path
@@ -186,10 +140,7 @@ def test_a_pretend_gpu_sees_the_cpus_pictures_and_computes_fp32(folder):
     (of_cpu,), (of_gpu,) = (stores(bank, stream="audio") for bank in ("cpu", "cuda"))
     with Store.open(of_cpu) as expected, Store.open(of_gpu) as found:
         np.testing.assert_allclose(found.load()[0], expected.load()[0], atol=1e-3)
-    waits = collections.Counter()
-    report = json.loads((folder / "report.json").read_text())
-    for line, counts in report["by_line"].items():
-        waits[line.partition(":")[0]] += counts.get("stream_syncs", 0)
+    waits = report.waits_by_module()
     # The constants of log-mel are copied once. Nothing waits for pictures or sound.
     assert waits["extract/pipeline/logmel.py"] <= 1 and not waits["extract/pipeline/loop.py"]
 
@@ -201,16 +152,6 @@ def test_a_pretend_gpu_sees_the_cpus_pictures_and_computes_fp32(folder):
     assert on_gpu[0] == ["False", "False"] and on_gpu[-1] == ["True", "True"]
     assert len(stores("cuda", stream="rgb", precision="fp32", extractor="tiny.build")) == 1
     assert len(stores("cuda", stream="rgb", precision="tf32", extractor="tiny.build")) == 1
-
-
-def test_a_video_costs_few_operations_and_one_wait_for_each_batch(folder):
-    """With ten crops, outside the network: at most 15 launches of kernels."""
-    for number in range(3):
-        encode(folder / "more" / "up" / f"clip_g0{number}_c01.avi", 5, number)
-    counts = json.loads(on_pretend_gpu(folder, BUDGET).splitlines()[-1])
-    videos = batches = 3
-    assert counts["launches"] <= 15 * videos
-    assert sum(counts.get(f"{what}_syncs", 0) for what in ("stream", "device", "event")) <= batches
 
 
 def test_tf32_is_refused_where_there_is_none(folder):

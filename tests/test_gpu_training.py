@@ -1,11 +1,6 @@
 """Training, pretraining and prediction on the simulated device of the real data (gpu/README.md),
 and deterministic algorithms."""
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -14,7 +9,7 @@ import test_pretrain
 import test_streaming
 import test_train_maps
 import torch
-from conftest import testdata
+from simulated_gpu import run_on_simulated_gpu
 from test_predict import encode
 from tiny_networks import LAYERED
 
@@ -56,9 +51,6 @@ np.testing.assert_allclose(of_gpu.logits, of_cpu.logits, atol=1e-3)
 
 @pytest.mark.long
 def test_all_heads_pretraining_and_prediction_keep_the_rules_of_a_gpu(tmp_path: Path) -> None:
-    guard = testdata("gpu", "deviceguard.py")
-    if not shutil.which("g++") or not sys.platform.startswith("linux"):
-        pytest.skip("the simulated device needs Linux and g++")
     test_streaming.make_store(tmp_path / "vectors" / "stores" / "a.h5", views=1)
     test_train_maps.make_store(tmp_path / "maps")
     test_pretrain.make_pixels(tmp_path / "pixels")
@@ -66,14 +58,7 @@ def test_all_heads_pretraining_and_prediction_keep_the_rules_of_a_gpu(tmp_path: 
     for number in range(8):
         label = ("left", "down")[number % 2]
         encode(tmp_path / "videos" / label / f"clip_g0{number // 2}_c01.avi", number, 5)
-    (tmp_path / "commands.py").write_text(COMMANDS)
-    words = [sys.executable, str(guard), "--report", "report.json", "commands.py"]
-    environment = os.environ | {"DEVICEGUARD_BUILD": str(tmp_path / "lib")}
-    ran = subprocess.run(
-        words, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert ran.returncode == 0, ran.stdout[-2000:] + ran.stderr[-2000:]
-    assert not json.loads((tmp_path / "report.json").read_text())["violations"]
+    run_on_simulated_gpu(tmp_path, COMMANDS)
 
 
 def test_on_a_gpu_algorithms_are_deterministic_and_exceptions_are_noted() -> None:

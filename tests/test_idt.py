@@ -2,7 +2,6 @@
 histograms have the documented meaning."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -19,12 +18,12 @@ from reelbank.data.store.reader import Store
 from reelbank.data.video.frames import decode
 from reelbank.data.video.messages import Frames
 from reelbank.extract.again import UserFiles, options_again
+from reelbank.extract.in_decoders.trajectories import NO_TRAJECTORY
 from reelbank.extract.networks.preprocessing import Resize
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.planned import planned_stores
 from reelbank.extract.run import extract
-from reelbank.extract.streams.idt import NO_TRAJECTORY
 from reelbank.extract.trajectories import idt
 from reelbank.extract.trajectories.rows import Reservoir, VideoTrajectories
 
@@ -206,26 +205,20 @@ def test_rows_are_the_trajectories_and_all_pictures_have_the_first_ones_size() -
     for k, frame in enumerate(frames):
         frame[30:70, 20 + 2 * k : 60 + 2 * k] = texture(40, 40, 1)[..., None]
     expected = followed([cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames])
-    with ThreadPoolExecutor(1) as threads:
-        video = VideoTrajectories(10_000, 0, threads)
-        video.see(np.stack(frames[:5]))
-        video.see(np.stack(frames[5:]))
-        descriptors, middles = video.rows()
-        np.testing.assert_array_equal(
-            descriptors, np.concatenate([paths.descriptors for paths in expected])
-        )
-        assert middles.tolist() == [paths.middle for paths in expected for _ in paths.points]
-        changing = VideoTrajectories(10_000, 0, threads)
-        changing.see(np.stack(frames[:9]))
-        changing.see(
-            np.stack(
-                [
-                    cv2.resize(frame, (240, 200), interpolation=cv2.INTER_NEAREST)
-                    for frame in frames[9:]
-                ]
-            )
-        )
-        assert len(changing.rows()[0])
+    video = VideoTrajectories(10_000, 0)
+    for frame in frames:
+        video.see(frame)
+    descriptors, middles = video.rows()
+    np.testing.assert_array_equal(
+        descriptors, np.concatenate([paths.descriptors for paths in expected])
+    )
+    assert middles.tolist() == [paths.middle for paths in expected for _ in paths.points]
+    changing = VideoTrajectories(10_000, 0)
+    for number, frame in enumerate(frames):
+        if number >= 9:
+            frame = cv2.resize(frame, (240, 200), interpolation=cv2.INTER_NEAREST)
+        changing.see(frame)
+    assert len(changing.rows()[0])
 
 
 def clips(root: Path) -> Path:

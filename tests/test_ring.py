@@ -84,7 +84,8 @@ def test_a_picture_that_is_larger_than_a_buffer_has_memory_of_its_own(tmp_path, 
         files = len(list(Path("/proc/self/fd").iterdir()))
         for _ in range(3):
             assert same(read(pool, sample), expected)
-        assert len(list(Path("/proc/self/fd").iterdir())) == files  # nothing is left behind
+        # Nothing is left behind. What other tests left may have been closed meanwhile.
+        assert len(list(Path("/proc/self/fd").iterdir())) <= files
         chunks = [
             message
             for _, message in pool.run([("video", sample, Reading(SPREAD))])

@@ -96,7 +96,7 @@ def same(one: Run, other: Run) -> bool:
 
 
 def clean_table(store: Store, ids: tuple[str, ...], **rule: Any) -> Table:
-    return tables((views_of(store, name, False) for name in ids), Rule(**rule), ids)[1]
+    return tables(views_of(store, ids, views=False), Rule(**rule), ids)[1]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_every_view_is_a_sequence_of_its_own(
     with Store.open(make_store(tmp_path / "a.h5", views=2)) as store:
         ids = tuple(store.video_ids[4:7])
         data = open_features([store], ids, [RowReading()], views=True, read_from=read_from)
-        learn, _ = tables((views_of(store, name, True) for name in ids), Rule(steps=steps), ids)
+        learn, _ = tables(views_of(store, ids, views=True), Rule(steps=steps), ids)
         assert (
             learn.video.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
             and learn.view.tolist() == [0, 1, 2] * 3

@@ -122,6 +122,12 @@ COMMANDS = {
         "data.store.options:VerifyOptions",
         "read every byte of a store to verify its checksums, and list what is damaged",
     ),
+    "pack": Command(
+        "Stores and runs",
+        "data.store.merging.pack:pack",
+        "data.store.options:PackOptions",
+        "merge all files of a store into one",
+    ),
     "remove": Command(
         "Stores and runs",
         "data.store.commands:remove",

@@ -13,9 +13,10 @@ import math
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -143,7 +144,7 @@ def _check_labels(labels: np.ndarray, classes: int) -> None:
         )
 
 
-def _check_finite(logits: np.ndarray, ids: tuple[str, ...]) -> None:
+def _check_finite(logits: np.ndarray, ids: Sequence[str]) -> None:
     with np.errstate(invalid="ignore"):
         total = logits.sum(dtype=np.float64)
     if np.isfinite(total):
@@ -180,21 +181,106 @@ def probabilities(scores: Scores) -> np.ndarray:
 def save(scores: Scores, path: str | Path) -> None:
     """Write the table to `path` (an npz). A reader finds the old file or the complete new one."""
     path = Path(path)
-    arrays = {
-        "format": np.array(FORMAT),
-        "video_ids": np.array(scores.video_ids, dtype=np.str_),
-        "labels": scores.labels,
-        "classes": np.array(scores.classes, dtype=np.str_),
-        "logits": scores.logits,
-        "about": np.array(json.dumps(scores.about, allow_nan=False)),
-    }
-    if scores.groups:
-        arrays["groups"] = np.array(scores.groups, dtype=np.str_)
-    if scores.parts:
-        arrays["parts"] = np.array(scores.parts, dtype=np.str_)
+    arrays = _arrays(scores) | {"logits": scores.logits}
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     sync_folder(path.parent)
+
+
+class Facts(Protocol):
+    """What a score table contains in addition to the scores; see `Scores`."""
+
+    @property
+    def video_ids(self) -> Sequence[str]: ...
+    @property
+    def labels(self) -> np.ndarray: ...
+    @property
+    def classes(self) -> Sequence[str]: ...
+    @property
+    def about(self) -> Mapping[str, Any]: ...
+    @property
+    def groups(self) -> Sequence[str]: ...
+    @property
+    def parts(self) -> Sequence[str]: ...
+
+
+def _arrays(facts: Facts) -> dict[str, np.ndarray]:
+    """The arrays of the file without the logits."""
+    arrays = {
+        "format": np.array(FORMAT),
+        "video_ids": np.array(facts.video_ids, dtype=np.str_),
+        "labels": facts.labels,
+        "classes": np.array(facts.classes, dtype=np.str_),
+        "about": np.array(json.dumps(facts.about, allow_nan=False)),
+    }
+    if any(facts.groups):
+        arrays["groups"] = np.array(facts.groups, dtype=np.str_)
+    if facts.parts:
+        arrays["parts"] = np.array(facts.parts, dtype=np.str_)
+    return arrays
+
+
+@dataclass(frozen=True)
+class TableFacts:
+    """The `Facts` of a table whose logits are not in memory."""
+
+    video_ids: Sequence[str]
+    labels: np.ndarray
+    classes: Sequence[str]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    groups: Sequence[str] = ()
+    parts: Sequence[str] = ()
+
+
+def save_in_pieces(
+    path: str | Path,
+    video_ids: Sequence[str],
+    classes: int,
+    pieces: Iterable[np.ndarray],
+    facts: Callable[[], Facts],
+) -> None:
+    """Write a table that need not fit in memory, as `save` does. pieces: the logits (n, C) float32
+    of one range of videos after another; facts: what the table contains in addition, which may be
+    known only after the last piece. Raises InputError for logits that are not finite."""
+    path, written = Path(path), 0
+    with (
+        replacing(path) as temporary,
+        temporary.open("wb") as file,
+        zipfile.ZipFile(file, "w") as archive,
+    ):
+        _add(archive, "format", np.array(FORMAT))  # first, because it is how files are recognised
+        with archive.open("logits.npy", "w", force_zip64=True) as member:
+            shape = (len(video_ids), classes)
+            header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            for piece in pieces:
+                _check_finite(piece, video_ids[written : written + len(piece)])
+                member.write(np.ascontiguousarray(piece, "<f4").tobytes())
+                written += len(piece)
+        if written != len(video_ids):
+            raise ValueError(f"{len(video_ids)} videos need as many logits (got {written})")
+        for name, array in _arrays(facts()).items():
+            if name != "format":
+                _add(archive, name, array)
+    sync_folder(path.parent)
+
+
+def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def load_ids(path: str | Path) -> tuple[str, ...]:
+    """The video ids of a table, without reading its scores. Raises InputError as `load` does."""
+    path = Path(path)
+    try:
+        check_regular(path)
+        with zipfile.ZipFile(path) as archive:
+            return tuple(_member(archive, "video_ids", path, (1, "U")).tolist())
+    except FileNotFoundError:
+        raise InputError(f"{path}: the score file does not exist") from None
+    except DAMAGE as error:
+        raise InputError(f"{path}: cannot be read as a score file ({error})") from None
 
 
 def load(path: str | Path) -> Scores:

@@ -110,6 +110,10 @@ def _seen_by(recipe: Mapping[str, Any]) -> str:
 _LONGEST_VALUE = 120
 
 
+# Entries of `written` that are shown elsewhere, or say nothing to a user.
+_NOT_SHOWN = ("cost", "made", "time", "overrides", "replaces")
+
+
 def inspect(options: InspectOptions) -> int:
     """Print a store's recipe, coverage, failures and sizes."""
     with Store.open(find_store(options.searched, options.store)) as store:
@@ -126,7 +130,7 @@ def inspect(options: InspectOptions) -> int:
         packages = [
             f"{name} {value}"
             for name, value in store.written.items()
-            if value and name not in ("cost", "made", "time")
+            if value and name not in _NOT_SHOWN
         ]
         time = f" {store.written['time']}" if store.written.get("time") else ""
         print_lines(f"file made{time} with {', '.join(packages)}")
@@ -275,6 +279,12 @@ def _print_rows(store: Store) -> None:
         print_lines(f"{low:.3g} to {high:.3g} seconds between rows, median {middle:.3g}")
     row_bytes = store.dtype.itemsize * int(np.prod(store.row_shape))
     print_lines(f"{size_text(store.size_bytes)} on disk, {size_text(row_bytes)} per row")
+    if len(store.files_bytes) > 1:
+        print_lines(
+            f"{len(store.files_bytes)} files ('reelbank pack' merges them into one; to copy the store, "
+            "copy all of them)"
+        )
+        print_table([(f"  {path}", size_text(size)) for path, size in store.files_bytes.items()])
 
 
 def verify(options: VerifyOptions) -> int:

@@ -20,7 +20,7 @@ MOST_VIDEOS = 2000  # that a threshold is set on, evenly spaced
 LEAST_COSINE = 0.9  # of what is called nearly the same
 DEVIATIONS = 5.0  # between the median of different videos and the threshold
 HIGHEST_COSINE = 1 - 1e-7  # of float32 vectors that are equal up to rounding
-_BLOCK_ROWS = 512
+_BLOCK_ROWS, _TILE_COLUMNS = 512, 1 << 16  # videos that are compared with others at once
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,11 @@ def unit_vectors(means: np.ndarray, fitted: Sequence[int]) -> np.ndarray:
     then of length 1 (0 for a row that is the mean)."""
     deviation = means[fitted].std(0)
     deviation[deviation == 0] = np.inf  # such a feature distinguishes no videos
-    vectors = (means - means[fitted].mean(0)) / deviation
+    vectors = means - means[fitted].mean(0)
+    vectors /= deviation
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(lengths, np.finfo(np.float32).tiny)).astype(np.float32)
+    vectors /= np.maximum(lengths, np.finfo(np.float32).tiny)
+    return vectors.astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -127,19 +129,24 @@ def nearest(
 ) -> Nearest:
     """Of each of `videos` the nearest of `among`. vectors: (V, D), of length 1; groups: (V,)
     numbers; with them, only videos of another group are compared."""
-    others = np.asarray(among)
-    candidates = np.ascontiguousarray(vectors[others].T)
-    numbers = np.zeros(len(videos), np.int64)
-    cosines = np.full(len(videos), -1.0, np.float32)
-    for first in range(0, len(videos), _BLOCK_ROWS):
-        block = np.asarray(videos[first : first + _BLOCK_ROWS])
-        similarities = vectors[block] @ candidates  # (n, N)
-        if groups is not None:
-            similarities[groups[block][:, None] == groups[others]] = -1
-        best = similarities.argmax(1)
-        last = first + len(block)
-        numbers[first:last] = others[best]
-        cosines[first:last] = similarities[np.arange(len(block)), best]
+    all_videos, others = np.asarray(videos, np.int64), np.asarray(among, np.int64)
+    numbers = np.zeros(len(all_videos), np.int64)
+    cosines = np.full(len(all_videos), -1.0, np.float32)
+    # Pairs are compared tile by tile, because those of a million videos do not fit in memory.
+    for left in range(0, len(others), _TILE_COLUMNS):
+        columns = others[left : left + _TILE_COLUMNS]
+        candidates = np.ascontiguousarray(vectors[columns].T)
+        for first in range(0, len(all_videos), _BLOCK_ROWS):
+            rows = slice(first, first + _BLOCK_ROWS)
+            block = all_videos[rows]
+            similarities = vectors[block] @ candidates  # (n, N)
+            if groups is not None:
+                similarities[groups[block][:, None] == groups[columns]] = -1
+            best = similarities.argmax(1)
+            highest = similarities[np.arange(len(block)), best]
+            is_nearer = (highest > cosines[rows]) if left else np.ones(len(block), bool)
+            numbers[rows] = np.where(is_nearer, columns[best], numbers[rows])
+            cosines[rows] = np.where(is_nearer, highest, cosines[rows])
     return Nearest(numbers, cosines)
 
 

@@ -1,122 +1,131 @@
-"""Merging all files of a store into the one finished file."""
+"""The contents of a finished file that videos of several files are merged into."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from reelbank.data.store.catalog import Catalog, Place, by_file, check_groups, lasting
-from reelbank.data.store.file.about import About, VideoFacts, written_now
+from reelbank.data.store.catalog import Catalog
+from reelbank.data.store.file.about import VideoFacts, written_now
+from reelbank.data.store.file.columns import LazySequence, Taken
+from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.file.index import DTYPES, Index
-from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.merging.files import PartFile
+from reelbank.data.store.merging.pieces import Pieces
+from reelbank.data.store.merging.plan import Output, Request
+from reelbank.data.store.records import StoredVideo
+
+T = TypeVar("T")
 
 
-def merged_index(
-    path: Path,
-    catalog: Catalog,
-    about: About,
-    own_dataset: DatasetDescription,
-    videos: Sequence[StoredVideo],
-) -> tuple[Index, list[Place]]:
-    """The index of the finished file, and where each of its videos is now.
+class DamagedPart(DamagedFile):
+    """A part whose features are damaged, which was found while it was merged."""
 
-    path: of the finished file, for messages. about: the recipe and the combined data set; what has
-    been written is filled in here. own_dataset: describes `videos`, whose labels, groups
-    and parts replace older ones. Videos that are not listed stay. Raises InputError if a group would
-    be in both parts of a split.
-    """
-    listed = {video.id: video for video in videos}
-    in_list_order = [video_id for video_id in listed if video_id in catalog.where]
-    in_final = catalog.final.index.video_ids if catalog.final else []
-    ids = list(dict.fromkeys([*in_final, *in_list_order, *catalog.where]))
-    places = [catalog.where[video_id] for video_id in ids]
-    indexes = [place.file.index for place in places]
-    spans = [
-        slice(int(index.offsets[place.number]), int(index.offsets[place.number + 1]))
-        for index, place in zip(indexes, places, strict=True)
-    ]
-    rows = list(zip(indexes, spans, strict=True))
-    splits = about.dataset.splits
-    described = [
-        _described(listed.get(video_id), own_dataset, splits, _stored(catalog, video_id, splits))
-        for video_id in ids
-    ]
-    index = Index(
-        video_ids=ids,
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(reason)
+        self.path = path
+
+
+def merged_index(catalog: Catalog, request: Request, output: Output) -> Index:
+    """The index of a finished file. Long columns are read when they are written."""
+    pieces, kind = output.pieces, catalog.row_kind
+    video_ids = _taken(pieces, lambda index: index.video_ids)
+    described = _described(request, pieces, video_ids)
+    offsets, times_seconds, views, checksums = _numbers(pieces)
+    written = written_now(output.cost) | {"overrides": output.overrides}
+    if output.replaces:
+        written["replaces"] = list(output.replaces)
+    return Index(
+        video_ids=video_ids,
         labels=[video.label for video in described],
         groups=[video.group for video in described],
         parts=[video.parts for video in described],
-        offsets=np.cumsum([0, *(span.stop - span.start for span in spans)]),
-        times_seconds=np.concatenate(
-            [np.empty(0), *(old.times_seconds[span] for old, span in rows)]
-        ),
-        views=np.concatenate([np.empty(0, np.uint8), *(old.views[span] for old, span in rows)]),
-        checksums=np.array(
-            [place.file.index.checksums[place.number] for place in places], np.uint64
-        ),
-        row_shape=indexes[0].row_shape if places else (0,),
-        dtype=indexes[0].dtype if places else DTYPES[0],
-        about=replace(about, written=written_now(catalog.cost())),
+        offsets=offsets,
+        times_seconds=times_seconds,
+        views=views,
+        checksums=checksums,
+        row_shape=kind.shape if kind and len(pieces) else (0,),
+        dtype=kind.dtype if kind and len(pieces) else DTYPES[0],
+        about=replace(request.about, written=written),
         facts=VideoFacts(
-            sources=[place.file.index.source(place.number) for place in places],
-            versions=[place.file.index.version(place.number) for place in places],
-            failures=lasting(catalog.failures),
+            sources=_taken(pieces, lambda index: index.sources),
+            versions=_taken(pieces, lambda index: index.versions),
+            failures=output.failures,
         ),
     )
-    check_groups(path, index)
-    return index, places
 
 
-def _stored(catalog: Catalog, video_id: str, splits: Sequence[str]) -> StoredVideo:
-    """What the files say of a video, its parts in these splits."""
-    index, number = catalog.where[video_id].file.index, catalog.where[video_id].number
-    parts = tuple(catalog.parts_of(video_id, splits))
-    return StoredVideo(video_id, index.labels[number], index.groups[number], parts)
+def _taken(pieces: Pieces, column: Callable[[Index], Sequence[T]]) -> LazySequence[T]:
+    return Taken([(column(file.index), numbers) for file, numbers in pieces.runs()])
 
 
-def _described(
-    video: StoredVideo | None,
-    own_dataset: DatasetDescription,
-    splits: Sequence[str],
-    stored: StoredVideo,
-) -> StoredVideo:
-    """The stored video with label, group and parts of the list's, which may not know all splits."""
-    if video is None:
-        return stored
-    new_parts = dict(zip(own_dataset.splits, video.parts, strict=True))
-    parts = tuple(
-        new_parts.get(split, old) for split, old in zip(splits, stored.parts, strict=True)
-    )
-    return replace(stored, label=video.label, group=video.group, parts=parts)
+def _described(request: Request, pieces: Pieces, video_ids: Sequence[str]) -> list[StoredVideo]:
+    """The videos with their labels, groups and parts."""
+    splits = request.about.dataset.splits
+    labels = _taken(pieces, lambda index: index.labels)
+    groups = _taken(pieces, lambda index: index.groups)
+    parts = _taken(pieces, lambda index: _Parts(index, splits))
+    stored = map(StoredVideo, video_ids, labels, groups, parts)
+    return list(map(request.described, stored))
 
 
-def is_same(first: Index, second: Index) -> bool:
-    """Whether two indexes differ in nothing but who wrote them."""
-    abouts = [replace(index.about, written={}) for index in (first, second)]
-    facts = [
-        (list(index.sources), list(index.versions), dict(index.failures))
-        for index in (first, second)
-    ]
-    tables = [
-        (index.video_ids, index.labels, index.groups, [list(parts) for parts in index.parts])
-        for index in (first, second)
-    ]
-    arrays = ("offsets", "times_seconds", "views", "checksums")
+class _Parts(LazySequence[Sequence[str]]):
+    """The part of each video of a file in each of `splits`, "" if the file does not know the split."""
+
+    def __init__(self, index: Index, splits: Sequence[str]) -> None:
+        self._parts = index.parts
+        own = {split: number for number, split in enumerate(index.about.dataset.splits)}
+        self._numbers = [own.get(split) for split in splits]
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def items(self, first: int, last: int) -> list[Sequence[str]]:
+        return [
+            ["" if number is None else own[number] for number in self._numbers]
+            for own in self._parts[first:last]
+        ]
+
+
+def _numbers(pieces: Pieces) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """offsets, times_seconds, views and checksums of a merged file, as in Index."""
+    counts: list[np.ndarray] = [np.zeros(1, np.int64)]
+    times: list[np.ndarray] = [np.empty(0, np.float64)]
+    views: list[np.ndarray] = [np.empty(0, np.uint8)]
+    checksums: list[np.ndarray] = [np.empty(0, np.uint64)]
+    for file, numbers in pieces.runs():
+        index = file.index
+        breaks = np.flatnonzero(np.diff(numbers) != 1) + 1
+        for run in np.split(numbers, breaks):  # neighbours are read at once
+            first, last = int(run[0]), int(run[-1]) + 1
+            rows = index.rows(first, last)
+            counts.append(np.diff(rows.offsets))
+            times.append(rows.times_seconds)
+            views.append(rows.views)
+            checksums.append(np.asarray(index.checksums[first:last], np.uint64))
     return (
-        abouts[0] == abouts[1]
-        and facts[0] == facts[1]
-        and tables[0] == tables[1]
-        and all(np.array_equal(getattr(first, name), getattr(second, name)) for name in arrays)
+        np.cumsum(np.concatenate(counts)),
+        np.concatenate(times),
+        np.concatenate(views),
+        np.concatenate(checksums),
     )
 
 
-def read_all(places: Sequence[Place]) -> Iterator[np.ndarray]:
-    """Each video's rows (K, ...), views included."""
-    for file, numbers in by_file(places):
+def read_all(pieces: Pieces) -> Iterator[np.ndarray]:
+    """Each video's rows (K, ...), views included. Raises DamagedPart, and DamagedFile for a finished
+    file."""
+    for file, numbers in pieces.runs():
+        index = file.index
         with file.reading() as read:
-            for number in numbers:
-                rows = int(file.index.offsets[number + 1] - file.index.offsets[number])
-                values = np.empty((rows, *file.index.row_shape), file.index.dtype)  # (K, ...)
-                read(number, number + 1, values)
+            for number in numbers.tolist():
+                span = index.rows_of(number)
+                values = np.empty((span.stop - span.start, *index.row_shape), index.dtype)
+                try:
+                    read(number, number + 1, values)
+                except DamagedFile as error:
+                    if isinstance(file, PartFile):
+                        raise DamagedPart(file.path, str(error)) from None
+                    raise
                 yield values

@@ -1,4 +1,4 @@
-"""Options of the commands stores, inspect, verify, remove, import and export."""
+"""Options of the commands stores, inspect, verify, pack, remove, import and export."""
 
 from dataclasses import dataclass
 
@@ -42,6 +42,20 @@ class VerifyOptions(Checked, WithBanks):
         "feature store to check, given as the start of its hash or as the path of its file",
         positional=True,
         unset="all stores of the bank",
+    )
+    banks: tuple[str, ...] = banks_option()
+
+
+@dataclass(frozen=True)
+class PackOptions(Checked, WithBanks):
+    """Options of the command `pack`."""
+
+    bank: str = bank_option()
+    store: str = option(
+        "",
+        "feature store to pack, given as the start of its hash or as the path of its file",
+        positional=True,
+        unset="the only store of the bank",
     )
     banks: tuple[str, ...] = banks_option()
 

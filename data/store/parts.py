@@ -9,6 +9,8 @@ from pathlib import Path
 from reelbank.data.errors import InputError
 from reelbank.data.system.locks import Lock, lock
 
+_MORE = re.compile(r"more[+]\d{20}[+][0-9a-f]{32}[.]h5", re.ASCII)
+
 
 def final_path(path: Path | str) -> Path:
     """The finished file's path, given that or the folder of parts. Raises InputError for any other
@@ -30,6 +32,24 @@ def temporary_name(folder: Path, shard: str) -> Path:
     """A new name for a file that is being written; `remove_leftovers` removes it if its writer
     dies."""
     return folder / f"tmp+{shard}+{uuid.uuid4().hex}.h5"
+
+
+def more_files(folder: Path) -> list[Path]:
+    """The finished files of a store in its folder of parts, oldest first; none if the folder is
+    missing. Raises InputError if it cannot be read."""
+    names = sorted(filter(_MORE.fullmatch, _names_in(folder)))
+    return [folder / name for name in names]
+
+
+def more_name(folder: Path, number: int) -> Path:
+    """A unique name for a finished file next to the first one. The file with the highest number is
+    the newest."""
+    return folder / f"more+{number:020d}+{uuid.uuid4().hex}.h5"
+
+
+def more_number(path: Path) -> int:
+    """The number in the name of a `more_files` file; the highest is the newest."""
+    return int(path.name.split("+")[1])
 
 
 def merge_name(folder: Path) -> Path:

@@ -122,8 +122,11 @@ class Store:
         for index, numbers in self._pieces:
             own_splits = index.about.dataset.splits
             order = [own_splits.index(split) if split in own_splits else -1 for split in splits]
-            for own_parts in Taken([(index.parts, numbers)]):
-                parts.append([own_parts[at] if at >= 0 else "" for at in order])
+            of_code: dict[tuple[str, ...], list[str]] = {}  # few, which the videos share
+            for own_parts in map(tuple, Taken([(index.parts, numbers)])):
+                if own_parts not in of_code:
+                    of_code[own_parts] = [own_parts[at] if at >= 0 else "" for at in order]
+                parts.append(of_code[own_parts])
         return parts
 
     @functools.cached_property
@@ -219,6 +222,11 @@ class Store:
     def size_bytes(self) -> int:
         """Size of the store on disk in bytes."""
         return sum(file.size_bytes for file in self._catalog.files)
+
+    @property
+    def files_bytes(self) -> dict[Path, int]:
+        """The finished files of the store, oldest first, and their sizes in bytes."""
+        return {file.path: file.size_bytes for file in self._catalog.finished_files}
 
     def features(self, video_id: str) -> tuple[np.ndarray, np.ndarray]:
         """The clean rows of a video, (K, ...), and their times in seconds, (K,) float64. Raises

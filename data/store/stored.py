@@ -3,16 +3,14 @@ anything is left to do."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from reelbank.data.errors import InputError
 from reelbank.data.identity import canonical
 from reelbank.data.store.catalog import Catalog, lasting, scan
 from reelbank.data.store.file.about import About
-from reelbank.data.store.file.index import Index
-from reelbank.data.store.merge import is_same, merged_index
+from reelbank.data.store.merging.plan import Request, planned
 from reelbank.data.store.parts import final_path
 from reelbank.data.store.records import Cost, DatasetDescription, Failure, StoredVideo, identity
 from reelbank.data.store.versions import Versions
@@ -80,18 +78,18 @@ class StoredFeatures:
     def versions(self) -> Counter[Versions]:
         """Package versions with which the saved videos were computed, and the number of videos for
         each."""
-        return Counter(
-            place.file.index.version(place.number) for place in self._catalog.where.values()
-        )
+        counts: Counter[Versions] = Counter()
+        for file, numbers in self._catalog.current():
+            counts.update(map(file.index.version, numbers))
+        return counts
 
     def cost(self) -> Cost:
         """The time that computing the saved videos took, and the devices."""
         return self._catalog.cost()
 
-    def _has_settled(self, videos: Sequence[StoredVideo]) -> bool:
+    def _has_settled(self, video_ids: Collection[str]) -> bool:
         """Whether each of these videos is stored, or failed for a reason that lasts."""
-        settled = lasting(self._catalog.failures)
-        return all(video.id in self._catalog.where or video.id in settled for video in videos)
+        return self._catalog.where.absent(video_ids) <= lasting(self._catalog.failures).keys()
 
     def _combined(self) -> About:
         """The recipe, and the data set as the files and the new list describe it together."""
@@ -123,20 +121,12 @@ class FinishedStore(StoredFeatures):
         return None
 
     def _is_unchanged_by(self, videos: Sequence[StoredVideo]) -> bool:
-        final = self._catalog.final
-        if final is None or not self._catalog.finished or not self._has_settled(videos):
+        catalog, listed = self._catalog, {video.id: video for video in videos}
+        if catalog.final is None or not catalog.finished or not self._has_settled(listed):
             return False
-        if final.index.about.identity != self.identity:
+        if catalog.final.index.about.identity != self.identity:
             return False
-        try:
-            return is_same(self._merged(videos), final.index)
-        except InputError:  # the list contradicts the store
-            return False
-
-    def _merged(self, videos: Sequence[StoredVideo]) -> Index:
-        about = self._combined()
-        index, _ = merged_index(self.path, self._catalog, about, self.dataset, videos)
-        return index
+        return not planned(catalog, Request(self._combined(), self.dataset, listed))
 
     def close(self) -> None:
         """Close the file."""

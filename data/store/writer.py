@@ -4,7 +4,7 @@ the parts are merged into one file (docs/store.md)."""
 import contextlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -13,9 +13,8 @@ from typing import Any, Self
 import numpy as np
 
 from reelbank.data.errors import InputError
-from reelbank.data.files import sync_folder
 from reelbank.data.identity import canonical
-from reelbank.data.store.catalog import check_labelling, scan
+from reelbank.data.store.catalog import check_labelling, scan, tell_damaged_part
 from reelbank.data.store.file.about import (
     About,
     VideoFacts,
@@ -23,13 +22,16 @@ from reelbank.data.store.file.about import (
     recipe_differences,
     written_now,
 )
-from reelbank.data.store.file.format import COMPRESSIONS, FeatureFile, write
-from reelbank.data.store.file.index import PART_NAMES, Index
-from reelbank.data.store.merge import is_same, merged_index, read_all
+from reelbank.data.store.file.format import COMPRESSIONS, FeatureFile
+from reelbank.data.store.file.index import PART_NAMES
+from reelbank.data.store.merge import DamagedPart
+from reelbank.data.store.merging.committing import commit, settle
+from reelbank.data.store.merging.groups import check_groups
+from reelbank.data.store.merging.plan import Request, planned
+from reelbank.data.store.merging.tiers import LARGEST_BYTES
 from reelbank.data.store.parts import (
     PartNames,
     check_shard,
-    merge_name,
     merging,
     parts_folder,
     remove_leftovers,
@@ -52,8 +54,10 @@ class StoreWriter(StoredFeatures):
     part_videos, part_seconds: a part is saved after this number of videos or seconds, which is
     checked when a video is added. shard: several writers may write one store at the same time if
     they have different names of shards. compression: "gzip" or "lzf" needs less disk space but more
-    time. made: device, streams and package versions with which the features are computed. They are
-    recorded for information, together with the time for which the writer was open.
+    time. largest_file_bytes: `finish` divides a larger store among several files of about this size,
+    and merges no files into a larger one. made: device, streams and package versions with which the
+    features are computed. They are recorded for information, together with the time for which the
+    writer was open.
 
     The mappings `done` (id -> size of the video file in bytes), `sources` (id -> SourceFile) and
     `failed` (id -> Failure) describe the videos that are already saved. They are views, which read
@@ -73,6 +77,7 @@ class StoreWriter(StoredFeatures):
         part_seconds: float = 30.0,
         shard: str = "",
         compression: str = "",
+        largest_file_bytes: int = LARGEST_BYTES,
         made: Made | None = None,
     ) -> None:
         check_shard(shard)
@@ -82,6 +87,7 @@ class StoreWriter(StoredFeatures):
         super().__init__(path, recipe, dataset)
         self._folder = parts_folder(self.path)
         self._shard, self._compression = shard, compression
+        self._largest_file_bytes = largest_file_bytes
         self._names = PartNames(self._folder, shard)
         self._part_videos, self._part_seconds = part_videos, part_seconds
         self._open: dict[str, VideoRows] = {}
@@ -210,10 +216,8 @@ class StoreWriter(StoredFeatures):
         """Shape and type of the store's rows, None while it has no videos."""
         for rows in self._open.values():
             return rows.values.shape[1:], rows.values.dtype
-        for file in self._catalog.files:
-            if file.index.video_ids:
-                return file.index.row_shape, file.index.dtype
-        return None
+        kind = self._catalog.row_kind
+        return (kind.shape, kind.dtype) if kind else None
 
     def _begin(self) -> None:
         if not self._open and not self._open_failures:
@@ -254,29 +258,10 @@ class StoreWriter(StoredFeatures):
         path = self._names.new()
         assert self._lock
         temporary = temporary_name(self._folder, self._shard)
-        self._commit(index, (rows.values for rows in part), (temporary, path), self._lock)
+        values = (rows.values for rows in part)
+        commit(index, values, (temporary, path), self._lock, compression=self._compression)
         self._names.committed()
         self._catalog.append(FeatureFile(path))
-
-    def _commit(
-        self, index: Index, values: Iterable[np.ndarray], names: tuple[Path, Path], held: Lock
-    ) -> None:
-        """Write a file under the first name and give it the second, if the lock is still held."""
-        temporary, path = names
-        try:
-            write(temporary, index, values, self._compression)
-            if not held.is_held():
-                temporary.unlink(missing_ok=True)
-            held.check()
-            temporary.replace(path)
-            sync_folder(path.parent)
-            sync_folder(self._folder)
-        except OSError as error:
-            held.check()  # the new owner of the lock may have removed the file
-            raise InputError(
-                f"{path}: cannot be written ({error.strerror}); earlier commits are safe. Free "
-                "disk space and run the command again"
-            ) from None
 
     def finish(self, videos: Sequence[StoredVideo]) -> bool:
         """Save all videos that were added. If every video of `videos` now has features or a recorded
@@ -290,26 +275,37 @@ class StoreWriter(StoredFeatures):
         self.flush()
         for video in videos:
             self._check_video(video)
+        listed = {video.id: video for video in videos}
         with merging(self._folder) as merge_lock:
-            self.reread()
-            if not self._has_settled(videos):
-                return False
-            about = self._combined()
-            index, places = merged_index(self.path, self._catalog, about, self.dataset, videos)
-            final = self._catalog.final
-            if final is None or not is_same(index, final.index):
-                names = (merge_name(self._folder), self.path)
-                self._commit(index, read_all(places), names, merge_lock)
-            for path in [*(file.path for file in self._catalog.parts), *self._catalog.damaged]:
-                path.unlink(missing_ok=True)
-            sync_folder(self._folder)
-            self.reread()
-        return True
+            if not self._catalog.is_up_to_date(self.path):
+                self.reread()
+            while self._has_settled(listed):
+                try:
+                    self._merge(listed, merge_lock)
+                except DamagedPart as error:  # its videos are extracted again
+                    tell_damaged_part(str(error))
+                    self._reread({**self._catalog.damaged, error.path: str(error)})
+                    continue
+                return True
+        return False
+
+    def _merge(self, listed: Mapping[str, StoredVideo], held: Lock) -> None:
+        """Write the finished files that the parts call for, and remove what they replace. Raises
+        DamagedPart; nothing is lost then."""
+        request = Request(self._combined(), self.dataset, listed)
+        outputs = planned(self._catalog, request, largest_bytes=self._largest_file_bytes)
+        if outputs:
+            check_groups(self.path, self._catalog, request)
+        settle(self.path, self._catalog, request, outputs, held=held, compression=self._compression)
+        self.reread()
 
     def reread(self) -> None:
         """Read again which videos are committed: other writers of the store may have added some."""
+        self._reread({})
+
+    def _reread(self, known_damage: Mapping[Path, str]) -> None:
         self._catalog.close()
-        self._catalog = scan(self.path, whole=True)
+        self._catalog = scan(self.path, known_damage=known_damage)
         self._check_recipe()
 
     def close(self) -> None:

@@ -12,7 +12,8 @@ If the scan proves which frames can be decoded without those before them, and th
 scan promised, the video is read in sequence. Measurements: docs/decoding.md.
 """
 
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from reelbank.data.video.decoders.others import read_checked
 from reelbank.data.video.decoders.pyav import Reader, read_images, read_pyav
 from reelbank.data.video.decoders.scan import frame_seconds, scan_file, scan_images
 from reelbank.data.video.decoders.seeking import UnlikeIndexError, read_runs
+from reelbank.data.video.functions import PictureFunction
 from reelbank.data.video.limits import Guard, Limits
 from reelbank.data.video.messages import (
     Done,
@@ -56,7 +58,8 @@ class Reading:
 
     select: as for `decode`; None to read no pictures. sound: as `select` of `sound.read_sound`;
     None to read no sound. span_seconds: read pictures and sound only within [start, end) on the
-    file's clock. image_fps: frame rate of a folder of images, 0 if unknown.
+    file's clock. image_fps: frame rate of a folder of images, 0 if unknown. functions: computed
+    from the pictures that they need, whether or not `select` chooses these.
     """
 
     select: Callable[[int], np.ndarray] | None
@@ -64,6 +67,7 @@ class Reading:
     sound: Callable[[int], np.ndarray] | None = None
     span_seconds: tuple[float, float] | None = None
     image_fps: float = 0.0
+    functions: Sequence[PictureFunction] = ()
 
 
 def decode(
@@ -78,6 +82,7 @@ def decode(
     admit: Callable[[int], None] = lambda pixels: None,
     image_fps: float = 0.0,
     memory: FrameMemory | None = None,
+    processor_seconds: Callable[[], float] = time.process_time,
     least_skipped_frames: int = LEAST_SKIPPED_FRAMES,
 ) -> Iterator[PictureMessage]:
     """Read the frames of a video that `select` chooses, as messages (see `messages`).
@@ -90,6 +95,7 @@ def decode(
     number of pixels of a picture that is larger than all before; returns when there is room for it.
     image_fps: frame rate of a folder of numbered images, 0 if unknown; then image n is taken to be
     displayed at n / 25 s. memory: where the pixels are written (default: new arrays).
+    processor_seconds: the processor time that counts for `limits`.
     least_skipped_frames: seek, where this is proven to be right, if at least this many frames of
     the file need not be decoded (decoders auto and pyav).
 
@@ -103,7 +109,7 @@ def decode(
     """
     read = _reader(decoder)
     path = Path(path)
-    guard = Guard(limits or Limits(), alive, admit)
+    guard = Guard(limits or Limits(), alive, admit, clock=processor_seconds)
     if path.is_dir():
         scan, read, decoder = scan_images(path, image_fps), read_images, "pillow"
     else:

@@ -54,7 +54,7 @@ class Limits(Checked):
 class Guard:
     """Checks the limits while one video is read. alive: called for every packet and frame. admit:
     called with the number of pixels of a picture that is larger than all before; returns when there
-    is room for it."""
+    is room for it. clock: the processor time, in seconds, that counts as decoding."""
 
     limits: Limits = field(default_factory=Limits)
     alive: Callable[[], None] = lambda: None
@@ -63,7 +63,11 @@ class Guard:
     decoded_seconds: float = 0.0
     # Processor time, because a slow disk or a slow consumer is not the video's fault. A decoder
     # that hangs without using the processor is ended by TIMEOUT.
-    begin_seconds: float = field(default_factory=time.process_time)
+    clock: Callable[[], float] = time.process_time
+    begin_seconds: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begin_seconds = self.clock()
 
     def picture(self, width: int, height: int) -> None:
         """Check the size of a picture before it is decoded. Raises DecodeError."""
@@ -83,7 +87,7 @@ class Guard:
     def passed(self, seconds: float) -> None:
         """Check the time; seconds: length of the part that is decoded. Raises DecodeError."""
         self.alive()
-        spent = time.process_time() - self.begin_seconds
+        spent = self.clock() - self.begin_seconds
         if spent > self.limits.slowness * (seconds + _SURPLUS_SECONDS):
             raise DecodeError(
                 f"decoding is too slow; {seconds:.1f} s of video took {spent:.1f} s, more "

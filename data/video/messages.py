@@ -2,7 +2,8 @@
 
 If the sound is read, the first messages are any number of Sound, then SoundDone or SoundFailed. The
 pictures follow: Start, any number of Frames, possibly Restart and another Start, and finally Done
-or Failed.
+or Failed. If picture functions are computed (see `functions`), Times, Computed and NotComputed come
+with the Frames.
 """
 
 from dataclasses import dataclass
@@ -68,13 +69,25 @@ class Restart:
     """The number of frames was wrong: discard the frames received so far; another Start follows."""
 
 
+class Lent:
+    """A message with an array whose memory may be lent, as by a DecodePool. Then the array may be
+    used until `release`, which must be called soon: the decoder waits for the memory."""
+
+    loan: Loan | None
+
+    def release(self, copying: Copying | None = None) -> None:
+        """Give the memory back; the array must not be read any more. copying: a copy that is still
+        being made; the memory is given back when it is complete."""
+        if self.loan is not None:
+            self.loan.end(copying)
+
+
 @dataclass(frozen=True, eq=False)
-class Frames:
+class Frames(Lent):
     """Selected frames of one size, ascending, each once.
 
     numbers: (n,) int64, counted from 0. seconds: (n,) float64. pixels: (n, H, W, 3) uint8 RGB.
-    loan: of the memory of `pixels`, if it is lent, as by a DecodePool. Then the pixels may be used
-    until `release`, which must be called soon: the decoder waits for the memory.
+    loan: of the memory of `pixels`, if it is lent.
     """
 
     numbers: np.ndarray
@@ -82,11 +95,40 @@ class Frames:
     pixels: np.ndarray
     loan: Loan | None = None
 
-    def release(self, copying: Copying | None = None) -> None:
-        """Give the memory of `pixels` back; they must not be read any more. copying: a copy that
-        is still being made; the memory is given back when it is complete."""
-        if self.loan is not None:
-            self.loan.end(copying)
+
+@dataclass(frozen=True, eq=False)
+class Times:
+    """The times of frames that were decoded for picture functions, whether or not their pixels
+    follow.
+
+    numbers: (n,) int64, ascending, counted from 0. seconds: (n,) float64.
+    """
+
+    numbers: np.ndarray
+    seconds: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Computed(Lent):
+    """Results of one picture function, of one shape, in the order of their numbers.
+
+    function: its place among those of the Reading. numbers: (n,) int64. values: (n, ...). loan: of
+    the memory of `values`, if it is lent.
+    """
+
+    function: int
+    numbers: np.ndarray
+    values: np.ndarray
+    loan: Loan | None = None
+
+
+@dataclass(frozen=True)
+class NotComputed:
+    """A picture function cannot be computed for this video; the rest of the video is not affected.
+    No Computed of this function follows."""
+
+    function: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -134,6 +176,6 @@ class SoundFailed:
     by_machine: bool = False
 
 
-PictureMessage = Start | Restart | Frames | Done
+PictureMessage = Start | Restart | Frames | Times | Computed | NotComputed | Done
 SoundMessage = Sound | SoundDone
 Message = PictureMessage | SoundMessage | Failed | SoundFailed

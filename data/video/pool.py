@@ -9,6 +9,9 @@ others. A worker writes pixels into memory that it shares with this process alon
 parts of a message pass through the socket. Each worker has only a few buffers and waits until one
 is free, so a slow consumer costs no memory. Workers send numbers and JSON, never pickles.
 
+A worker may also compute functions of the pictures (see `functions`). What it computes, such as
+optical flow, comes through the same memory.
+
 A worker is not started through `multiprocessing`, so it does not import the caller's main module.
 No `__main__` guard is needed, and the pool works in a notebook. However, selections must be
 functions from a module that can be imported (or a functools.partial of one), not from the script or
@@ -17,7 +20,7 @@ notebook.
 
 import os
 import pickle
-import selectors
+import select
 import shutil
 import time
 from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -26,7 +29,7 @@ from dataclasses import dataclass, replace
 
 from reelbank.data.errors import InputError
 from reelbank.data.files import new_folder
-from reelbank.data.system.machine import available_memory
+from reelbank.data.system.machine import available_memory, cores
 from reelbank.data.video.frames import write_sample
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.messages import Done, Failed, Message, SoundDone, SoundFailed
@@ -37,6 +40,7 @@ from reelbank.data.video.worker import WorkerOptions
 
 # If a wait ends later than this after its deadline, this process was suspended meanwhile.
 _LATE_SECONDS = 0.5
+_LONGEST_SECONDS = 3600.0  # of one wait; a system call does not accept much more
 _LOOKS_SECONDS = 0.002  # interval of the checks whether a copy to a GPU is complete
 
 
@@ -73,7 +77,8 @@ class DecodePool:
         self.timeout_seconds, self.limits = timeout_seconds, limits or Limits()
         share_px = self.limits.in_flight_px // workers
         buffer_bytes = buffer_bytes or slot_bytes(workers, available_memory().value)
-        self.options = WorkerOptions(chunk_frames, self.limits, share_px, buffer_bytes)
+        threads = max(1, cores().value // workers)
+        self.options = WorkerOptions(chunk_frames, self.limits, share_px, buffer_bytes, threads)
         self.queue: list[WorkerProcess] = []  # workers that wait for room, in order
         self.folder = new_folder("reelbank-decode")
         self.sample = write_sample(self.folder / "sample.avi")
@@ -101,8 +106,8 @@ class DecodePool:
     def run(self, tasks: Iterable[Task]) -> Iterator[tuple[Hashable, Message]]:
         """Decode tasks (key, path, Reading) as workers become free, and yield (key, message).
 
-        The consumer must release Frames soon, see `messages.Frames`. The messages of a key have the
-        order that `messages` describes; messages of other keys may come in between.
+        The consumer must release Frames and Computed soon, see `messages.Lent`. The messages of a
+        key have the order that `messages` describes; messages of other keys may come in between.
         If a worker crashes or hangs in the sound of a video, another worker reads the pictures. If
         no picture is selected, Done contains the facts from the file's header.
         Raises InputError, which ends the run, if decoding itself does not work: an unknown or
@@ -154,11 +159,11 @@ class DecodePool:
         wait_seconds = max(0.0, oldest + self.timeout_seconds - began)
         if any(worker.ring.copying for worker in busy if worker.is_full):
             wait_seconds = min(wait_seconds, _LOOKS_SECONDS)
-        with selectors.DefaultSelector() as selector:
-            for worker in busy:
-                selector.register(worker.socket, selectors.EVENT_READ, worker)
-            events = selector.select(wait_seconds)
-            with_message = [key.data for key, _ in events]
+        poll = select.poll()  # unlike a selector, it costs nothing to set up for each message
+        for worker in busy:
+            poll.register(worker.socket, select.POLLIN)
+        ready = {number for number, _ in poll.poll(1000 * min(wait_seconds, _LONGEST_SECONDS))}
+        with_message = [worker for worker in busy if worker.socket.fileno() in ready]
         now = time.monotonic()
         # If this process was suspended, its workers may have been suspended as well.
         if now - began > wait_seconds + _LATE_SECONDS:

@@ -5,7 +5,7 @@ import pickle
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.system.faults import is_machine_error, unreadable
 from reelbank.data.system.processes import end_with_parent, ignore_stops
 from reelbank.data.video.frames import SAMPLE_FRAMES, Reading, decode, probe
+from reelbank.data.video.function_work import FunctionWork, set_threads
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.messages import (
     Done,
@@ -30,7 +31,7 @@ from reelbank.data.video.messages import (
 )
 from reelbank.data.video.opening import DecodeError
 from reelbank.data.video.process import wire
-from reelbank.data.video.process.ring import RingWriter
+from reelbank.data.video.process.ring import FrameMemory, RingWriter
 from reelbank.data.video.sound import read_sound
 
 _ALIVE_SECONDS = 1.0  # a busy process reports this often; far below any TIMEOUT
@@ -39,12 +40,14 @@ _ALIVE_SECONDS = 1.0  # a busy process reports this often; far below any TIMEOUT
 @dataclass(frozen=True)
 class WorkerOptions:
     """How a process decodes. Before it decodes pictures of more than `ask_px` pixels, it waits for
-    room. slot_bytes: of the buffers that it shares with its parent."""
+    room. slot_bytes: of the buffers that it shares with its parent. threads: of OpenCV, for picture
+    functions."""
 
     chunk_frames: int
     limits: Limits
     ask_px: int
     slot_bytes: int
+    threads: int
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -109,6 +112,9 @@ class _Server:
             )
             wire.send(self.connection, wire.Broken(reason))
             return
+        except InputError as error:  # a library is not installed correctly
+            wire.send(self.connection, wire.Broken(str(error)))
+            return
         for message in self._messages(Path(path), reading):
             wire.send(self.connection, message, self.memory)
             self.last_sent = time.monotonic()
@@ -141,12 +147,30 @@ class _Server:
         yield from self._or_failure(pictures, path, failed=Failed, decoder=reading.decoder)
 
     def _pictures(self, path: Path, reading: Reading) -> Iterator[PictureMessage]:
-        if reading.select is None:
+        if reading.functions:
+            work = FunctionWork(reading.functions, reading.select, self.memory, self.alive)
+            decoded = self._decoded(
+                path, reading, work.select, work.pictures, processor_seconds=work.clock
+            )
+            set_threads(self.options.threads)
+            yield from work.messages(decoded)
+        elif reading.select is not None:
+            yield from self._decoded(path, reading, reading.select, self.memory)
+        else:
             yield Done(probe(path, reading.image_fps, self.options.limits))
-            return
-        yield from decode(
+
+    def _decoded(
+        self,
+        path: Path,
+        reading: Reading,
+        select: Callable[[int], np.ndarray],
+        memory: FrameMemory,
+        *,
+        processor_seconds: Callable[[], float] = time.process_time,
+    ) -> Iterator[PictureMessage]:
+        return decode(
             path,
-            reading.select,
+            select,
             reading.decoder,
             chunk_frames=self.options.chunk_frames,
             alive=self.alive,
@@ -154,7 +178,8 @@ class _Server:
             limits=self.options.limits,
             admit=self.admit,
             image_fps=reading.image_fps,
-            memory=self.memory,
+            memory=memory,
+            processor_seconds=processor_seconds,
         )
 
     def _or_failure(

@@ -13,10 +13,12 @@ from reelbank.data.store.records import Failure
 from reelbank.data.system.machine import cores
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.pool import DecodePool
+from reelbank.data.video.sampling import Sampling
 from reelbank.extract.job import Job, Outcome, span_of
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.pipeline.loop import Extraction
 from reelbank.extract.pipeline.streams import Task
+from reelbank.extract.plan import StreamPlan
 from reelbank.extract.planned import ExtractionPlan
 from reelbank.extract.streams.adaptive import FlowLengths
 from reelbank.extract.todo import SourceFiles, with_digests
@@ -155,11 +157,19 @@ class DevicePass:
 def decoder_count(options: ExtractOptions, device: torch.device, plans: ExtractionPlan) -> int:
     """The number of decode processes for one device, before it is limited by the number of
     videos."""
-    # A network on the CPU keeps all cores busy, so a single decoder is enough.
-    cores_are_idle = device.type == "cuda" or any(
-        plan.stream.uses_threads for plan in plans.streams
+    # A network on the CPU keeps all cores busy, so a single decoder is enough if it only decodes.
+    uses_cores = device.type == "cuda" or any(
+        _is_in_decoders(plan, plans) for plan in plans.streams
     )
-    return options.workers or (cores().value if cores_are_idle else 1)
+    return options.workers or (cores().value if uses_cores else 1)
+
+
+def _is_in_decoders(plan: StreamPlan, plans: ExtractionPlan) -> bool:
+    """Whether decode processes compute flow or rows of this stream."""
+    resize, sampling = plan.preprocessing.resize, plan.sampling
+    if not isinstance(sampling, Sampling):
+        return False
+    return plan.stream.picture_function([sampling], resize, plans.flow) is not None
 
 
 def _lines_of(video: Video, outcomes: Sequence[Outcome]) -> list[str]:

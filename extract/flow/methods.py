@@ -1,7 +1,8 @@
 """Optical flow methods by name, and the conversion of flow fields to uint8.
 
 tvl1, raft_small and raft_large run on the device, tvl1 on a GPU in fused kernels. dis and farneback
-(from OpenCV) run on the CPU, one pair of pictures at a time. On the CPU, the flow of a pair does
+(from OpenCV) run on the CPU, one pair of pictures at a time, in decode processes where a stream needs
+nothing but the flow (see `in_decoders.fields`). On the CPU, the flow of a pair does
 not depend on the other pairs of the batch. On a GPU, RAFT computes several pairs together, which
 changes it by rounding only.
 """
@@ -20,7 +21,6 @@ from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FlowPart
 from reelbank.extract.flow.tvl1 import Tvl1, grey
 from reelbank.extract.flow.tvl1_triton import tvl1_on_device
-from reelbank.extract.networks.preprocessing import UnfitPicture
 from reelbank.extract.networks.provenance import Provenance
 from reelbank.extract.networks.published import (
     fetching,
@@ -30,25 +30,12 @@ from reelbank.extract.networks.published import (
 )
 from reelbank.extract.networks.weights import fit_state, load_state, seeded, state_hash
 
-METHODS = ("tvl1", "dis", "farneback", "raft_small", "raft_large")
+OPENCV_METHODS = ("dis", "farneback")
+METHODS = ("tvl1", *OPENCV_METHODS, "raft_small", "raft_large")
 # Flow is clipped to +-20 pixels, as in K. Simonyan, A. Zisserman, NIPS 2014, and later two-stream
 # work.
 BOUND_PX = 20.0
-# The values of OpenCV's samples and of most papers.
-FARNEBACK = {
-    "pyr_scale": 0.5,
-    "levels": 3,
-    "winsize": 15,
-    "iterations": 3,
-    "poly_n": 5,
-    "poly_sigma": 1.2,
-    "flags": 0,
-}
 RAFT_UPDATES = 12  # torchvision's default
-# OpenCV's DIS reads beyond its memory in a picture whose short side is below the first limit and
-# whose width is above the second: it chooses a scale at which no pixels remain. The process then
-# crashes, or the flow is NaN.
-_DIS_SMALLEST_PX, _DIS_WIDEST_PX = 16, 45
 _RAFT_STEP_PX, _RAFT_SMALLEST_PX = 8, 128
 # Pairs that a GPU computes together. RAFT starts about 1,500 kernels however many pairs a batch has,
 # and its largest array compares every 8 x 8 pixels of one picture with all of the other.
@@ -61,12 +48,14 @@ class FlowMethod:
     device of the pictures. Pixel (x, y) of `first` is found at (x, y) + flow in `second`.
 
     recipe: everything that the flow depends on, as JSON values; to_download: weights that are not
-    on this machine, so that random ones are used instead.
+    on this machine, so that random ones are used instead; of_opencv: the method's name if it is one
+    of OpenCV's, which decode processes compute.
     """
 
     recipe: dict[str, Any]
     compute: Callable[[Tensor, Tensor], Tensor]
     to_download: str = ""
+    of_opencv: str = ""
 
     @property
     def recipe_part(self) -> FlowPart:
@@ -105,7 +94,7 @@ def build_flow(
         return FlowMethod(
             {"method": method, **asdict(Tvl1()), "rounded": "1/32 px"}, tvl1_on_device
         )
-    if method in ("dis", "farneback"):
+    if method in OPENCV_METHODS:
         return _opencv(method)
     return _raft(method, torch.device(device), weights, seed, fetch)
 
@@ -136,31 +125,14 @@ def magnitude(fields: Tensor) -> Tensor:
 
 
 def _opencv(method: str) -> FlowMethod:
-    from reelbank.data.video.opencv import cv2
-
-    none: Any = None  # no initial flow: OpenCV's type stubs do not allow None
-    farneback: dict[str, Any] = FARNEBACK
-    recipe: dict[str, Any] = {"method": method} | (
-        {"preset": "medium"} if method == "dis" else farneback
-    )
-
-    def flow_of_pair(a: np.ndarray, b: np.ndarray) -> Any:
-        if method == "farneback":
-            return cv2.calcOpticalFlowFarneback(a, b, none, **farneback)
-        if min(a.shape) < _DIS_SMALLEST_PX and a.shape[1] > _DIS_WIDEST_PX:
-            raise UnfitPicture(
-                f"FLOW=dis cannot process pictures of {a.shape[1]} x {a.shape[0]} pixels, which "
-                f"is their size after resizing; give RESIZE={_DIS_SMALLEST_PX} or more"
-            )
-        # A new object for each pair, because it keeps state from the previous pair.
-        return cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(a, b, none)
+    from reelbank.extract.flow.opencv import opencv_flow, opencv_recipe
 
     def compute(first: Tensor, second: Tensor) -> Tensor:
         pairs = zip(grey(first).cpu().numpy(), grey(second).cpu().numpy(), strict=True)
-        fields = np.stack([flow_of_pair(a, b) for a, b in pairs])  # (n, H, W, 2)
+        fields = np.stack([opencv_flow(method, a, b) for a, b in pairs])  # (n, H, W, 2)
         return torch.from_numpy(fields).permute(0, 3, 1, 2).contiguous().to(first.device)
 
-    return FlowMethod(recipe, compute)
+    return FlowMethod(opencv_recipe(method), compute, of_opencv=method)
 
 
 def _raft(method: str, device: torch.device, weights: str, seed: int, fetch: bool) -> FlowMethod:

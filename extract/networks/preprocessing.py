@@ -13,11 +13,6 @@ from reelbank.data.ranges import MOST_PX
 RGB_ORDER = "rgb"  # of the channels
 
 
-class UnfitPicture(Exception):
-    """This video's picture cannot be shown to a network, or its flow cannot be computed: a one-line
-    reason."""
-
-
 @dataclass(frozen=True)
 class Resize:
     """size_px: short side, or height and width; interpolation: "bilinear", "bicubic" or "nearest";

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelbank.data.video.messages import Frames
+from reelbank.data.video.messages import Frames, Lent
 from reelbank.data.video.process.ring import Ring
 
 
@@ -29,24 +29,31 @@ def own_copy(tensor: Tensor, *, lent: Tensor) -> Tensor:
 
 
 @contextmanager
-def frames_on_device(message: Frames, device: torch.device) -> Iterator[Tensor]:
-    """The pictures of a message on the device, (n, 3, H, W), released at the end of the block or,
-    on a GPU, as soon as they are copied."""
-    pixels = torch.from_numpy(message.pixels)
+def lent_on_device(array: np.ndarray, message: Lent, device: torch.device) -> Iterator[Tensor]:
+    """The array of a message on the device, released at the end of the block or, on a GPU, as soon
+    as it is copied."""
+    values = torch.from_numpy(array)
     if device.type != "cuda":
-        yield pixels.movedim(-1, 1)
+        yield values
         message.release()
         return
     if message.loan is not None and message.loan.is_pinned:
-        pixels = pixels.to(device, non_blocking=True)
+        values = values.to(device, non_blocking=True)
         copied = torch.cuda.Event()
         copied.record(torch.cuda.current_stream(device))
         message.release(copied)
     else:
-        pinned = pixels.pin_memory()
+        pinned = values.pin_memory()
         message.release()
-        pixels = pinned.to(device, non_blocking=True)
-    yield pixels.movedim(-1, 1)
+        values = pinned.to(device, non_blocking=True)
+    yield values
+
+
+@contextmanager
+def frames_on_device(message: Frames, device: torch.device) -> Iterator[Tensor]:
+    """The pictures of a message on the device, (n, 3, H, W), released as by `lent_on_device`."""
+    with lent_on_device(message.pixels, message, device) as pixels:
+        yield pixels.movedim(-1, 1)
 
 
 @contextmanager

@@ -8,13 +8,12 @@ import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from reelbank.extract.networks.preprocessing import Resize, UnfitPicture, pair
+from reelbank.data.video.functions import UnfitPicture
+from reelbank.extract.in_decoders.filters import resized_px
+from reelbank.extract.networks.preprocessing import Resize, pair
 from reelbank.extract.pipeline.boxes import Box
 from reelbank.extract.pipeline.copying import copy_crops, on_device
 from reelbank.extract.pipeline.resize import resize_exactly
-
-# The whole picture is resized to the given short side, so a very narrow one would need gigabytes.
-MAX_ASPECT = 32
 
 
 def resize(frames: torch.Tensor, how: Resize) -> torch.Tensor:
@@ -22,15 +21,9 @@ def resize(frames: torch.Tensor, how: Resize) -> torch.Tensor:
     number is the short side.
 
     On the CPU, torchvision's uint8 path gives PIL's result, except for differences of one grey
-    level in a few pixels. Raises UnfitPicture for a picture whose long side is more than MAX_ASPECT
-    times its short side.
+    level in a few pixels. Raises UnfitPicture as `resized_px` does.
     """
-    height, width = frames.shape[-2:]
-    if max(height, width) > MAX_ASPECT * min(height, width):
-        raise UnfitPicture(
-            f"a picture of {width} x {height} is more than {MAX_ASPECT} times as long as wide"
-        )
-    size = _resized_px(height, width, how)
+    size = resized_px(frames.shape[-2], frames.shape[-1], how)
     if frames.device.type == "cpu":
         frames = F.resize(
             frames,
@@ -43,19 +36,6 @@ def resize(frames: torch.Tensor, how: Resize) -> torch.Tensor:
     if how.fill and isinstance(how.size_px, tuple):
         return _bordered(frames, how.size_px, how.fill)
     return frames
-
-
-def _resized_px(height: int, width: int, how: Resize) -> tuple[int, int]:
-    """Height and width after a resize, rounded as torchvision does, or with a border as timm
-    does."""
-    if isinstance(how.size_px, int):
-        if width <= height:
-            return int(how.size_px * height / width), how.size_px
-        return how.size_px, int(how.size_px * width / height)
-    if how.fill is None:
-        return how.size_px
-    shrunk = max(height / how.size_px[0], width / how.size_px[1])
-    return max(1, round(height / shrunk)), max(1, round(width / shrunk))
 
 
 def _bordered(

@@ -73,9 +73,9 @@ class Items:
 
     def take(self, numbers: np.ndarray, frames: Tensor, flow: FlowMethod | None) -> None:
         """Compute items from frames (n, 3, H, W) uint8 on the device, as decoded."""
-        is_needed = np.isin(numbers, self.numbers)
+        is_needed = _are_among(numbers, self.numbers)
         if self.stream.reads_pairs:
-            is_needed |= np.isin(numbers - 1, self.numbers)
+            is_needed |= _are_among(numbers - 1, self.numbers)
             # A video of a single picture pairs it with itself, see `only_picture`.
             is_needed |= (numbers == 0) & (0 in self.numbers)
         if not is_needed.any():
@@ -99,6 +99,13 @@ class Items:
             if following == number + 1 and number in needed
         ]
         self._compute_pairs(pairs, flow)
+
+    def take_fields(self, numbers: np.ndarray, fields: Tensor) -> None:
+        """Compute items from flow fields (n, 2, H, W) float32 on the device, which are lent."""
+        items = own_copy(self.stream.items_of_flow(fields), lent=fields)
+        if not self.stream.has_network:  # the items are rows of the store
+            items = items.cpu()
+        self.blocks.append(Block(numbers, items))
 
     def only_picture(self, flow: FlowMethod | None) -> None:
         """Compute the only pair of a video of one picture: the picture with itself."""
@@ -177,6 +184,14 @@ class Items:
         distinct = np.unique(numbers)
         items = [as_large(by_number[number], first) for number in distinct.tolist()]
         return Block(distinct, torch.stack(items))
+
+
+def _are_among(numbers: np.ndarray, ascending: np.ndarray) -> np.ndarray:
+    """np.isin for few sorted numbers, for which it takes several times as long."""
+    if not len(ascending):
+        return np.zeros(len(numbers), bool)
+    places = np.searchsorted(ascending, numbers)
+    return ascending[np.minimum(places, len(ascending) - 1)] == numbers
 
 
 # Raised by mistakes in code, not by a particular video.

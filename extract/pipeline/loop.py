@@ -5,11 +5,9 @@ Every video is decoded once for all streams. All steps overlap: workers decode a
 device computes, results are fetched one batch late, and a batch may hold clips of several videos.
 """
 
-import re
 import time
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
@@ -18,35 +16,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelbank.data.errors import InputError
 from reelbank.data.system.machine import cores
-from reelbank.data.system.memory import full_memory
 from reelbank.data.video.frames import Reading
 from reelbank.data.video.messages import (
+    Computed,
     Done,
     Failed,
     Frames,
     Message,
+    NotComputed,
     Restart,
     Sound,
     SoundDone,
     SoundFailed,
     Start,
+    Times,
 )
 from reelbank.data.video.pool import DecodePool
-from reelbank.data.video.sampling import Sampling
+from reelbank.data.video.sampling import Followed, Sampling
 from reelbank.extract.flow.methods import FlowMethod
-from reelbank.extract.networks.preprocessing import Resize, UnfitPicture
+from reelbank.extract.networks.preprocessing import Resize
 from reelbank.extract.pipeline.batches import ClipBatches
-from reelbank.extract.pipeline.copying import frames_on_device, own_copy, pinned
+from reelbank.extract.pipeline.copying import (
+    frames_on_device,
+    lent_on_device,
+    own_copy,
+    pinned,
+)
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.pipeline.items import Items
 from reelbank.extract.pipeline.progress import VideoInProgress
+from reelbank.extract.pipeline.shares import reading_of, shares_of
 from reelbank.extract.pipeline.streams import Extracted, StreamPipeline, Task
 from reelbank.extract.pipeline.tracks import Clip, Track
-
-# Words in error messages of the device, which are not caused by a video.
-_OF_DEVICE = re.compile("CUDA|cuDNN|CUBLAS|HIP|MPS")
 
 
 class Extraction:
@@ -93,10 +95,12 @@ class Extraction:
 
         def readings() -> Iterator[tuple[Hashable, Path, Reading]]:
             for task in tasks:
-                under_way[task.key] = VideoInProgress(
-                    task, {name: Track(self.dtype) for name in task.rows}
+                video = under_way[task.key] = VideoInProgress(
+                    task,
+                    {name: Track(self.dtype) for name in task.rows},
+                    shares=shares_of(task, self.pipelines, self.flow),
                 )
-                yield task.key, task.path, task.reading(decoder)
+                yield task.key, task.path, reading_of(task, decoder, video.shares)
 
         for key, message in pool.run(readings()):
             video = under_way[key]
@@ -144,9 +148,19 @@ class Extraction:
                 if self.pipelines[name].looks:
                     video.tracks[name] = Track(self.dtype)
             video.seconds.clear()
+            video.rows.clear()
             self.again += 1
         elif isinstance(message, Frames):
             self._see(video, message)
+        elif isinstance(message, Times):
+            video.seconds.update(
+                zip(message.numbers.tolist(), message.seconds.tolist(), strict=True)
+            )
+        elif isinstance(message, Computed):
+            self._take(video, message)
+        elif isinstance(message, NotComputed):
+            for name in video.shares[message.function].names:
+                video.tracks[name].fail(message.reason)
         elif isinstance(message, Sound):
             self._listen(video, message)
         elif isinstance(message, SoundDone):
@@ -174,11 +188,14 @@ class Extraction:
         """Choose the rows of a video with this number of frames, and prepare their items."""
         assert self.threads is not None
         video.items.clear()
+        shared_names = video.shared_names
         shared: dict[tuple[str, Resize], Items] = {}
         for name, rows in video.task.rows.items():
             pipeline = self.pipelines[name]
             if not isinstance(rows, Sampling):
                 continue
+            if isinstance(rows, Followed) and name in shared_names:
+                continue  # its rows come as they are
             if follower := pipeline.stream.follower(rows, self.threads):
                 video.followers[name] = follower
                 continue
@@ -193,21 +210,44 @@ class Extraction:
 
     def _see(self, video: VideoInProgress, message: Frames) -> None:
         """Process pictures that the decoder selected."""
-        if not self._looking(video):
+        looking = [name for name in self._looking(video) if name not in video.shared_names]
+        if not looking:
             message.release()
             return
         numbers = message.numbers
         video.seconds.update(zip(numbers.tolist(), message.seconds.tolist(), strict=True))
         with frames_on_device(message, self.device) as frames:  # (n, 3, H, W)
             for items, names in video.distinct_items():
-                if users := [name for name in self._looking(video) if name in names]:
-                    with self._failing(video, users):
+                if users := [name for name in looking if name in names]:
+                    with video.failing(users):
                         items.take(numbers, frames, self.flow)
-            for name in self._looking(video):
+            for name in looking:
                 if name in video.followers:
-                    with self._failing(video, [name]):
+                    with video.failing([name]):
                         self._follow(name, video, frames)
-        self._send_off(video, int(numbers[-1]))
+        for items, names in video.distinct_items():
+            if not video.shared_names.intersection(names):
+                # A pair has the number of its first picture: it is complete one picture later.
+                last_number = int(numbers[-1]) - items.stream.reads_pairs
+                self._send_off(video, items, names, last_number)
+
+    def _take(self, video: VideoInProgress, message: Computed) -> None:
+        """Process what the decode process computed."""
+        names = [
+            name for name in video.shares[message.function].names if not video.tracks[name].reason
+        ]
+        if not names:
+            message.release()
+            return
+        if names[0] not in video.items:  # rows
+            video.rows.setdefault(names[0], []).append((message.values.copy(), message.numbers))
+            message.release()
+            return
+        items = video.items[names[0]]
+        fields_on_device = lent_on_device(message.values, message, self.device)
+        with fields_on_device as fields, video.failing(names):
+            items.take_fields(message.numbers, fields)
+        self._send_off(video, items, names, int(message.numbers[-1]))
 
     def _follow(self, name: str, video: VideoInProgress, frames: Tensor) -> None:
         """Give pictures (n, 3, H, W) to the follower of a stream."""
@@ -215,44 +255,25 @@ class Extraction:
         pictures = own_copy(resized.movedim(1, -1).contiguous(), lent=frames)
         video.followers[name].see(pictures.cpu().numpy())
 
-    def _send_off(self, video: VideoInProgress, last_number: int) -> None:
-        """Send off every clip whose pictures have all arrived, and drop the items that no later
-        clip needs."""
-        for items, names in video.distinct_items():
-            # A pair has the number of its first picture, so it is complete one picture later.
-            last = last_number - items.stream.reads_pairs
-            needed_from = last_number + 1
-            for name in names:
-                track = video.tracks[name]
-                if clips := track.ready(last):
-                    self._show(name, video, clips)
-                if track.waiting:
-                    needed_from = min(needed_from, int(track.waiting[0].numbers.min()))
-            items.forget(needed_from)
-
-    @contextmanager
-    def _failing(self, video: VideoInProgress, names: Collection[str]) -> Iterator[None]:
-        """Context for computing something of one video for these pipelines: an error fails only
-        this video in these pipelines. Errors that the machine causes end the run."""
-        try:
-            yield
-        except UnfitPicture as error:
-            reason = str(error)
-        except Exception as error:
-            is_of_device = isinstance(error, RuntimeError) and _OF_DEVICE.search(str(error))
-            if isinstance(error, InputError) or full_memory(error) or is_of_device:
-                raise
-            reason = f"could not be computed: {type(error).__name__}: {error}"
-        else:
-            return
+    def _send_off(
+        self, video: VideoInProgress, items: Items, names: Sequence[str], last_number: int
+    ) -> None:
+        """Send off every clip whose items have all been computed, up to `last_number`, and drop the
+        items that no later clip needs. names: of the pipelines that use the items."""
+        needed_from = last_number + 1
         for name in names:
-            video.tracks[name].fail(reason)
+            track = video.tracks[name]
+            if clips := track.ready(last_number):
+                self._show(name, video, clips)
+            if track.waiting:
+                needed_from = min(needed_from, track.waiting[0].first)
+        items.forget(needed_from)
 
     def _show(self, name: str, video: VideoInProgress, clips: Sequence[Clip]) -> None:
         """Add the items of clips to their batch; without a network they become the clips' rows."""
         pipeline, items = self.pipelines[name], video.items[name]
         if pipeline.network is None:
-            with self._failing(video, [name]):
+            with video.failing([name]):
                 for piece in items.pieces(np.stack([clip.numbers for clip in clips])):
                     rows = piece.block.items.numpy()[piece.positions]  # (B, s) or (B, s, D)
                     of_clips = [clip.rows for clip in clips[piece.clips]]
@@ -277,7 +298,7 @@ class Extraction:
         while clips and not track.reason:
             inputs = batches.free(len(clips))
             some, clips = clips[: len(inputs)], clips[len(inputs) :]
-            with self._failing(video, [name]):
+            with video.failing([name]):
                 pipeline.fill(inputs, video.items[name], some, video.task.rows[name])
             # A batch has clips of several videos, so an error inside the network is not the fault
             # of this video: it ends the run.
@@ -294,29 +315,12 @@ class Extraction:
             by_stream.setdefault(self.pipelines[name].stream.name, []).append(name)
         for names in by_stream.values():
             examples = None
-            with self._failing(video, names):
+            with video.failing(names):
                 examples = self.pipelines[names[0]].stream.examples(sounds)  # (n, 96, 64)
             if examples is None:
                 continue
             for name in names:
-                self._hear(name, video, examples, message.seconds)
-
-    def _hear(
-        self, name: str, video: VideoInProgress, examples: Tensor, seconds: np.ndarray
-    ) -> None:
-        """Add examples (n, ...) of a sound stream, with their centres (n,), to their batch."""
-        track, batches = video.tracks[name], self.pipelines[name].clean
-        if track.reason:
-            return
-        rows = track.append(seconds.tolist())
-        if batches is None:
-            track.put(rows, [examples.cpu().numpy()])
-            return
-        while rows:
-            inputs = batches.free(len(rows))  # (n, 1, ...)
-            inputs[:, 0] = examples[: len(inputs)]
-            batches.add(track, rows[: len(inputs)])
-            rows, examples = rows[len(inputs) :], examples[len(inputs) :]
+                self.pipelines[name].hear(video.tracks[name], examples, message.seconds)
 
     def _end(self, video: VideoInProgress, message: Done | Failed) -> None:
         """Process the decoder's last message about a video."""
@@ -336,14 +340,17 @@ class Extraction:
             self.frames += info.frames
         if info.frames == 1:
             for items, names in video.distinct_items():
+                if video.shared_names.intersection(names):
+                    continue  # the decode process has computed it
                 users = [name for name in self._looking(video) if name in names]
-                with self._failing(video, users):
+                with video.failing(users):
                     items.only_picture(self.flow)
-        self._send_off(video, info.frames)
+        for items, names in video.distinct_items():
+            self._send_off(video, items, names, info.frames)
         for name in self._looking(video):
-            with self._failing(video, [name]):
-                if follower := video.followers.get(name):
-                    rows, middles = follower.rows()
+            with video.failing([name]):
+                if name in video.rows or name in video.followers:
+                    rows, middles = video.whole_rows(name)
                     times = [video.seconds[middle] for middle in middles.tolist()]
                     video.tracks[name].fill(rows, np.array(times))
                 else:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from reelbank.data.video.frames import Reading, VideoInfo
-from reelbank.data.video.sampling import Examples, Needed, Sampling
+from reelbank.data.video.frames import VideoInfo
+from reelbank.data.video.sampling import Examples, Sampling
 from reelbank.data.video.sound import SoundInfo
 from reelbank.extract.networks.build import Network
 from reelbank.extract.networks.preprocessing import Resize, pair
@@ -18,7 +18,7 @@ from reelbank.extract.pipeline.batches import ClipBatches
 from reelbank.extract.pipeline.copying import copy_crops, on_device
 from reelbank.extract.pipeline.crops import box_crop, corners, view_corner
 from reelbank.extract.pipeline.items import Items, Piece
-from reelbank.extract.pipeline.tracks import Clip, Result, box_of_view, place_of_view
+from reelbank.extract.pipeline.tracks import Clip, Result, Track, box_of_view, place_of_view
 from reelbank.extract.streams.base import Stream
 
 
@@ -66,6 +66,20 @@ class StreamPipeline:
             assert isinstance(rows, Sampling)
             fill = self._fill_jittered_view if self.jitter else self._fill_view
             fill(some, piece, view, rows)
+
+    def hear(self, track: Track, examples: Tensor, seconds: np.ndarray) -> None:
+        """For sound: add examples (n, ...) of a video, with their centres (n,), to their batch."""
+        if track.reason:
+            return
+        rows = track.append(seconds.tolist())
+        if self.clean is None:
+            track.put(rows, [examples.cpu().numpy()])
+            return
+        while rows:
+            inputs = self.clean.free(len(rows))  # (n, 1, ...)
+            inputs[:, 0] = examples[: len(inputs)]
+            self.clean.add(track, rows[: len(inputs)])
+            rows, examples = rows[len(inputs) :], examples[len(inputs) :]
 
     def _fill_clean(self, inputs: Tensor, piece: Piece) -> None:
         crops, block = inputs.shape[1], piece.block
@@ -115,19 +129,6 @@ class Task:
     rows: Mapping[str, Sampling | Examples]
     span_seconds: tuple[float, float] | None = None
     image_fps: float = 0.0
-
-    def reading(self, decoder: str) -> Reading:
-        """The request to the decode process: the pictures that the streams need together, and the
-        sound."""
-        samplings = tuple(rows for rows in self.rows.values() if isinstance(rows, Sampling))
-        examples = next((rows for rows in self.rows.values() if isinstance(rows, Examples)), None)
-        return Reading(
-            Needed(samplings) if samplings else None,
-            decoder,
-            examples,
-            self.span_seconds,
-            self.image_fps,
-        )
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,10 @@ computed."""
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from reelbank.data.video import clips
 from reelbank.data.video.sampling import Sampling
@@ -32,9 +34,10 @@ class Result:
     by_machine: bool = False
 
 
-@dataclass(frozen=True)
-class Clip:
+class Clip(NamedTuple):  # a video has many of them, and a tuple is made quickly
     numbers: np.ndarray  # (s,) of pictures, or flow fields
+    first: int  # of the numbers, the lowest one
+    last: int  # the highest one
     rows: np.ndarray  # rows with this clip: short videos repeat clips, which are computed once
     view: int
 
@@ -63,19 +66,23 @@ class Track:
         self.grid, self.views, self.fields = grid, views, fields
         # Equal clips are computed once. Sorted by their first picture, the clips become complete in
         # the order of the queue.
-        marked = np.column_stack([grid.min(1), views, grid[:, 0]])
-        distinct, first, inverse = np.unique(marked, axis=0, return_index=True, return_inverse=True)
-        inverse = inverse.ravel()
-        order = np.argsort(inverse, kind="stable")
-        bounds = np.searchsorted(inverse[order], np.arange(len(distinct) + 1))
-        for i, at in enumerate(first.tolist()):
-            self.waiting.append(Clip(grid[at], order[bounds[i] : bounds[i + 1]], int(views[at])))
+        lowest, highest = grid.min(1), grid.max(1)
+        if (lowest[1:] > lowest[:-1]).all():  # already distinct and sorted
+            chosen, rows = np.arange(len(grid)), list(np.arange(len(grid))[:, None])
+        else:
+            marked = np.column_stack([lowest, views, grid[:, 0]])
+            _, chosen, inverse = np.unique(marked, axis=0, return_index=True, return_inverse=True)
+            inverse = inverse.ravel()
+            order = np.argsort(inverse, kind="stable")
+            rows = np.split(order, np.searchsorted(inverse[order], np.arange(1, len(chosen))))
+        of_clips = (lowest[chosen].tolist(), highest[chosen].tolist(), rows, views[chosen].tolist())
+        self.waiting.extend(map(Clip, grid[chosen], *of_clips))
         self.missing = len(self.waiting)
 
     def ready(self, last_number: int) -> list[Clip]:
         """Remove the clips that need no picture (or field) after this one, and return them."""
         clips_ready: list[Clip] = []
-        while self.waiting and self.waiting[0].numbers.max() <= last_number:
+        while self.waiting and self.waiting[0].last <= last_number:
             clips_ready.append(self.waiting.popleft())
         return clips_ready
 
@@ -96,12 +103,12 @@ class Track:
         self.largest = self.largest or [0.0] * len(arrays)
         for node, array in enumerate(arrays):
             if array.dtype != np.uint8:
+                largest = max(array.max(), -array.min())  # NaN if there is one
                 # np.maximum, unlike max, keeps NaN.
-                self.largest[node] = float(np.maximum(self.largest[node], np.abs(array).max()))
-        with np.errstate(over="ignore"):
-            arrays = [
-                array if array.dtype == np.uint8 else array.astype(self.dtype) for array in arrays
-            ]
+                self.largest[node] = float(np.maximum(self.largest[node], largest))
+        arrays = [
+            array if array.dtype == np.uint8 else _rounded(array, self.dtype) for array in arrays
+        ]
         if not len(self.grid):
             self.appended.append(arrays)
             return
@@ -120,7 +127,8 @@ class Track:
         """Set the times of the rows, from the times of all pictures by number."""
         last = max(seconds)
         ends = np.column_stack([self.grid[:, 0], np.minimum(self.grid[:, -1] + self.fields, last)])
-        self.seconds = clips.clip_times(np.vectorize(seconds.__getitem__, otypes=[float])(ends))
+        of_ends = np.array([seconds[number] for number in ends.ravel().tolist()], np.float64)
+        self.seconds = clips.clip_times(of_ends.reshape(ends.shape))
 
     def fill(self, rows: np.ndarray, seconds: np.ndarray) -> None:
         """Set all rows (K, D) and their times (K,) at once."""
@@ -149,6 +157,14 @@ class Track:
             self.values = [np.concatenate(node) for node in zip(*self.appended, strict=True)]
             self.views = np.zeros(len(self.seconds), np.uint8)
         return Result(self.values, np.asarray(self.seconds, np.float64), self.views, self.largest)
+
+
+def _rounded(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The array as `dtype`; what is too large becomes infinite."""
+    if array.dtype == np.float32 and dtype == np.float16:
+        return torch.from_numpy(array).half().numpy()  # the bits of numpy, in a tenth of its time
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
 
 
 def place_of_view(sampling: Sampling, view: int, crop: int = 0) -> tuple[float, float, bool]:

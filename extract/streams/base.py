@@ -1,6 +1,7 @@
 """The base class of streams: the interface that options, plan, estimate and loop use."""
 
 import dataclasses
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -17,13 +18,19 @@ from reelbank.data.feature_recipe import (
 )
 from reelbank.data.identity import extractor_name
 from reelbank.extract.networks.inputs import InputKind, InputSpec
-from reelbank.extract.networks.preprocessing import RGB_ORDER, Preprocessing, resize_text
+from reelbank.extract.networks.preprocessing import (
+    RGB_ORDER,
+    Preprocessing,
+    Resize,
+    resize_text,
+)
 from reelbank.extract.networks.provenance import Provenance
 
 if TYPE_CHECKING:  # reading the options and printing their help must not import torch and numpy
     import numpy as np
     from torch import Tensor
 
+    from reelbank.data.video.functions import PictureFunction
     from reelbank.data.video.sampling import Examples, Sampling
     from reelbank.data.video.sound import SoundInfo
     from reelbank.extract.flow.methods import FlowMethod
@@ -78,7 +85,8 @@ class Computation:
 
 
 class Follower(Protocol):
-    """Receives all pictures of one video in order, and returns its rows at the end."""
+    """Receives all pictures of one video in order, and returns its rows at the end. A stream's
+    `picture_function` does the same in a decode process, on another core."""
 
     def see(self, pictures: "np.ndarray") -> None:
         """Process the next pictures, (n, H, W, 3) uint8 RGB."""
@@ -103,6 +111,7 @@ class Stream:
     input: ClassVar[Literal["pictures", "sound"]] = "pictures"
     reads_pairs: ClassVar[bool] = False  # item k is made of pictures k and k + 1
     uses_flow: ClassVar[bool] = False  # `items` needs the optical flow
+    is_of_flow: ClassVar[bool] = False  # and nothing else; defines `items_of_flow`
     needs_seconds: ClassVar[bool] = False  # needs a frame rate even if sampling is not adaptive
     is_whole_video: ClassVar[bool] = False  # cannot be sampled from a video's beginning
     is_alone: ClassVar[bool] = False  # no other stream is extracted in the same pass
@@ -118,7 +127,6 @@ class Stream:
     on_clip_grid: ClassVar[bool] = True  # its rows are clips that align with other streams'
     is_adaptive: ClassVar[bool] = True  # SAMPLING=adaptive chooses its clips
     has_views: ClassVar[bool] = True
-    uses_threads: ClassVar[bool] = False  # processes several videos at once, on the CPU
     usual_resize_px: ClassVar[int] = 0  # without a network: the default of RESIZE
     row_numbers: ClassVar[int] = 1  # without a network: size of a row
     row_blocks: ClassVar[tuple[int, ...]] = ()  # sizes of the descriptors that make up a row
@@ -160,9 +168,28 @@ class Stream:
         """
         return pictures
 
+    def items_of_flow(self, fields: "Tensor") -> "Tensor":
+        """For `is_of_flow`: compute the items, as `items` does, from flow fields (n, 2, H, W)
+        float32 in pixels."""
+        raise NotImplementedError
+
     def mirrored(self, items: "Tensor") -> "Tensor":
         """The items of the mirrored pictures, from items (..., channels, H, W)."""
         return items.flip(-1)
+
+    def picture_function(
+        self, samplings: "Sequence[Sampling]", resize: Resize, flow: "FlowMethod | None"
+    ) -> "PictureFunction | None":
+        """What decode processes compute from the pictures of a video: the fields for
+        `items_of_flow`, or rows. None: they send the pictures.
+
+        samplings: of this stream's networks, which share the pictures; resize: of the pictures.
+        """
+        if not (self.is_of_flow and flow and flow.of_opencv):
+            return None
+        from reelbank.extract.in_decoders.fields import FlowFields  # it imports OpenCV
+
+        return FlowFields(flow.of_opencv, resize, tuple(samplings))
 
     def follower(self, clips: "Sampling | Examples", threads: Executor) -> Follower | None:
         """The follower of one video, for a stream whose rows are not clips; otherwise None."""

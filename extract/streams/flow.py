@@ -17,6 +17,7 @@ class Flow(Stream):
     features_version = 2
     reads_pairs = True
     uses_flow = True
+    is_of_flow = True
     channels = 2
     stacks_items = True
 
@@ -25,7 +26,10 @@ class Flow(Stream):
 
     def items(self, pictures: Tensor, following: Tensor | None, flow: FlowMethod | None) -> Tensor:
         assert flow is not None and following is not None
-        return to_uint8(flow(pictures, following))
+        return self.items_of_flow(flow(pictures, following))
+
+    def items_of_flow(self, fields: Tensor) -> Tensor:
+        return to_uint8(fields)
 
     def mirrored(self, items: Tensor) -> Tensor:
         return mirrored(items)

@@ -2,18 +2,19 @@
 
 import dataclasses
 import time
-from concurrent.futures import Executor
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe, RowsPart
 from reelbank.data.video.opencv import cv2
-from reelbank.data.video.sampling import Examples, Followed, Sampling
+from reelbank.data.video.sampling import Followed, Sampling
+from reelbank.extract.in_decoders.trajectories import TrajectoryRows
 from reelbank.extract.networks.preprocessing import (
     Preprocessing,
-    UnfitPicture,
+    Resize,
     pair,
     resize_text,
     typical_px,
@@ -21,11 +22,10 @@ from reelbank.extract.networks.preprocessing import (
 from reelbank.extract.networks.provenance import Provenance
 from reelbank.extract.streams.base import Computation, Stream, StreamOptions
 from reelbank.extract.trajectories import idt
-from reelbank.extract.trajectories.rows import VideoTrajectories
 
-NO_TRAJECTORY = (
-    f"nothing in it moves by itself for {idt.TRACK_FRAMES} frames, so it has no trajectories"
-)
+if TYPE_CHECKING:  # it imports torch
+    from reelbank.extract.flow.methods import FlowMethod
+
 # What the rows depend on, for the recipe.
 DESCRIPTOR = {
     "kind": "improved dense trajectories",
@@ -48,7 +48,6 @@ class ImprovedTrajectories(Stream):
     on_clip_grid = False
     is_adaptive = False
     has_views = False
-    uses_threads = True
     usual_resize_px = 240  # the picture height of UCF-101
     row_numbers = idt.SIZE
     row_blocks = tuple(idt.BLOCKS.values())
@@ -70,9 +69,12 @@ class ImprovedTrajectories(Stream):
     def clips(self, options: StreamOptions, grid: Sampling) -> Followed:
         return Followed(seed=options.seed, most=options.trajectories)
 
-    def follower(self, clips: Sampling | Examples, threads: Executor) -> "CountedTrajectories":
-        assert isinstance(clips, Followed)
-        return CountedTrajectories(clips, threads)
+    def picture_function(
+        self, samplings: Sequence[Sampling], resize: Resize, flow: "FlowMethod | None"
+    ) -> TrajectoryRows:
+        (followed,) = samplings
+        assert isinstance(followed, Followed)
+        return TrajectoryRows(followed, resize)
 
     def frame_seconds(self, preprocessing: Preprocessing) -> float:
         """Measured on moving noise, after trajectories have reached their full length."""
@@ -114,25 +116,3 @@ class ImprovedTrajectories(Stream):
 
     def seeds_of(self, recipe: FeatureRecipe) -> set[int]:
         return {recipe.extra["trajectories_seed"]}
-
-
-class CountedTrajectories:
-    """The trajectories of one video, with a count of its pictures for the reason of a failure."""
-
-    def __init__(self, followed: Followed, threads: Executor) -> None:
-        self._trajectories = VideoTrajectories(followed.most, followed.seed, threads)
-        self._pictures = 0
-
-    def see(self, pictures: np.ndarray) -> None:
-        self._pictures += len(pictures)
-        self._trajectories.see(pictures)
-
-    def rows(self) -> tuple[np.ndarray, np.ndarray]:
-        rows, middles = self._trajectories.rows()
-        if len(rows):
-            return rows, middles
-        if self._pictures > idt.TRACK_FRAMES:
-            raise UnfitPicture(NO_TRAJECTORY)
-        raise UnfitPicture(
-            f"has {self._pictures} frames, but a trajectory needs {idt.TRACK_FRAMES + 1}"
-        )

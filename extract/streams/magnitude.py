@@ -17,6 +17,7 @@ class Magnitude(Stream):
     features_version = 2
     reads_pairs = True
     uses_flow = True
+    is_of_flow = True
     needs_seconds = True
     is_alone = True
     has_network = False
@@ -36,7 +37,10 @@ class Magnitude(Stream):
 
     def items(self, pictures: Tensor, following: Tensor | None, flow: FlowMethod | None) -> Tensor:
         assert flow is not None and following is not None
-        return magnitude(flow(pictures, following))
+        return self.items_of_flow(flow(pictures, following))
+
+    def items_of_flow(self, fields: Tensor) -> Tensor:
+        return magnitude(fields)
 
     def recipe(self, computation: Computation) -> FeatureRecipe:
         clips, flow = computation.sampling, computation.flow

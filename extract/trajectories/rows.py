@@ -1,8 +1,6 @@
 """Compute the rows of the stream idt from a video's pictures: a random choice of its
 trajectories."""
 
-from concurrent.futures import Executor, Future
-
 import numpy as np
 
 from reelbank.data.video.opencv import cv2
@@ -55,40 +53,27 @@ class Reservoir:
 
 
 class VideoTrajectories:
-    """Computes the rows of one video. Another thread processes a chunk of pictures while the next
-    chunk is decoded. Memory holds at most two chunks."""
+    """Computes the rows of one video."""
 
-    def __init__(self, most: int, seed: int, threads: Executor) -> None:
+    def __init__(self, most: int, seed: int) -> None:
         self._trajectories = Trajectories()
         self._reservoir = Reservoir(most, seed)
-        self._threads = threads
         self._shape: tuple[int, ...] = ()
-        self._last: Future[None] | None = None
 
-    def see(self, pictures: np.ndarray) -> None:
-        """Process the next pictures, (n, H, W, 3) uint8 RGB."""
-        self._wait()
-        self._last = self._threads.submit(self._follow, pictures)
+    def see(self, picture: np.ndarray) -> None:
+        """Process the next picture, (H, W, 3) uint8 RGB."""
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+        self._shape = self._shape or grey.shape
+        # If the picture size changes within the video, the first size is used for all pictures.
+        if grey.shape != self._shape:
+            grey = cv2.resize(grey, self._shape[::-1], interpolation=cv2.INTER_AREA)
+        for paths in self._trajectories.add(grey):
+            self._reservoir.add(paths.descriptors, paths.middle)
 
     def rows(self) -> tuple[np.ndarray, np.ndarray]:
         """At most `most` descriptors, (K, 426) float32, and the number of the frame in the middle
         of each trajectory, (K,) int64, ascending."""
-        self._wait()
         descriptors, middles = self._reservoir.kept()
         if not len(middles):
             descriptors = np.empty((0, SIZE), np.float32)
         return descriptors, middles
-
-    def _wait(self) -> None:
-        if self._last:
-            self._last.result()
-
-    def _follow(self, pictures: np.ndarray) -> None:
-        for picture in pictures:
-            grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-            self._shape = self._shape or grey.shape
-            # If the picture size changes within the video, the first size is used for all pictures.
-            if grey.shape != self._shape:
-                grey = cv2.resize(grey, self._shape[::-1], interpolation=cv2.INTER_AREA)
-            for paths in self._trajectories.add(grey):
-                self._reservoir.add(paths.descriptors, paths.middle)

@@ -11,7 +11,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.scores.joining import join
 from reelbank.data.scores.table import Scores, log_softmax
 from reelbank.data.scores.top_k import blocks_of_rows, in_top_k
-from reelbank.fusion.bootstrap import MAP_RESAMPLES, RESAMPLES, resample_counts
+from reelbank.fusion.bootstrap import MAP_RESAMPLES, RESAMPLES, resample_blocks
 from reelbank.fusion.metrics import (
     Z_95,
     Share,
@@ -75,8 +75,10 @@ def resampled(
             group_of.setdefault(run.video_ids[row], run.groups[row] if by == "groups" else "")
     column_of = {video: number for number, video in enumerate(group_of)}
     default = MAP_RESAMPLES if runs[0].multilabel else RESAMPLES
-    counts = resample_counts(list(group_of.values()), resamples or default, seed)  # (R, V)
-    return np.mean([_figures(run, counts, column_of, k) for run in runs], axis=0)
+    means = []
+    for counts in resample_blocks(list(group_of.values()), resamples or default, seed):  # (R, V)
+        means.append(np.mean([_figures(run, counts, column_of, k) for run in runs], axis=0))
+    return np.concatenate(means)
 
 
 def _figures(run: Scores, counts: np.ndarray, column_of: dict[str, int], k: int) -> np.ndarray:

@@ -3,16 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from reelbank.data.console import counted
-from reelbank.data.scores.table import Scores
 from reelbank.data.store.damage import damage_among, damage_line
 from reelbank.data.store.reader import Store
 from reelbank.fusion.prediction.features import FILES
 from reelbank.heads.runs.leak_guard import seen_videos
 
 
-def training_notes(table: Scores) -> list[str]:
+class WithParts(Protocol):
+    """Anything with parts as those of `Scores`."""
+
+    @property
+    def parts(self) -> Sequence[str]: ...
+
+
+def training_notes(table: WithParts) -> list[str]:
     """A line if a run was trained or selected on some of the videos."""
     used = table.parts.count("train") + table.parts.count("validation")
     if not used:

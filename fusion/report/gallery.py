@@ -11,8 +11,9 @@ import PIL.Image
 import torch
 
 from reelbank.data.errors import InputError
-from reelbank.data.scores.table import Scores, probabilities
-from reelbank.data.scores.top_k import best_classes
+from reelbank.data.scores.joining import rows_of
+from reelbank.data.scores.likeliest import likeliest
+from reelbank.data.scores.table import Scores
 from reelbank.data.video.frames import decode
 from reelbank.data.video.messages import Frames, Restart, Sound
 from reelbank.data.video.opencv import cv2
@@ -93,12 +94,12 @@ def _card(scores: Scores, name: str, path: Path) -> Card:
 def _likeliest(scores: Scores, name: str) -> tuple[str, list[bar_charts.NamedValue]]:
     """The true class of a video, and its BARS most likely classes with their probabilities."""
     row = scores.video_ids.index(name)
-    shares = probabilities(scores)[row]
-    likeliest = [
-        bar_charts.NamedValue(scores.classes[i], float(shares[i]), percent(float(shares[i])))
-        for i in best_classes(shares[None], BARS)[0]
+    best = likeliest(rows_of(scores, [row]), BARS)
+    bars = [
+        bar_charts.NamedValue(scores.classes[number], chance, percent(chance))
+        for number, chance in zip(best.numbers[0], best.chances[0].tolist(), strict=True)
     ]
-    return scores.classes[scores.labels[row]], likeliest
+    return scores.classes[scores.labels[row]], bars
 
 
 def _middle(name: str, path: Path) -> tuple[Image | None, str]:

@@ -125,8 +125,9 @@ def parts_in_run(run: Run) -> dict[str, str]:
         return {}
     part_of: dict[str, str] = {}
     for part in reversed(PARTS):
-        if (run.path / f"scores-{part}.npz").exists():
-            part_of |= dict.fromkeys(run.scores(part).video_ids, part)
+        file = run.path / f"scores-{part}.npz"
+        if file.exists():
+            part_of |= dict.fromkeys(score_tables.load_ids(file), part)
     return part_of
 
 

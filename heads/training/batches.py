@@ -7,6 +7,7 @@ without loader processes.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from reelbank.data.errors import InputError
 from reelbank.heads.training.sequences import Table
 
 CHUNK_BYTES = 1 << 25
+_CHECKED_NUMBERS = 1 << 16  # that are checked at once, which fit into the processor's cache
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ class Loaded:
             self.values[begin : begin + count]
             for begin, count in zip(begins, row_counts, strict=True)
         )
-        return means_of_videos((rows.cpu().numpy() for rows in values), self.row_shape)
+        arrays = (rows.cpu().numpy() for rows in values)
+        return means_of_videos(arrays, len(self.ids), self.row_shape)
 
     def row_chunks(self, table: Table, numbers: Tensor) -> Iterator[np.ndarray]:
         """All rows of these sequences as a head is given them (including repeats), in order, in
@@ -111,14 +114,16 @@ class Loaded:
             yield self.values[(rows, crop) if self.crops else rows].cpu().numpy()
 
 
-def means_of_videos(videos: Iterable[np.ndarray], row_shape: Sequence[int]) -> np.ndarray:
-    """(V, D) float32: the mean of each video's rows, (R, [crops,] *row), over all axes but that of
+def means_of_videos(
+    videos: Iterable[np.ndarray], count: int, row_shape: Sequence[int]
+) -> np.ndarray:
+    """(V, D) float32, of V = `count` videos: the mean of each video's rows, (R, [crops,] *row), over all axes but that of
     the features."""
-    means = []
-    for rows in videos:
+    means = np.empty((count, row_shape[0]), np.float32)
+    for rows, mean in zip(videos, means, strict=True):
         axes = [axis for axis in range(rows.ndim) if axis != rows.ndim - len(row_shape)]
-        means.append(rows.mean(tuple(axes), dtype=np.float32))
-    return np.stack(means)
+        mean[...] = rows.mean(tuple(axes), dtype=np.float32)
+    return means
 
 
 def _unpickled(
@@ -132,8 +137,11 @@ def loaded(
 ) -> Loaded:
     """From a store's arrays: values (R, *row), with `crops` (R, crops, *row); offsets (V + 1,).
     Raises InputError for values that are not finite."""
-    for name, first, last in zip(ids, offsets[:-1], offsets[1:], strict=True):
-        check_finite(name, values[first:last])
+    step = max(1, _CHECKED_NUMBERS // max(1, math.prod(values.shape[1:])))
+    for first in range(0, len(values), step):
+        if not np.isfinite(values[first : first + step]).all():
+            for name, begin, end in zip(ids, offsets[:-1], offsets[1:], strict=True):
+                check_finite(name, values[begin:end])
     return Loaded(ids, torch.from_numpy(values), torch.from_numpy(offsets), crops)
 
 

@@ -4,6 +4,7 @@ and the outputs of a model for it."""
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from reelbank.heads.training.sequences import Table, tables
 from reelbank.heads.training.streaming import Streamed, open_features, views_of
 
 EVALUATED_SEQUENCES, EVALUATED_BYTES = 256, 1 << 26  # maximum number of sequences at once
+PIECE_VIDEOS = 1 << 16  # a multiple of EVALUATED_SEQUENCES, so that pieces do not change batches
 
 
 @dataclass(frozen=True)
@@ -125,12 +127,31 @@ def evaluate(model: nn.Module, material: RunMaterial, videos: Tensor) -> Judgeme
     """The model on these videos."""
     if not len(videos):
         return Judgement()
-    scoring, labels = material.scoring, material.labels[videos]
-    logits = outputs(model, material.data, material.score, scoring, videos).logits
+    scoring = material.scoring
+    pieces = outputs_in_pieces(model, material, videos)
+    if scoring.multilabel:  # whose accuracy needs all scores of a class at once
+        pieces = iter([Outputs(torch.cat([piece.logits for piece in pieces]), torch.empty(0))])
+    counts, losses, accuracies = [], [], []
+    first = 0
+    for piece in pieces:
+        logits = piece.logits
+        labels = material.labels[videos[first : first + len(logits)]]
+        first += len(logits)
+        counts.append(len(logits))
+        losses.append(float(score_rules.loss(scoring, logits, labels)))
+        accuracies.append(score_rules.accuracy(scoring, logits, labels))
+    if len(counts) == 1:
+        return Judgement(losses[0], accuracies[0])
     return Judgement(
-        float(score_rules.loss(scoring, logits, labels)),
-        score_rules.accuracy(scoring, logits, labels),
+        float(np.average(losses, weights=counts)), float(np.average(accuracies, weights=counts))
     )
+
+
+def outputs_in_pieces(model: nn.Module, material: RunMaterial, videos: Tensor) -> Iterator[Outputs]:
+    """The `outputs` of these videos, of one range of at most PIECE_VIDEOS after another, because
+    those of millions do not fit in memory."""
+    for piece in videos.split(PIECE_VIDEOS):
+        yield outputs(model, material.data, material.score, material.scoring, piece)
 
 
 @torch.inference_mode()
@@ -189,9 +210,9 @@ def open_rows(
     all videos that the stores have in common and that a split uses."""
     store, ids = stores[0], videos_of(stores)
     has_views = bool(recipe.views)
-    learn, score = tables(
-        (views_of(store, name, has_views) for name in ids), recipe.rows, ids, cut_out(store)
-    )
+    cut_out_videos = cut_out(store) if recipe.rows.clips > 1 else ()  # others are one clip anyway
+    views = views_of(store, ids, views=has_views)
+    learn, score = tables(views, recipe.rows, ids, cut_out_videos)
     data = open_features(
         stores,
         ids,
@@ -202,11 +223,9 @@ def open_rows(
         device=device,
         workers=workers,
     )
+    rows_of = scored_rows(score, len(ids))
     times = np.array(
-        [
-            store.times_seconds(name)[scored_rows(score, video)].mean()
-            for video, name in enumerate(ids)
-        ]
+        [store.times_seconds(name)[rows].mean() for name, rows in zip(ids, rows_of, strict=True)]
     )
     return SharedRows(
         data=data,
@@ -256,13 +275,14 @@ def cut_out(store: Store) -> set[str]:
     }
 
 
-def scored_rows(score: Table, video: int) -> np.ndarray:
-    """The rows of one video that are scored. A row that is scored several times is repeated."""
+def scored_rows(score: Table, videos: int) -> Iterator[np.ndarray]:
+    """The rows of each video that are scored. A row that is scored several times is repeated."""
     # The sequences of a video are consecutive.
-    first, last = torch.searchsorted(score.video, torch.tensor([video, video + 1])).tolist()
-    return np.concatenate(
-        [score.rows[number, : int(score.lengths[number])].numpy() for number in range(first, last)]
-    )
+    ends = np.searchsorted(score.video.numpy(), np.arange(videos + 1)).tolist()
+    is_padding = np.arange(score.rows.shape[1]) >= score.lengths.numpy()[:, None]  # (S, K)
+    rows = score.rows.numpy()
+    for first, last in itertools.pairwise(ends):
+        yield rows[first:last][~is_padding[first:last]]
 
 
 def label_numbers(

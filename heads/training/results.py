@@ -8,7 +8,7 @@ from tqdm import tqdm
 from reelbank.data.console import percent, print_lines, print_table, printable
 from reelbank.data.scores.average_precision import mean_average_precision
 from reelbank.data.scores.table import Scores
-from reelbank.data.scores.top_k import in_top_k
+from reelbank.data.scores.top_k import places_of_true
 from reelbank.heads.runs.folder import Run
 from reelbank.heads.runs.metrics import PARTS, PartMetrics
 
@@ -24,12 +24,14 @@ def part_metrics(scores: Scores) -> PartMetrics:
             classes_without=without,
         )
     labelled = scores.labels >= 0
-    logits, labels = scores.logits[labelled], scores.labels[labelled]
-    return PartMetrics(
-        len(labels),
-        top1=float(in_top_k(logits, labels, 1).mean()),
-        top5=float(in_top_k(logits, labels, 5).mean()),
-    )
+    return metrics_of(places_of_true(scores.logits[labelled], scores.labels[labelled]))
+
+
+def metrics_of(places: np.ndarray) -> PartMetrics:
+    """The figures of single-label data from the number of classes that rank above the true class of
+    each labelled video, (V',)."""
+    accuracies = [float((places < k).mean()) for k in (1, 5)]
+    return PartMetrics(len(places), top1=accuracies[0], top5=accuracies[1])
 
 
 def print_run(run: Run) -> None:

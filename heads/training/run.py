@@ -4,6 +4,7 @@ embeddings."""
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,8 @@ from reelbank.data.console import printable
 from reelbank.data.errors import InputError
 from reelbank.data.identity import canonical, signature
 from reelbank.data.scores import table as score_tables
-from reelbank.data.scores.table import Scores
+from reelbank.data.scores.table import Scores, TableFacts
+from reelbank.data.scores.top_k import places_of_true
 from reelbank.data.store.parts import parts_folder
 from reelbank.data.store.writer import StoreWriter
 from reelbank.data.system.locks import check_locks
@@ -32,7 +34,7 @@ from reelbank.heads.models.spec import HeadSpec, TrainingPart
 from reelbank.heads.models.trunk import backbone
 from reelbank.heads.recipe import Training
 from reelbank.heads.runs.folder import Run, read_run
-from reelbank.heads.runs.metrics import PARTS, RunMetrics
+from reelbank.heads.runs.metrics import PARTS, PartMetrics, RunMetrics
 from reelbank.heads.runs.writing import environment, locked, save_tensors, write_json
 from reelbank.heads.training import scoring as score_rules
 from reelbank.heads.training.fit import EpochRecord, best_epoch, few_threads, fit, write_history
@@ -41,13 +43,13 @@ from reelbank.heads.training.material import (
     SequenceExamples,
     SharedRows,
     evaluate,
-    outputs,
+    outputs_in_pieces,
     sequence_outputs,
 )
 from reelbank.heads.training.planning.initial import start_from
 from reelbank.heads.training.planning.plan import RunPlan
 from reelbank.heads.training.repeatable import notes_on, repeatable
-from reelbank.heads.training.results import part_metrics
+from reelbank.heads.training.results import metrics_of, part_metrics
 
 
 def is_finished(plan: RunPlan) -> bool:
@@ -122,14 +124,14 @@ class _RunInTraining:
     def train(self) -> None:
         training = self.recipe.training
         model, history = self.fitted(training)
-        scores = {"validation": self.scores(model, "validation")}
+        parts = {"validation": self.write_scores(model, "validation")}
         best = best_epoch(history, training.best_by)
         if self.recipe.refit:
             del model  # the old model is as large as the new one
             model = self.refitted(history[:best])
-        scores |= {part: self.scores(model, part) for part in ("train", "test")}
-        self.write_results(model, scores)
-        self.write_metrics(scores, history, best)
+        parts |= {part: self.write_scores(model, part) for part in ("train", "test")}
+        self.write_model(model)
+        self.write_metrics(parts, history, best)
         for state in self.path.glob("*state.safetensors"):
             state.unlink()
 
@@ -227,12 +229,12 @@ class _RunInTraining:
         labels = material.labels[material.score.video[sequences]]
         put_svm(model.head, embeddings, labels, l2)
 
-    def scores(self, model: Model, part: str) -> Scores | None:
-        """The model's scores of one part, or None if the part has no videos."""
+    def write_scores(self, model: Model, part: str) -> PartMetrics | None:
+        """Write the model's scores of one part. Returns its metrics, or None if the part has no
+        videos."""
         videos, material, recipe = self.videos[part], self.material, self.recipe
         if not len(videos):
             return None
-        logits = outputs(model, material.data, material.score, material.scoring, videos).logits
         labels = material.labels[videos].cpu().numpy()
         about = {
             key: getattr(recipe, key)
@@ -245,40 +247,56 @@ class _RunInTraining:
             "coarse": self.rows.dataset.to_json()["coarse"],
         }
         numbers = videos.tolist()
-        return Scores(
+        facts = TableFacts(
             video_ids=tuple(material.data.ids[number] for number in numbers),
             labels=labels.astype(np.uint8 if material.scoring.multilabel else np.int64),
             classes=recipe.classes,
-            logits=logits.cpu().numpy(),
             about=about,
             groups=tuple(self.rows.videos[number].group for number in numbers),
         )
+        path = self.path / f"scores-{part}.npz"
+        pieces = (
+            piece.logits.cpu().numpy() for piece in outputs_in_pieces(model, material, videos)
+        )
+        if material.scoring.multilabel:  # whose metrics need all scores of a class at once
+            table = Scores(**vars(facts), logits=np.concatenate(list(pieces)))
+            score_tables.save(table, path)
+            return part_metrics(table)
+        places = []
 
-    def write_results(self, model: Model, scores: dict[str, Scores | None]) -> None:
-        """Write the checkpoint, the scores and the embeddings."""
+        def ranked() -> Iterator[np.ndarray]:
+            first = 0
+            for logits in pieces:
+                of_piece = labels[first : first + len(logits)]
+                places.append(places_of_true(logits, of_piece))
+                first += len(logits)
+                yield logits
+
+        classes = len(recipe.classes)
+        score_tables.save_in_pieces(path, facts.video_ids, classes, ranked(), lambda: facts)
+        return metrics_of(np.concatenate(places)[labels >= 0])
+
+    def write_model(self, model: Model) -> None:
+        """Write the checkpoint and the embeddings."""
         material = self.material
         recipe = {"recipe": canonical(self.recipe.to_json())}
         save_tensors(self.path / "checkpoint.safetensors", model.state_dict(), recipe)
-        for part, table in scores.items():
-            if table is not None:
-                score_tables.save(table, self.path / f"scores-{part}.npz")
         everything = torch.arange(len(material.data.ids), device=self.device)
-        embeddings = outputs(
-            model, material.data, material.score, material.scoring, everything
-        ).embeddings
-        write_embeddings(self.plan, self.rows, embeddings.cpu().numpy())
+        pieces = outputs_in_pieces(model, material, everything)
+        # A store keeps embeddings as float16.
+        embeddings = [piece.embeddings.cpu().numpy().astype(np.float16) for piece in pieces]
+        write_embeddings(self.plan, self.rows, embeddings)
 
     def write_metrics(
-        self, scores: dict[str, Scores | None], history: Sequence[EpochRecord], best: int
+        self,
+        parts: dict[str, PartMetrics | None],
+        history: Sequence[EpochRecord],
+        best: int,
     ) -> None:
         """Write metrics.json. It is written last because a run without it is not finished."""
         counts = self.material.score.video.bincount(minlength=len(self.material.data.ids))
-        tables = {part: scores[part] for part in PARTS}
         metrics = RunMetrics(
-            parts={
-                part: None if table is None else part_metrics(table)
-                for part, table in tables.items()
-            },
+            parts={part: parts[part] for part in PARTS},
             best_epoch=best,
             epochs=len(history),
             training_seconds=round(sum(past.seconds for past in history), 2),
@@ -344,9 +362,10 @@ def _normalised_rows(
         yield model.normalise(torch.from_numpy(rows).float().to(device)[None])[0].cpu().numpy()
 
 
-def write_embeddings(plan: RunPlan, rows: SharedRows, embeddings: np.ndarray) -> None:
+def write_embeddings(plan: RunPlan, rows: SharedRows, pieces: Sequence[np.ndarray]) -> None:
     """Write a feature store with one row (1, E) float16 for each video. The time of the row is the
-    mean of the times of the video's rows."""
+    mean of the times of the video's rows. pieces: the embeddings (n, E) float16 of one range of
+    videos after another."""
     path = plan.path / "embeddings.h5"
     check_locks(plan.path)
     path.unlink(missing_ok=True)
@@ -360,12 +379,11 @@ def write_embeddings(plan: RunPlan, rows: SharedRows, embeddings: np.ndarray) ->
     }
     writer = StoreWriter(path, recipe, rows.dataset, part_videos=len(rows.videos))
     try:
+        embeddings = itertools.chain.from_iterable(pieces)
         for video, embedding, seconds in zip(
             rows.videos, embeddings, rows.times_seconds, strict=True
         ):
-            writer.add(
-                video, embedding[None].astype(np.float16), np.array([seconds])
-            )  # (1, E), (1,)
+            writer.add(video, embedding[None], np.array([seconds]))  # (1, E), (1,)
         if not writer.finish(rows.videos):
             raise RuntimeError(f"the store of embeddings {path} could not be completed")
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -77,43 +78,93 @@ class Table:
 
 
 def tables(
-    views: Iterable[np.ndarray], rule: Rule, names: Sequence[str], cut_out: Collection[str] = ()
+    views: Iterable[np.ndarray | int],
+    rule: Rule,
+    names: Sequence[str],
+    cut_out: Collection[str] = (),
 ) -> tuple[Table, Table]:
     """The table of training, from clean rows and augmented views, and the table of scoring, from
     clean rows only.
 
-    views: for each video the view of each of its rows, (K,) uint8, 0 clean; cut_out: videos that
-    are one clip because they were cut out of a longer video (Charades' actions). Raises InputError
-    for a video whose rows cannot be divided into `rule.clips`.
+    views: for each video the view of each of its rows, (K,) uint8, 0 clean; or K if all are clean.
+    cut_out: videos that are one clip because they were cut out of a longer video (Charades'
+    actions). Raises InputError for a video whose rows cannot be divided into `rule.clips`.
     """
+    number_of: dict[tuple[int | bytes, int], int] = {}
+    patterns: list[_Pattern] = []
+    pattern_of = []  # the pattern of each video; there are few, because most videos are alike
+    for row_views, name in zip(views, names, strict=True):
+        clips = 1 if name in cut_out else rule.clips
+        key = (row_views if isinstance(row_views, int) else row_views.tobytes(), clips)
+        number = number_of.setdefault(key, len(patterns))
+        if number == len(patterns):
+            patterns.append(_pattern(row_views, rule, name, clips))
+        pattern_of.append(number)
+    numbers = np.array(pattern_of, np.int64)  # (V,)
+    clips = _before(np.array([pattern.clips for pattern in patterns], np.int64)[numbers])
+    places = _before(np.array([pattern.places for pattern in patterns], np.int64)[numbers])
+    draws = rule.steps if rule.sampling == "segments" else None
+    learn = _table([pattern.learned for pattern in patterns], numbers, clips, places, draws)
+    if draws is None and all(pattern.learned is pattern.scored for pattern in patterns):
+        return learn, learn
+    return learn, _table([pattern.scored for pattern in patterns], numbers, clips, places, None)
+
+
+@dataclass(frozen=True)
+class _Sequences:
+    """The sequences of one video. facts: (S, 4) int64, clip and place counted from the video's
+    first, view and crop; rows: of each sequence."""
+
+    facts: np.ndarray
+    rows: list[np.ndarray]
+
+
+@dataclass(frozen=True)
+class _Pattern:
+    """The sequences of all videos with the same views: those that are learned from, and those that
+    are scored. clips, places: how many there are."""
+
+    learned: _Sequences
+    scored: _Sequences
+    clips: int
+    places: int
+
+
+def _pattern(views: np.ndarray | int, rule: Rule, name: str, clips: int) -> _Pattern:
+    row_views = np.zeros(views, np.uint8) if isinstance(views, int) else views
+    by_view = [np.flatnonzero(row_views == view) for view in np.unique(row_views).tolist()]
+    if any(len(rows_of_view) % clips for rows_of_view in by_view):
+        raise InputError(
+            f"video {name}: its {len(by_view[0])} rows cannot be divided into {clips} windows "
+            "of equal length; extract it again"
+        )
     training: list[tuple[int, ...]] = []
     scoring: list[tuple[int, ...]] = []
     rows: dict[str, list[np.ndarray]] = {"training": [], "scoring": []}
-    clip = place = 0
-    for video, (row_views, name) in enumerate(zip(views, names, strict=True)):
-        by_view = [np.flatnonzero(row_views == view) for view in np.unique(row_views).tolist()]
-        clips = 1 if name in cut_out else rule.clips
-        if any(len(rows_of_view) % clips for rows_of_view in by_view):
-            raise InputError(
-                f"video {name}: its {len(by_view[0])} rows cannot be divided into {clips} windows "
-                "of equal length; extract it again"
-            )
-        for number in range(clips):
-            parts = [rows_of_view.reshape(clips, -1)[number] for rows_of_view in by_view]
-            learned, scored = [_learned(part, rule) for part in parts], _scored(parts[0], rule)
-            for view, sequences in enumerate(learned):
-                for at, taken in enumerate(sequences):
-                    for crop in range(max(1, rule.crops)):
-                        training.append((video, clip, place + at, view, crop))
-                        rows["training"].append(taken)
-            for at, taken in enumerate(scored):
+    place = 0
+    for clip in range(clips):
+        parts = [rows_of_view.reshape(clips, -1)[clip] for rows_of_view in by_view]
+        learned, scored = [_learned(part, rule) for part in parts], _scored(parts[0], rule)
+        for view, sequences in enumerate(learned):
+            for at, taken in enumerate(sequences):
                 for crop in range(max(1, rule.crops)):
-                    scoring.append((video, clip, place + at, 0, crop))
-                    rows["scoring"].append(taken)
-            place += max(len(scored), *map(len, learned))
-            clip += 1
-    draws = rule.steps if rule.sampling == "segments" else None
-    return _table(training, rows["training"], draws), _table(scoring, rows["scoring"], None)
+                    training.append((clip, place + at, view, crop))
+                    rows["training"].append(taken)
+        for at, taken in enumerate(scored):
+            for crop in range(max(1, rule.crops)):
+                scoring.append((clip, place + at, 0, crop))
+                rows["scoring"].append(taken)
+        place += max(len(scored), *map(len, learned))
+    of_scoring = _Sequences(np.array(scoring, np.int64).reshape(-1, 4), rows["scoring"])
+    of_training = of_scoring
+    if len(by_view) > 1 or rule.sampling == "segments":
+        of_training = _Sequences(np.array(training, np.int64).reshape(-1, 4), rows["training"])
+    return _Pattern(of_training, of_scoring, clips, place)
+
+
+def _before(counts: np.ndarray) -> np.ndarray:
+    """How many there are of all earlier videos together, (V,) int64."""
+    return np.cumsum(counts) - counts
 
 
 def _learned(rows: np.ndarray, rule: Rule) -> list[np.ndarray]:
@@ -136,21 +187,33 @@ def _scored(rows: np.ndarray, rule: Rule) -> list[np.ndarray]:
     return [rows[sigma(len(rows), rule.steps)] if rule.steps else rows]
 
 
-def _table(facts: list[tuple[int, ...]], rows: list[np.ndarray], draws: int | None) -> Table:
-    video, clip, place, view, crop = (
-        torch.tensor(facts, dtype=torch.int64).reshape(-1, 5).T.contiguous()
-    )
-    lengths = torch.tensor([len(sequence) for sequence in rows], dtype=torch.int64)
+def _table(
+    patterns: Sequence[_Sequences],
+    numbers: np.ndarray,
+    clips: np.ndarray,
+    places: np.ndarray,
+    draws: int | None,
+) -> Table:
+    """numbers: (V,) the pattern of each video; clips, places: (V,) how many all earlier videos
+    have."""
+    counts = np.array([len(pattern.facts) for pattern in patterns], np.int64)
+    video = np.repeat(np.arange(len(numbers)), counts[numbers])  # (S,)
+    # Where in the sequences of all patterns, one after another, each sequence is described.
+    first = _before(counts)[numbers] - _before(counts[numbers])
+    described = first[video] + np.arange(len(video))
+    facts = np.concatenate([pattern.facts for pattern in patterns] or [np.zeros((0, 4), np.int64)])
+    rows = list(itertools.chain.from_iterable(pattern.rows for pattern in patterns))
     padded = np.zeros((len(rows), max(map(len, rows), default=1)), np.int64)
     for padded_row, sequence in zip(padded, rows, strict=True):
         padded_row[: len(sequence)] = sequence
-    return Table(
-        video=video,
-        clip=clip,
-        place=place,
-        view=view,
-        crop=crop,
-        lengths=lengths,
-        rows=torch.from_numpy(padded),
-        draws=draws,
-    )
+    lengths = np.array([len(sequence) for sequence in rows], np.int64)
+    columns = {
+        "clip": facts[described, 0] + clips[video],
+        "place": facts[described, 1] + places[video],
+        "view": facts[described, 2],
+        "crop": facts[described, 3],
+        "lengths": lengths[described],
+        "rows": padded[described],
+    }
+    tensors = {name: torch.from_numpy(column) for name, column in columns.items()}
+    return Table(video=torch.from_numpy(video), **tensors, draws=draws)

@@ -89,7 +89,7 @@ class Streamed:
 
     def video_means(self, row_counts: Sequence[int]) -> np.ndarray:
         videos = (self._video(number)[:count] for number, count in enumerate(row_counts))
-        return means_of_videos(videos, self.row_shape)
+        return means_of_videos(videos, len(self.ids), self.row_shape)
 
     def row_chunks(self, table: Table, numbers: Tensor) -> Iterator[np.ndarray]:
         cpu_table = table.to(torch.device("cpu"))
@@ -241,12 +241,17 @@ def _gibibytes(size_bytes: int) -> str:
 
 def needed_bytes(store: Store, ids: tuple[str, ...], views: bool) -> int:
     """The size in bytes of these videos' rows with all crops, as in the store."""
-    rows = sum(len(views_of(store, name, views)) for name in ids)
+    number_of = dict(
+        zip(store.video_ids, (store.all_rows if views else store.rows).tolist(), strict=True)
+    )
+    rows = sum(number_of[name] for name in ids)
     return rows * store.dtype.itemsize * math.prod(store.row_shape)
 
 
-def views_of(store: Store, video_id: str, views: bool) -> np.ndarray:
-    """The view of each row, (K,) uint8, without reading features. views: include augmented rows."""
+def views_of(store: Store, ids: Sequence[str], *, views: bool) -> Iterator[np.ndarray | int]:
+    """For each video the view of each row, (K,) uint8, or K if all are clean; features are not read.
+    views: include augmented rows."""
     if views:
-        return store.views(video_id)
-    return np.zeros(len(store.times_seconds(video_id)), np.uint8)
+        return (store.views(name) for name in ids)
+    number_of = dict(zip(store.video_ids, store.rows.tolist(), strict=True))
+    return (number_of[name] for name in ids)

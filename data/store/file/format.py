@@ -125,6 +125,15 @@ class FeatureFile:
         if self._file:
             self._file.close()
 
+    def has_its_name(self) -> bool:
+        """Whether the file that was kept open still has its name."""
+        try:
+            return self._file is not None and os.path.samestat(
+                os.fstat(self._file.fileno()), self.path.stat()
+            )
+        except FileNotFoundError:
+            return False
+
     @property
     def size_bytes(self) -> int:
         """Length of the file."""

@@ -73,8 +73,10 @@ class Attempt:
         """Whether the decoded frames have other times than the tables of the header claim; if the
         packets were read, their times are right."""
         index = self.scan.index
-        if index is None or not index.is_listed or len(self.stamps) != self.total:
+        if index is None or not index.is_listed:
             return False
+        if not len(self.stamps) == self.total == len(index.display):
+            return False  # frames are lost: their times are taken from the others
         stamps = [-1 if stamp is None else stamp for stamp in self.stamps]
         return not np.array_equal(np.sort(stamps), index.table.stamps[index.packet_of])
 

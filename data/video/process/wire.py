@@ -1,13 +1,14 @@
 """Messages between a decode process and its parent, on their socket.
 
-To the parent: a length, JSON, and the bytes of the arrays of Frames and Sound, except for pixels,
-which lie in shared memory (see `ring`); if they have memory of their own, a byte follows that brings
-its file descriptor. Messages of the process about itself are defined here. To the process: one
-letter for the kind of order, and what belongs to it.
+To the parent: a length, JSON, and the bytes of the arrays of a message, except for the pixels of
+Frames and the values of Computed, which lie in shared memory (see `ring`); if they have memory of
+their own, a byte follows that brings its file descriptor. Messages of the process about itself are
+defined here. To the process: one letter for the kind of order, and what belongs to it.
 """
 
 import errno
 import json
+import math
 import socket
 import struct
 from dataclasses import astuple, dataclass
@@ -15,16 +16,19 @@ from dataclasses import astuple, dataclass
 import numpy as np
 
 from reelbank.data.video.messages import (
+    Computed,
     Done,
     Failed,
     Frames,
     Message,
+    NotComputed,
     Restart,
     Sound,
     SoundDone,
     SoundFailed,
     SoundInfo,
     Start,
+    Times,
     VideoInfo,
 )
 from reelbank.data.video.process.ring import Ring, RingWriter
@@ -79,6 +83,7 @@ _CLASSES = {
     kind.__name__: kind
     for kind in (
         *(Start, Restart, Frames, Done, Failed, Sound, SoundDone, SoundFailed),
+        *(Times, Computed, NotComputed),
         *(Ready, Alive, Large, Broken, Full),
     )
 }
@@ -86,12 +91,21 @@ _INFO_CLASSES = {Done: VideoInfo, SoundDone: SoundInfo}
 
 
 def send(connection: socket.socket, message: WireMessage, memory: RingWriter | None = None) -> None:
-    """Send a message. Blocks until the other side reads it. memory: where the pixels of Frames
-    lie."""
+    """Send a message. Blocks until the other side reads it. memory: where the pixels of Frames and
+    the values of Computed lie."""
     arrays: list[np.ndarray] = []
     if isinstance(message, Frames):
         assert memory is not None
         fields: tuple = (message.pixels.shape, memory.slot, memory.own is not None)
+        arrays = [message.numbers, message.seconds]
+    elif isinstance(message, Computed):
+        assert memory is not None
+        values = message.values
+        place = (memory.slot, memory.own is not None)
+        fields = (message.function, values.shape, values.dtype.str, *place)
+        arrays = [message.numbers]
+    elif isinstance(message, Times):
+        fields = (len(message.numbers),)
         arrays = [message.numbers, message.seconds]
     elif isinstance(message, Sound):
         fields = (message.waves.shape,)
@@ -101,10 +115,9 @@ def send(connection: socket.socket, message: WireMessage, memory: RingWriter | N
     else:
         fields = astuple(message)
     head = json.dumps([type(message).__name__, *fields]).encode()
-    send_bytes(connection, head)
-    for array in arrays:
-        connection.sendall(np.ascontiguousarray(array).data.cast("B"))
-    if isinstance(message, Frames):
+    # One call for all of it, so that the other side does not wake up for a part.
+    connection.sendall(b"".join([_with_length(head), *map(np.ascontiguousarray, arrays)]))
+    if isinstance(message, Frames | Computed):
         assert memory is not None
         if memory.own is not None:
             socket.send_fds(connection, [_FILE], [memory.own])
@@ -120,6 +133,16 @@ def receive(connection: socket.socket, ring: Ring) -> WireMessage:
         numbers, seconds = _read_numbers(connection, shape[0])
         own = _read_file(connection) if is_own else None
         return Frames(numbers, seconds, *ring.lend(slot, tuple(shape), own))
+    if kind is Computed:
+        function, shape, type_name, slot, is_own = fields
+        numbers = np.empty(shape[0], np.int64)
+        _read_into(connection, numbers.data.cast("B"))
+        own = _read_file(connection) if is_own else None
+        dtype = np.dtype(type_name)
+        lent, loan = ring.lend(slot, (math.prod(shape) * dtype.itemsize,), own)
+        return Computed(function, numbers, lent.view(dtype).reshape(shape), loan)
+    if kind is Times:
+        return Times(*_read_numbers(connection, fields[0]))
     if kind is Sound:
         (shape,) = fields
         numbers, seconds = _read_numbers(connection, shape[0])
@@ -133,10 +156,9 @@ def receive(connection: socket.socket, ring: Ring) -> WireMessage:
 
 def _read_numbers(connection: socket.socket, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers (n,) int64 and seconds (n,) float64."""
-    numbers, seconds = np.empty(count, np.int64), np.empty(count, np.float64)
-    for array in (numbers, seconds):
-        _read_into(connection, array.data.cast("B"))
-    return numbers, seconds
+    both = np.empty((2, count), np.int64)
+    _read_into(connection, both.data.cast("B"))
+    return both[0], both[1].view(np.float64)
 
 
 def _read_file(connection: socket.socket) -> int:
@@ -151,8 +173,7 @@ def _read_file(connection: socket.socket) -> int:
 
 def send_task(connection: socket.socket, data: bytes) -> None:
     """Send an order to decode a video."""
-    connection.sendall(_TASK)
-    send_bytes(connection, data)
+    connection.sendall(_TASK + _with_length(data))
 
 
 def send_go_on(connection: socket.socket) -> None:
@@ -177,7 +198,11 @@ def read_order(connection: socket.socket) -> bytes | GoOn | Free:
 
 def send_bytes(connection: socket.socket, data: bytes) -> None:
     """Send bytes with their length, for `read_bytes`."""
-    connection.sendall(struct.pack("=Q", len(data)) + data)
+    connection.sendall(_with_length(data))
+
+
+def _with_length(data: bytes) -> bytes:
+    return struct.pack("=Q", len(data)) + data
 
 
 def read_bytes(connection: socket.socket) -> bytes:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from reelbank.data.console import class_hint, some
 from reelbank.data.datasets.splits import cut_validation
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
-from reelbank.data.identity import signature
+from reelbank.data.identity import signature_of
 from reelbank.data.store.reader import Store
 
 
@@ -117,18 +118,18 @@ def class_notes(
 
 def coverage_of(stores: Sequence[Store], videos: dict[str, VideoFacts], held_out: set[str]) -> str:
     """Hash of the videos, the part of each, and the checksums of their features."""
-    features: dict[str, list[int]] = {name: [] for name in videos}
+    features = []
     for store in stores:
-        for name, rows, checksum in zip(
-            store.video_ids, store.rows.tolist(), store.checksums.tolist(), strict=True
-        ):
-            if name in features:
-                features[name] += [rows, checksum]
-    coverage = {
-        name: [*dataclasses.astuple(facts), *features[name], name in held_out]
-        for name, facts in videos.items()
-    }
-    return signature(coverage)
+        facts_of_rows = zip(store.rows.tolist(), store.checksums.tolist(), strict=True)
+        features.append(dict(zip(store.video_ids, facts_of_rows, strict=True)))
+
+    def values() -> Iterator[tuple[str, list[Any]]]:
+        for name in sorted(videos):
+            facts = videos[name]
+            of_stores = itertools.chain.from_iterable(rows.get(name, ()) for rows in features)
+            yield name, [facts.label, facts.group, facts.part, *of_stores, name in held_out]
+
+    return signature_of(values())
 
 
 def chosen_classes(

@@ -1,0 +1,1 @@
+"""Keeping the files of a store few: which are merged, and how."""

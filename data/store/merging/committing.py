@@ -1,0 +1,71 @@
+"""Giving a complete file its name, and removing the files that it replaces."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reelbank.data.errors import InputError
+from reelbank.data.files import sync_folder
+from reelbank.data.store.catalog import Catalog, scan
+from reelbank.data.store.file.format import write
+from reelbank.data.store.file.index import Index
+from reelbank.data.store.merge import merged_index, read_all
+from reelbank.data.store.merging.plan import Output, Request
+from reelbank.data.store.parts import merge_name, more_name, parts_folder
+from reelbank.data.system.locks import Lock
+
+
+def commit(
+    index: Index,
+    values: Iterable[np.ndarray],
+    names: tuple[Path, Path],
+    held: Lock,
+    *,
+    compression: str,
+) -> None:
+    """Write a file under the first name, which is in the folder of parts, and give it the second, if
+    the lock is still held. Raises InputError if it cannot be written; nothing is left of it then."""
+    temporary, path = names
+    try:
+        write(temporary, index, values, compression)
+        if not held.is_held():
+            temporary.unlink(missing_ok=True)
+        held.check()
+        temporary.replace(path)
+        for folder in dict.fromkeys([path.parent, temporary.parent]):
+            sync_folder(folder)
+    except OSError as error:
+        held.check()  # the new owner of the lock may have removed the file
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); earlier commits are safe. Free "
+            "disk space and run the command again"
+        ) from None
+
+
+def settle(
+    path: Path,
+    catalog: Catalog,
+    request: Request,
+    outputs: Sequence[Output],
+    *,
+    held: Lock,
+    compression: str,
+) -> None:
+    """Write these finished files of the store at `path`; then remove the parts, and the files that
+    they replace. Raises DamagedPart for a part that cannot be merged, and InputError; nothing is
+    lost then."""
+    folder = parts_folder(path)
+    for leftover in catalog.merged:  # of a killed merger: before the file that names it is replaced
+        leftover.unlink(missing_ok=True)
+    for output in outputs:
+        name = path if output.is_final else more_name(folder, output.number)
+        index = merged_index(catalog, request, output)
+        names = (merge_name(folder), name)
+        commit(index, read_all(output.pieces), names, held, compression=compression)
+    after = scan(path, with_parts=False)  # the new files can be opened
+    after.close()
+    parts = [part.path for part in catalog.parts]
+    for merged in [*parts, *catalog.damaged, *after.merged]:
+        merged.unlink(missing_ok=True)
+    sync_folder(folder)

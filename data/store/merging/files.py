@@ -1,0 +1,70 @@
+"""The files of a store as its catalog keeps them: finished files, and parts, of which there may be
+thousands."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from reelbank.data.store.file.format import FeatureFile
+from reelbank.data.store.file.index import Index
+
+_OPEN_PARTS = 4096  # whose indexes stay in memory
+
+
+class OpenParts:
+    """The parts that were used last, with their indexes."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[Path, FeatureFile] = OrderedDict()
+
+    def keep(self, file: FeatureFile) -> None:
+        """Keep a part that was just opened."""
+        self._files[file.path] = file
+        if len(self._files) > _OPEN_PARTS:
+            self._files.popitem(last=False)
+
+    def file(self, path: Path) -> FeatureFile:
+        """The part at this path. Raises what FeatureFile raises."""
+        file = self._files.get(path)
+        if file is None:
+            file = FeatureFile(path)
+            self.keep(file)
+        else:
+            self._files.move_to_end(path)
+        return file
+
+
+class PartFile:
+    """A checked part of a store, which is opened again when it is used after a long time."""
+
+    def __init__(self, file: FeatureFile, kept: OpenParts) -> None:
+        self.path, self.size_bytes, self._kept = file.path, file.size_bytes, kept
+        self.cost = file.index.about.cost
+        kept.keep(file)
+
+    @property
+    def index(self) -> Index:
+        """Everything but the features. Raises FileNotFoundError if the part is gone."""
+        return self._kept.file(self.path).index
+
+    def reading(self) -> AbstractContextManager[Callable[[int, int, np.ndarray], None]]:
+        """As of a FeatureFile."""
+        return self._kept.file(self.path).reading()
+
+    def damage(self, *, with_values: bool = False) -> list[str]:
+        """As of a FeatureFile."""
+        return self._kept.file(self.path).damage(with_values=with_values)
+
+
+File = FeatureFile | PartFile
+
+
+class Place(NamedTuple):
+    """Where a video's features are: a file, and the video's number in it."""
+
+    file: File
+    number: int

@@ -1,0 +1,88 @@
+"""Videos of several files in the order of a file that is to be written, as arrays."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reelbank.data.store.merging.files import File, Place
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Where each of V videos is. files: of the store; file_numbers: (V,) int32, position in `files`;
+    numbers: (V,) int64, of the video in its file."""
+
+    files: Sequence[File]
+    file_numbers: np.ndarray
+    numbers: np.ndarray
+
+    @classmethod
+    def of(cls, runs: Sequence[tuple[File, Sequence[int]]]) -> "Pieces":
+        """From files and the numbers of videos in them. A file may come several times."""
+        position_of: dict[int, int] = {}
+        files: list[File] = []
+        for file, _ in runs:
+            if position_of.setdefault(id(file), len(files)) == len(files):
+                files.append(file)
+        file_numbers = [
+            np.full(len(numbers), position_of[id(file)], np.int32) for file, numbers in runs
+        ]
+        return cls(
+            files,
+            np.concatenate([np.empty(0, np.int32), *file_numbers]),
+            np.concatenate([np.empty(0, np.int64), *(np.asarray(each) for _, each in runs)]),
+        )
+
+    def __len__(self) -> int:
+        """V."""
+        return len(self.numbers)
+
+    def __add__(self, other: "Pieces") -> "Pieces":
+        """The videos of both."""
+        shifted = other.file_numbers + np.int32(len(self.files))
+        return Pieces(
+            [*self.files, *other.files],
+            np.concatenate([self.file_numbers, shifted]),
+            np.concatenate([self.numbers, other.numbers]),
+        )
+
+    def count_among(self, places: Sequence[Place]) -> int:
+        """How many of these places are among the videos."""
+        if not places:
+            return 0
+        position_of = {id(file): number for number, file in enumerate(self.files)}
+        known = [place for place in places if id(place.file) in position_of]
+        wanted = [(position_of[id(place.file)] << 32) + place.number for place in known]
+        codes = (self.file_numbers.astype(np.int64) << 32) + self.numbers
+        return int(np.isin(codes, np.array(wanted, np.int64)).sum())
+
+    def part(self, first: int, last: int) -> "Pieces":
+        """The videos `first` to `last` - 1."""
+        return Pieces(self.files, self.file_numbers[first:last], self.numbers[first:last])
+
+    def runs(self) -> Iterator[tuple[File, np.ndarray]]:
+        """Neighbours in one file as that file and the numbers in it, (n,) int64."""
+        bounds = [0, *(np.flatnonzero(np.diff(self.file_numbers)) + 1).tolist(), len(self)]
+        for first, last in zip(bounds, bounds[1:], strict=False):
+            if first < last:
+                yield self.files[self.file_numbers[first]], self.numbers[first:last]
+
+    def rows(self) -> np.ndarray:
+        """(V,) int64: how many rows each video has. Each file is asked once."""
+        rows = np.empty(len(self), np.int64)
+        for number, file in enumerate(self.files):
+            are_here = self.file_numbers == number
+            rows[are_here] = np.diff(np.asarray(file.index.offsets))[self.numbers[are_here]]
+        return rows
+
+    def sizes_bytes(self) -> np.ndarray:
+        """(V,) int64: about how many bytes each video needs in a file."""
+        sizes = np.empty(len(self), np.int64)
+        rows = self.rows()
+        for number, file in enumerate(self.files):
+            index, are_here = file.index, self.file_numbers == number
+            row_bytes = index.dtype.itemsize * int(np.prod(index.row_shape))
+            own_bytes = max(0, file.size_bytes - len(index.times_seconds) * row_bytes)
+            sizes[are_here] = rows[are_here] * row_bytes + own_bytes // max(1, len(index))
+        return sizes

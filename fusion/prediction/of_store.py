@@ -1,0 +1,141 @@
+"""The command `predict STORE=` with one run. The videos are scored and written piece by piece, so a
+store of any size needs little memory."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from reelbank.data.console import counted, percent, print_lines
+from reelbank.data.scores.likeliest import Likeliest, likeliest
+from reelbank.data.scores.table import Scores, TableFacts, save_in_pieces
+from reelbank.data.store.bank import find_store
+from reelbank.data.text_files import SafeWriter, csv_file
+from reelbank.fusion.options import PredictOptions
+from reelbank.fusion.prediction.features import own_files
+from reelbank.fusion.prediction.notes import backbone_notes, damage_notes, training_notes
+from reelbank.fusion.prediction.runs import own_head
+from reelbank.heads.predict import Scorer, scorer
+from reelbank.heads.runs.folder import Run
+from reelbank.heads.runs.writing import written_to
+from reelbank.heads.training.planning.stores import store_names
+
+# Nobody reads more lines than these if the same is in a file.
+MOST_PRINTED = 1000
+
+
+class _Piece(NamedTuple):
+    scores: Scores
+    best: Likeliest
+
+
+def predict_store(run: Run, options: PredictOptions, to: str) -> int:
+    """Score all videos of the store that the options name, print the most likely classes of each,
+    and write them to the file `to` if it is not "". Returns the exit code, 0. Raises InputError as
+    `predict_with` does."""
+    paths = [find_store(options.searched, name) for name in store_names(options.store)]
+    with scorer(
+        run.path,
+        *paths,
+        extractor=options.extractor,
+        head=own_head(run, options.head),
+        streams=own_files(options.stream),
+    ) as opened:
+        most = MOST_PRINTED if to else len(opened.ids)
+        pieces = _printed(opened, options.top, most=most)
+        if to:
+            with written_to("TO", to):
+                _write(opened, pieces, options.top, Path(to))
+        else:
+            for _ in pieces:
+                pass
+        left_out = len(opened.ids) - most
+        if left_out > 0:
+            print_lines(f"... and {counted(left_out, 'more video')}; {to} contains all of them")
+        ids = set(opened.ids)
+        notes = training_notes(opened) + backbone_notes(paths, ids, of_files=False)
+    notes += damage_notes(paths, ids)
+    for note in notes:
+        print_lines(f"note: {note}")
+    if to:
+        print_lines(f"scores of {counted(len(ids), 'video')} written to {to}")
+    return 0
+
+
+def _printed(opened: Scorer, k: int, *, most: int) -> Iterator[_Piece]:
+    """The pieces. The lines of the first `most` videos are printed."""
+    printed = 0
+    for piece in opened.pieces():
+        best = likeliest(piece.scores, k)
+        shown = slice(0, max(0, most - printed))
+        for line in lines(piece.scores, best, shown, is_only=len(opened.ids) == 1):
+            print_lines(line)
+        printed += len(piece.scores.video_ids)
+        yield _Piece(piece.scores, best)
+
+
+def lines(scores: Scores, best: Likeliest, shown: slice, *, is_only: bool) -> Iterator[str]:
+    """The most likely classes of each video as lines of text."""
+    rows = zip(
+        scores.video_ids[shown],
+        best.numbers[shown].tolist(),
+        best.chances[shown].tolist(),
+        strict=True,
+    )
+    for name, numbers, chances in rows:
+        texts = [
+            (scores.classes[number], percent(chance, 1))
+            for number, chance in zip(numbers, chances, strict=True)
+        ]
+        if is_only:
+            yield name
+            for class_name, text in texts:
+                yield f"  {text:>5} %  {class_name}"
+        else:
+            yield f"{name}: {', '.join(f'{class_name} {text} %' for class_name, text in texts)}"
+
+
+def _write(opened: Scorer, pieces: Iterator[_Piece], k: int, to: Path) -> None:
+    """Write all scores as .npz, or the most likely classes as .csv."""
+    if to.suffix == ".csv":
+        with csv_file(to) as writer:
+            for number, piece in enumerate(pieces):
+                if not number:
+                    writer.writerow(_heading(piece.best.numbers.shape[1]))
+                _write_rows(writer, piece)
+        return
+    labels: list[np.ndarray] = []
+    about: dict[str, object] = {}
+
+    def logits() -> Iterator[np.ndarray]:
+        for piece in pieces:
+            labels.append(piece.scores.labels)
+            about.update(piece.scores.about)
+            yield piece.scores.logits
+
+    classes = opened.recipe.classes
+    save_in_pieces(
+        to,
+        opened.ids,
+        len(classes),
+        logits(),
+        lambda: TableFacts(opened.ids, np.concatenate(labels), classes, about, parts=opened.parts),
+    )
+
+
+def _heading(count: int) -> Sequence[str]:
+    cells = ["video"]
+    for place in range(1, count + 1):
+        cells += [f"class{place}", f"probability{place}"]
+    return [*cells, "error"]
+
+
+def _write_rows(writer: SafeWriter, piece: _Piece) -> None:
+    numbers, chances = piece.best.numbers, piece.best.chances
+    names = np.array(piece.scores.classes, dtype=object)
+    columns: list[Sequence[object]] = [piece.scores.video_ids]
+    for place in range(numbers.shape[1]):
+        columns.append(names[numbers[:, place]].tolist())
+        columns.append([f"{chance:.6f}" for chance in chances[:, place].tolist()])
+    writer.writerows(zip(*columns, [""] * len(numbers), strict=True))
