@@ -73,7 +73,11 @@ class StoredFeatures:
 
     def facts(self) -> Mapping[str, Mapping[str, Any]]:
         """Facts about the files of the saved videos, by id."""
-        return OfVideos(self._catalog, self._catalog.facts)
+        facts: dict[str, Mapping[str, Any]] = {}
+        for file, numbers in self._catalog.current():
+            index = file.index
+            facts.update((index.video_id(number), index.source(number)) for number in numbers)
+        return facts
 
     def versions(self) -> Counter[Versions]:
         """Package versions with which the saved videos were computed, and the number of videos for
