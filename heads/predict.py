@@ -145,7 +145,7 @@ class Scorer:
         number_of = dict(zip(store.video_ids, range(len(store)), strict=True))
         numbers = [number_of[name] for name in self.ids]
         rows, labels = store.rows[numbers].tolist(), store.labels
-        cut_out_videos = cut_out(store) if recipe.rows.clips > 1 else ()
+        cut_out_videos: Set[str] = cut_out(store) if recipe.rows.clips > 1 else frozenset()
         about = {"dataset": store.dataset.name, "store": store.identity, "name": self.run_path.name}
         facts = ("stream", "extractor", "head", "split", "seed")
         about |= {key: getattr(recipe, key) for key in facts}

@@ -101,13 +101,13 @@ def tables(
             patterns.append(_pattern(row_views, rule, name, clips))
         pattern_of.append(number)
     numbers = np.array(pattern_of, np.int64)  # (V,)
-    clips = _before(np.array([pattern.clips for pattern in patterns], np.int64)[numbers])
+    clips_before = _before(np.array([pattern.clips for pattern in patterns], np.int64)[numbers])
     places = _before(np.array([pattern.places for pattern in patterns], np.int64)[numbers])
     draws = rule.steps if rule.sampling == "segments" else None
-    learn = _table([pattern.learned for pattern in patterns], numbers, clips, places, draws)
+    learn = _table([pattern.learned for pattern in patterns], numbers, clips_before, places, draws)
     if draws is None and all(pattern.learned is pattern.scored for pattern in patterns):
         return learn, learn
-    return learn, _table([pattern.scored for pattern in patterns], numbers, clips, places, None)
+    return learn, _table([pattern.scored for pattern in patterns], numbers, clips_before, places, None)
 
 
 @dataclass(frozen=True)

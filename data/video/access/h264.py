@@ -62,7 +62,7 @@ class H264:
             if is_usual and beginning >> 31 and beginning & 0xFFFF00:
                 self._beginnings.append(beginning)
                 return PLAIN if header & 0x60 else DISPOSABLE
-        headers = set()
+        headers: set[int] = set()
         for begin, end in units(packet, self._length_bytes):
             header = packet[begin]
             kind = header & 0x1F

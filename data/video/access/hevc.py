@@ -49,7 +49,7 @@ class Hevc:
 
     def look(self, packet: bytes) -> int:
         """What a packet is: START, DISPOSABLE or PLAIN, possibly LEADING."""
-        headers = set()
+        headers: set[tuple[int, int]] = set()
         for begin, end in units(packet, self._length_bytes):
             if end - begin < 3:
                 raise UnprovenError

@@ -88,7 +88,7 @@ class ClipPool(nn.Module):
 @torch.fx.wrap  # one graph node: torch.fx cannot trace arithmetic on sizes
 def same_padded(x: Tensor, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> Tensor:
     """Zeros around (N, C, t, h, w): see `same_padding`."""
-    sides = same_padding(tuple(x.shape[2:]), kernel, stride)
+    sides = same_padding((x.shape[2], x.shape[3], x.shape[4]), kernel, stride)
     padding: list[int] = []
     for before, after in reversed(sides):  # functional.pad begins with the last axis
         padding += [before, after]
