@@ -116,7 +116,7 @@ def send(connection: socket.socket, message: WireMessage, memory: RingWriter | N
         fields = astuple(message)
     head = json.dumps([type(message).__name__, *fields]).encode()
     # One call for all of it, so that the other side does not wake up for a part.
-    connection.sendall(b"".join([_with_length(head), *map(np.ascontiguousarray, arrays)]))
+    connection.sendall(b"".join([_with_length(head), *(array.tobytes() for array in arrays)]))
     if isinstance(message, Frames | Computed):
         assert memory is not None
         if memory.own is not None:
