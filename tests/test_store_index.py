@@ -232,4 +232,5 @@ def test_a_store_of_a_million_videos_opens_like_a_small_one(tmp_path):
     for name in ("open", "read"):
         large, small = used[1_000_000][name], used[1000][name]
         assert large["MB of memory"] < small["MB of memory"] + 20
-        assert large["MB read"] < small["MB read"] + 20
+        # To find a video, a few blocks of the sorted table are read; `read` looks up 300 videos.
+        assert large["MB read"] < small["MB read"] + (60 if name == "read" else 20)

@@ -22,6 +22,7 @@ from reelbank.data.store.file.columns import CHUNK, Taken
 from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.file.index import DTYPES, Index
 from reelbank.data.store.file.stretches import Stretch
+from reelbank.data.store.merging.files import File
 from reelbank.data.store.parts import begun, final_path
 from reelbank.data.store.records import Failure
 from reelbank.data.store.versions import Versions
@@ -244,7 +245,7 @@ class Store:
         """The mean time between the clean rows of each video that has at least two of them, in
         seconds, (n,) float64. The features are not read."""
         steps = [np.empty(0)]
-        for stretch in self._stretches(None, with_views=False):
+        for _, stretch in self._stretches(None, with_views=False):
             rows = stretch.rows
             count = rows.clean
             firsts = rows.offsets[:-1] - rows.offsets[0]
@@ -290,16 +291,16 @@ class Store:
         self, video_ids: Sequence[str] | None, with_views: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         stretches = list(self._stretches(video_ids, with_views=with_views))
-        counts = [np.zeros(1, np.int64), *(stretch.counts for stretch in stretches)]
+        counts = [np.zeros(1, np.int64), *(stretch.counts for _, stretch in stretches)]
         offsets = np.cumsum(np.concatenate(counts))  # (V + 1,)
         values = np.empty((int(offsets[-1]), *self.row_shape), self.dtype)  # (R, ...)
         times_seconds = np.empty(int(offsets[-1]), np.float64)  # (R,)
         views = np.empty(int(offsets[-1]), np.uint8)  # (R,)
         start = 0
-        for file, of_file in itertools.groupby(stretches, key=lambda stretch: stretch.file):
+        for file, of_file in itertools.groupby(stretches, key=lambda pair: pair[0]):
             try:
                 with file.reading() as read:
-                    for stretch in of_file:
+                    for _, stretch in of_file:
                         end = start + int(stretch.counts.sum())
                         stretch.read(read, values[start:end])
                         kept = slice(None) if stretch.is_kept is None else stretch.is_kept
@@ -313,15 +314,18 @@ class Store:
                 ) from None
         return values, offsets, times_seconds, views
 
-    def _stretches(self, video_ids: Sequence[str] | None, *, with_views: bool) -> Iterator[Stretch]:
-        """These videos, in order, as neighbours in files. Raises InputError for an unknown id."""
+    def _stretches(
+        self, video_ids: Sequence[str] | None, *, with_views: bool
+    ) -> Iterator[tuple[File, Stretch]]:
+        """These videos, in order, as files and neighbours in them. Raises InputError for an unknown
+        id."""
         groups = self._catalog.current() if video_ids is None else by_file(self._places(video_ids))
         for file, numbers in groups:
             in_file = np.asarray(numbers, np.int64)
             for stretch in np.split(in_file, np.flatnonzero(np.diff(in_file) != 1) + 1):
                 for first in range(int(stretch[0]), int(stretch[-1]) + 1, CHUNK):
                     last = min(int(stretch[-1]) + 1, first + CHUNK)
-                    yield Stretch(file, first, file.index.rows(first, last), with_views)
+                    yield file, Stretch(first, file.index.rows(first, last), with_views)
 
     def _places(self, video_ids: Sequence[str]) -> list[Place]:
         places = [self._catalog.find(video_id) for video_id in video_ids]

@@ -107,7 +107,9 @@ def tables(
     learn = _table([pattern.learned for pattern in patterns], numbers, clips_before, places, draws)
     if draws is None and all(pattern.learned is pattern.scored for pattern in patterns):
         return learn, learn
-    return learn, _table([pattern.scored for pattern in patterns], numbers, clips_before, places, None)
+    return learn, _table(
+        [pattern.scored for pattern in patterns], numbers, clips_before, places, None
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reelbank.data.store.file.format import READ_BYTES, FeatureFile, runs
+from reelbank.data.store.file.format import READ_BYTES, runs
 from reelbank.data.store.file.index import Rows
 
 
@@ -14,7 +14,6 @@ from reelbank.data.store.file.index import Rows
 class Stretch:
     """Neighbouring videos in a file, from number `first` on, whose rows are to be loaded."""
 
-    file: FeatureFile
     first: int
     rows: Rows
     with_views: bool

@@ -173,7 +173,8 @@ def _merged(
     """What is new and these newest finished files as one file, or as several that are not larger
     than `largest_bytes`."""
     pieces = _in_order(catalog, files, new_ids)
-    total_bytes = sum(file.size_bytes for file in [*files, *catalog.parts])
+    merged_files: list[File] = [*files, *catalog.parts]
+    total_bytes = sum(file.size_bytes for file in merged_files)
     bounds = [0, len(pieces)]
     if total_bytes > largest_bytes:
         bounds = output_bounds(pieces.sizes_bytes(), largest_bytes)
