@@ -22,7 +22,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.identity import brief
 from reelbank.data.store.bank import find_store, flattened, shelved
-from reelbank.data.store.damage import damage_among, damage_line, notable_sources
+from reelbank.data.store.damage import Damage, damage_among, damage_line
 from reelbank.data.store.options import InspectOptions, RemoveOptions, StoresOptions, VerifyOptions
 from reelbank.data.store.parts import begun, parts_folder
 from reelbank.data.store.reader import Store
@@ -146,7 +146,8 @@ def inspect(options: InspectOptions) -> int:
             (f"  {name}", brief(value, _LONGEST_VALUE)) for name, value in flattened(store.recipe)
         ]
         print_table([("  dataset", store.dataset.name), *rows])
-        _print_coverage(store)
+        damage = damage_among(store.video_ids, store.sources)
+        _print_coverage(store, damage.sound)
         _print_rows(store)
         missing = missing_videos(store)
         if missing.without_sound:
@@ -167,7 +168,7 @@ def inspect(options: InspectOptions) -> int:
                 "'reelbank extract' tries them again",
             )
             print_table([(f"  {video_id}", reason) for video_id, reason in unread.items()])
-        _print_damage(store)
+        _print_damage(damage)
         for reason in store.damaged.values():
             print_lines(f"a damaged part of the store is ignored: {reason}")
     return 0
@@ -181,9 +182,8 @@ def _print_cost(cost: Cost) -> None:
     print_lines(f"extraction took {cost.seconds:,.0f} s{device}{streams}")
 
 
-def _print_damage(store: Store) -> None:
+def _print_damage(damage: Damage) -> None:
     """The videos whose files are damaged, or whose timestamps were not trusted."""
-    damage = damage_among(store.video_ids, store.sources)
     for what, lines in (
         ("damaged", damage.videos),
         ("with contradictory headers", damage.remarks),
@@ -220,7 +220,8 @@ def _print_versions(store: Store) -> None:
         )
 
 
-def _print_coverage(store: Store) -> None:
+def _print_coverage(store: Store, heard: Counter[str]) -> None:
+    """heard: state of the sound -> number of videos."""
     labels: set[str] = set()
     for label in set(store.labels):
         labels.update(store.dataset.label_names(label))
@@ -239,11 +240,6 @@ def _print_coverage(store: Store) -> None:
     print_lines(
         "",
         f"{counted(len(store), 'video')}, {classes}{grouped}, {len(failed)} failed{without}",
-    )
-    heard = Counter(
-        source["sound"]["state"]
-        for _, source in notable_sources(store.sources)
-        if source.get("sound")
     )
     if heard:
         print_lines(f"sound: {', '.join(f'{heard[state]:,} {state}' for state in sorted(heard))}")

@@ -1,5 +1,6 @@
 """Damage of the video files as a store records it, for the commands that show it."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,11 +12,13 @@ from reelbank.data.store.file.columns import CHUNK, LazySequence
 @dataclass(frozen=True)
 class Damage:
     """Damage among some videos. videos: id -> what is wrong. remarks: id -> which timestamps were
-    taken to be wrong. unknown: number of videos stored by versions that did not check for damage."""
+    taken to be wrong. unknown: number of videos stored by versions that did not check for damage.
+    sound: state of the sound -> number of videos."""
 
     videos: dict[str, str]
     remarks: dict[str, str]
     unknown: int
+    sound: Counter[str]
 
 
 def damage_of(source: Mapping[str, Any]) -> str:
@@ -33,13 +36,16 @@ def damage_of(source: Mapping[str, Any]) -> str:
 
 def damage_among(video_ids: Sequence[str], sources: Sequence[Mapping[str, Any]]) -> Damage:
     """The damage that these sources, one per video, record."""
-    damage = Damage({}, {}, 0)
+    damage = Damage({}, {}, 0, Counter())
     unknown = 0
     for number, source in notable_sources(sources):
         if text := damage_of(source):
             damage.videos[video_ids[number]] = text
         if source.get("remark"):
             damage.remarks[video_ids[number]] = str(source["remark"])
+        sound = source.get("sound")
+        if isinstance(sound, dict) and sound.get("state"):
+            damage.sound[str(sound["state"])] += 1
         unknown += "frames" in source and "damage" not in source
     return replace(damage, unknown=unknown)
 
