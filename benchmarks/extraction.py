@@ -70,7 +70,6 @@ def ours(paths: list[Path], network: networks.Network, forward: Forward, pool: D
         keep_crops=False,
         batch=batch_inputs(ExtractOptions(), CPU, network),
         device=CPU,
-        forward_rest=forward.uncompiled,
     )
     preprocessing = network.preprocessing
     pipeline = StreamPipeline(

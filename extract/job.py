@@ -89,7 +89,6 @@ class Job:
                 keep_crops=options.keep_crops and plan.is_cropped,
                 batch=batch,
                 device=device,
-                forward_rest=forward.uncompiled,
             )
             if options.views and plan.stream.has_views:
                 augmented = ClipBatches(
@@ -99,7 +98,6 @@ class Job:
                     keep_crops=clean.keep_crops,
                     batch=batch,
                     device=device,
-                    forward_rest=forward.uncompiled,
                 )
         return StreamPipeline(
             name=self.name,

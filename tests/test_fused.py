@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -155,50 +156,52 @@ def test_pooling_by_axes_is_exact(kernel, stride, sizes, sign) -> None:
             assert max_pool3d(x, kernel, stride, padding, zeros=True).equal(expected)
 
 
-@pytest.mark.parametrize(
-    ("crops", "batch", "clips", "sizes"),
-    [
-        (1, 4, 6, [4, 2]),  # the last batch has no further inputs
-        (1, 4, 8, [4, 4]),
-        (10, 30, 4, [30, 10]),
-        (10, 4, 3, [2] * 15),  # a clip with more crops than a batch, in equal steps
-        (5, 4, 1, [1] * 5),
-    ],
-)
-def test_the_network_gets_no_unused_inputs_on_the_cpu(tmp_path, crops, batch, clips, sizes) -> None:
-    (tmp_path / "own.py").write_text(OWN.replace("BODY", BODIES["relu"]))
-    network = networks.build(f"{tmp_path / 'own.py'}:build")
-    seen: dict[str, list[int]] = {"full": [], "rest": []}
-
-    def counted(kind: str):
-        def run(inputs: Tensor) -> tuple[Tensor, ...]:
-            seen[kind].append(len(inputs))
-            with torch.inference_mode():
-                return network.module(inputs)
-
-        return run
-
-    batches = ClipBatches(
-        counted("full"),
-        network,
-        crops=crops,
-        keep_crops=False,
-        batch=batch,
-        device=CPU,
-        forward_rest=counted("rest"),
-    )
-    inputs = pictures(clips * crops, 3, 32, 32).unflatten(0, (clips, crops))
+def features_of(network: networks.Network, forward: Callable, inputs: Tensor, batch: int):
+    """The features of clips with crops, (K, crops, 3, H, W), as the batches of a run give them."""
+    clips, crops = inputs.shape[:2]
+    batches = ClipBatches(forward, network, crops=crops, keep_crops=False, batch=batch, device=CPU)
     track = Track()
     track.start(np.arange(clips)[:, None], np.zeros(clips, np.uint8), fields=False)
     for clip in range(clips):
         batches.free(1)[:] = inputs[clip]
         batches.add(track, [np.array([clip])])
     batches.finish()
-    assert seen["full"] + seen["rest"] == sizes
-    assert set(seen["full"]) == {max(sizes)} and max(sizes) not in seen["rest"]
+    return track.values[0]
+
+
+@pytest.mark.parametrize(
+    ("crops", "batch", "clips", "sizes"),
+    [
+        (1, 4, 6, [4, 4]),
+        (1, 4, 8, [4, 4]),
+        (10, 30, 4, [30, 30]),
+        (10, 4, 3, [2] * 15),  # a clip with more crops than a batch, in equal steps
+        (5, 4, 1, [1] * 5),
+        (2, 7, 4, [6, 6]),
+    ],
+)
+def test_features_do_not_depend_on_the_other_clips_of_a_batch(
+    tmp_path, crops, batch, clips, sizes
+) -> None:
+    (tmp_path / "own.py").write_text(OWN.replace("BODY", BODIES["relu"]))
+    network = networks.build(f"{tmp_path / 'own.py'}:build")
+    seen: list[int] = []
+
+    def forward(inputs: Tensor) -> tuple[Tensor, ...]:
+        seen.append(len(inputs))
+        with torch.inference_mode():
+            features: tuple[Tensor, ...] = network.module(inputs)
+            return features
+
+    inputs = pictures(clips * crops, 3, 32, 32).unflatten(0, (clips, crops))
+    features = features_of(network, forward, inputs, batch)
+    assert seen == sizes
     with torch.inference_mode():
         expected = network.module(inputs.flatten(0, 1))[0].unflatten(0, (clips, crops)).mean(1)
-    assert np.abs(track.values[0] - expected.numpy()).max() < 1e-3
+    assert np.abs(features - expected.numpy()).max() < 1e-3
+    alone = [features_of(network, forward, clip[None], batch)[0] for clip in inputs]
+    assert np.array_equal(alone, features)
+    assert set(seen) == set(sizes)
 
 
 ROUNDS_OF_MEMORY = """
@@ -231,28 +234,6 @@ def test_freed_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert faults["keep"] < faults["return"] / 10
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1000000")  # a user's own setting
     assert not keep_freed_memory()
-
-
-def test_a_rest_is_not_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "own.py").write_text(OWN.replace("BODY", BODIES["relu"]))
-    network = networks.build(f"{tmp_path / 'own.py'}:build")
-    compiled: list[int] = []
-
-    def compile_module(module: nn.Module):
-        def run(inputs: Tensor) -> tuple[Tensor, ...]:
-            compiled.append(len(inputs))
-            features: tuple[Tensor, ...] = module(inputs)
-            return features
-
-        return run
-
-    monkeypatch.setattr(torch, "compile", compile_module)
-    forward = Forward(network, "fp32", "1", CPU, 0)
-    inputs = pictures(7, 3, 32, 32)
-    forward(inputs[:4])
-    forward(inputs[:4])
-    assert difference(forward.uncompiled(inputs[4:])[0], forward(inputs)[0][4:]) < 1e-5
-    assert compiled == [4, 4, 7]
 
 
 @pytest.mark.parametrize(("name", "compiles"), [("relu", False), ("linear only", True)])

@@ -38,10 +38,9 @@ class _Flying:
 class ClipBatches:
     """Gathers clips of several videos into batches and hands their features to the tracks.
 
-    A clip consists of `crops` network inputs, whose features are averaged on the device in float32
-    (Res-LSTM paper, eq. 5). On a GPU all batches have the same shape (the last one is filled up
-    with zeros), because each new shape costs time. On the CPU, `forward_rest` computes the last
-    batch, without further inputs.
+    The network always gets the same number of inputs (the last ones are filled up with zeros), so
+    the features of a clip do not depend on the other clips of its batch. A clip consists of `crops`
+    network inputs, whose features are averaged on the device in float32 (Res-LSTM paper, eq. 5).
     """
 
     def __init__(
@@ -53,12 +52,9 @@ class ClipBatches:
         keep_crops: bool,
         batch: int,
         device: torch.device,
-        forward_rest: Callable | None = None,
     ) -> None:
-        """batch: network inputs that are computed at once; forward_rest: like `forward`, for a
-        batch that is not full; None for `forward`."""
-        self.crops, self.keep_crops = crops, keep_crops
-        self.forward, self.forward_rest = forward, forward_rest or forward
+        """batch: network inputs that are computed at once."""
+        self.crops, self.keep_crops, self.forward = crops, keep_crops, forward
         self.capacity = max(1, batch // crops)  # in clips
         # The crops of one clip may be more than a batch. A GPU has the memory for all of them.
         self.step_inputs = self.capacity * crops
@@ -89,7 +85,7 @@ class ClipBatches:
         results = []
         for output in self._outputs():
             # (clips, crops, ...)
-            features = output.unflatten(0, (-1, self.crops))[:count]
+            features = output[: count * self.crops].unflatten(0, (count, self.crops))
             if not self.keep_crops:
                 features = features[:, 0] if self.crops == 1 else features.mean(1)
             # Pixels pass through unchanged, and the buffer is overwritten before they are fetched.
@@ -107,16 +103,15 @@ class ClipBatches:
             self._land()
 
     def _outputs(self) -> Sequence[torch.Tensor]:
-        """The features of the clips in the buffer, (clips * crops, ...) per node; on a GPU also of
-        the places that are not filled."""
-        if self.buffer.is_cuda:
-            self.buffer[self.count :] = 0
-            outputs: Sequence[torch.Tensor] = self.forward(self.buffer.flatten(0, 1))
-            return outputs
-        inputs = self.buffer[: self.count].flatten(0, 1)
+        """The features of the clips in the buffer, and of the places that fill the last step up,
+        (at least clips * crops, ...) per node."""
+        self.buffer[self.count :] = 0
+        inputs = self.buffer.flatten(0, 1)
+        needed = self.count * self.crops
         steps = [
-            (self.forward if len(some) == self.step_inputs else self.forward_rest)(some)
-            for some in inputs.split(self.step_inputs)
+            self.forward(some)
+            for first, some in enumerate(inputs.split(self.step_inputs))
+            if first * self.step_inputs < needed
         ]
         if len(steps) == 1:
             return steps[0]

@@ -134,12 +134,6 @@ class Forward:
                 return self._try(inputs)
             return self._rounded(self.compiled, inputs)
 
-    def uncompiled(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """The features of a batch of another size than the others, for which nothing is
-        compiled."""
-        with torch.inference_mode():
-            return self._rounded(self.module, inputs)
-
     def _try(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Run and time batches with and without the compiler in turn, and then keep what was
         faster."""
