@@ -27,6 +27,8 @@ class Sums:
         return np.arange(frames)
 
     def begin(self, frames: int) -> "Sums":
+        if self.does == "refuse to begin":
+            raise UnfitPicture("too short")
         return self
 
     def see(self, number: int, picture: np.ndarray) -> Iterator[Numbered]:

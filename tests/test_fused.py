@@ -1,4 +1,4 @@
-"""The network's version for the CPU computes the same features, in batches without unused inputs."""
+"""The network's version for the CPU computes the same features, whatever the batches are."""
 
 import subprocess
 import sys
@@ -35,6 +35,8 @@ BODIES = {
     "weighted sum": "return torch.add(self.conv1(x), x, alpha=0.5)",
     "two users": "y = self.conv1(x)\n        return self.relu(y) + y",
     "used again": "y = self.relu(self.conv1(x))\n        return self.relu(self.conv1(y) + y)",
+    "sum for all inputs": "y = self.conv1(self.shift)\n        return self.relu(y + self.conv2(x) * 2)",
+    "sum per channel": "y = self.conv2(x)\n        return self.relu(self.bn(self.shift[:, :, :1, :1]) + y)",
     "without activation": "return self.conv2(self.conv1(x)) + x",
     "groups": "return self.relu(self.grouped(x))",
     "same": "return self.relu(self.same(x))",
@@ -55,6 +57,7 @@ class Own(nn.Module):
         self.grouped = nn.Conv2d(8, 8, 3, padding=2, dilation=2, groups=4)
         self.same = nn.Conv2d(8, 8, 3, padding="same")
         self.reflected = nn.Conv2d(8, 8, 3, padding=1, padding_mode="reflect")
+        self.register_buffer("shift", torch.rand(1, 8, 15, 15))
         self.bn, self.relu, self.relu6 = nn.BatchNorm2d(8), nn.ReLU(), nn.ReLU6()
 
     def head(self, x):

@@ -150,11 +150,12 @@ def test_pictures_and_several_functions_come_from_one_decoding() -> None:
 
 def test_a_function_that_fails_costs_nothing_else(tmp_path) -> None:
     sample = write_sample(tmp_path / "sample.avi")
-    functions = [Sums("fail"), Sums(), Sums("refuse")]
+    functions = [Sums("fail"), Sums(), Sums("refuse"), Sums("refuse to begin")]
     with DecodePool(1) as pool:
         messages = received(pool, [("video", sample, Reading(np.arange, functions=functions))])
     failures = [message for message in messages["video"] if isinstance(message, NotComputed)]
     assert failures == [
+        NotComputed(3, "too short"),
         NotComputed(0, "could not be computed: ValueError: no picture here"),
         NotComputed(2, "too plain"),
     ]
@@ -167,10 +168,13 @@ def test_a_function_that_fails_costs_nothing_else(tmp_path) -> None:
 
 def test_deadly_functions_harm_only_their_video(tmp_path) -> None:
     sample = write_sample(tmp_path / "sample.avi")
+    doing = "while it decoded the video and computed optical flow or trajectories"
     ends = {
-        "be killed": Failed("decoder process died (SIGKILL: out of memory?)", by_machine=True),
-        "crash": Failed("decoder process died (SIGSEGV)"),
-        "sleep": Failed("decoder process hung: no sign of life for 10 s"),
+        "be killed": Failed(
+            f"decoder process died (SIGKILL: out of memory?) {doing}", by_machine=True
+        ),
+        "crash": Failed(f"decoder process died (SIGSEGV) {doing}"),
+        "sleep": Failed(f"decoder process hung: no sign of life for 10 s {doing}"),
     }
     tasks = []
     for number, deed in enumerate(ends):
@@ -208,7 +212,9 @@ def test_a_decoder_that_is_killed_over_the_flow_of_a_video(tmp_path) -> None:
         for number, field in zip(held[0].numbers.tolist(), held[0].values, strict=True):
             np.testing.assert_array_equal(field, fields[1][number])
         held[0].release()
-    assert ends[0] == Failed("decoder process died (SIGKILL: out of memory?)", by_machine=True)
+    died = "decoder process died (SIGKILL: out of memory?)"
+    doing = "while it decoded the video and computed optical flow or trajectories"
+    assert ends[0] == Failed(f"{died} {doing}", by_machine=True)
     assert isinstance(ends[1], Done) and isinstance(ends[2], Done)
     assert len(fields[1]) == ends[1].info.frames - 1
     assert all(np.array_equal(fields[1][number], fields[2][number]) for number in fields[1])

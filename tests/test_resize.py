@@ -1,5 +1,9 @@
 """The resize that runs on any device equals torch's own on the CPU, byte for byte."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +15,20 @@ from torchvision.transforms.v2 import functional as F
 from reelbank.extract.networks.preprocessing import Resize
 from reelbank.extract.pipeline.crops import resize
 from reelbank.extract.pipeline.resize import resize_exactly
+
+WITHOUT_AVX = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+import reelbank
+from reelbank.extract.networks.preprocessing import Resize
+from reelbank.extract.pipeline.crops import resize
+
+assert torch.backends.cpu.get_cpu_capability() == "DEFAULT"
+pictures = torch.from_numpy(np.load(Path(sys.argv[1], "pictures.npy")))
+np.save(Path(sys.argv[1], "resized.npy"), resize(pictures, Resize(128)).numpy())
+"""
 
 SIDES = st.one_of(st.integers(2, 40), st.integers(2, 400))
 
@@ -47,6 +65,17 @@ def test_it_is_torchs_own_of_the_cpu(
         pictures, list(new_px), interpolation=InterpolationMode(interpolation), antialias=antialias
     )
     assert torch.equal(resize_exactly(pictures, new_px, interpolation, antialias), expected)
+
+
+def test_a_processor_without_avx_gives_the_same_bytes(tmp_path):
+    """There, torch resizes through float32."""
+    pictures = drawn((2, 3, 240, 320), 0, is_harsh=False)
+    np.save(tmp_path / "pictures.npy", pictures.numpy())
+    expected = resize(pictures, Resize(128)).numpy()
+    environment = os.environ | {"ATEN_CPU_CAPABILITY": "default"}
+    code = [sys.executable, "-c", WITHOUT_AVX, str(tmp_path)]
+    subprocess.run(code, env=environment, check=True)
+    assert np.array_equal(np.load(tmp_path / "resized.npy"), expected)
 
 
 def test_grey_levels_by_hand():

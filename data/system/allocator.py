@@ -6,7 +6,8 @@ import sys
 
 # Parameters of mallopt in glibc's <malloc.h>.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-_LARGEST = 2**31 - 1  # of a C int, in bytes
+# In bytes: the largest C int, and what glibc before 2.35 accepts at most.
+_THRESHOLDS = (2**31 - 1, 1 << 25)
 # With these a user has chosen settings of glibc's malloc.
 _SET_BY_USER = ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
 
@@ -26,4 +27,5 @@ def keep_freed_memory() -> bool:
     if mallopt is None:  # another C library, such as musl
         return False
     # -1 switches trimming off. Either setting alone leaves about half of the cost.
-    return bool(mallopt(_MMAP_THRESHOLD, _LARGEST) and mallopt(_TRIM_THRESHOLD, -1))
+    is_set = any(mallopt(_MMAP_THRESHOLD, threshold) for threshold in _THRESHOLDS)
+    return bool(mallopt(_TRIM_THRESHOLD, -1)) and is_set

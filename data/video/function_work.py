@@ -48,6 +48,7 @@ class FunctionWork:
         self._is_sent = np.empty(0, bool)  # (frames,)
         self._is_needed: list[np.ndarray] = []  # by function, (frames,) bool
         self._works: list[PictureWork | None] = []  # by function; None: it has failed
+        self._unfit: list[NotComputed] = []  # functions that failed at their beginning
 
     def clock(self) -> float:
         """Processor time of this process without that of the functions, in seconds."""
@@ -56,14 +57,25 @@ class FunctionWork:
     def select(self, frames: int) -> np.ndarray:
         """The frames to decode, ascending, each once. Begins the functions."""
         self._is_sent = _mask(self._select_sent(frames) if self._select_sent else [], frames)
-        self._is_needed = [_mask(function.needed(frames), frames) for function in self._functions]
-        self._works = [function.begin(frames) for function in self._functions]
+        self._is_needed, self._works = [], []
+        for number, function in enumerate(self._functions):
+            try:
+                is_needed, work = _mask(function.needed(frames), frames), function.begin(frames)
+            except Exception as error:
+                if full_memory(error):
+                    raise MemoryError(str(error)) from error
+                self._unfit.append(NotComputed(number, reason_of(error)))
+                is_needed, work = np.zeros(frames, bool), None
+            self._is_needed.append(is_needed)
+            self._works.append(work)
         return np.flatnonzero(np.any([self._is_sent, *self._is_needed], axis=0))
 
     def messages(self, decoded: Iterator[PictureMessage]) -> Iterator[PictureMessage]:
         """The messages of `decode` without the frames that are not to be sent, and with the results
         of the functions."""
         for message in decoded:
+            yield from self._unfit
+            self._unfit = []
             with self._not_counted():
                 if isinstance(message, Frames):
                     yield Times(message.numbers, message.seconds)

@@ -260,7 +260,10 @@ class DecodePool:
         fresh = self._start(worker.ring)
         if worker.task:
             failed = SoundFailed if worker.in_sound else Failed
-            message = failed(blame.reason, by_machine=blame.by_machine)
+            reason = blame.reason
+            if worker.task[2].functions and not worker.in_sound:
+                reason += " while it decoded the video and computed optical flow or trajectories"
+            message = failed(reason, by_machine=blame.by_machine)
             fresh.blamed = (worker.task, message)
         self.workers[self.workers.index(worker)] = fresh
         self.queue = [other for other in self.queue if other is not worker]

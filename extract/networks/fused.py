@@ -60,7 +60,15 @@ class FusedConvolution(nn.Module):
         if other is None:
             return run(x, *settings, self.activation, self.numbers, "")
         after_sum = None if self.activation == "none" else self.activation
-        return run.binary(x, other, *settings, "add", 1.0, after_sum, self.numbers, "")
+        total = run.binary(x, other, *settings, "add", 1.0, after_sum, self.numbers, "")
+        if total.shape == other.shape:
+            return total
+        # oneDNN gives the sum the shape of the convolution, and drops what another shape adds.
+        total = run(x, *settings, "none", [], "") + other
+        if self.activation == "none":
+            return total
+        lowest, highest = self.numbers or (0.0, None)
+        return total.clamp(lowest, highest)
 
 
 class FastMaxPool3d(nn.Module):

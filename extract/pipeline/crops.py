@@ -20,11 +20,12 @@ def resize(frames: torch.Tensor, how: Resize) -> torch.Tensor:
     """(n, 3, H, W) uint8 -> (n, 3, H', W') uint8, the same bytes on every device; a size of one
     number is the short side.
 
-    On the CPU, torchvision's uint8 path gives PIL's result, except for differences of one grey
-    level in a few pixels. Raises UnfitPicture as `resized_px` does.
+    The result is PIL's, except for differences of one grey level in a few pixels. Raises
+    UnfitPicture as `resized_px` does.
     """
     size = resized_px(frames.shape[-2], frames.shape[-1], how)
-    if frames.device.type == "cpu":
+    # Without AVX, torch resizes by another rule: through float32.
+    if frames.device.type == "cpu" and "AVX" in torch.backends.cpu.get_cpu_capability():
         frames = F.resize(
             frames,
             list(size),
