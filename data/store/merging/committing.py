@@ -10,7 +10,7 @@ from reelbank.data.files import sync_folder
 from reelbank.data.store.catalog import Catalog, scan
 from reelbank.data.store.file.format import write
 from reelbank.data.store.file.index import Index
-from reelbank.data.store.merge import merged_index, read_all
+from reelbank.data.store.merge import ids_written, merged_index, read_all
 from reelbank.data.store.merging.plan import Output, Request
 from reelbank.data.store.parts import merge_name, more_name, parts_folder
 from reelbank.data.system.locks import Lock
@@ -55,16 +55,23 @@ def settle(
     """Write these finished files of the store at `path`; then remove the parts, and the files that
     they replace. Raises DamagedPart for a part that cannot be merged, and InputError; nothing is
     lost then."""
-    folder = parts_folder(path)
+    folder, written = parts_folder(path), list[Path]()
     for leftover in catalog.merged:  # of a killed merger: before the file that names it is replaced
         leftover.unlink(missing_ok=True)
-    for output in outputs:
+    for output, ids in zip(outputs, ids_written(catalog, outputs), strict=True):
         name = path if output.is_final else more_name(folder, output.number)
-        index = merged_index(catalog, request, output)
+        index = merged_index(catalog, request, output, ids)
         names = (merge_name(folder), name)
         commit(index, read_all(output.pieces), names, held, compression=compression)
+        written.append(name)
     after = scan(path, with_parts=False)  # the new files can be opened
     after.close()
+    missing = set(written).difference(file.path for file in after.finished_files)
+    if missing:
+        raise InputError(
+            f"{path}: {min(missing)} was written, but is not among the files of this store now; "
+            "nothing was removed; stop what changes the folder, and run the command again"
+        )
     parts = [part.path for part in catalog.parts]
     for merged in [*parts, *catalog.damaged, *after.merged]:
         merged.unlink(missing_ok=True)
