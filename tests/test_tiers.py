@@ -2,6 +2,7 @@
 they hold together what one file would hold."""
 
 import random
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -286,6 +287,43 @@ def test_a_first_extraction_that_is_too_large_for_one_file_makes_several(tmp_pat
     assert pack(PackOptions(store=str(path))) == 0
     assert [name.name for name in tmp_path.iterdir() if "made" in name.name] == ["made.h5"]
     check_holds(path, range(40), LARGE)
+
+
+def test_a_failure_stays_with_old_features_in_any_file_of_a_divided_store(tmp_path):
+    path, numbers = tmp_path / "made.h5", range(3, 43, 4)
+    changed = [replace(made_video(number), source={"bytes": 7}) for number in (3, 19, 39)]
+    absent = made_video(50)
+    videos = [made_video(number) for number in numbers]
+    with StoreWriter(path, RECIPE, DATASET, largest_file_bytes=3 << 20) as writer:
+        for number, video in zip(numbers, videos, strict=True):
+            writer.add(video, made_values(number, LARGE), made_times(number))
+        writer.flush()
+        for video in (*changed, absent):
+            writer.fail(video, "moov atom not found")
+        assert writer.finish([*videos, absent])
+        assert writer.failed.keys() == {video.id for video in (*changed, absent)}
+    assert len(files_of(path)) > 3
+    with Store.open(path) as store:
+        assert store.finished and len(store) == len(numbers)
+        assert store.failures.keys() == {video.id for video in (*changed, absent)}
+
+
+@pytest.mark.parametrize(
+    "name", ["more+" + "9" * 20 + "+" + "0" * 32 + ".h5", "part+" + "9" * 25 + "++0.h5"]
+)
+def test_a_file_that_no_later_one_could_follow_is_refused(tmp_path, name):
+    path = tmp_path / "made.h5"
+    add(path, range(8))
+    add(path, range(8, 12))
+    more = files_of(path)[1]
+    hostile = more.rename(more.with_name(name))
+    before = hostile.read_bytes()
+    with pytest.raises(InputError, match=f"{re.escape(name)}: the number in its name must be"):
+        add(path, [12])
+    assert hostile.read_bytes() == before
+    hostile.rename(more)
+    add(path, [12])
+    check_holds(path, range(13), LARGE)
 
 
 def test_files_that_a_killed_merge_has_left_are_ignored_and_removed(tmp_path):

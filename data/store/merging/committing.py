@@ -1,10 +1,13 @@
 """Giving a complete file its name, and removing the files that it replaces."""
 
+import contextlib
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from reelbank.data.console import printable
 from reelbank.data.errors import InputError
 from reelbank.data.files import sync_folder
 from reelbank.data.store.catalog import Catalog, scan
@@ -12,8 +15,10 @@ from reelbank.data.store.file.format import write
 from reelbank.data.store.file.index import Index
 from reelbank.data.store.merge import ids_written, merged_index, read_all
 from reelbank.data.store.merging.plan import Output, Request
-from reelbank.data.store.parts import merge_name, more_name, parts_folder
+from reelbank.data.store.parts import merge_name, more_name, parts_folder, put_aside_name
 from reelbank.data.system.locks import Lock
+
+_log = logging.getLogger("reelbank")
 
 
 def commit(
@@ -53,8 +58,8 @@ def settle(
     compression: str,
 ) -> None:
     """Write these finished files of the store at `path`; then remove the parts, and the files that
-    they replace. Raises DamagedPart for a part that cannot be merged, and InputError; nothing is
-    lost then."""
+    they replace. Damaged parts get another name. Raises DamagedPart for a part that cannot be merged,
+    and InputError; nothing is lost then."""
     folder, written = parts_folder(path), list[Path]()
     for leftover in catalog.merged:  # of a killed merger: before the file that names it is replaced
         leftover.unlink(missing_ok=True)
@@ -73,6 +78,21 @@ def settle(
             "nothing was removed; stop what changes the folder, and run the command again"
         )
     parts = [part.path for part in catalog.parts]
-    for merged in [*parts, *catalog.damaged, *after.merged]:
+    for merged in [*parts, *after.merged]:
         merged.unlink(missing_ok=True)
+    for damaged in catalog.damaged:  # other videos in it may be intact
+        _put_aside(damaged)
     sync_folder(folder)
+
+
+def _put_aside(part: Path) -> None:
+    """Give a damaged part a name with which it is no part of the store any more."""
+    kept = put_aside_name(part)
+    with contextlib.suppress(FileNotFoundError):
+        part.replace(kept)
+        _log.warning(
+            "%s: this damaged part was renamed to %s and is not used any more; delete it if you do "
+            "not need it",
+            printable(str(part)),
+            printable(kept.name),
+        )
