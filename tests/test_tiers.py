@@ -326,6 +326,27 @@ def test_a_file_that_no_later_one_could_follow_is_refused(tmp_path, name):
     check_holds(path, range(13), LARGE)
 
 
+def test_nothing_is_removed_unless_the_new_files_belong_to_the_store(tmp_path):
+    path = tmp_path / "made.h5"
+    add(path, range(8))
+    add(path, range(8, 12))
+    more, video = files_of(path)[1], made_video(12)
+    hostile = more.with_name("more+" + "9" * 20 + "+" + "0" * 32 + ".h5")
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        writer.add(video, made_values(12, LARGE), made_times(12))
+        writer.flush()
+        more.rename(hostile)  # no name for a further file sorts after this one
+        with pytest.raises(
+            InputError, match="is not among the files of this store now; nothing was"
+        ):
+            writer.finish([video])
+    check_holds(path, range(13), LARGE)
+    hostile.rename(more)
+    add(path, [])
+    check_holds(path, range(13), LARGE)
+    check_counts(path, range(13))
+
+
 def test_files_that_a_killed_merge_has_left_are_ignored_and_removed(tmp_path):
     path = tmp_path / "made.h5"
     add(path, range(8))

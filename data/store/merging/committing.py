@@ -86,7 +86,7 @@ def settle(
 
 
 def _put_aside(part: Path) -> None:
-    """Give a damaged part a name with which it is no part of the store any more."""
+    """Give a damaged part a name with which it does not belong to the store any more."""
     kept = put_aside_name(part)
     with contextlib.suppress(FileNotFoundError):
         part.replace(kept)
