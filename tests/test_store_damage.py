@@ -122,7 +122,7 @@ def test_a_damaged_part_is_named_left_out_and_extracted_again(tmp_path, caplog):
             writer.add(made_video(number), made_values(number), made_times(number))
         assert writer.finish([made_video(number) for number in range(6)])
     check_holds(path, range(6))
-    assert [name.name for name in tmp_path.iterdir()] == ["made.h5"]
+    assert list(part.parent.iterdir()) == [part.with_name(f"damaged+{part.name}")]
 
 
 def test_a_part_with_a_damaged_index_is_reported_by_the_reader(tmp_path):
@@ -152,6 +152,32 @@ def test_damage_is_never_merged(tmp_path):
     assert path.read_bytes() == content
     with Store.open(path) as store:  # what was new is safe
         assert store.features(made_video(4).id)[0].shape == (1, 5)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_a_damaged_part_is_put_aside_and_not_removed(tmp_path, is_open, caplog):
+    path = tmp_path / "made.h5"
+    fill(path, range(3), finish=False)
+    part = next(path.with_suffix(".parts").glob("part+*"))
+    content = bytearray(part.read_bytes())
+    content[feature_file.FeatureFile(part).header.features_start] ^= 1
+    if not is_open:
+        part.write_bytes(content)
+    videos = [made_video(number) for number in range(3, 5)]
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        part.write_bytes(content)  # found when it is opened, or when it is merged
+        for number, video in enumerate(videos, 3):
+            writer.add(video, made_values(number), made_times(number))
+        assert writer.finish(videos)
+    kept = part.with_name(f"damaged+{part.name}")
+    assert list(part.parent.iterdir()) == [kept] and kept.read_bytes() == content
+    assert f"renamed to {kept.name}" in caplog.text
+    check_holds(path, [3, 4])
+    fill(path, range(5))
+    with Store.open(path) as store:
+        assert store.finished and store.damaged == {} and store.verify() == []
+    check_holds(path, range(5))
+    assert kept.read_bytes() == content
 
 
 def test_a_newer_format_is_refused_not_thrown_away(tmp_path):

@@ -2,6 +2,8 @@
 they hold together what one file would hold."""
 
 import random
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -139,6 +141,73 @@ def test_a_new_version_of_a_video_replaces_the_old_one_in_any_file(tmp_path):
     assert sizes[1] < sizes[0] - 6 * (2 * 256 * 512)  # the old versions are gone
 
 
+def extract_again(path: Path, number: int, value: float) -> None:
+    """A new version of a video: one row of this value."""
+    changed = replace(made_video(number), source={"bytes": int(value)})
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        writer.add(changed, np.full((1, *LARGE), value), np.zeros(1))
+        assert writer.finish([changed])
+
+
+def check_counts(path: Path, numbers) -> None:
+    """The length, the iteration and the ids agree, and every video can be read."""
+    with Store.open(path) as store:
+        assert len(store) == len(list(store)) == len(store.video_ids) == len(numbers)
+        assert set(store) == {made_video(number).id for number in numbers}
+        assert store.verify() == [] and all(len(store[name]) for name in store)
+
+
+def test_a_video_that_changes_twice_is_counted_once(tmp_path):
+    path = tmp_path / "made.h5"
+    add(path, range(8))
+    for value in (2.0, 3.0, 4.0):
+        extract_again(path, 3, value)  # merged with the small file of the version before
+        assert len(files_of(path)) == 2
+        check_counts(path, range(8))
+        with Store.open(path) as store:
+            assert (store[made_video(3).id] == value).all()
+    assert pack(PackOptions(store=str(path))) == 0
+    check_counts(path, range(8))
+
+
+def test_the_videos_are_counted_again_if_an_earlier_file_is_gone(tmp_path):
+    path = tmp_path / "made.h5"
+    add(path, range(8))
+    add(path, range(8, 12))
+    extract_again(path, 9, 2.0)
+    assert len(files_of(path)) == 3
+    files_of(path)[1].unlink()
+    check_counts(path, [*range(8), 9])
+    add(path, [8, 10, 11])
+    check_counts(path, range(12))
+
+
+def test_a_divided_merge_that_ends_early_leaves_a_right_store(tmp_path):
+    limit, numbers = {"largest_file_bytes": 3 << 20}, range(3, 39, 4)  # 1 MiB each
+    path = tmp_path / "0" / "made.h5"
+    path.parent.mkdir()
+    for number in numbers[:-1]:
+        add(path, [number], **limit)
+    fill(path, numbers[-1:], LARGE, finish=False, **limit)
+    assert len(files_of(path)) == len(numbers)
+    shutil.copytree(path.parent, tmp_path / "before")
+    add(path, [], **limit)
+    outputs = files_of(path)
+    check_counts(path, numbers)
+    assert len(outputs) > 3
+    for count in range(1, len(outputs)):  # the newest ones get their names first
+        stopped = tmp_path / str(count) / "made.h5"
+        shutil.copytree(tmp_path / "before", stopped.parent)
+        for output in outputs[-count:]:
+            shutil.copy(output, stopped.with_suffix(".parts"))
+        check_counts(stopped, numbers)
+        add(stopped, [], **limit)
+        check_counts(stopped, numbers)
+        check_holds(stopped, numbers, LARGE)
+        add(stopped, [40, 43], **limit)
+        check_counts(stopped, [*numbers, 40, 43])
+
+
 def test_other_labels_groups_and_parts_reach_videos_in_every_file(tmp_path):
     path = tmp_path / "made.h5"
     add(path, range(8))
@@ -218,6 +287,64 @@ def test_a_first_extraction_that_is_too_large_for_one_file_makes_several(tmp_pat
     assert pack(PackOptions(store=str(path))) == 0
     assert [name.name for name in tmp_path.iterdir() if "made" in name.name] == ["made.h5"]
     check_holds(path, range(40), LARGE)
+
+
+def test_a_failure_stays_with_old_features_in_any_file_of_a_divided_store(tmp_path):
+    path, numbers = tmp_path / "made.h5", range(3, 43, 4)
+    changed = [replace(made_video(number), source={"bytes": 7}) for number in (3, 19, 39)]
+    absent = made_video(50)
+    videos = [made_video(number) for number in numbers]
+    with StoreWriter(path, RECIPE, DATASET, largest_file_bytes=3 << 20) as writer:
+        for number, video in zip(numbers, videos, strict=True):
+            writer.add(video, made_values(number, LARGE), made_times(number))
+        writer.flush()
+        for video in (*changed, absent):
+            writer.fail(video, "moov atom not found")
+        assert writer.finish([*videos, absent])
+        assert writer.failed.keys() == {video.id for video in (*changed, absent)}
+    assert len(files_of(path)) > 3
+    with Store.open(path) as store:
+        assert store.finished and len(store) == len(numbers)
+        assert store.failures.keys() == {video.id for video in (*changed, absent)}
+
+
+@pytest.mark.parametrize(
+    "name", ["more+" + "9" * 20 + "+" + "0" * 32 + ".h5", "part+" + "9" * 25 + "++0.h5"]
+)
+def test_a_file_that_no_later_one_could_follow_is_refused(tmp_path, name):
+    path = tmp_path / "made.h5"
+    add(path, range(8))
+    add(path, range(8, 12))
+    more = files_of(path)[1]
+    hostile = more.rename(more.with_name(name))
+    before = hostile.read_bytes()
+    with pytest.raises(InputError, match=f"{re.escape(name)}: the number in its name must be"):
+        add(path, [12])
+    assert hostile.read_bytes() == before
+    hostile.rename(more)
+    add(path, [12])
+    check_holds(path, range(13), LARGE)
+
+
+def test_nothing_is_removed_unless_the_new_files_belong_to_the_store(tmp_path):
+    path = tmp_path / "made.h5"
+    add(path, range(8))
+    add(path, range(8, 12))
+    more, video = files_of(path)[1], made_video(12)
+    hostile = more.with_name("more+" + "9" * 20 + "+" + "0" * 32 + ".h5")
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        writer.add(video, made_values(12, LARGE), made_times(12))
+        writer.flush()
+        more.rename(hostile)  # no name for a further file sorts after this one
+        with pytest.raises(
+            InputError, match="is not among the files of this store now; nothing was"
+        ):
+            writer.finish([video])
+    check_holds(path, range(13), LARGE)
+    hostile.rename(more)
+    add(path, [])
+    check_holds(path, range(13), LARGE)
+    check_counts(path, range(13))
 
 
 def test_files_that_a_killed_merge_has_left_are_ignored_and_removed(tmp_path):

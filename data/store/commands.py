@@ -111,7 +111,7 @@ _LONGEST_VALUE = 120
 
 
 # Entries of `written` that are shown elsewhere, or say nothing to a user.
-_NOT_SHOWN = ("cost", "made", "time", "overrides", "replaces")
+_NOT_SHOWN = ("cost", "made", "time", "overrides", "ids", "earlier_ids", "replaces")
 
 
 def inspect(options: InspectOptions) -> int:

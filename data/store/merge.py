@@ -1,6 +1,6 @@
 """The contents of a finished file that videos of several files are merged into."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -13,8 +13,10 @@ from reelbank.data.store.file.columns import LazySequence, Taken
 from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.file.index import DTYPES, Index
 from reelbank.data.store.merging.files import PartFile
+from reelbank.data.store.merging.ids import ids_digest, joint_digest, recorded_ids
 from reelbank.data.store.merging.pieces import Pieces
 from reelbank.data.store.merging.plan import Output, Request
+from reelbank.data.store.parts import more_number
 from reelbank.data.store.records import StoredVideo
 
 T = TypeVar("T")
@@ -28,13 +30,16 @@ class DamagedPart(DamagedFile):
         self.path = path
 
 
-def merged_index(catalog: Catalog, request: Request, output: Output) -> Index:
-    """The index of a finished file. Long columns are read when they are written."""
+def merged_index(
+    catalog: Catalog, request: Request, output: Output, ids: Mapping[str, str]
+) -> Index:
+    """The index of a finished file. ids: as of `ids_written`. Long columns are read when they are
+    written."""
     pieces, kind = output.pieces, catalog.row_kind
-    video_ids = _taken(pieces, lambda index: index.video_ids)
+    video_ids = pieces.video_ids()
     described = _described(request, pieces, video_ids)
     offsets, times_seconds, views, checksums = _numbers(pieces)
-    written = written_now(output.cost) | {"overrides": output.overrides}
+    written = written_now(output.cost) | {"overrides": output.overrides, **ids}
     if output.replaces:
         written["replaces"] = list(output.replaces)
     return Index(
@@ -55,6 +60,26 @@ def merged_index(catalog: Catalog, request: Request, output: Output) -> Index:
             failures=output.failures,
         ),
     )
+
+
+def ids_written(catalog: Catalog, outputs: Sequence[Output]) -> list[dict[str, str]]:
+    """What each of these files says about the ids in it, and about those in the files before it when
+    all are written. Raises RuntimeError if a video comes twice in a file."""
+    own = [ids_digest(output.pieces.video_ids()) for output in outputs]
+    numbers = [0 if output.is_final else output.number for output in outputs]
+    replaced = {name for output in outputs for name in output.replaces}
+    after = dict(zip(numbers, own, strict=True))
+    for file in catalog.finished_files:
+        number = 0 if file is catalog.final else more_number(file.path)
+        if file.path.name not in replaced:
+            after.setdefault(number, recorded_ids(file))
+    return [
+        {
+            "ids": digest,
+            "earlier_ids": joint_digest(after[each] for each in sorted(after) if each < number),
+        }
+        for number, digest in zip(numbers, own, strict=True)
+    ]
 
 
 def _taken(pieces: Pieces, column: Callable[[Index], Sequence[T]]) -> LazySequence[T]:

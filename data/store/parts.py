@@ -9,6 +9,7 @@ from pathlib import Path
 from reelbank.data.errors import InputError
 from reelbank.data.system.locks import Lock, lock
 
+_MOST_NUMBER = 10**19  # below it, numbers have 20 digits whatever is added; names sort by them
 _MORE = re.compile(r"more[+]\d{20}[+][0-9a-f]{32}[.]h5", re.ASCII)
 
 
@@ -58,11 +59,31 @@ def merge_name(folder: Path) -> Path:
     return folder / f"merge+{uuid.uuid4().hex}.h5"
 
 
+def put_aside_name(part: Path) -> Path:
+    """Another name for a damaged part, in the same folder, with which it is ignored."""
+    return part.with_name(f"damaged+{part.name}")
+
+
 def part_files(folder: Path) -> list[Path]:
     """The committed parts in a folder, oldest first; none if the folder is missing. Raises
     InputError if it cannot be read."""
     names = sorted(filter(_is_part, _names_in(folder)), key=lambda name: (_number(name), name))
     return [folder / name for name in names]
+
+
+def check_numbers(folder: Path) -> None:
+    """Raises InputError for a file whose number is so high that no later file could follow it."""
+    for path in [*more_files(folder), *part_files(folder)]:
+        _check_number(path)
+
+
+def _check_number(path: Path) -> None:
+    number = more_number(path) if _MORE.fullmatch(path.name) else _number(path.name)
+    if number >= _MOST_NUMBER:
+        raise InputError(
+            f"{path}: the number in its name must be below {_MOST_NUMBER} (got {number}), because "
+            "later files get higher ones; Reelbank did not write this name: move the file away"
+        )
 
 
 class PartNames:
@@ -78,10 +99,11 @@ class PartNames:
         self._highest, self._seen_ns = 0, -1
 
     def new(self) -> Path:
-        """A name for the next part."""
+        """A name for the next part. Raises InputError if no name can follow one in the folder."""
         if self._changed_ns() != self._seen_ns:
-            numbers = map(_number, filter(_is_part, _names_in(self._folder)))
-            self._highest = max(self._highest, *numbers, 0)
+            for path in part_files(self._folder)[-1:]:
+                _check_number(path)
+                self._highest = max(self._highest, _number(path.name))
         self._highest += 1
         name = f"part+{self._highest:020d}+{self._shard}+{uuid.uuid4().hex}.h5"
         return self._folder / name

@@ -31,6 +31,7 @@ from reelbank.data.store.merging.plan import Request, planned
 from reelbank.data.store.merging.tiers import LARGEST_BYTES
 from reelbank.data.store.parts import (
     PartNames,
+    check_numbers,
     check_shard,
     merging,
     parts_folder,
@@ -97,6 +98,7 @@ class StoreWriter(StoredFeatures):
         self._lock: Lock | None = self._take_lock()
         try:
             remove_leftovers(self._folder, shard)
+            check_numbers(self._folder)
             self._catalog = scan(self.path, whole=True)
             self._check_recipe()
         except BaseException:

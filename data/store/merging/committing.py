@@ -1,19 +1,24 @@
 """Giving a complete file its name, and removing the files that it replaces."""
 
+import contextlib
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from reelbank.data.console import printable
 from reelbank.data.errors import InputError
 from reelbank.data.files import sync_folder
 from reelbank.data.store.catalog import Catalog, scan
 from reelbank.data.store.file.format import write
 from reelbank.data.store.file.index import Index
-from reelbank.data.store.merge import merged_index, read_all
+from reelbank.data.store.merge import ids_written, merged_index, read_all
 from reelbank.data.store.merging.plan import Output, Request
-from reelbank.data.store.parts import merge_name, more_name, parts_folder
+from reelbank.data.store.parts import merge_name, more_name, parts_folder, put_aside_name
 from reelbank.data.system.locks import Lock
+
+_log = logging.getLogger("reelbank")
 
 
 def commit(
@@ -53,19 +58,41 @@ def settle(
     compression: str,
 ) -> None:
     """Write these finished files of the store at `path`; then remove the parts, and the files that
-    they replace. Raises DamagedPart for a part that cannot be merged, and InputError; nothing is
-    lost then."""
-    folder = parts_folder(path)
+    they replace. Damaged parts get another name. Raises DamagedPart for a part that cannot be merged,
+    and InputError; nothing is lost then."""
+    folder, written = parts_folder(path), list[Path]()
     for leftover in catalog.merged:  # of a killed merger: before the file that names it is replaced
         leftover.unlink(missing_ok=True)
-    for output in outputs:
+    for output, ids in zip(outputs, ids_written(catalog, outputs), strict=True):
         name = path if output.is_final else more_name(folder, output.number)
-        index = merged_index(catalog, request, output)
+        index = merged_index(catalog, request, output, ids)
         names = (merge_name(folder), name)
         commit(index, read_all(output.pieces), names, held, compression=compression)
+        written.append(name)
     after = scan(path, with_parts=False)  # the new files can be opened
     after.close()
+    missing = set(written).difference(file.path for file in after.finished_files)
+    if missing:
+        raise InputError(
+            f"{path}: {min(missing)} was written, but is not among the files of this store now; "
+            "nothing was removed; stop what changes the folder, and run the command again"
+        )
     parts = [part.path for part in catalog.parts]
-    for merged in [*parts, *catalog.damaged, *after.merged]:
+    for merged in [*parts, *after.merged]:
         merged.unlink(missing_ok=True)
+    for damaged in catalog.damaged:  # other videos in it may be intact
+        _put_aside(damaged)
     sync_folder(folder)
+
+
+def _put_aside(part: Path) -> None:
+    """Give a damaged part a name with which it does not belong to the store any more."""
+    kept = put_aside_name(part)
+    with contextlib.suppress(FileNotFoundError):
+        part.replace(kept)
+        _log.warning(
+            "%s: this damaged part was renamed to %s and is not used any more; delete it if you do "
+            "not need it",
+            printable(str(part)),
+            printable(kept.name),
+        )

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reelbank.data.store.file.columns import LazySequence, Taken
 from reelbank.data.store.merging.files import File, Place
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Where each of V videos is. files: of the store; file_numbers: (V,) int32, position in `files`;
-    numbers: (V,) int64, of the video in its file."""
+    """Where each of V videos is. files: of the store, each once; file_numbers: (V,) int32, position
+    in `files`; numbers: (V,) int64, of the video in its file."""
 
     files: Sequence[File]
     file_numbers: np.ndarray
@@ -40,12 +41,21 @@ class Pieces:
 
     def __add__(self, other: "Pieces") -> "Pieces":
         """The videos of both."""
-        shifted = other.file_numbers + np.int32(len(self.files))
+        files = list(self.files)
+        position_of = {id(file): number for number, file in enumerate(files)}
+        for file in other.files:  # a file that both have must not get two positions
+            if position_of.setdefault(id(file), len(files)) == len(files):
+                files.append(file)
+        positions = np.array([position_of[id(file)] for file in other.files], np.int32)
         return Pieces(
-            [*self.files, *other.files],
-            np.concatenate([self.file_numbers, shifted]),
+            files,
+            np.concatenate([self.file_numbers, positions[other.file_numbers]]),
             np.concatenate([self.numbers, other.numbers]),
         )
+
+    def video_ids(self) -> LazySequence[str]:
+        """The ids of the videos, read when they are used."""
+        return Taken([(file.index.video_ids, numbers) for file, numbers in self.runs()])
 
     def count_among(self, places: Sequence[Place]) -> int:
         """How many of these places are among the videos."""

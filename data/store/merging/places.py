@@ -11,6 +11,7 @@ import numpy as np
 
 from reelbank.data.store.file.format import FeatureFile
 from reelbank.data.store.merging.files import File, PartFile, Place
+from reelbank.data.store.merging.ids import id_hashes, joint_digest, recorded_ids
 from reelbank.data.store.merging.pieces import Pieces
 
 _NUMBER_BITS = 32  # of a video in its part, in the table of videos in parts
@@ -27,6 +28,7 @@ class Places(Mapping[str, Place]):
         self._in_parts: dict[str, int] = {}  # id -> position of the part, then number in it
         self._part_has_again: set[str] = set()  # ids in parts that a finished file has too
         self._several: dict[str, Place] | None = None
+        self._overridden: dict[int, int] = {}  # by position among the finished files
 
     def enter_finished(self, file: FeatureFile) -> None:
         """Add a finished file, newer than those before. Parts come later."""
@@ -143,9 +145,8 @@ class Places(Mapping[str, Place]):
             self._several = {}
             for position, file in enumerate(self._finished):
                 if self.overridden(position):
-                    for number, video_id in enumerate(file.index.video_ids):
-                        if self._is_before(position, video_id):
-                            self._several[video_id] = Place(file, number)
+                    for number, video_id in self._repeated(position):
+                        self._several[video_id] = Place(file, number)
             self._several |= {video_id: self[video_id] for video_id in self._part_has_again}
         return self._several
 
@@ -160,14 +161,31 @@ class Places(Mapping[str, Place]):
         return newest
 
     def overridden(self, position: int) -> int:
-        """How many videos of a finished file an earlier one has too. Our writers record it."""
+        """How many videos of a finished file an earlier one has too. Our writers record it; they are
+        counted again if the earlier files do not have the same videos as then, because a merge did
+        not end or a file was removed."""
         if not position:  # before the first file, there is none
             return 0
+        if position not in self._overridden:
+            index = self._finished[position].index
+            written = index.about.written
+            recorded = written.get("overrides")
+            earlier = joint_digest(map(recorded_ids, self._finished[:position]))
+            is_right = type(recorded) is int and 0 <= recorded <= len(index)
+            if not is_right or written.get("earlier_ids") != earlier:
+                recorded = sum(1 for _ in self._repeated(position))
+            self._overridden[position] = recorded
+        return self._overridden[position]
+
+    def _repeated(self, position: int) -> Iterator[tuple[int, str]]:
+        """The number and id of each video of a finished file that an earlier one has too."""
         index = self._finished[position].index
-        recorded = index.about.written.get("overrides")
-        if type(recorded) is int and 0 <= recorded <= len(index):
-            return recorded
-        return sum(self._is_before(position, video_id) for video_id in index.video_ids)
+        earlier = [id_hashes(file.index.video_ids) for file in self._finished[:position]]
+        may_be = np.isin(id_hashes(index.video_ids), np.concatenate(earlier))
+        for number in np.flatnonzero(may_be).tolist():
+            video_id = index.video_id(number)
+            if self._is_before(position, video_id):
+                yield number, video_id
 
     def _is_before(self, position: int, video_id: str) -> bool:
         """Whether a finished file before this one has a video."""

@@ -187,11 +187,11 @@ def _merged(
         is_final = has_final and position == 0
         number = newest + 1 + position
         outputs.append(Output(own, is_final, number, overrides=own.count_among(overriding)))
+    outputs = _with_failures(outputs, _failures(catalog, files))
     # The last one to get its name says that all are complete: the final file, if there is one.
     outputs.reverse()
     outputs[-1] = replace(
         outputs[-1],
-        failures=_failures(catalog, files),
         cost=Cost.total(
             [*(file.index.about.cost for file in files), *(part.cost for part in catalog.parts)]
         ),
@@ -249,6 +249,18 @@ def _failures(catalog: Catalog, files: Sequence[FeatureFile]) -> dict[str, Failu
         if is_new or any(_names(file, video_id) for file in files):
             failures[video_id] = failure
     return failures
+
+
+def _with_failures(outputs: Sequence[Output], failures: Mapping[str, Failure]) -> list[Output]:
+    """The outputs, oldest first, each with the failures of the videos that it has features of, which
+    would end a failure in an earlier one. The newest also has those of all other videos."""
+    rest, divided = dict(failures), []
+    for output in outputs[:-1]:
+        own = {}
+        if rest:
+            own = {name: rest.pop(name) for name in output.pieces.video_ids() if name in rest}
+        divided.append(replace(output, failures=own))
+    return [*divided, replace(outputs[-1], failures=rest)]
 
 
 def _names(file: FeatureFile, video_id: str) -> bool:
