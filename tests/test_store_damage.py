@@ -595,3 +595,39 @@ def test_a_file_that_ends_early_is_named_with_both_lengths(tmp_path):
         assert read_range(file, 1, 3) == b"bc"
         with pytest.raises(DamagedFile, match=r"short: has only 3 bytes \(expected 10\); .*check"):
             read_range(file, 0, 10)
+
+
+def with_large_index(path, parts=2):
+    """An unfinished store of a few parts, each of which has an index of hundreds of blocks."""
+    with StoreWriter(path, RECIPE, DATASET, part_videos=2) as writer:
+        for number in range(2 * parts):
+            values = np.full((100_000, 5), number, np.float16)
+            writer.add(made_video(number), values, np.arange(100_000.0))
+    return sorted((path.parent / f"{path.stem}.parts").glob("part+*"))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_a_damaged_block_of_a_large_index_only_costs_its_part(tmp_path, caplog, share):
+    path = tmp_path / "made.h5"
+    part, _ = with_large_index(path)
+    header, content = feature_file.FeatureFile(part).header, bytearray(part.read_bytes())
+    start, end = header.index_spans[0]
+    content[start + int((end - start) * share)] ^= 1
+    part.write_bytes(content)
+    with Store.open(path) as store:
+        assert list(store.damaged) == [str(part)] and len(store) == 2
+        assert f"{part}: its index is damaged; this part of the store is ignored" in caplog.text
+        assert len(store.load()[1]) == 3
+
+
+def test_a_part_whose_index_is_damaged_while_the_writer_runs_is_not_merged(tmp_path, caplog):
+    path = tmp_path / "made.h5"
+    part, _ = with_large_index(path)
+    content = bytearray(part.read_bytes())
+    start, end = feature_file.FeatureFile(part).header.index_spans[0]
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        content[(start + end) // 2] ^= 1
+        part.write_bytes(content)
+        assert not writer.finish([made_video(number) for number in range(4)])
+        assert f"{part}: its index is damaged; this part of the store is ignored" in caplog.text
+        assert sorted(writer.done) == sorted(made_video(number).id for number in (2, 3))

@@ -288,7 +288,7 @@ def _scan(
             if part in known_damage:
                 continue
             try:
-                file = FeatureFile(part, whole=whole)
+                file = FeatureFile(part, whole=whole, check_index=True)
             except (DamagedFile, UnreadableFile) as error:
                 # Its videos would be extracted again, although the part may be intact.
                 if whole and isinstance(error, UnreadableFile):

@@ -83,13 +83,21 @@ class FeatureFile:
     file, only what describes the whole file is read; a column of its index is read and checked when
     it is used.
 
-    whole: check every byte. keep_open: later reads use the very file that was checked, even if its
-    name now belongs to another file; otherwise each read opens the file again. Raises
-    DamagedFile (cut, altered or malicious), UnreadableFile (not a regular file, or the system
-    refuses), InputError (written by a newer reelbank), FileNotFoundError.
+    whole: check every byte. check_index: check every byte but those of the features. keep_open:
+    later reads use the very file that was checked, even if its name now belongs to another file;
+    otherwise each read opens the file again. Raises DamagedFile (cut, altered or malicious),
+    UnreadableFile (not a regular file, or the system refuses), InputError (written by a newer
+    reelbank), FileNotFoundError.
     """
 
-    def __init__(self, path: Path, *, whole: bool = False, keep_open: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        whole: bool = False,
+        check_index: bool = False,
+        keep_open: bool = False,
+    ) -> None:
         self.path = path
         self._file: io.FileIO | None = None
         self._checked: CheckedFile | None = None  # since version 3
@@ -101,7 +109,7 @@ class FeatureFile:
                 if whole and (reason := self._digest_damage(file.fileno())):
                     raise DamagedFile(f"{path}: {reason}")
                 if self.header.version > 2:
-                    self._checked = CheckedFile(path, file, self.header)
+                    self._checked = CheckedFile(path, file, self.header, check_all=check_index)
                 else:
                     check_index_digest(file.fileno(), self.header, path)
             except OSError as error:  # a fault of the disk, which says nothing about the file
