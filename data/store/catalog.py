@@ -19,7 +19,7 @@ from reelbank.data.store.file.format import FeatureFile
 from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.merging.files import File, OpenParts, PartFile, Place
 from reelbank.data.store.merging.places import Places
-from reelbank.data.store.parts import more_files, part_files, parts_folder
+from reelbank.data.store.parts import link_followed, more_files, part_files, parts_folder
 from reelbank.data.store.records import Cost, DatasetDescription, Failure
 from reelbank.data.video.sources import SourceFile
 
@@ -263,6 +263,7 @@ def scan(
     cannot be read, if files of different recipes are mixed, and with `whole` if a part cannot be
     read; without it such a part is left out.
     """
+    path = link_followed(path)
     for _ in range(_SCANS):
         try:
             return _scan(path, whole=whole, with_parts=with_parts, known_damage=known_damage or {})

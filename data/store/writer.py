@@ -32,6 +32,7 @@ from reelbank.data.store.merging.plan import Request, planned
 from reelbank.data.store.merging.tiers import LARGEST_BYTES
 from reelbank.data.store.parts import (
     PartNames,
+    check_no_link,
     check_shard,
     merging,
     parts_folder,
@@ -86,6 +87,7 @@ class StoreWriter(StoredFeatures):
             raise InputError(f"compression {compression!r}: choose from gzip, lzf, or none")
         dataset.check_classes()
         super().__init__(path, recipe, dataset)
+        check_no_link(self.path)
         self._folder = parts_folder(self.path)
         self._shard, self._compression = shard, compression
         self._largest_file_bytes = largest_file_bytes
