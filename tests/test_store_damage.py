@@ -526,6 +526,7 @@ def reshaped(name, *entry):
         (reshaped("about", "|O", [1]), "/about must be |u1 with 1 axes"),
         (reshaped("labels", "|S0", [4]), "/labels must be a list of fixed-length strings"),
         (reshaped("features", "<f2", [10, 1 << 40]), "/features is not at the position"),
+        (reshaped("features", "<f2", [10, *[1] * 99, 5]), "with 2 to 32 axes"),
         (moved("features", -8), "/features is not at the position"),
         (moved("offsets", 1 << 40), "/offsets extends beyond the end of the file"),
         (moved("offsets", -(1 << 40)), "/offsets extends beyond the end of the file"),

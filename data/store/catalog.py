@@ -17,6 +17,7 @@ from reelbank.data.files import UnreadableFile
 from reelbank.data.store.file.about import recipe_differences
 from reelbank.data.store.file.format import FeatureFile
 from reelbank.data.store.file.header import DamagedFile
+from reelbank.data.store.file.tree import GoneFile
 from reelbank.data.store.merging.files import File, OpenParts, PartFile, Place
 from reelbank.data.store.merging.places import Places
 from reelbank.data.store.parts import link_followed, more_files, part_files, parts_folder
@@ -267,7 +268,7 @@ def scan(
     for _ in range(_SCANS):
         try:
             return _scan(path, whole=whole, with_parts=with_parts, known_damage=known_damage or {})
-        except FileNotFoundError:  # merged and removed after it was listed
+        except (FileNotFoundError, GoneFile):  # merged and removed after it was listed
             continue
     raise InputError(
         f"{path}: another process is changing the store; try again when this process has finished"

@@ -59,6 +59,7 @@ _NUMBERS = {
 _TEXTS = {"video_ids", "labels", "groups", "failure_ids"}
 _NAMES = {"features", *_NUMBERS, *_TEXTS}
 _MOST_DIRECTORY_BYTES = 1 << 16
+_MOST_AXES = 32  # the most of HDF5
 _MOST_ABOUT_BYTES = 1 << 28
 
 
@@ -98,8 +99,8 @@ def _place(file: CheckedFile, name: str, entry: Any) -> Place:
         f"its directory has an impossible shape of /{name}",
     )
     if name == "features":
-        is_type = type_name in [dtype.str for dtype in DTYPES] and len(shape) >= 2
-        file.require(is_type, "/features must be float16 or uint8, with at least two axes")
+        is_type = type_name in [dtype.str for dtype in DTYPES] and 2 <= len(shape) <= _MOST_AXES
+        file.require(is_type, f"/features must be float16 or uint8, with 2 to {_MOST_AXES} axes")
     elif name in _TEXTS:
         is_text = re.fullmatch(r"\|S[1-9]\d{0,7}", type_name, re.ASCII) is not None
         is_type = is_text and len(shape) == 1

@@ -55,6 +55,15 @@ def block_digests(file: io.FileIO, span: tuple[int, int], size: int, whole: Any)
     return b"".join(digests)
 
 
+class GoneFile(InputError):
+    """A file of a store is gone since it was opened, because another process merged or removed it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: another process merged or removed this file; open the store again"
+        )
+
+
 class CheckedFile:
     """The index of an open feature file of version 3 as bytes, each block checked before it is used.
 
@@ -163,9 +172,7 @@ class CheckedFile:
         try:
             file = open_regular(self.path)
         except FileNotFoundError:
-            raise InputError(
-                f"{self.path}: another process merged or removed this file; open the store again"
-            ) from None
+            raise GoneFile(self.path) from None
         with file:
             if _identity(file.fileno()) != self._identity:
                 raise InputError(
