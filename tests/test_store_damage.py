@@ -169,9 +169,9 @@ def test_a_newer_format_is_refused_not_thrown_away(tmp_path):
     assert part.exists()
 
 
-def plain_index(path, version=3):
+def plain_index(path, version=3, videos=4):
     """The datasets of a good store, and its features."""
-    fill(path, range(4))
+    fill(path, range(videos))
     with Store.open(path) as store:
         features = store.load()[0]
     return (datasets_of if version > 2 else earlier_datasets_of)(path), features
@@ -496,6 +496,23 @@ def test_verify_tells_of_a_table_that_does_not_find_a_video(tmp_path, changes, t
     with Store.open(tmp_path / "made.h5") as store:
         (line,) = store.verify()
     assert told in line
+    # Adding to it writes the file again, which would have the hidden videos twice.
+    before = (tmp_path / "made.h5").read_bytes()
+    with pytest.raises(InputError, match=re.escape(told)):
+        fill(tmp_path / "made.h5", range(4, 6))
+    assert (tmp_path / "made.h5").read_bytes() == before
+
+
+def test_a_table_with_many_equal_hashes_is_not_searched_to_its_end(tmp_path):
+    datasets, features = plain_index(tmp_path / "good.h5", videos=100)
+    searched = xxhash.xxh3_64_intdigest(made_video(7).id.encode())
+    changes = {"key_hashes": np.full(100, searched, "<u8")}
+    build(tmp_path / "made.h5", {**datasets, **changes}, features)
+    with (
+        Store.open(tmp_path / "made.h5") as store,
+        pytest.raises(InputError, match="/key_hashes has too many equal hashes"),
+    ):
+        store.features(made_video(7).id)
 
 
 def moved(name, by):
@@ -632,3 +649,17 @@ def test_a_part_whose_index_is_damaged_while_the_writer_runs_is_not_merged(tmp_p
         assert not writer.finish([made_video(number) for number in range(4)])
         assert f"{part}: its index is damaged; this part of the store is ignored" in caplog.text
         assert sorted(writer.done) == sorted(made_video(number).id for number in (2, 3))
+
+
+def test_a_part_whose_table_hides_videos_is_extracted_again(tmp_path, caplog):
+    datasets, features = plain_index(tmp_path / "good.h5")
+    part = tmp_path / "made.parts" / f"part+{1:020d}++{0:032x}.h5"
+    part.parent.mkdir()
+    build(part, {**datasets, "key_hashes": np.arange(4, dtype="<u8")}, features)
+    fill(tmp_path / "made.h5", range(4))
+    assert f"{part}: /key_hashes does not fit the ids; this part of the store is ignored" in (
+        caplog.text
+    )
+    check_holds(tmp_path / "made.h5", range(4))
+    with Store.open(tmp_path / "made.h5") as store:
+        assert store.finished and store.verify() == []

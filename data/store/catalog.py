@@ -291,6 +291,8 @@ def _scan(
                 continue
             try:
                 file = FeatureFile(part, whole=whole, check_index=True)
+                if whole:
+                    file.check_keys()
             except (DamagedFile, UnreadableFile) as error:
                 # Its videos would be extracted again, although the part may be intact.
                 if whole and isinstance(error, UnreadableFile):

@@ -29,8 +29,12 @@ class DamagedPart(DamagedFile):
 
 
 def merged_index(catalog: Catalog, request: Request, output: Output) -> Index:
-    """The index of a finished file. Long columns are read when they are written."""
+    """The index of a finished file. Long columns are read when they are written. Raises DamagedFile if
+    a file does not find its videos by their ids."""
     pieces, kind = output.pieces, catalog.row_kind
+    # A table that hides a video would make two of it.
+    for file in {id(file): file for file, _ in pieces.runs()}.values():
+        file.check_keys()
     video_ids = _taken(pieces, lambda index: index.video_ids)
     described = _described(request, pieces, video_ids)
     offsets, times_seconds, views, checksums = _numbers(pieces)

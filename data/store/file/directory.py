@@ -285,12 +285,13 @@ def check_columns(file: CheckedFile, index: Index) -> None:
     for column in (index.labels, index.groups, index.parts, index.sources):
         for _ in column:
             pass
-    _check_keys(file, index)
+    check_keys(file, index)
     index.failures.items()  # reads all of them
 
 
-def _check_keys(file: CheckedFile, index: Index) -> None:
-    """The table of hashes finds every video and every failure, and no id occurs twice."""
+def check_keys(file: CheckedFile, index: Index) -> None:
+    """Check that the table of hashes finds every video and every failure, and no id occurs twice.
+    Raises DamagedFile and UnreadableFile."""
     keys = index.keys
     assert keys
     hashes, numbers = keys.tables()

@@ -14,7 +14,12 @@ import xxhash
 from reelbank.data.files import UnreadableFile, open_regular
 from reelbank.data.store.file.columns import CHUNK
 from reelbank.data.store.file.compressed import CompressedFeatures, hdf5_errors
-from reelbank.data.store.file.directory import check_columns, check_hdf5, read_index
+from reelbank.data.store.file.directory import (
+    check_columns,
+    check_hdf5,
+    check_keys,
+    read_index,
+)
 from reelbank.data.store.file.earlier import read_earlier_index
 from reelbank.data.store.file.header import (
     BLOCK_BYTES,
@@ -232,6 +237,11 @@ class FeatureFile:
             else:
                 reason = "" if digest.digest() == self.header.whole_sha256 else _DIGEST_DAMAGE
         return lines or ([f"{self.path}: {reason}"] if reason else [])
+
+    def check_keys(self) -> None:
+        """Check that every video is found by its id. Raises DamagedFile and UnreadableFile."""
+        if self._checked:
+            check_keys(self._checked, self.index)
 
     def _check_index(self) -> None:
         """Check every byte of the index and every value. Raises DamagedFile and UnreadableFile."""

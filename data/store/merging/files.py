@@ -63,6 +63,10 @@ class PartFile:
                 raise GoneFile(self.path) from None
             yield read
 
+    def check_keys(self) -> None:
+        """As of a FeatureFile."""
+        self._file().check_keys()
+
     def damage(self, *, with_values: bool = False) -> list[str]:
         """As of a FeatureFile. Raises GoneFile if the part is gone."""
         try:
