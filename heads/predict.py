@@ -23,7 +23,6 @@ from reelbank.heads.models.model import Model
 from reelbank.heads.recipe import RunRecipe
 from reelbank.heads.runs.folder import load_run, parts_in_run, read_run
 from reelbank.heads.runs.leak_guard import seen_videos, trainings, video_hashes
-from reelbank.heads.training.batches import loaded
 from reelbank.heads.training.material import (
     EVALUATED_SEQUENCES,
     Outputs,
@@ -34,10 +33,13 @@ from reelbank.heads.training.material import (
 )
 from reelbank.heads.training.planning.stores import check_joined
 from reelbank.heads.training.sequences import tables
-from reelbank.heads.training.streaming import open_features, read_rows
+from reelbank.heads.training.streaming import open_features
 
 # Features of a piece, as in the store, and its videos.
 _PIECE_BYTES, _PIECE_VIDEOS = 1 << 26, 1 << 14
+# A piece has at least EVALUATED_SEQUENCES videos, whatever their size. A larger one is read from disk
+# batch by batch.
+_LOADED_BYTES = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -169,20 +171,26 @@ class Scorer:
         recipe, crops = self.recipe, bool(self.recipe.rows.crops)
         _, table = tables(rows, recipe.rows, ids, cut_out_videos)
         readings = readings_of(self.stores, recipe)
-        if len(ids) == len(self.ids):
-            data = open_features(self.stores, ids, readings, crops=crops)
-        else:
-            data = loaded(ids, *read_rows(self.stores, ids, readings, False), crops)
+        read_from = "auto"
+        if len(ids) < len(self.ids):
+            read_from = "disk" if sum(rows) * self._row_bytes > _LOADED_BYTES else "memory"
+        data = open_features(self.stores, ids, readings, crops=crops, read_from=read_from)
         return outputs(self.model, data, table, recipe.scoring, torch.arange(len(ids)))
+
+    @property
+    def _row_bytes(self) -> int:
+        """Bytes of a row of all stores together."""
+        return sum(
+            int(np.prod(store.row_shape, dtype=np.int64)) * store.dtype.itemsize
+            for store in self.stores
+        )
 
     def _piece_videos(self) -> int:
         """The number of videos of a piece: a multiple of what the model is given at once, so that
         the batches are those of all videos together."""
-        row_bytes = sum(
-            int(np.prod(store.row_shape, dtype=np.int64)) * store.dtype.itemsize
-            for store in self.stores
+        video_bytes = max(
+            1, self._row_bytes * int(self.stores[0].rows.sum()) // len(self.stores[0])
         )
-        video_bytes = max(1, row_bytes * int(self.stores[0].rows.sum()) // len(self.stores[0]))
         return EVALUATED_SEQUENCES * max(
             1, min(_PIECE_BYTES // video_bytes, _PIECE_VIDEOS) // EVALUATED_SEQUENCES
         )

@@ -1,6 +1,8 @@
 """Stores of many videos: what is done piece by piece gives what is done at once."""
 
+import contextlib
 import csv
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from reelbank.data.store.reader import Store
 from reelbank.data.store.records import DatasetDescription, StoredVideo
 from reelbank.data.store.writer import StoreWriter
 from reelbank.fusion.bootstrap import resample_blocks
+from reelbank.heads.predict import scorer
 from reelbank.heads.recipe import Rule
 from reelbank.heads.runs.folder import find_runs, load_run
 from reelbank.heads.training.sequences import Table, tables
@@ -112,6 +115,42 @@ def test_predictions_in_pieces_are_those_of_all_videos(
     highest = probabilities(table).max(axis=1)
     assert [row["probability1"] for row in rows] == [f"{chance:.6f}" for chance in highest]
     assert "were used to train or select a run" in capsys.readouterr().out
+
+
+@pytest.mark.long
+def test_a_piece_of_large_videos_is_not_held_in_memory(tmp_path: Path) -> None:
+    make_store(tmp_path / "small", 20, 1, 4096)
+    run = trained(tmp_path / "small")
+    features = make_store(tmp_path, 258, 200, 4096)  # 1.6 MB each, of which a piece has 256
+    store = tmp_path / "stores" / "many.h5"
+    tracemalloc.start()
+    try:
+        with scorer(run, store) as opened:
+            logits = np.concatenate([piece.scores.logits for piece in opened.pieces()])
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < features.nbytes // 2
+    assert len(logits) == 258
+    np.testing.assert_allclose(logits[-4:], logits_at_once(run, features[-4:]), atol=1e-3)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
+@pytest.mark.parametrize("ending", ["csv", "npz"])
+def test_only_a_file_that_cannot_be_written_is_blamed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    make_store(tmp_path, 20, 1, 4)
+    run = trained(tmp_path)
+    words = ["predict", f"BANK={tmp_path}", f"RUN={run}", f"TO={tmp_path / 'all'}.{ending}"]
+    with (
+        contextlib.suppress(OSError),
+        Path("/dev/full").open("w", buffering=1) as full,
+        contextlib.redirect_stdout(full),
+    ):
+        assert reelbank.main(words) == 2
+    told = capsys.readouterr().err
+    assert "No space left on device" in told and "TO=" not in told
 
 
 def test_of_many_videos_a_thousand_are_printed_if_a_file_has_all(

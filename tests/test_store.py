@@ -19,6 +19,7 @@ from made_stores import DATASET, RECIPE, check_holds, fill, made_times, made_val
 from reelbank.data.errors import InputError
 from reelbank.data.store import writer as store_writer
 from reelbank.data.store.file import format as feature_file
+from reelbank.data.store.merging.files import OpenParts, PartFile
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import Cost, DatasetDescription, Failure, StoredVideo, identity
 from reelbank.data.store.versions import Made
@@ -397,6 +398,37 @@ def test_a_reader_of_parts_that_were_merged_meanwhile_is_told(tmp_path):
         fill(path, range(3))
         with pytest.raises(InputError, match="open the store again"):
             store.load()
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda part: part.index,
+        lambda part: part.damage(),
+        lambda part: part.reading().__enter__(),
+    ],
+)
+def test_a_part_that_is_opened_again_may_have_been_merged(tmp_path, use):
+    path = tmp_path / "made.h5"
+    fill(path, range(2), finish=False, part_videos=1)
+    kept = OpenParts(most=1)
+    parts = sorted((tmp_path / "made.parts").glob("part+*"))
+    first, second = (PartFile(feature_file.FeatureFile(part), kept) for part in parts)
+    assert len(first.index) == len(second.index) == 1
+    for part in parts:
+        part.unlink()
+    with pytest.raises(InputError, match=f"{re.escape(first.path.name)}.* open the store again"):
+        use(first)
+
+
+def test_arrays_of_a_store_belong_to_the_caller(tmp_path):
+    fill(tmp_path / "made.h5", range(4))
+    with Store.open(tmp_path / "made.h5") as store:
+        for ask in (store.times_seconds, store.views):
+            before = ask("fly/v003").copy()
+            array = ask("fly/v003")
+            array += 1
+            np.testing.assert_array_equal(ask("fly/v003"), before)
 
 
 @settings(

@@ -195,9 +195,9 @@ def test_a_newer_format_is_refused_not_thrown_away(tmp_path):
     assert part.exists()
 
 
-def plain_index(path, version=3):
+def plain_index(path, version=3, videos=4):
     """The datasets of a good store, and its features."""
-    fill(path, range(4))
+    fill(path, range(videos))
     with Store.open(path) as store:
         features = store.load()[0]
     return (datasets_of if version > 2 else earlier_datasets_of)(path), features
@@ -522,6 +522,23 @@ def test_verify_tells_of_a_table_that_does_not_find_a_video(tmp_path, changes, t
     with Store.open(tmp_path / "made.h5") as store:
         (line,) = store.verify()
     assert told in line
+    # Adding to it writes the file again, which would have the hidden videos twice.
+    before = (tmp_path / "made.h5").read_bytes()
+    with pytest.raises(InputError, match=re.escape(told)):
+        fill(tmp_path / "made.h5", range(4, 6))
+    assert (tmp_path / "made.h5").read_bytes() == before
+
+
+def test_a_table_with_many_equal_hashes_is_not_searched_to_its_end(tmp_path):
+    datasets, features = plain_index(tmp_path / "good.h5", videos=100)
+    searched = xxhash.xxh3_64_intdigest(made_video(7).id.encode())
+    changes = {"key_hashes": np.full(100, searched, "<u8")}
+    build(tmp_path / "made.h5", {**datasets, **changes}, features)
+    with (
+        Store.open(tmp_path / "made.h5") as store,
+        pytest.raises(InputError, match="/key_hashes has too many equal hashes"),
+    ):
+        store.features(made_video(7).id)
 
 
 def moved(name, by):
@@ -552,6 +569,7 @@ def reshaped(name, *entry):
         (reshaped("about", "|O", [1]), "/about must be |u1 with 1 axes"),
         (reshaped("labels", "|S0", [4]), "/labels must be a list of fixed-length strings"),
         (reshaped("features", "<f2", [10, 1 << 40]), "/features is not at the position"),
+        (reshaped("features", "<f2", [10, *[1] * 99, 5]), "with 2 to 32 axes"),
         (moved("features", -8), "/features is not at the position"),
         (moved("offsets", 1 << 40), "/offsets extends beyond the end of the file"),
         (moved("offsets", -(1 << 40)), "/offsets extends beyond the end of the file"),
@@ -621,3 +639,53 @@ def test_a_file_that_ends_early_is_named_with_both_lengths(tmp_path):
         assert read_range(file, 1, 3) == b"bc"
         with pytest.raises(DamagedFile, match=r"short: has only 3 bytes \(expected 10\); .*check"):
             read_range(file, 0, 10)
+
+
+def with_large_index(path, parts=2):
+    """An unfinished store of a few parts, each of which has an index of hundreds of blocks."""
+    with StoreWriter(path, RECIPE, DATASET, part_videos=2) as writer:
+        for number in range(2 * parts):
+            values = np.full((100_000, 5), number, np.float16)
+            writer.add(made_video(number), values, np.arange(100_000.0))
+    return sorted((path.parent / f"{path.stem}.parts").glob("part+*"))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.98])
+def test_a_damaged_block_of_a_large_index_only_costs_its_part(tmp_path, caplog, share):
+    path = tmp_path / "made.h5"
+    part, _ = with_large_index(path)
+    header, content = feature_file.FeatureFile(part).header, bytearray(part.read_bytes())
+    start, end = header.index_spans[0]
+    content[start + int((end - start) * share)] ^= 1
+    part.write_bytes(content)
+    with Store.open(path) as store:
+        assert list(store.damaged) == [str(part)] and len(store) == 2
+        assert f"{part}: its index is damaged; this part of the store is ignored" in caplog.text
+        assert len(store.load()[1]) == 3
+
+
+def test_a_part_whose_index_is_damaged_while_the_writer_runs_is_not_merged(tmp_path, caplog):
+    path = tmp_path / "made.h5"
+    part, _ = with_large_index(path)
+    content = bytearray(part.read_bytes())
+    start, end = feature_file.FeatureFile(part).header.index_spans[0]
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        content[(start + end) // 2] ^= 1
+        part.write_bytes(content)
+        assert not writer.finish([made_video(number) for number in range(4)])
+        assert f"{part}: its index is damaged; this part of the store is ignored" in caplog.text
+        assert sorted(writer.done) == sorted(made_video(number).id for number in (2, 3))
+
+
+def test_a_part_whose_table_hides_videos_is_extracted_again(tmp_path, caplog):
+    datasets, features = plain_index(tmp_path / "good.h5")
+    part = tmp_path / "made.parts" / f"part+{1:020d}++{0:032x}.h5"
+    part.parent.mkdir()
+    build(part, {**datasets, "key_hashes": np.arange(4, dtype="<u8")}, features)
+    fill(tmp_path / "made.h5", range(4))
+    assert f"{part}: /key_hashes does not fit the ids; this part of the store is ignored" in (
+        caplog.text
+    )
+    check_holds(tmp_path / "made.h5", range(4))
+    with Store.open(tmp_path / "made.h5") as store:
+        assert store.finished and store.verify() == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_stores import check_holds, fill
 
 import reelbank
 from reelbank.data.errors import InputError
@@ -106,3 +107,32 @@ def test_what_is_written_now_says_so_in_its_header(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "new.h5", EARLY["RECIPE"], DATASET) as writer:
         writer.finish([])
     assert struct.unpack("<I", (tmp_path / "new.h5").read_bytes()[8:12]) == (3,)
+
+
+def test_a_link_to_a_store_of_several_files_reads_all_of_them(tmp_path):
+    path, link = tmp_path / "made" / "made.h5", tmp_path / "links" / "other.h5"
+    path.parent.mkdir()
+    link.parent.mkdir()
+    fill(path, range(12), (400_000,))
+    fill(path, range(12, 14), (400_000,))
+    link.symlink_to(path)
+    with Store.open(path) as store:
+        assert len(store.files_bytes) > 1
+    check_holds(link, range(14), (400_000,))
+    with Store.open(link) as store:
+        assert store.finished and store.verify() == [] and len(store.files_bytes) > 1
+    with pytest.raises(InputError, match=f"other.h5: is a link to {path}.* give the path"):
+        fill(link, range(15), (400_000,))
+    shutil.copytree(path.parent / "made.parts", link.parent / "other.parts")
+    with pytest.raises(InputError, match="contain files of the store"):
+        Store.open(link)
+
+
+def test_a_link_to_a_store_of_one_file_can_be_added_to(tmp_path):
+    path, link = tmp_path / "made" / "made.h5", tmp_path / "made.h5"
+    path.parent.mkdir()
+    fill(path, range(4))
+    link.symlink_to(path)
+    fill(link, range(6))
+    check_holds(link, range(6))
+    check_holds(path, range(4))

@@ -17,9 +17,10 @@ from reelbank.data.files import UnreadableFile
 from reelbank.data.store.file.about import recipe_differences
 from reelbank.data.store.file.format import FeatureFile
 from reelbank.data.store.file.header import DamagedFile
+from reelbank.data.store.file.tree import GoneFile
 from reelbank.data.store.merging.files import File, OpenParts, PartFile, Place
 from reelbank.data.store.merging.places import Places
-from reelbank.data.store.parts import more_files, part_files, parts_folder
+from reelbank.data.store.parts import link_followed, more_files, part_files, parts_folder
 from reelbank.data.store.records import Cost, DatasetDescription, Failure
 from reelbank.data.video.sources import SourceFile
 
@@ -263,10 +264,11 @@ def scan(
     cannot be read, if files of different recipes are mixed, and with `whole` if a part cannot be
     read; without it such a part is left out.
     """
+    path = link_followed(path)
     for _ in range(_SCANS):
         try:
             return _scan(path, whole=whole, with_parts=with_parts, known_damage=known_damage or {})
-        except FileNotFoundError:  # merged and removed after it was listed
+        except (FileNotFoundError, GoneFile):  # merged and removed after it was listed
             continue
     raise InputError(
         f"{path}: another process is changing the store; try again when this process has finished"
@@ -288,7 +290,9 @@ def _scan(
             if part in known_damage:
                 continue
             try:
-                file = FeatureFile(part, whole=whole)
+                file = FeatureFile(part, whole=whole, check_index=True)
+                if whole:
+                    file.check_keys()
             except (DamagedFile, UnreadableFile) as error:
                 # Its videos would be extracted again, although the part may be intact.
                 if whole and isinstance(error, UnreadableFile):

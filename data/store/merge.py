@@ -34,8 +34,11 @@ def merged_index(
     catalog: Catalog, request: Request, output: Output, ids: Mapping[str, str]
 ) -> Index:
     """The index of a finished file. ids: as of `ids_written`. Long columns are read when they are
-    written."""
+    written. Raises DamagedFile if a file does not find its videos by their ids."""
     pieces, kind = output.pieces, catalog.row_kind
+    # A table that hides a video would make two of it.
+    for file in {id(file): file for file, _ in pieces.runs()}.values():
+        file.check_keys()
     video_ids = pieces.video_ids()
     described = _described(request, pieces, video_ids)
     offsets, times_seconds, views, checksums = _numbers(pieces)

@@ -1,6 +1,7 @@
 """The folder of parts of an unfinished store: the names of its files, and their locks."""
 
 import contextlib
+import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -27,6 +28,38 @@ def final_path(path: Path | str) -> Path:
 def parts_folder(path: Path) -> Path:
     """The folder of parts of the store whose finished file is `path`."""
     return path.with_suffix(".parts")
+
+
+def link_followed(path: Path) -> Path:
+    """The finished file's path, in the folder where the other files of the store are: `path`, or where
+    it leads to if it is a link to a store of several files. Raises InputError if the link has other
+    files too."""
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    own, folder = parts_folder(path), parts_folder(target)
+    is_store = target.suffix == ".h5" and folder.is_dir()
+    if not is_store or os.path.realpath(own) == os.path.realpath(folder):
+        return path
+    if not (more_files(own) or part_files(own)):
+        return target
+    if more_files(folder) or part_files(folder):
+        raise InputError(
+            f"{path}: is a link to {target}, but both {own} and {folder} contain files of the "
+            f"store; use {target} itself, or move {own} away"
+        )
+    return path
+
+
+def check_no_link(path: Path) -> None:
+    """Raises InputError if `path` is a link to a store of several files, because a change would be
+    written next to the link."""
+    target = link_followed(path)
+    if target != path:
+        raise InputError(
+            f"{path}: is a link to {target}, which has further files next to it; give the path "
+            f"{target} to change this store"
+        )
 
 
 def temporary_name(folder: Path, shard: str) -> Path:

@@ -239,7 +239,7 @@ class Store:
         """The times of a video's clean rows in seconds, (K,) float64. The features are not read."""
         file, number = self._place(video_id)
         rows = file.index.rows(number, number + 1)
-        return rows.times_seconds[: int(rows.clean[0])]
+        return rows.times_seconds[: int(rows.clean[0])].copy()
 
     def row_steps_seconds(self) -> np.ndarray:
         """The mean time between the clean rows of each video that has at least two of them, in
@@ -258,7 +258,7 @@ class Store:
         """For each row of a video the number of its augmented view, or 0 for a clean row, (K,)
         uint8. The features are not read."""
         file, number = self._place(video_id)
-        return file.index.rows(number, number + 1).views
+        return file.index.rows(number, number + 1).views.copy()
 
     def _place(self, video_id: str) -> Place:
         place = self._catalog.find(video_id)
@@ -298,20 +298,14 @@ class Store:
         views = np.empty(int(offsets[-1]), np.uint8)  # (R,)
         start = 0
         for file, of_file in itertools.groupby(stretches, key=lambda pair: pair[0]):
-            try:
-                with file.reading() as read:
-                    for _, stretch in of_file:
-                        end = start + int(stretch.counts.sum())
-                        stretch.read(read, values[start:end])
-                        kept = slice(None) if stretch.is_kept is None else stretch.is_kept
-                        times_seconds[start:end] = stretch.rows.times_seconds[kept]
-                        views[start:end] = stretch.rows.views[kept]
-                        start = end
-            except FileNotFoundError:
-                raise InputError(
-                    f"{file.path}: another process merged this file into the finished store; open "
-                    "the store again"
-                ) from None
+            with file.reading() as read:
+                for _, stretch in of_file:
+                    end = start + int(stretch.counts.sum())
+                    stretch.read(read, values[start:end])
+                    kept = slice(None) if stretch.is_kept is None else stretch.is_kept
+                    times_seconds[start:end] = stretch.rows.times_seconds[kept]
+                    views[start:end] = stretch.rows.views[kept]
+                    start = end
         return values, offsets, times_seconds, views
 
     def _stretches(

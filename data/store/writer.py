@@ -23,6 +23,7 @@ from reelbank.data.store.file.about import (
     written_now,
 )
 from reelbank.data.store.file.format import COMPRESSIONS, FeatureFile
+from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.file.index import PART_NAMES
 from reelbank.data.store.merge import DamagedPart
 from reelbank.data.store.merging.committing import commit, settle
@@ -31,6 +32,7 @@ from reelbank.data.store.merging.plan import Request, planned
 from reelbank.data.store.merging.tiers import LARGEST_BYTES
 from reelbank.data.store.parts import (
     PartNames,
+    check_no_link,
     check_numbers,
     check_shard,
     merging,
@@ -86,6 +88,7 @@ class StoreWriter(StoredFeatures):
             raise InputError(f"compression {compression!r}: choose from gzip, lzf, or none")
         dataset.check_classes()
         super().__init__(path, recipe, dataset)
+        check_no_link(self.path)
         self._folder = parts_folder(self.path)
         self._shard, self._compression = shard, compression
         self._largest_file_bytes = largest_file_bytes
@@ -284,12 +287,23 @@ class StoreWriter(StoredFeatures):
             while self._has_settled(listed):
                 try:
                     self._merge(listed, merge_lock)
-                except DamagedPart as error:  # its videos are extracted again
-                    tell_damaged_part(str(error))
-                    self._reread({**self._catalog.damaged, error.path: str(error)})
+                except DamagedFile as error:
+                    damaged = self._damaged_parts(error)
+                    if not damaged:  # a finished file is
+                        raise
+                    for reason in damaged.values():  # its videos are extracted again
+                        tell_damaged_part(reason)
+                    self._reread({**self._catalog.damaged, **damaged})
                     continue
                 return True
         return False
+
+    def _damaged_parts(self, error: DamagedFile) -> dict[Path, str]:
+        """The parts whose damage ended a merge, and what is wrong with them."""
+        if isinstance(error, DamagedPart):
+            return {error.path: str(error)}
+        of_parts = ((part.path, part.damage()) for part in self._catalog.parts)
+        return {path: lines[0] for path, lines in of_parts if lines}
 
     def _merge(self, listed: Mapping[str, StoredVideo], held: Lock) -> None:
         """Write the finished files that the parts call for, and remove what they replace. Raises

@@ -45,8 +45,7 @@ def predict_store(run: Run, options: PredictOptions, to: str) -> int:
         most = MOST_PRINTED if to else len(opened.ids)
         pieces = _printed(opened, options.top, most=most)
         if to:
-            with written_to("TO", to):
-                _write(opened, pieces, options.top, Path(to))
+            _write_or_tell(opened, pieces, options.top, to)
         else:
             for _ in pieces:
                 pass
@@ -61,6 +60,29 @@ def predict_store(run: Run, options: PredictOptions, to: str) -> int:
     if to:
         print_lines(f"scores of {counted(len(ids), 'video')} written to {to}")
     return 0
+
+
+class _SourceError(Exception):
+    """An OSError, its cause, that is not about the file that is written."""
+
+
+def _marked(pieces: Iterator[_Piece]) -> Iterator[_Piece]:
+    """The pieces. An OSError of reading or printing becomes a _SourceError."""
+    try:
+        yield from pieces
+    except OSError as error:
+        raise _SourceError from error
+
+
+def _write_or_tell(opened: Scorer, pieces: Iterator[_Piece], k: int, to: str) -> None:
+    """Write the pieces. Raises InputError when the file `to` cannot be written, and what else goes wrong
+    unchanged."""
+    try:
+        with written_to("TO", to):
+            _write(opened, _marked(pieces), k, Path(to))
+    except _SourceError as error:
+        assert error.__cause__
+        raise error.__cause__ from None
 
 
 def _printed(opened: Scorer, k: int, *, most: int) -> Iterator[_Piece]:

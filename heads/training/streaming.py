@@ -170,9 +170,9 @@ def open_features(
     auto streams if the rows do not fit in the memory of the machine or of the device, and prints a
     note.
     """
-    wanted_bytes = sum(needed_bytes(store, ids, views) for store in stores)
     too_much = ""
     if read_from == "auto":
+        wanted_bytes = sum(needed_bytes(store, ids, views) for store in stores)
         gpu = None
         if device.startswith("cuda"):
             gpu = Limit(torch.cuda.mem_get_info(device)[0], "memory of the GPU")

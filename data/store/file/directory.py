@@ -59,6 +59,7 @@ _NUMBERS = {
 _TEXTS = {"video_ids", "labels", "groups", "failure_ids"}
 _NAMES = {"features", *_NUMBERS, *_TEXTS}
 _MOST_DIRECTORY_BYTES = 1 << 16
+_MOST_AXES = 32  # the most of HDF5
 _MOST_ABOUT_BYTES = 1 << 28
 
 
@@ -98,8 +99,8 @@ def _place(file: CheckedFile, name: str, entry: Any) -> Place:
         f"its directory has an impossible shape of /{name}",
     )
     if name == "features":
-        is_type = type_name in [dtype.str for dtype in DTYPES] and len(shape) >= 2
-        file.require(is_type, "/features must be float16 or uint8, with at least two axes")
+        is_type = type_name in [dtype.str for dtype in DTYPES] and 2 <= len(shape) <= _MOST_AXES
+        file.require(is_type, f"/features must be float16 or uint8, with 2 to {_MOST_AXES} axes")
     elif name in _TEXTS:
         is_text = re.fullmatch(r"\|S[1-9]\d{0,7}", type_name, re.ASCII) is not None
         is_type = is_text and len(shape) == 1
@@ -274,9 +275,7 @@ class FileFailures(Mapping[str, Failure]):
 def check_columns(file: CheckedFile, index: Index) -> None:
     """Check every byte and every value of an index, as each use checks only what it reads. Raises
     DamagedFile and UnreadableFile."""
-    for start, end in file.header.index_spans:
-        for first in range(start, end, 1 << 20):
-            file.read(first, min(end, first + (1 << 20)))
+    file.check_all()
     first_row, last_row = int(index.offsets[0]), int(index.offsets[-1])
     file.require(
         (first_row, last_row) == (0, index.row_count), "/offsets does not fit the features"
@@ -286,12 +285,13 @@ def check_columns(file: CheckedFile, index: Index) -> None:
     for column in (index.labels, index.groups, index.parts, index.sources):
         for _ in column:
             pass
-    _check_keys(file, index)
+    check_keys(file, index)
     index.failures.items()  # reads all of them
 
 
-def _check_keys(file: CheckedFile, index: Index) -> None:
-    """The table of hashes finds every video and every failure, and no id occurs twice."""
+def check_keys(file: CheckedFile, index: Index) -> None:
+    """Check that the table of hashes finds every video and every failure, and no id occurs twice.
+    Raises DamagedFile and UnreadableFile."""
     keys = index.keys
     assert keys
     hashes, numbers = keys.tables()

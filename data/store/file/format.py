@@ -14,7 +14,12 @@ import xxhash
 from reelbank.data.files import UnreadableFile, open_regular
 from reelbank.data.store.file.columns import CHUNK
 from reelbank.data.store.file.compressed import CompressedFeatures, hdf5_errors
-from reelbank.data.store.file.directory import check_columns, check_hdf5, read_index
+from reelbank.data.store.file.directory import (
+    check_columns,
+    check_hdf5,
+    check_keys,
+    read_index,
+)
 from reelbank.data.store.file.earlier import read_earlier_index
 from reelbank.data.store.file.header import (
     BLOCK_BYTES,
@@ -83,13 +88,21 @@ class FeatureFile:
     file, only what describes the whole file is read; a column of its index is read and checked when
     it is used.
 
-    whole: check every byte. keep_open: later reads use the very file that was checked, even if its
-    name now belongs to another file; otherwise each read opens the file again. Raises
-    DamagedFile (cut, altered or malicious), UnreadableFile (not a regular file, or the system
-    refuses), InputError (written by a newer reelbank), FileNotFoundError.
+    whole: check every byte. check_index: check every byte but those of the features. keep_open:
+    later reads use the very file that was checked, even if its name now belongs to another file;
+    otherwise each read opens the file again. Raises DamagedFile (cut, altered or malicious),
+    UnreadableFile (not a regular file, or the system refuses), InputError (written by a newer
+    reelbank), FileNotFoundError.
     """
 
-    def __init__(self, path: Path, *, whole: bool = False, keep_open: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        whole: bool = False,
+        check_index: bool = False,
+        keep_open: bool = False,
+    ) -> None:
         self.path = path
         self._file: io.FileIO | None = None
         self._checked: CheckedFile | None = None  # since version 3
@@ -101,7 +114,7 @@ class FeatureFile:
                 if whole and (reason := self._digest_damage(file.fileno())):
                     raise DamagedFile(f"{path}: {reason}")
                 if self.header.version > 2:
-                    self._checked = CheckedFile(path, file, self.header)
+                    self._checked = CheckedFile(path, file, self.header, check_all=check_index)
                 else:
                     check_index_digest(file.fileno(), self.header, path)
             except OSError as error:  # a fault of the disk, which says nothing about the file
@@ -224,6 +237,11 @@ class FeatureFile:
             else:
                 reason = "" if digest.digest() == self.header.whole_sha256 else _DIGEST_DAMAGE
         return lines or ([f"{self.path}: {reason}"] if reason else [])
+
+    def check_keys(self) -> None:
+        """Check that every video is found by its id. Raises DamagedFile and UnreadableFile."""
+        if self._checked:
+            check_keys(self._checked, self.index)
 
     def _check_index(self) -> None:
         """Check every byte of the index and every value. Raises DamagedFile and UnreadableFile."""

@@ -7,6 +7,7 @@ import xxhash
 
 from reelbank.data.store.file.columns import Numbers
 
+_MOST_EQUAL = 64  # ids with one hash: by chance, not even two have
 _WINDOW = 4096  # hashes that are read at once: the place of a hash is nearly proportional to it
 
 
@@ -68,6 +69,9 @@ class Keys:
             equal = int(np.count_nonzero(window == searched))
             numbers += self._numbers[position : position + equal].tolist()
             position += equal
+            self._hashes.file.require(
+                len(numbers) <= _MOST_EQUAL, "/key_hashes has too many equal hashes"
+            )
             if equal < len(window):
                 break
         return [number for number in numbers if self.id_of(number) == video_id]

@@ -27,7 +27,7 @@ from reelbank.data.store.file.header import (
 _BLOCK_BYTES = 1 << 14
 _USUAL_BLOCKS = 1 << 15  # a larger index has larger blocks, so that its table stays small
 _KEPT_BLOCKS = 64  # of a file, in memory
-# An index up to this size is checked and kept as a whole when its file is opened: that of a part.
+# An index up to this size is checked and kept as a whole when its file is opened: that of a usual part.
 _SMALL_BLOCKS = 16
 _RUN_BYTES = 1 << 20  # that are read at once
 
@@ -55,14 +55,25 @@ def block_digests(file: io.FileIO, span: tuple[int, int], size: int, whole: Any)
     return b"".join(digests)
 
 
+class GoneFile(InputError):
+    """A file of a store is gone since it was opened, because another process merged or removed it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: another process merged or removed this file; open the store again"
+        )
+
+
 class CheckedFile:
     """The index of an open feature file of version 3 as bytes, each block checked before it is used.
 
     Any number of threads may read. If the file was closed, each read opens it again. Raises
-    DamagedFile if the table of digests is damaged, and OSError.
+    DamagedFile if the table of digests is damaged, and OSError. check_all: check every block now.
     """
 
-    def __init__(self, path: Path, file: io.FileIO, header: Header) -> None:
+    def __init__(
+        self, path: Path, file: io.FileIO, header: Header, *, check_all: bool = False
+    ) -> None:
         self.path, self.header, self._file = path, header, file
         self._identity = _identity(file.fileno())
         table = np.empty(header.file_bytes - header.digests_start, np.uint8)
@@ -77,6 +88,14 @@ class CheckedFile:
             for (start, end), _ in self._spans:
                 for first in range(start, end, header.tree_block_bytes):
                     self.read(first, first + 1)
+        elif check_all:
+            self.check_all()
+
+    def check_all(self) -> None:
+        """Check every block. Raises DamagedFile and UnreadableFile."""
+        for (start, end), _ in self._spans:
+            for first in range(start, end, _RUN_BYTES):
+                self.read(first, min(end, first + _RUN_BYTES))
 
     def damaged(self, line: str) -> DamagedFile:
         """An error with the file's name and this line."""
@@ -153,9 +172,7 @@ class CheckedFile:
         try:
             file = open_regular(self.path)
         except FileNotFoundError:
-            raise InputError(
-                f"{self.path}: another process merged or removed this file; open the store again"
-            ) from None
+            raise GoneFile(self.path) from None
         with file:
             if _identity(file.fileno()) != self._identity:
                 raise InputError(

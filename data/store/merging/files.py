@@ -1,9 +1,9 @@
 """The files of a store as its catalog keeps them: finished files, and parts, of which there may be
 thousands."""
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,20 +11,22 @@ import numpy as np
 
 from reelbank.data.store.file.format import FeatureFile
 from reelbank.data.store.file.index import Index
+from reelbank.data.store.file.tree import GoneFile
 
 _OPEN_PARTS = 4096  # whose indexes stay in memory
 
 
 class OpenParts:
-    """The parts that were used last, with their indexes."""
+    """The parts that were used last, with their indexes; at most `most`."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = _OPEN_PARTS) -> None:
+        self._most = most
         self._files: OrderedDict[Path, FeatureFile] = OrderedDict()
 
     def keep(self, file: FeatureFile) -> None:
         """Keep a part that was just opened."""
         self._files[file.path] = file
-        if len(self._files) > _OPEN_PARTS:
+        if len(self._files) > self._most:
             self._files.popitem(last=False)
 
     def file(self, path: Path) -> FeatureFile:
@@ -48,16 +50,35 @@ class PartFile:
 
     @property
     def index(self) -> Index:
-        """Everything but the features. Raises FileNotFoundError if the part is gone."""
-        return self._kept.file(self.path).index
+        """Everything but the features. Raises GoneFile if the part is gone."""
+        return self._file().index
 
-    def reading(self) -> AbstractContextManager[Callable[[int, int, np.ndarray], None]]:
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Callable[[int, int, np.ndarray], None]]:
+        """As of a FeatureFile. Raises GoneFile if the part is gone."""
+        with contextlib.ExitStack() as stack:
+            try:
+                read = stack.enter_context(self._file().reading())
+            except FileNotFoundError:
+                raise GoneFile(self.path) from None
+            yield read
+
+    def check_keys(self) -> None:
         """As of a FeatureFile."""
-        return self._kept.file(self.path).reading()
+        self._file().check_keys()
 
     def damage(self, *, with_values: bool = False) -> list[str]:
-        """As of a FeatureFile."""
-        return self._kept.file(self.path).damage(with_values=with_values)
+        """As of a FeatureFile. Raises GoneFile if the part is gone."""
+        try:
+            return self._file().damage(with_values=with_values)
+        except FileNotFoundError:
+            raise GoneFile(self.path) from None
+
+    def _file(self) -> FeatureFile:
+        try:
+            return self._kept.file(self.path)
+        except FileNotFoundError:
+            raise GoneFile(self.path) from None
 
 
 File = FeatureFile | PartFile

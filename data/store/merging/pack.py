@@ -11,7 +11,7 @@ from reelbank.data.store.file.about import About
 from reelbank.data.store.merging.committing import settle
 from reelbank.data.store.merging.plan import Request, packed
 from reelbank.data.store.options import PackOptions
-from reelbank.data.store.parts import merging, parts_folder
+from reelbank.data.store.parts import check_no_link, merging, parts_folder
 from reelbank.data.system.locks import Lock
 
 
@@ -20,6 +20,7 @@ def pack(options: PackOptions) -> int:
     Raises InputError if the store is unfinished, in another bank, damaged, or cannot be written."""
     path = find_store(options.searched, options.store)
     options.searched.check_own(path, "pack", "packed")
+    check_no_link(path)
     folder = parts_folder(path)
     if not folder.exists():
         print_lines(f"{path}: is already a single file")
