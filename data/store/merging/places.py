@@ -171,10 +171,11 @@ class Places(Mapping[str, Place]):
             written = index.about.written
             recorded = written.get("overrides")
             earlier = joint_digest(map(recorded_ids, self._finished[:position]))
-            is_right = type(recorded) is int and 0 <= recorded <= len(index)
-            if not is_right or written.get("earlier_ids") != earlier:
-                recorded = sum(1 for _ in self._repeated(position))
-            self._overridden[position] = recorded
+            is_right = written.get("earlier_ids") == earlier
+            if is_right and type(recorded) is int and 0 <= recorded <= len(index):
+                self._overridden[position] = recorded
+            else:
+                self._overridden[position] = sum(1 for _ in self._repeated(position))
         return self._overridden[position]
 
     def _repeated(self, position: int) -> Iterator[tuple[int, str]]:
