@@ -19,7 +19,7 @@ def serve(words):
     if what == "answer":
         connection.sendall(" ".join([*others, os.environ["GIVEN"]]).encode())
     elif what == "print":
-        print("first line")
+        print("first line", flush=True)
         print("last line", file=sys.stderr)
         sys.exit(3)
     elif what == "end":

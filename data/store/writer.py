@@ -50,6 +50,8 @@ from reelbank.data.video.sources import SourceFile
 
 _PART_BYTES = 1 << 28  # a part is kept in memory: feature maps close it before their number does
 
+_LOCK_ATTEMPTS, _LOCK_PAUSE_SECONDS = 20, 0.05  # of a shard: a second in all
+
 
 class StoreWriter(StoredFeatures):
     """Writes a feature store. Videos are collected in memory and saved together as a part.
@@ -123,6 +125,12 @@ class StoreWriter(StoredFeatures):
         path = shard_lock(self._folder, self._shard)
         try:
             taken = lock(path, wait=False)
+            # Another writer that looks for leftovers holds the lock for a moment.
+            for _ in range(_LOCK_ATTEMPTS):
+                if taken is not None:
+                    break
+                time.sleep(_LOCK_PAUSE_SECONDS)
+                taken = lock(path, wait=False)
         except OSError as error:
             raise InputError(
                 f"{self._folder}: cannot be written ({error.strerror}); choose another BANK"
