@@ -60,10 +60,8 @@ def cpu_seconds() -> float:
     return times.user + times.system + ticks / os.sysconf("SC_CLK_TCK")
 
 
-def ours(paths: list[Path], network: networks.Network, forward: Forward, pool: DecodePool) -> None:
-    """Extract the features of the clips into a finished store."""
-    about = DatasetDescription(name="benchmark", classes=[], splits=[], coarse={})
-    batches = ClipBatches(
+def batches_of(forward: Forward, network: networks.Network) -> ClipBatches:
+    return ClipBatches(
         forward,
         network,
         crops=CROPS,
@@ -71,6 +69,12 @@ def ours(paths: list[Path], network: networks.Network, forward: Forward, pool: D
         batch=batch_inputs(ExtractOptions(), CPU, network),
         device=CPU,
     )
+
+
+def ours(paths: list[Path], network: networks.Network, forward: Forward, pool: DecodePool) -> None:
+    """Extract the features of the clips into a finished store."""
+    about = DatasetDescription(name="benchmark", classes=[], splits=[], coarse={})
+    batches = batches_of(forward, network)
     preprocessing = network.preprocessing
     pipeline = StreamPipeline(
         "rgb", load_stream("rgb"), network, batches, None, preprocessing.resize
@@ -157,14 +161,7 @@ def compare(name: str, paths: list[Path], rounds: int) -> None:
     network = networks.build(name, weights="random")
     forward = Forward(network, "fp32", "0", CPU, 0)
     modules = variants(name, network)
-    batch = ClipBatches(
-        forward,
-        network,
-        crops=CROPS,
-        keep_crops=False,
-        batch=batch_inputs(ExtractOptions(), CPU, network),
-        device=CPU,
-    ).step_inputs
+    batch = batches_of(forward, network).step_inputs
     generator = torch.Generator().manual_seed(0)
     shape = (batch, *network.input_shape)
     crops = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)

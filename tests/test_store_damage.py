@@ -541,6 +541,15 @@ def test_a_table_with_many_equal_hashes_is_not_searched_to_its_end(tmp_path):
         store.features(made_video(7).id)
 
 
+def with_directory(path, change):
+    """Write the store's file again with another directory, and with right digests."""
+    header = feature_file.FeatureFile(path).header
+    content = path.read_bytes()
+    place = slice(header.directory_start, header.directory_start + header.directory_bytes)
+    path.write_bytes(content[: header.directory_start])
+    seal(path, directory=change(json.loads(content[place])))
+
+
 def moved(name, by):
     """A directory that says that a column is elsewhere."""
 
@@ -579,12 +588,7 @@ def reshaped(name, *entry):
 def test_hostile_directories_with_right_digests_are_refused_in_one_line(tmp_path, change, told):
     path = tmp_path / "made.h5"
     fill(path, range(4))
-    file = feature_file.FeatureFile(path)
-    start, length = file.header.directory_start, file.header.directory_bytes
-    content = path.read_bytes()
-    directory = json.loads(content[start : start + length])
-    path.write_bytes(content[:start])
-    seal(path, directory=change(directory))
+    with_directory(path, change)
     with pytest.raises(InputError, match=re.escape(told)) as refused:
         use_all(path)
     assert str(path) in str(refused.value) and "\n" not in str(refused.value)
@@ -593,13 +597,13 @@ def test_hostile_directories_with_right_digests_are_refused_in_one_line(tmp_path
 def test_verify_tells_when_hdf5_and_the_directory_differ(tmp_path):
     path = tmp_path / "made.h5"
     fill(path, range(4))
-    file = feature_file.FeatureFile(path)
-    start, length = file.header.directory_start, file.header.directory_bytes
-    content = path.read_bytes()
-    directory = json.loads(content[start : start + length])
-    directory["versions"][0] = directory["key_numbers"][0]  # of the same type and length
-    path.write_bytes(content[:start])
-    seal(path, directory=directory)
+
+    def swapped(directory):
+        return directory | {
+            "versions": [directory["key_numbers"][0], *directory["versions"][1:]]  # the same type
+        }
+
+    with_directory(path, swapped)
     check_holds(path, range(4))
     with Store.open(path) as store:
         assert store.verify() == [f"{path}: /versions is not what the directory states"]

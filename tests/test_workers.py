@@ -569,7 +569,7 @@ def test_a_video_that_waits_for_room_does_not_hang(tmp_path):
     """One of two videos waits for longer than TIMEOUT, and goes on when the other one is done."""
     path = write_sample(tmp_path / "video.avi")
     with DecodePool(
-        2, timeout_seconds=2.5, chunk_frames=1, limits=Limits(in_flight_mpx=0.006)
+        2, timeout_seconds=8.0, chunk_frames=1, limits=Limits(in_flight_mpx=0.006)
     ) as pool:
         list(pool.run([]))  # until both processes are ready
         ends, heard = {}, []
@@ -581,7 +581,7 @@ def test_a_video_that_waits_for_room_does_not_hang(tmp_path):
                     0.7, (tmp_path / "go").touch
                 ).start()  # by then the other one asks for room
             elif len(heard) == 1:
-                time.sleep(3)  # a slow consumer
+                time.sleep(9)  # a slow consumer
             heard.append(key)
             if isinstance(message, Frames):
                 message.release()

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
@@ -75,6 +75,19 @@ def units(packet: bytes, length_bytes: int) -> Iterator[Unit]:
         if begin >= len(packet) or not begin < at <= len(packet):
             raise UnprovenError
         yield Unit(begin, at)
+
+
+def header_units(
+    extradata: bytes, length_at: int, listed: Callable[[bytes], list[bytes]]
+) -> tuple[int, list[bytes]]:
+    """The size of the length before each unit of a packet, 0 for start codes, and the units in the
+    track's header (extradata). length_at: position of this size in a header that lists its units;
+    listed: reads this list. Raises UnprovenError, and IndexError if the header is cut off."""
+    if extradata[:1] != b"\1":
+        return 0, [extradata[begin:end] for begin, end in units(extradata, 0)]
+    if len(extradata) <= length_at + 2:
+        raise UnprovenError
+    return extradata[length_at] % 4 + 1, listed(extradata)
 
 
 def without_escapes(unit: bytes) -> bytes:

@@ -17,6 +17,7 @@ from reelbank.data.video.access.bits import (
     UnprovenError,
     big_endian,
     check_messages,
+    header_units,
     units,
     without_escapes,
 )
@@ -41,12 +42,7 @@ class H264:
     Raises UnprovenError."""
 
     def __init__(self, extradata: bytes) -> None:
-        if extradata[:1] == b"\1":
-            self._length_bytes = extradata[4] % 4 + 1 if len(extradata) > 6 else 0
-            sets = _listed_sets(extradata)
-        else:
-            self._length_bytes = 0
-            sets = [extradata[begin:end] for begin, end in units(extradata, 0)]
+        self._length_bytes, sets = header_units(extradata, 4, _listed_sets)
         # The decoder knows these sets, wherever it begins.
         self._sets = frozenset(unit.rstrip(b"\0") for unit in sets)
         self._number_bits = _checked_number_bits(self._sets)

@@ -13,6 +13,7 @@ from reelbank.data.video.access.bits import (
     UnprovenError,
     big_endian,
     check_messages,
+    header_units,
     units,
     without_escapes,
 )
@@ -33,16 +34,11 @@ class Hevc:
     Raises UnprovenError."""
 
     def __init__(self, extradata: bytes) -> None:
-        if extradata[:1] == b"\1":
-            self._length_bytes = extradata[21] % 4 + 1 if len(extradata) > 23 else 0
-            found = _listed_units(extradata)
-        else:
-            self._length_bytes = 0
-            found = [extradata[begin:end] for begin, end in units(extradata, 0)]
-        sets = [unit.rstrip(b"\0") for unit in found if unit and unit[0] >> 1 in _SETS]
+        self._length_bytes, header = header_units(extradata, 21, _listed_units)
+        sets = [unit.rstrip(b"\0") for unit in header if unit and unit[0] >> 1 in _SETS]
         self._sets = frozenset(sets)
         _check_sets(self._sets)
-        for unit in found:
+        for unit in header:
             if unit and unit[0] >> 1 in (_MESSAGES, _MESSAGES_AFTER):
                 check_messages(unit, 2, _HARMLESS_MESSAGES)
         self._has_started = False
