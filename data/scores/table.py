@@ -34,6 +34,7 @@ DAMAGE = (
 )
 
 
+_TEXTS_AT_ONCE = 1 << 14
 # In a npy file of version 1.0, the length of the header is in the last two of these bytes.
 _PREFIX_BYTES = 10
 
@@ -206,18 +207,25 @@ class Facts(Protocol):
 
 def _arrays(facts: Facts) -> dict[str, np.ndarray]:
     """The arrays of the file without the logits."""
+    texts = _texts(facts)
     arrays = {
         "format": np.array(FORMAT),
-        "video_ids": np.array(facts.video_ids, dtype=np.str_),
+        "video_ids": np.array(texts.pop("video_ids"), dtype=np.str_),
         "labels": facts.labels,
         "classes": np.array(facts.classes, dtype=np.str_),
         "about": np.array(json.dumps(facts.about, allow_nan=False)),
     }
+    return arrays | {name: np.array(each, dtype=np.str_) for name, each in texts.items()}
+
+
+def _texts(facts: Facts) -> dict[str, Sequence[str]]:
+    """The arrays with a text for each video."""
+    texts = {"video_ids": facts.video_ids}
     if any(facts.groups):
-        arrays["groups"] = np.array(facts.groups, dtype=np.str_)
+        texts["groups"] = facts.groups
     if facts.parts:
-        arrays["parts"] = np.array(facts.parts, dtype=np.str_)
-    return arrays
+        texts["parts"] = facts.parts
+    return texts
 
 
 @dataclass(frozen=True)
@@ -259,15 +267,31 @@ def save_in_pieces(
                 written += len(piece)
         if written != len(video_ids):
             raise ValueError(f"{len(video_ids)} videos need as many logits (got {written})")
-        for name, array in _arrays(facts()).items():
-            if name != "format":
-                _add(archive, name, array)
+        known = facts()
+        texts = _texts(known)
+        _add_texts(archive, "video_ids", texts.pop("video_ids"))
+        _add(archive, "labels", known.labels)
+        _add(archive, "classes", np.array(known.classes, dtype=np.str_))
+        _add(archive, "about", np.array(json.dumps(known.about, allow_nan=False)))
+        for name, each in texts.items():
+            _add_texts(archive, name, each)
     sync_folder(path.parent)
 
 
 def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
     with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
         np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _add_texts(archive: zipfile.ZipFile, name: str, texts: Sequence[str]) -> None:
+    """Add an array of texts that need not fit in memory: a character takes four bytes in it."""
+    width = max(1, max(map(len, texts), default=1))
+    dtype = np.dtype((np.str_, width))
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": (len(texts),)}
+        np.lib.format.write_array_header_1_0(member, header)
+        for first in range(0, len(texts), _TEXTS_AT_ONCE):
+            member.write(np.array(texts[first : first + _TEXTS_AT_ONCE], dtype).tobytes())
 
 
 def load_ids(path: str | Path) -> tuple[str, ...]:
