@@ -1,7 +1,7 @@
 """What an open store says about some of its videos, read when it is used."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -11,30 +11,47 @@ from reelbank.data.store.records import StoredVideo
 
 
 class StoredVideos(LazySequence[StoredVideo]):
-    """Some videos of a store, in the given order. Each is made when it is used, because those of a
-    million videos would take a gigabyte. Pickling gives a list of all.
+    """V videos of a store. Each is made when it is used, because a million would take a gigabyte.
 
-    ids, labels, groups, parts, sources: (V,), without the rest of each video.
+    ids, labels, groups, parts, sources: (V,), as in StoredVideo. They may be columns that are read
+    from the open store; pickling reads all of them.
     """
 
-    def __init__(self, store: Store, numbers: np.ndarray) -> None:
-        """numbers: (V,) int64, positions in `store.video_ids`."""
-        self.ids = _taken(store.video_ids, numbers)
-        self.labels = _taken(store.labels, numbers)
-        self.groups = _taken(store.groups, numbers)
-        self.parts: Sequence[Sequence[str]] = Taken([(store.parts, numbers)])
-        self.sources: Sequence[Mapping[str, Any]] = Taken([(store.sources, numbers)])
-        self._numbers = numbers
+    def __init__(
+        self,
+        ids: Sequence[str],
+        labels: Sequence[str],
+        groups: Sequence[str],
+        parts: Sequence[Sequence[str]],
+        sources: Sequence[Mapping[str, Any]],
+    ) -> None:
+        self.ids, self.labels, self.groups = ids, labels, groups
+        self.parts, self.sources = parts, sources
+
+    @classmethod
+    def of(cls, store: Store, numbers: np.ndarray) -> Self:
+        """Some videos of an open store, in this order. numbers: (V,) int64, positions in
+        `store.video_ids`."""
+        return cls(
+            _taken(store.video_ids, numbers),
+            _taken(store.labels, numbers),
+            _taken(store.groups, numbers),
+            Taken([(store.parts, numbers)]),
+            Taken([(store.sources, numbers)]),
+        )
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self.ids)
 
     def items(self, first: int, last: int) -> list[StoredVideo]:
-        columns = (self.ids, self.labels, self.groups, self.parts, self.sources)
-        return list(map(StoredVideo, *(column[first:last] for column in columns)))
+        return list(map(StoredVideo, *(column[first:last] for column in self._columns)))
 
-    def __reduce__(self) -> tuple[type[list[StoredVideo]], tuple[list[StoredVideo]]]:
-        return list, (list(self),)
+    @property
+    def _columns(self) -> tuple[Sequence[Any], ...]:
+        return self.ids, self.labels, self.groups, self.parts, self.sources
+
+    def __reduce__(self) -> tuple[type[Self], tuple[list[Any], ...]]:
+        return type(self), tuple(map(list, self._columns))
 
 
 def _taken(texts: Sequence[str], numbers: np.ndarray) -> Sequence[str]:

@@ -234,7 +234,7 @@ def open_rows(
         dataset=store.dataset,
         recipes=[member.recipe for member in stores],
         paths=[str(member.path) for member in stores],
-        videos=StoredVideos(store, positions(ids, store.video_ids)),
+        videos=StoredVideos.of(store, positions(ids, store.video_ids)),
     )
 
 
