@@ -90,11 +90,21 @@ class SafeWriter:
         """Write several rows."""
         self._writer.writerows(map(csv_cell, row) for row in rows)
 
+    def write_numbers(self, rows: Iterable[tuple[tuple[str, ...], Sequence[float | int]]]) -> None:
+        """Write rows of some texts and then numbers; a number that is nan is an empty cell. Each
+        combination of texts is formatted only once, and numbers need no quotes."""
+        texts_of: dict[tuple[str, ...], str] = {}
+        for texts, numbers in rows:
+            text = texts_of.get(texts)
+            if text is None:
+                text = texts_of[texts] = _row_text(texts)
+            # nan is the only number that differs from itself
+            cells = ["" if number != number else str(number) for number in numbers]
+            self._file.write(f"{text}{','.join(cells)}\r\n")
+
     def after(self, cells: Iterable[Any]) -> "SafeWriter":
         """A writer of rows that all begin with these cells, which are formatted only once."""
-        text = io.StringIO()
-        SafeWriter(text).writerow((*cells, ""))
-        return SafeWriter(_Prefixed(self._file, text.getvalue().removesuffix("\r\n")))
+        return SafeWriter(_Prefixed(self._file, _row_text(cells)))
 
     def write_records(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Write the keys of the first record as header, and a row for each record; missing values
@@ -103,6 +113,13 @@ class SafeWriter:
             return
         self.writerow(records[0])
         self.writerows([record.get(key, "") for key in records[0]] for record in records)
+
+
+def _row_text(cells: Iterable[Any]) -> str:
+    """The beginning of a row, up to the comma before the next cell."""
+    text = io.StringIO()
+    SafeWriter(text).writerow((*cells, ""))
+    return text.getvalue().removesuffix("\r\n")
 
 
 @dataclass(frozen=True)

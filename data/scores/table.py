@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import math
+import os
 import tokenize
 import zipfile
 import zlib
@@ -300,7 +301,7 @@ def load_ids(path: str | Path) -> tuple[str, ...]:
     try:
         check_regular(path)
         with zipfile.ZipFile(path) as archive:
-            return tuple(_member(archive, "video_ids", path, (1, "U")).tolist())
+            return tuple(_member(archive, "video_ids", (1, "U")).tolist())
     except FileNotFoundError:
         raise InputError(f"{path}: the score file does not exist") from None
     except DAMAGE as error:
@@ -315,20 +316,20 @@ def load(path: str | Path) -> Scores:
     try:
         check_regular(path)
         with zipfile.ZipFile(path) as archive:
-            file_format = _member(archive, "format", path, (0, "U")).item()
+            file_format = _member(archive, "format", (0, "U")).item()
             if file_format != FORMAT:
                 raise ValueError(f"its format must be {FORMAT!r} (got {file_format[:40]!r})")
-            about = json.loads(_member(archive, "about", path, (0, "U")).item())
+            about = json.loads(_member(archive, "about", (0, "U")).item())
             if not isinstance(about, dict):
                 raise ValueError("'about' is not a JSON object")
             return Scores(
-                video_ids=tuple(_member(archive, "video_ids", path, (1, "U")).tolist()),
-                labels=_member(archive, "labels", path, (1, "i"), (2, "u")),
-                classes=tuple(_member(archive, "classes", path, (1, "U")).tolist()),
-                logits=_member(archive, "logits", path, (2, "f")),
+                video_ids=tuple(_member(archive, "video_ids", (1, "U")).tolist()),
+                labels=_member(archive, "labels", (1, "i"), (2, "u")),
+                classes=tuple(_member(archive, "classes", (1, "U")).tolist()),
+                logits=_member(archive, "logits", (2, "f")),
                 about=about,
-                groups=_optional_texts(archive, "groups", path),
-                parts=_optional_texts(archive, "parts", path),
+                groups=_optional_texts(archive, "groups"),
+                parts=_optional_texts(archive, "parts"),
             )
     except FileNotFoundError:
         raise InputError(f"{path}: the score file does not exist") from None
@@ -344,20 +345,21 @@ def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_1_0(stream)
 
 
-def _optional_texts(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[str, ...]:
+def _optional_texts(archive: zipfile.ZipFile, name: str) -> tuple[str, ...]:
     """One array of texts; () if the archive does not have it."""
     if f"{name}.npy" not in archive.namelist():
         return ()
-    return tuple(_member(archive, name, path, (1, "U")).tolist())
+    return tuple(_member(archive, name, (1, "U")).tolist())
 
 
-def _member(archive: zipfile.ZipFile, name: str, path: Path, *forms: tuple[int, str]) -> np.ndarray:
+def _member(archive: zipfile.ZipFile, name: str, *forms: tuple[int, str]) -> np.ndarray:
     """One array of the archive, in one of the forms (axes, kind of dtype). Its declared size must be
     its real one, so that a small file cannot make us allocate much memory."""
-    info = archive.getinfo(f"{name}.npy")
+    assert archive.fp
+    info, file_bytes = archive.getinfo(f"{name}.npy"), os.fstat(archive.fp.fileno()).st_size
     if (
         info.compress_type != zipfile.ZIP_STORED
-        or not info.file_size == info.compress_size <= path.stat().st_size
+        or not info.file_size == info.compress_size <= file_bytes
     ):
         raise ValueError(f"{name!r} must be stored uncompressed and in full")
     data = archive.read(info)  # the archive checks its CRC
