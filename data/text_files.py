@@ -26,6 +26,7 @@ _OTHER_MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _FORMULA_STARTS = frozenset("'=+-@\t\r\n")
+_PLAIN = re.compile(r"[\w/.][\w/. -]*")  # a text that is written as it is
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n].", re.DOTALL)  # a single character is not a formula
 
 
@@ -63,6 +64,13 @@ def csv_cell(value: Any) -> Any:
     return f"'{value}" if _FORMULA.match(value) and not _is_number(value) else value
 
 
+def csv_field(text: str) -> str:
+    """A text as SafeWriter writes it in a row of several cells."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return _row_text([text]).removesuffix(",")
+
+
 def csv_text(cell: str) -> str:
     """The text of a cell that `csv_cell` made."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
@@ -97,10 +105,14 @@ class SafeWriter:
         for texts, numbers in rows:
             text = texts_of.get(texts)
             if text is None:
-                text = texts_of[texts] = _row_text(texts)
+                text = texts_of[texts] = "".join(f"{csv_field(each)}," for each in texts)
             # nan is the only number that differs from itself
             cells = ["" if number != number else str(number) for number in numbers]
             self._file.write(f"{text}{','.join(cells)}\r\n")
+
+    def write_fields(self, rows: Iterable[Iterable[str]]) -> None:
+        """Write rows of `csv_field`s, of which each row has at least two."""
+        self._file.writelines(f"{','.join(row)}\r\n" for row in rows)
 
     def after(self, cells: Iterable[Any]) -> "SafeWriter":
         """A writer of rows that all begin with these cells, which are formatted only once."""
