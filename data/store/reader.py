@@ -107,6 +107,11 @@ class Store:
             raise DamagedFile(f"{self.path}: /video_ids must be unique")
         return video_ids
 
+    @property
+    def ids_when_used(self) -> Sequence[str]:
+        """(V,) the ids, each of which is read when it is used. They are not known to be unique."""
+        return self._of_videos(lambda index: index.video_ids)
+
     @functools.cached_property
     def labels(self) -> list[str]:
         """(V,) class names, separated by ";" in a multi-label data set."""
