@@ -80,8 +80,8 @@ class _Cut:
         self._group_count = int(groups.max(initial=-1)) + 1
         starts = np.searchsorted(of_groups, np.arange(self._group_count + 1))
         # Indexing a memoryview makes one number: lists of all would take 32 bytes for each.
-        self._starts, self._classes = memoryview(starts), memoryview(of_classes)
-        self._counts = memoryview(counts)
+        self._starts, self._classes = starts.data, of_classes.data
+        self._counts = counts.data
         self._groups_of_pairs, self._classes_of_pairs = of_groups, of_classes
         # groups of a class in training, and videos that it still needs in validation
         self._left: list[int] = np.bincount(of_classes, minlength=classes).tolist()
@@ -102,7 +102,7 @@ class _Cut:
                 self._missing[code] -= count
                 reached.add(code)
 
-        for group in memoryview(order):
+        for group in order.data:
             if self._is_free(group) and self._gain(group) > 0:
                 take(group)
         place_of = np.empty(len(order), np.int64)

@@ -111,7 +111,7 @@ def near_copies(
     return NearCopies(threshold, sorted(copies, key=lambda copy: -copy.cosine))
 
 
-def unit_vectors(means: np.ndarray, fitted: Sequence[int]) -> np.ndarray:
+def unit_vectors(means: np.ndarray, fitted: Sequence[int] | np.ndarray) -> np.ndarray:
     """(V, D) float32 -> the same shape, z-normalised with mean and deviation of the rows `fitted`,
     then of length 1 (0 for a row that is the mean)."""
     vectors = np.empty(means.shape, np.float32)
@@ -148,8 +148,8 @@ class Nearest:
 
 def nearest(
     vectors: np.ndarray,
-    videos: Sequence[int],
-    among: Sequence[int],
+    videos: Sequence[int] | np.ndarray,
+    among: Sequence[int] | np.ndarray,
     groups: np.ndarray | None = None,
 ) -> Nearest:
     """Of each of `videos` the nearest of `among`. vectors: (V, D), of length 1; groups: (V,)

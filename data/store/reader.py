@@ -352,7 +352,7 @@ class Store:
         found = positions(video_ids, files[0].index.video_ids)
         if (found < 0).any():
             self._places(video_ids)  # raises InputError
-        return [(files[0], found)]
+        return [(files[0], found.tolist())]
 
     def _places(self, video_ids: Sequence[str]) -> list[Place]:
         places = [self._catalog.find(video_id) for video_id in video_ids]

@@ -44,7 +44,7 @@ def write_whole(
     dataset.check_classes()
     _check_videos(path, dataset, videos)
     try:
-        with tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=path.parent) as kept:
+        with tempfile.SpooledTemporaryFile(_KEPT_BYTES, dir=str(path.parent)) as kept:
             checksums, dimensions = _keep(kept, pieces, videos)
             count = len(videos)
             written = written_now(Cost(round(time.monotonic() - began, 3))) | {"overrides": 0}
