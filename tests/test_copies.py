@@ -17,6 +17,7 @@ from real_weights import LITE0, LITE0_WEIGHTS
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.store.copies import NearCopies, near_copies, same_files
 from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.videos import StoredVideos
 from reelbank.data.store.writer import StoreWriter
 from reelbank.data.video.sources import fingerprint
 from reelbank.extract.networks.build import Network, build
@@ -214,7 +215,13 @@ def test_a_real_clip_that_was_encoded_again_is_found(tmp_path):
     network = build(LITE0, weights=str(LITE0_WEIGHTS))
     means = np.stack([mean_features(network, clip) for clip in training + tested])
     ids = {"train": [clip.stem for clip in training], "test": [clip.stem for clip in tested]}
-    same, near = copied_tests(videos, means, {**ids, "validation": []}, "1")
+    columns = zip(
+        *((each.id, each.label, each.group, each.parts, each.source) for each in videos),
+        strict=True,
+    )
+    same, near = copied_tests(
+        StoredVideos(*map(list, columns)), means, {**ids, "validation": []}, "1"
+    )
     assert same.endswith(f": copied = {first_of['Archery'].stem}")
     assert near.endswith(f": again ~ {first_of['Diving'].stem}")
 

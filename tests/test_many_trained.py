@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from references.validation import reference_cut
 
@@ -30,7 +30,6 @@ from reelbank.data.store.versions import current_versions
 from reelbank.data.store.videos import StoredVideos
 from reelbank.data.store.whole import write_whole
 from reelbank.data.text_files import SafeWriter, csv_field
-from reelbank.heads.training.job import with_copied_tests
 from reelbank.heads.training.material import open_rows
 from reelbank.heads.training.options import TrainOptions
 from reelbank.heads.training.planning.plan import plan_runs
@@ -75,11 +74,8 @@ def peak_of_training(bank: Path, videos: int) -> int:
     options = TrainOptions(bank=str(bank), head="meanpool", split=("1",), seed=(0,), epochs=1)
     tracemalloc.start()
     with Store.open(bank / "stores" / "many.h5") as store:
-        (plan,) = with_copied_tests(
-            plans := plan_runs([store], options),
-            rows := open_rows([store], plans[0].recipe),
-            store,
-        )
+        (plan,) = plan_runs([store], options)
+        rows = open_rows([store], plan.recipe)
         plan.path.mkdir(parents=True)
         write_embeddings(plan, rows, np.zeros((1, videos, 8), np.float16))
     peak = tracemalloc.get_traced_memory()[1]
@@ -92,6 +88,7 @@ def test_a_training_needs_less_than_a_kilobyte_for_each_video(tmp_path: Path) ->
     assert (many - few) / 8_000 < 900
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_positions_are_those_of_a_dictionary(data: st.DataObject) -> None:
     among = data.draw(st.lists(st.text(max_size=2), unique=True))
@@ -102,6 +99,7 @@ def test_positions_are_those_of_a_dictionary(data: st.DataObject) -> None:
     assert positions(names, among).tolist() == expected
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.77]))
 def test_the_validation_part_is_that_of_the_reference(seed: int, fraction: float) -> None:
     drawn = random.Random(seed)
@@ -234,6 +232,7 @@ ODD_TEXTS = [
 ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text() | st.sampled_from(ODD_TEXTS), min_size=2, max_size=4))
 def test_fields_are_written_like_cells(texts: list[str]) -> None:
     cells, fields = io.StringIO(), io.StringIO()
@@ -242,6 +241,7 @@ def test_fields_are_written_like_cells(texts: list[str]) -> None:
     assert fields.getvalue() == cells.getvalue()
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.sampled_from(ODD_TEXTS), min_size=1, max_size=3),
     st.lists(st.floats() | st.integers(), min_size=1, max_size=4),

@@ -22,6 +22,8 @@ def reference_cut(
         for label, count in shares.items():
             left[label] += 1
             missing[label] += fraction * count
+    if fraction == 0:
+        return set()
     several = {label for label, number in left.items() if number > 1}
     keys = sorted(members)
     order = [keys[i] for i in np.random.default_rng(seed).permutation(len(keys))]
