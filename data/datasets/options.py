@@ -31,7 +31,7 @@ csv_option = partial(
     option,
     "",
     "with DATASET=folder, CSV file that describes the videos. The column path is "
-    "required; label, split (train or test) and group are optional",
+    "required; label, split (train, validation or test) and group are optional",
 )
 image_fps_option = partial(
     option,

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+PARTS = ("train", "validation", "test")  # of a split
+
 
 @dataclass(frozen=True)
 class Video:
@@ -11,7 +13,7 @@ class Video:
 
     id: path relative to ROOT, with '/' between folders and without the extension. label: name of
     the class, '' if unlabelled. group: the recording that the video was cut from, '' if unknown.
-    parts: for each split of the data set 'train', 'test' or ''. span_seconds: start and end of the
+    parts: for each split of the data set one of PARTS or ''. span_seconds: start and end of the
     video within the file, None if the video is the whole file. If there is a span, `id` begins with
     the id of the file.
     """

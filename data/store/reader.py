@@ -41,7 +41,7 @@ class Store:
 
     Attributes with V entries, one for each video:
     `video_ids`; `labels` (class names, separated by ";" in a multi-label data set); `groups`;
-    `parts` ("train", "test" or "" for each split); `sources` (facts about the video file);
+    `parts` ("train", "validation", "test" or "" for each split); `sources` (facts about the video file);
     `versions` (package versions with which the features were computed); `rows` (int64, number of
     clean rows); `all_rows` (int64, number of rows including augmented views); `checksums` (uint64,
     of the bytes of all rows).
@@ -117,7 +117,7 @@ class Store:
 
     @functools.cached_property
     def parts(self) -> list[list[str]]:
-        """(V, splits) "train", "test" or ""."""
+        """(V, splits) "train", "validation", "test" or ""."""
         splits = self.dataset.splits
         parts: list[list[str]] = []
         for index, numbers in self._pieces:

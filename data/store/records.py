@@ -116,8 +116,8 @@ class StoredVideo:
     """What a store records about a video in addition to its features.
 
     label: class name, "" if unlabelled; in a multi-label data set, class names separated by ';'.
-    group: the recording that the video was cut from, "" if unknown. parts: "train", "test" or ""
-    for each split. source: facts about the file, such as its size in `bytes`, the number of frames
+    group: the recording that the video was cut from, "" if unknown. parts: "train",
+    "validation", "test" or "" for each split. source: facts about the file, such as its size in `bytes`, the number of frames
     and the decoder (JSON-serialisable).
     """
 

@@ -221,7 +221,7 @@ class StoreWriter(StoredFeatures):
         known_parts = set(video.parts) <= set(PART_NAMES)
         if len(video.parts) != len(self.dataset.splits) or not known_parts:
             raise InputError(
-                f"{video.id}: must have one part (train, test or '') for each split (got "
+                f"{video.id}: must have one part (train, validation, test or '') for each split (got "
                 f"{list(video.parts)})"
             )
 

@@ -9,10 +9,10 @@ import numpy as np
 from reelbank.data.errors import InputError
 from reelbank.data.store.file.about import to_text
 from reelbank.data.store.file.columns import CHUNK, encoded, encoded_items, text_width
-from reelbank.data.store.file.index import READ_PART_NAMES, Index
+from reelbank.data.store.file.index import PART_NAMES, Index
 from reelbank.data.store.file.keys import key_tables
 
-_CODE_OF_PART = {part: code for code, part in enumerate(READ_PART_NAMES)}
+_CODE_OF_PART = {part: code for code, part in enumerate(PART_NAMES)}
 
 
 class Column(NamedTuple):

@@ -1,4 +1,4 @@
-"""Groups of videos must not be divided between training and test."""
+"""Groups of videos must not be divided between the parts of a split."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from reelbank.data.store.merging.plan import Request, stored_at
 
 
 def check_groups(path: Path, catalog: Catalog, request: Request) -> None:
-    """Raises InputError if a group would be in both train and test of a split that was drawn: videos
+    """Raises InputError if a group would be in several parts of a split that was drawn: videos
     that were removed from ROOT may be in another part than those that came. Official and imported
     splits are not checked. path: of the store, for messages."""
     dataset = request.about.dataset
@@ -25,7 +25,7 @@ def check_groups(path: Path, catalog: Catalog, request: Request) -> None:
                 key = (split, video.group)
                 if video.group and part and part_of_group.setdefault(key, part) != part:
                     raise InputError(
-                        f"{path}: all videos of a group must be in train, or all in test, but group "
-                        f"{video.group} would be in both in split {split}; give a CSV file whose "
-                        "column split does not divide the group, or choose another BANK"
+                        f"{path}: all videos of a group must be in one part of a split, but group "
+                        f"{video.group} would be in several of split {split}; give a CSV file "
+                        "whose column split does not divide the group, or choose another BANK"
                     )

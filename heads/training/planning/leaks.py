@@ -1,9 +1,9 @@
-"""Test videos that are not independent of the training videos: copies, and groups that lie in both
+"""Test videos that are not independent of the training videos: copies, and groups that lie in several
 parts. Training continues; `train` and the report say what was found."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from reelbank.data.console import counted, some
 from reelbank.data.datasets import folder
 from reelbank.data.datasets.registry import is_of_dataset
+from reelbank.data.datasets.types import PARTS
 from reelbank.data.store.copies import Copy, near_copies, same_files
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import StoredVideo
@@ -19,7 +20,8 @@ MOST_NAMED = 5
 
 
 def divided_groups(store: Store, split: str) -> list[str]:
-    """A line on the groups that have videos in both train and test of a split.
+    """Lines on the groups that have test videos and videos that a head learns from or is chosen on,
+    and on those that have videos for both.
 
     Groups of a folder that its CSV divides are stored as unknown, so for folders they are guessed
     from the names again.
@@ -31,22 +33,22 @@ def divided_groups(store: Store, split: str) -> list[str]:
         guessed = folder.guess_groups(labels)
         groups = {name: group or guessed[name] for name, group in groups.items()}
         origin = " (guessed from file names)"
-    in_train: set[str] = set()
-    tests: dict[str, list[str]] = defaultdict(list)
+    by_part = {part: Counter[str]() for part in (*PARTS, "")}  # videos of each group
     for name, parts in zip(store.video_ids, store.parts, strict=True):
-        if parts[number] == "train":
-            in_train.add(groups[name])
-        elif parts[number] == "test":
-            tests[groups[name]].append(name)
-    divided = sorted(group for group in tests if group and group in in_train)
-    if not divided:
-        return []
-    videos = sum(len(tests[group]) for group in divided)
-    return [
-        f"split {split}: the test part contains {counted(videos, 'video')} from groups of "
-        f"related videos that are also in the training part. Groups{origin}: "
-        f"{some(divided, MOST_NAMED)}"
-    ]
+        by_part[parts[number]][groups[name]] += 1
+    lines = []
+    for part, earlier_part in (("test", "train"), ("test", "validation"), ("validation", "train")):
+        counts = by_part[part]
+        divided = sorted(group for group in counts if group and by_part[earlier_part][group])
+        if divided:
+            videos = sum(counts[group] for group in divided)
+            earlier_name = "training" if earlier_part == "train" else earlier_part
+            lines.append(
+                f"split {split}: the {part} part contains {counted(videos, 'video')} from groups of "
+                f"related videos that are also in the {earlier_name} part. Groups{origin}: "
+                f"{some(divided, MOST_NAMED)}"
+            )
+    return lines
 
 
 def copied_tests(
