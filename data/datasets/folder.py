@@ -194,7 +194,8 @@ def _with_drawn_split(videos: _Labelled, seed: int) -> Dataset:
     if not labels:
         return videos.dataset(None)
     parts = dict.fromkeys(videos.paths, "") | dict.fromkeys(labels, "train")
-    return videos.dataset(parts | dict.fromkeys(test, "test"), notes)
+    dataset = videos.dataset(parts | dict.fromkeys(test, "test"), notes)
+    return replace(dataset, is_drawn=True)
 
 
 def _with_stated_split(videos: _Labelled, part_of: Mapping[str, str], *, stated_by: str) -> Dataset:

@@ -33,6 +33,12 @@ csv_option = partial(
     "with DATASET=folder, CSV file that describes the videos. The column path is "
     "required; label, split (train, validation or test) and group are optional",
 )
+dataset_name_option = partial(
+    option,
+    "",
+    "with DATASET=folder, name of the data set. The stores of a name are continued wherever ROOT is",
+    unset="the name of the stores that contain the same videos, otherwise from the path of ROOT",
+)
 image_fps_option = partial(
     option,
     None,

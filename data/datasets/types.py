@@ -35,7 +35,8 @@ class Dataset:
     that are missing or left out. multilabel: whether a video can have any number of classes; its
     label then contains their names separated by ';', and is '' if the video has no class. files:
     number of files from which the videos are cut; 0 if each video is a separate file. image_fps:
-    frames per second of the folders of images, 0 if unknown.
+    frames per second of the folders of images, 0 if unknown. unselected: the videos that CLASSES=
+    leaves out. is_drawn: whether the split was drawn at random.
     """
 
     name: str
@@ -48,6 +49,8 @@ class Dataset:
     multilabel: bool = False
     files: int = 0
     image_fps: float = 0.0
+    unselected: tuple[Video, ...] = ()
+    is_drawn: bool = False
 
 
 @dataclass(frozen=True)

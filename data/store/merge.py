@@ -42,7 +42,8 @@ def merged_index(
     video_ids = pieces.video_ids()
     described = _described(request, pieces, video_ids)
     offsets, times_seconds, views, checksums = _numbers(pieces)
-    written = written_now(output.cost) | {"overrides": output.overrides, **ids}
+    written = {**request.about.written, **written_now(output.cost)}
+    written |= {"overrides": output.overrides, **ids}
     if output.replaces:
         written["replaces"] = list(output.replaces)
     return Index(

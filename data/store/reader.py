@@ -50,7 +50,8 @@ class Store:
     `path`; `recipe`; `dataset` (a DatasetDescription); `identity` (hash of recipe and data set);
     `finished`; `row_shape`; `dtype` (float16 or uint8); `has_views`; `failures` (maps the id of a
     video without features to a Failure); `cost` (a Cost); `written` (package versions and time of
-    the last change); `damaged` (maps files of the store that were left out to the reason).
+    the last change); `listing` (a DatasetListing, or None if the store does not record it);
+    `damaged` (maps files of the store that were left out to the reason).
     """
 
     def __init__(self, path: Path, catalog: Catalog) -> None:
@@ -58,7 +59,7 @@ class Store:
         about = catalog.files[-1].index.about
         self.identity, self.recipe, self.written = about.identity, about.recipe, about.written
         self.cost = catalog.cost()
-        self.dataset = catalog.dataset()
+        self.dataset, self.listing = catalog.dataset(), catalog.listing
         self.damaged = {str(part): reason for part, reason in catalog.damaged.items()}
         self.row_shape: tuple[int, ...] = (0,)
         self.dtype: np.dtype[Any] = DTYPES[0]
