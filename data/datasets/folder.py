@@ -194,7 +194,20 @@ def _with_drawn_split(videos: _Labelled, seed: int) -> Dataset:
     if not labels:
         return videos.dataset(None)
     parts = dict.fromkeys(videos.paths, "") | dict.fromkeys(labels, "train")
-    dataset = videos.dataset(parts | dict.fromkeys(test, "test"), notes)
+    drawn = (
+        f"the split was drawn at random (SEED={seed}): {len(labels) - len(test):,} training and "
+        f"{len(test):,} test videos"
+    )
+    unknown = sum(not videos.groups[video_id] for video_id in labels)
+    if unknown:
+        drawn += (
+            f". The groups of {unknown:,} of the {len(labels):,} videos are unknown: if some of "
+            "these videos come from the same recording, test results will be too high. To prevent "
+            "this, give a CSV= file with groups or with a split (docs/datasets.md)"
+        )
+    else:
+        drawn += "; no group of related videos is divided"
+    dataset = videos.dataset(parts | dict.fromkeys(test, "test"), [*notes, drawn])
     return replace(dataset, is_drawn=True)
 
 

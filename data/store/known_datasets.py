@@ -46,7 +46,8 @@ def with_known_name(dataset: Dataset, option_value: str, banks: Banks) -> Datase
     """
     if not load_spec(option_value).names_folders:
         return dataset
-    paths = list(_stores(plugin_name(option_value), banks))
+    kind = plugin_name(option_value)
+    paths = list(_stores(kind, banks))
     if any(path.name.startswith(f"{dataset.name}-") for path in paths):
         return dataset
     search = _Search(dataset, banks.own)
@@ -54,6 +55,8 @@ def with_known_name(dataset: Dataset, option_value: str, banks: Banks) -> Datase
     try:
         for path in paths:
             match, name, stored = search.judged(path)
+            if not name.startswith(f"{kind}-"):  # imported features
+                continue
             if match is Match.SAME:
                 print_lines(
                     f"note: ROOT contains the videos of the data set {name}, so its stores are used "

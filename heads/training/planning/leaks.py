@@ -15,6 +15,7 @@ from reelbank.data.datasets.types import PARTS
 from reelbank.data.store.copies import Copy, near_copies, same_files
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import StoredVideo
+from reelbank.heads.training.planning.parts import VideoFacts
 
 MOST_NAMED = 5
 
@@ -49,6 +50,24 @@ def divided_groups(store: Store, split: str) -> list[str]:
                 f"{some(divided, MOST_NAMED)}"
             )
     return lines
+
+
+def split_notes(store: Store, split: str, videos: Mapping[str, VideoFacts]) -> list[str]:
+    """A line on a split that was drawn at random, and on videos of a folder whose groups are unknown.
+    videos: those of the split, by id."""
+    is_drawn = store.listing is not None and store.listing.is_drawn
+    unknown = sum(not facts.group for facts in videos.values())
+    if not unknown:
+        drawn = f"split {split} was drawn at random; no group of related videos is divided"
+        return [drawn] if is_drawn else []
+    if not is_drawn and not is_of_dataset(store.dataset.name, folder.NAME):
+        return []
+    drawn = " was drawn at random, and" if is_drawn else ":"
+    return [
+        f"split {split}{drawn} the groups of {unknown:,} of its {len(videos):,} videos are unknown. If "
+        "related videos, such as clips of one recording, are in different parts, the results are too "
+        "high; docs/datasets.md describes how to state groups and the split"
+    ]
 
 
 def copied_tests(

@@ -25,7 +25,7 @@ from reelbank.heads.training.planning.initial import (
     initial_runs,
     initial_weights,
 )
-from reelbank.heads.training.planning.leaks import divided_groups
+from reelbank.heads.training.planning.leaks import divided_groups, split_notes
 from reelbank.heads.training.planning.parts import (
     VideoFacts,
     absent_notes,
@@ -130,6 +130,7 @@ def plan_run(
     classes = chosen_classes(stores[0], options.classes, options.without)
     videos = videos_of_split(stores[0], common, classes, split)
     notes = absent_notes(stores, common)
+    notes += split_notes(stores[0], split, videos)
     held_out = _held_out(videos, options, dataset=stores[0].dataset.name, split=split)
     notes += _validation_origin(videos, held_out, options, split)
     if options.validation and not held_out:
