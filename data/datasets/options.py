@@ -25,7 +25,7 @@ lists_option = partial(
     option,
     "",
     "folder with the data set's official split lists (for charades, its annotation "
-    "files); required for hmdb51 and charades, optional for ucf101",
+    "files); optional for ucf101, required for the other data sets with official lists",
 )
 csv_option = partial(
     option,

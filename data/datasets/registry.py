@@ -19,6 +19,10 @@ DATASETS = {
     "ucf101": "data.datasets.ucf101:UCF101",
     "hmdb51": "data.datasets.hmdb51:HMDB51",
     "charades": "data.datasets.charades:CHARADES",
+    "kinetics": "data.datasets.kinetics:KINETICS",
+    "ssv2": "data.datasets.ssv2:SSV2",
+    "activitynet": "data.datasets.activitynet:ACTIVITYNET",
+    "thumos14": "data.datasets.thumos14:THUMOS14",
     "folder": "data.datasets.folder:FOLDER",
     "toy": "data.datasets.toy:TOY",
 }
@@ -40,9 +44,9 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set from the folder `root`.
 
-    name: ucf101, hmdb51, charades, folder, toy, or path/to/file.py:name for a user's own data set.
-    splits_dir: folder that contains the official split lists (optional for ucf101, required for
-    hmdb51 and charades). csv: CSV file with the columns path, label and split (only for folder).
+    name: a key of DATASETS, or path/to/file.py:name for a user's own data set.
+    splits_dir: folder that contains the official split lists (optional for ucf101, not used for
+    folder and toy, otherwise required). csv: CSV file with the columns path, label and split (only for folder).
     classes: keep only videos of these classes. `Dataset.classes` still contains all classes, so
     that the number of a class does not change. seed: determines the random split (folder) or the
     generated videos (toy). bank: folder in which the toy videos are generated if `root` is not
@@ -122,8 +126,8 @@ def load_spec(name: str) -> DatasetSpec:
 def is_of_dataset(stored_name: str, option_value: str) -> bool:
     """Whether DATASET=`option_value` matches the data set of a store or run.
 
-    If each folder is a separate data set, the name matches all of them: `folder` matches
-    `folder-clips-1f2e3d`.
+    If each folder is a separate data set, or if there are several editions, the name matches all of
+    them: `folder` matches `folder-clips-1f2e3d`, and `kinetics` matches `kinetics-400`.
     """
     recipe_name = plugin_name(option_value)
     if stored_name == recipe_name:
@@ -133,8 +137,13 @@ def is_of_dataset(stored_name: str, option_value: str) -> bool:
     return (
         is_user_file(option_value)
         or recipe_name in DATASETS
-        and load_spec(option_value).names_folders
+        and _has_several(load_spec(option_value))
     )
+
+
+def _has_several(spec: DatasetSpec) -> bool:
+    """Whether several data sets have names that begin with the registered name."""
+    return spec.names_folders or spec.has_editions
 
 
 def kind_of(stored_name: str) -> str:
@@ -169,7 +178,7 @@ def loadable_name(stored_name: str, option_value: str = "") -> str:
     if option_value and is_of_dataset(stored_name, option_value):
         return option_value
     kind = kind_of(stored_name)
-    if kind and load_spec(kind).names_folders:
+    if kind and _has_several(load_spec(kind)):
         return kind
     if stored_name not in DATASETS:
         raise InputError(

@@ -101,7 +101,8 @@ class DatasetSpec:
     """A registered data set: its loading function and the options that it accepts.
 
     takes_lists, takes_csv: whether it accepts LISTS= and CSV=. names_folders: each ROOT is a
-    separate data set, whose name begins with '<name>-', and whose split is drawn. drawn_in: the
+    separate data set, whose name begins with '<name>-', and whose split is drawn. has_editions: its
+    name is '<name>-<edition>', such as 'kinetics-400'. drawn_in: the
     folder in the bank into which its videos are drawn, '' if they are not drawn. naming: parses the
     names of its videos, None if they contain no facts.
     """
@@ -110,5 +111,6 @@ class DatasetSpec:
     takes_lists: bool = False
     takes_csv: bool = False
     names_folders: bool = False
+    has_editions: bool = False
     drawn_in: str = ""
     naming: Naming | None = None
