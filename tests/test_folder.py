@@ -194,3 +194,17 @@ def test_folders_of_parts_state_the_split(tmp_path: Path) -> None:
 def test_a_folder_of_parts_next_to_a_class_folder_is_a_class(tmp_path: Path) -> None:
     root = touch(tmp_path, "train/x.mp4", "test/y.mp4", "bus/z.mp4")
     assert load_dataset("folder", str(root)).classes == ("bus", "test", "train")
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_drawn_split_is_announced_with_its_unknown_groups(tmp_path: Path, grouped: bool) -> None:
+    form = "a/film{0}_1.mp4" if grouped else "a/film_{0}.mp4"
+    names = [form.format(number) for number in range(10)]
+    dataset = load_dataset("folder", str(touch(tmp_path, *names)), seed=3)
+    (note,) = dataset.notes
+    tests = sum(video.parts == ("test",) for video in dataset.videos)
+    assert note.startswith(
+        f"the split was drawn at random (SEED=3): {10 - tests} training and {tests} test videos"
+    )
+    assert dataset.is_drawn
+    assert ("groups of 10 of the 10 videos are unknown" in note) == (not grouped)
