@@ -72,15 +72,17 @@ def _annotated(entry: Any, where: str) -> Annotated:
 
 
 def _action(annotation: Any, where: str) -> Action:
-    label = annotation.get("label") if isinstance(annotation, dict) else None
-    segment = annotation.get("segment") if isinstance(annotation, dict) else None
+    facts = annotation if isinstance(annotation, dict) else {}
+    label, segment = facts.get("label"), facts.get("segment")
+    is_label = isinstance(label, str) and bool(label) and ";" not in label
     is_segment = isinstance(segment, list) and len(segment) == 2 and all(map(_is_time, segment))
-    if not isinstance(label, str) or not label or ";" in label or not is_segment:
+    if not (is_label and is_segment):
         raise InputError(
             f'{where}: expected annotations such as {{"label": "Skiing", "segment": [1.5, 20.0]}} '
             f"(got {str(annotation)[:80]})"
         )
-    return Action(label, float(segment[0]), float(segment[1]))
+    start_seconds, end_seconds = map(float, facts["segment"])
+    return Action(facts["label"], start_seconds, end_seconds)
 
 
 def _is_time(value: Any) -> bool:

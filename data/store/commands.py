@@ -244,7 +244,7 @@ def _print_coverage(store: Store, heard: Counter[str]) -> None:
     )
     if heard:
         print_lines(f"sound: {', '.join(f'{heard[state]:,} {state}' for state in sorted(heard))}")
-    rows = [("  split", *PARTS, "neither")]
+    rows: list[tuple[str, ...]] = [("  split", *PARTS, "neither")]
     for number, split in enumerate(store.dataset.splits):
         counts = Counter(video_parts[number] for video_parts in store.parts)
         rows.append((f"  {split}", *(str(counts[part]) for part in (*PARTS, ""))))
