@@ -310,4 +310,7 @@ def test_a_drawn_split_and_unknown_groups_are_noted(
         writer.finish(videos)
     train(replace(OPTIONS, bank=str(tmp_path)))
     said = capsys.readouterr().out
-    assert f"note: {line}" in said if line else "split 1" not in said
+    if line:
+        assert f"note: {line}" in said
+    else:
+        assert "drawn at random" not in said and "are unknown" not in said
