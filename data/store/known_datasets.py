@@ -126,11 +126,10 @@ class _Search:
 
     def _is_whole(self, store: Store) -> bool:
         """Whether the data set had the same ids when the store was written. Stores of earlier
-        versions do not record it: a finished one has all."""
+        versions do not record it, and must have all of them."""
         if store.listing:
             return store.listing.ids == self.listing.ids
-        stored = {*store.video_ids, *store.failures}
-        return store.finished and stored in (self.paths.keys(), self.selected)
+        return {*store.video_ids, *store.failures} in (self.paths.keys(), self.selected)
 
     def _look(self, video_id: str) -> SourceFile:
         if video_id not in self._now:
