@@ -34,14 +34,26 @@ def make_folder(root: Path, names: Sequence[str] = NAMES) -> Path:
 
 
 def make_store(
-    bank: Path, dataset: Dataset, *, stored: int = 99, listed: bool = True, stream: str = "rgb"
+    bank: Path,
+    dataset: Dataset,
+    *,
+    stored: int = 99,
+    listed: bool = True,
+    stream: str = "rgb",
+    file_bytes: int = 1 << 30,
 ) -> None:
     """A store of a data set. stored: how many videos it has yet; listed: whether its files record the
-    videos of the data set, as they do since this is known."""
+    videos of the data set, as they do since this is known; file_bytes: of the largest file."""
     path = bank / "stores" / f"{dataset.name}-{stream}-made.h5"
     listing = DatasetListing.of(dataset) if listed else None
     description = DatasetDescription.of(dataset)
-    with StoreWriter(path, {"stream": stream}, description, listing=listing) as writer:
+    with StoreWriter(
+        path,
+        {"stream": stream},
+        description,
+        listing=listing,
+        largest_file_bytes=file_bytes,
+    ) as writer:
         videos = [
             StoredVideo(
                 video.id,
@@ -199,8 +211,9 @@ def test_a_store_that_cannot_be_read_is_named_and_left_out(
 def test_the_listing_survives_merges_and_packing(tmp_path: Path) -> None:
     dataset = load(make_folder(tmp_path / "videos"))
     make_store(tmp_path / "bank", dataset, stored=2)
-    make_store(tmp_path / "bank", dataset)
+    make_store(tmp_path / "bank", dataset, file_bytes=1)
     (path,) = (tmp_path / "bank" / "stores").glob("*.h5")
+    assert len(list((tmp_path / "bank" / "stores").glob("*.parts/more*.h5"))) > 0
     assert reelbank.main(["pack", str(path)]) == 0
     with Store.open(path) as store:
         assert store.finished and store.listing == DatasetListing.of(dataset)
