@@ -136,7 +136,7 @@ def test_lists_and_videos_are_needed(tmp_path: Path, name: str) -> None:
 # Something-Something V2
 
 SSV2_LISTS = {
-    "labels.json": json.dumps({"Holding something": "1", "Bending something until it breaks": "0"}),
+    "labels.json": json.dumps({"Bending something until it breaks": "1", "Holding something": "0"}),
     "train.json": json.dumps(
         [
             {
@@ -159,7 +159,7 @@ def test_something_something(tmp_path: Path, prefix: str) -> None:
     folder = write_lists(tmp_path / "lists", lists)
     root = touch(tmp_path / "videos", "78687.webm", "3.webm", "4.webm", "sub/3.webm", "9.webm")
     dataset = load_dataset("ssv2", str(root), splits_dir=str(folder))
-    assert dataset.classes == ("Bending something until it breaks", "Holding something")
+    assert dataset.classes == ("Holding something", "Bending something until it breaks")
     assert [(video.id, video.label, *video.parts) for video in dataset.videos] == [
         ("3", "Holding something", "test"),
         ("4", "", ""),
