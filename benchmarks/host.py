@@ -130,8 +130,8 @@ def main() -> int:
     runtime = arguments.runtime.resolve() if arguments.runtime else None
     codes = {"now": ROOT} | ({"before": arguments.before.resolve()} if arguments.before else {})
     times: dict[str, list[float]] = {name: [] for name in codes}
-    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as closing:
-        work = Path(name)
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as closing:
+        work = Path(folder)
         drawn = [work / f"clip{number}.mp4" for number in range(DIFFERENT_CLIPS)]
         for number, path in enumerate(drawn):
             draw_clip(path, number)
