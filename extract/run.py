@@ -202,7 +202,7 @@ def _tell_count(videos: Sequence[Video], needed: Sequence[Video], jobs: Mapping[
 def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: UnreadVideos) -> None:
     """Show the progress, and count the videos that the machine could not read. Raises InputError if
     there are too many in a row."""
-    by_id = {video.id: video for video in videos}
+    by_id, status = {video.id: video for video in videos}, ""
     with contextlib.ExitStack() as closing:
         if isinstance(reports, Generator):
             # It ends its processes now, not when the traceback of an error is forgotten.
@@ -222,9 +222,9 @@ def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: Un
                 bar.write(printable(line))
             bar.update(-report.again)
             if report.status or report.video:
-                is_new = report.status != (bar.postfix or "")
-                if is_new or (report.status and sys.stderr.isatty()):  # the bar's time goes on
-                    bar.set_postfix_str(report.status)
+                is_new, status = report.status != status, report.status
+                if is_new or (status and sys.stderr.isatty()):  # the time that it shows goes on
+                    bar.set_postfix_str(status)
             if report.video:
                 for line in report.video.lines:
                     bar.write(printable(line))
