@@ -246,6 +246,7 @@ def test_reproduce_and_pretrain(three_workers, tmp_path, monkeypatch, capsys):
     steps = [line for line in printed.splitlines() if line.startswith("== ")]
     assert {"== pretrain motion", "== extract colours", "== train motion"} <= {*steps}
     assert steps == [line for line in clustered.splitlines() if line.startswith("== ")]
+    assert clustered.count(f"cluster {three_workers.address}: ") == 1  # not at each step
     weights = sorted(path.relative_to("alone") for path in Path("alone").glob("weights/*/*.saf*"))
     assert weights
     for path in weights:
