@@ -8,8 +8,9 @@ CPU time, user and system, of all processes:
   ours      the complete extraction: decoding, crops, network, mean, float16, and a store on disk
   script    a usual script: eager fp32, PIL transforms of each frame, one video at a time; only for
             torchvision:resnet50
-  others    only the network, per crop, on one batch of crops that are already in memory: as it is (eager), with channels_last, with folded batch norm (folded), with
-            fused steps, which `extract` uses (fused), and with COMPILE=1 also compiled
+  others    only the network, per crop, on one batch of crops that are already in memory:
+            as it is (eager), with channels_last, with folded batch norm (folded), with fused steps,
+            which `extract` uses (fused), and with COMPILE=1 also compiled
 
 REELBANK_TESTDATA is the folder that contains clips/ucf101. ROUNDS, VIDEOS and STEPS (clips per video,
 usually 25) set the length.
@@ -27,6 +28,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from rows import Row
 from torchvision import models, transforms
 
 from reelbank.data.store.records import DatasetDescription, StoredVideo
@@ -206,6 +208,19 @@ def compare(name: str, paths: list[Path], rounds: int) -> dict[str, list[float]]
             flush=True,
         )
     return ratios
+
+
+def rows(name: str, paths: list[Path], rounds: int) -> list[Row]:
+    """The rows of `benchmarks/bench.py`."""
+    on = f"{name}, {len(paths)} clips, T={STEPS}, {CROPS} crops, random weights"
+    table = []
+    for label, values in compare(name, paths, rounds).items():
+        if label == "script":
+            table.append(Row("extraction", "a usual script", on, values, "at least 1.2"))
+        elif label != "ours":
+            work = "extraction, against the forward pass alone"
+            table.append(Row(work, label, on, values, "at least 0.95"))
+    return table
 
 
 def clips() -> list[Path]:

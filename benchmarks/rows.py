@@ -39,9 +39,7 @@ class Row:
         ends = [f"target {self.target}" if self.target else "", self.note]
         rounds = f"{len(self.values)} round{'s' if len(self.values) > 1 else ''}"
         parts = [self.on, rounds, *filter(None, ends)]
-        return (
-            f"{middle:7.2f} ({low:.2f} to {high:.2f})  {self.work}: {self.peer} [{'; '.join(parts)}]"
-        )
+        return f"{middle:7.2f} ({low:.2f} to {high:.2f})  {self.work}: {self.peer} [{'; '.join(parts)}]"
 
 
 def interleaved(
@@ -65,7 +63,9 @@ def ratios(seconds: dict[str, list[float]], peer: str, ours: str) -> list[float]
 def about_machine() -> dict[str, str]:
     """Date, machine and versions."""
     found = {"date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")}
-    found["commit"] = _output("git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD")
+    found["commit"] = _output(
+        "git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"
+    )
     found["machine"] = f"{_processor()}, {cores().value} cores, {platform.system()}"
     found["versions"] = f"Python {platform.python_version()}"
     for name in PACKAGES:
@@ -92,7 +92,17 @@ def append(path: Path, rows: Iterable[Row], about: dict[str, str]) -> None:
     with path.open("a", newline="") as file:
         table = csv.writer(file)
         if is_new:
-            measured = ("work", "compared with", "on", "rounds", "q1", "median", "q3", "target", "note")
+            measured = (
+                "work",
+                "compared with",
+                "on",
+                "rounds",
+                "q1",
+                "median",
+                "q3",
+                "target",
+                "note",
+            )
             table.writerow([*about, *measured])
         for row in rows:
             figures = [f"{value:.4g}" for value in row.quartiles]
