@@ -169,7 +169,7 @@ def test_tables_of_an_mp4_file_prove_the_same_as_its_packets(folder: Path, name:
         assert np.array_equal(getattr(listed, field), getattr(read_one, field)), field
 
 
-@pytest.mark.parametrize("fault", ["second picture", "length", "other kind"])
+@pytest.mark.parametrize("fault", ["second picture", "length", "first length", "other kind"])
 def test_slices_that_are_not_of_one_picture_prove_nothing(folder: Path, fault: str) -> None:
     path = draw(folder / "slices.mp4")
     with av.open(str(path)) as container:
@@ -180,6 +180,8 @@ def test_slices_that_are_not_of_one_picture_prove_nothing(folder: Path, fault: s
         content[second + 5] |= 0x80  # its first macroblock becomes that of a picture
     elif fault == "length":
         content[second + 3] ^= 1
+    elif fault == "first length":
+        content[1] ^= 1  # beyond the end of the packet
     else:
         content[second + 4] ^= 0x60  # only one of the slices is needed by other pictures
     data = bytearray(path.read_bytes())
