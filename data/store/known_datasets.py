@@ -109,7 +109,7 @@ class _Search:
 
     def _compared(self, store: Store) -> Match:
         # From the cheapest comparison to the most expensive one.
-        ids, failures = store.video_ids, store.failures
+        ids, failures = list(store.video_ids), store.failures
         if not (ids or failures) or not self.paths.keys() >= {*ids, *failures}:
             return Match.OTHER
         is_whole = self._is_whole(store)
