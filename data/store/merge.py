@@ -47,6 +47,7 @@ def merged_index(
     described = Described(pieces, request)
     offsets = np.zeros(len(pieces) + 1, np.int64)
     np.cumsum(pieces.rows(), out=offsets[1:])
+    rows = MergedRows(pieces, offsets)
     written = written_now(output.cost) | {"overrides": output.overrides, **ids}
     if output.replaces:
         written["replaces"] = list(output.replaces)
@@ -56,8 +57,8 @@ def merged_index(
         groups=described.column("group", lambda file: file.facts.group_bytes),
         parts=described.column("parts"),
         offsets=offsets,
-        times_seconds=MergedRows(pieces, offsets, "times_seconds"),
-        views=MergedRows(pieces, offsets, "views"),
+        times_seconds=rows.column("times_seconds"),
+        views=rows.column("views"),
         checksums=MergedNumbers(pieces, lambda index: index.checksums),
         row_shape=kind.shape if kind and len(pieces) else (0,),
         dtype=kind.dtype if kind and len(pieces) else DTYPES[0],

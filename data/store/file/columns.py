@@ -64,6 +64,11 @@ class LazyNumbers(ABC):
         values = self.read(0, len(self))
         return values if dtype is None else values.astype(dtype)
 
+    def chunks(self, size: int = 1 << 16) -> Iterator[np.ndarray]:
+        """All entries, in arrays of at most `size`."""
+        for first in range(0, len(self), size):
+            yield self[first : first + size]
+
 
 class Numbers(LazyNumbers):
     """A column of numbers in a file.
@@ -81,11 +86,6 @@ class Numbers(LazyNumbers):
 
     def __len__(self) -> int:
         return self.shape[0]
-
-    def chunks(self, size: int = 1 << 16) -> Iterator[np.ndarray]:
-        """All entries, in arrays of at most `size`."""
-        for first in range(0, len(self), size):
-            yield self[first : first + size]
 
     def read(self, first: int, last: int) -> np.ndarray:
         if self._kept is not None:
@@ -191,7 +191,9 @@ def _hashes(texts: Sequence[bytes]) -> np.ndarray:
 
 def item_hashes(items: Sequence[Any]) -> np.ndarray:
     """(V,) uint64: xxh3 (64 bits) of each item of any sequence as a file keeps it."""
-    return items.hashes() if isinstance(items, LazySequence) else _hashes(list(map(encoded, items)))
+    if isinstance(items, LazySequence):
+        return items.hashes()
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, map(encoded, items)), np.uint64, len(items))
 
 
 def distinct_items(items: Sequence[T]) -> list[T]:

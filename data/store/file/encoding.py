@@ -159,20 +159,18 @@ def _versions(index: Index, made: Sequence[Versions]) -> Column:
 
 def _json_columns(items: Sequence[Any]) -> tuple[Column, np.ndarray]:
     """The texts, one after the other, and the offsets of each, (V + 1,)."""
+    texts: Sequence[bytes] = ()
     if isinstance(items, LazySequence):
-        texts_of, lengths = items.encoded, items.lengths()
+        lengths = items.lengths()
     else:
-        texts = list(map(encoded, items))
-        lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-
-        def texts_of(first: int, last: int) -> list[bytes]:
-            return texts[first:last]
-
+        texts = list(map(encoded, items)) if len(items) <= CHUNK else ()  # or they are made again
+        lengths = np.fromiter(map(len, texts or map(encoded, items)), np.int64, len(items))
     offsets = np.zeros(len(lengths) + 1, "<i8")
     np.cumsum(lengths, out=offsets[1:])
 
     def of_videos(first: int, last: int) -> np.ndarray:
-        return np.frombuffer(b"".join(texts_of(first, last)), np.uint8)
+        of_chunk = texts[first:last] if texts else encoded_items(items, first, last)
+        return np.frombuffer(b"".join(of_chunk), np.uint8)
 
     shape = (int(offsets[-1]),)
     return Column(np.dtype(np.uint8), shape, of_videos, videos=len(items)), offsets

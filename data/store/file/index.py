@@ -154,7 +154,7 @@ class Index:
     @functools.cached_property
     def has_views(self) -> bool:
         """Whether any row belongs to an augmented view."""
-        if isinstance(self.views, Numbers):
+        if isinstance(self.views, LazyNumbers):
             return any(bool(chunk.any()) for chunk in self.views.chunks())
         return bool(self.views.any())
 

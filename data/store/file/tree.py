@@ -178,6 +178,8 @@ class CheckedFile:
             # Neighbouring blocks are read at once.
             wanted = min(end, last) - block_start
             count = max(1, min(-(-wanted // size), self._run_bytes // size))
+            if number + block in self._kept:
+                count = 1
             data = self._blocks(
                 number + block, count, (block_start, min(last, block_start + count * size))
             )
@@ -207,11 +209,12 @@ class CheckedFile:
             digest = hashlib.sha256(data[each * size : (each + 1) * size].data).digest()
             place = (number + each) * DIGEST_BYTES
             self.require(digest == self.table[place : place + DIGEST_BYTES], "its index is damaged")
-        if count == 1:
-            with self._lock:
-                if len(self._kept) >= _KEPT_BLOCKS:
-                    del self._kept[next(iter(self._kept))]
-                self._kept[number] = data
+        # Whoever reads on begins in the last block.
+        last = data if count == 1 else data[(count - 1) * size :].copy()
+        with self._lock:
+            if len(self._kept) >= _KEPT_BLOCKS:
+                del self._kept[next(iter(self._kept))]
+            self._kept[number + count - 1] = last
         return data
 
     @contextlib.contextmanager

@@ -65,7 +65,7 @@ def write_bytes(
     fd = raw.fileno()
 
     def put(data: np.ndarray, start: int) -> None:
-        view = memoryview(data.reshape(-1).view(np.uint8))
+        view = data.reshape(-1).view(np.uint8).data
         write_at(fd, view, start)
         digests.add(start, view)
 

@@ -17,7 +17,7 @@ from reelbank.data.store.file.tree import GoneFile
 from reelbank.data.store.versions import Versions
 
 # Whose indexes stay in memory: a merge takes some thousand videos at a time, usually of 64 parts.
-_OPEN_PARTS = 1024
+_OPEN_PARTS = 512
 
 
 class OpenParts:

@@ -13,7 +13,7 @@ from reelbank.data.store.file.columns import (
     encoded_items,
     text_width,
 )
-from reelbank.data.store.file.index import Index
+from reelbank.data.store.file.index import Index, Rows
 from reelbank.data.store.merging.files import File
 from reelbank.data.store.merging.pieces import Pieces
 from reelbank.data.store.merging.plan import Request
@@ -113,25 +113,43 @@ class MergedNumbers(LazyNumbers):
         return np.concatenate(values) if values else np.empty(0)
 
 
-class MergedRows(LazyNumbers):
-    """(R,) one number of each row, read for whole videos. offsets: (V + 1,) int64, the first row of
-    each video."""
+class MergedRows:
+    """What is known about the rows of all videos: their times and views, which are read together.
+    offsets: (V + 1,) int64, the first row of each video."""
 
-    def __init__(self, pieces: Pieces, offsets: np.ndarray, name: str) -> None:
-        self._pieces, self._offsets, self._name = pieces, offsets, name
+    def __init__(self, pieces: Pieces, offsets: np.ndarray) -> None:
+        self._pieces, self.offsets = pieces, offsets
+        self._range, self._rows = (0, 0), list[Rows]()
+
+    def of_videos(self, first: int, last: int) -> list[Rows]:
+        """Those of the videos `first` to `last` - 1. The last ones are kept."""
+        if self._range != (first, last):
+            places = _places(self._pieces, first, last)
+            self._rows = [file.index.rows(low, high) for file, low, high in places]
+            self._range = (first, last)
+        return self._rows
+
+    def column(self, name: str) -> "_RowColumn":
+        """`times_seconds` or `views` of all rows."""
+        return _RowColumn(self, name)
+
+
+class _RowColumn(LazyNumbers):
+    """(R,) one number of each row."""
+
+    def __init__(self, rows: MergedRows, name: str) -> None:
+        self._rows, self._name = rows, name
 
     def __len__(self) -> int:
-        return int(self._offsets[-1])
+        return int(self._rows.offsets[-1])
 
     def read(self, first: int, last: int) -> np.ndarray:
-        low, high = np.searchsorted(self._offsets, [first, last]).tolist()
-        if self._offsets[low] != first or self._offsets[high] != last:
-            raise ValueError(f"rows {first} to {last} are not those of whole videos")
-        rows = [
-            file.index.rows(begin, end) for file, begin, end in _places(self._pieces, low, high)
-        ]
-        values = [getattr(each, self._name) for each in rows]
-        return np.concatenate(values) if values else np.empty(0)
+        offsets = self._rows.offsets
+        low = int(np.searchsorted(offsets, first, side="right")) - 1
+        high = int(np.searchsorted(offsets, last))
+        values = [getattr(each, self._name) for each in self._rows.of_videos(low, high)]
+        start = int(offsets[low])
+        return np.concatenate(values)[first - start : last - start] if values else np.empty(0)
 
 
 class Described:
