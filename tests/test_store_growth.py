@@ -91,4 +91,4 @@ def test_finish_reads_each_byte_of_the_parts_and_of_the_store_once(tmp_path, sha
 
 def test_the_memory_of_finish_grows_little_with_the_videos(tmp_path):
     few, many = (measured(tmp_path / f"{each}.h5", 4, each, 1, 4) for each in (1000, 6000))
-    assert many["memory"] - few["memory"] < 700 * 4 * 5000
+    assert many["memory"] - few["memory"] < 600 * 4 * 5000
