@@ -2,13 +2,17 @@
 new file is read once, and few bytes of memory are needed for a video."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from made_stores import DATASET, RECIPE, made_times, made_values, made_video
 
+from reelbank.data.errors import InputError
 from reelbank.data.store.reader import Store
+from reelbank.data.store.writer import StoreWriter
 
 FOLDERS = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
@@ -73,11 +77,12 @@ def measured(path: Path, *shape: int) -> dict[str, float]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-pytestmark = pytest.mark.skipif(
+needs_counts = pytest.mark.skipif(
     not Path("/proc/self/io").exists(), reason="the system does not count what a process reads"
 )
 
 
+@needs_counts
 @pytest.mark.parametrize("shape", [(4, 40, 8, 1024), (4, 40, 2000, 1)])
 def test_finish_reads_each_byte_of_the_parts_and_of_the_store_once(tmp_path, shape):
     """With large features, and with a large index."""
@@ -89,6 +94,37 @@ def test_finish_reads_each_byte_of_the_parts_and_of_the_store_once(tmp_path, sha
         assert store.finished and len(store) == 160 and store.verify() == []
 
 
+@needs_counts
 def test_the_memory_of_finish_grows_little_with_the_videos(tmp_path):
     few, many = (measured(tmp_path / f"{each}.h5", 4, each, 1, 4) for each in (1000, 6000))
     assert many["memory"] - few["memory"] < 600 * 4 * 5000
+
+
+def test_a_byte_that_differs_on_disk_is_noticed_whichever_it_is(tmp_path, monkeypatch):
+    real, calls, flipped = os.pwrite, 0, 0
+
+    def pwrite(fd: int, data: memoryview, start: int) -> int:
+        nonlocal calls
+        calls += 1
+        content = bytearray(data)
+        if calls == flipped:
+            content[len(content) // 2] ^= 1
+        return real(fd, content, start)
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    while True:
+        path = tmp_path / str(flipped) / "made.h5"
+        path.parent.mkdir()
+        calls, flipped = 0, flipped + 1
+        with StoreWriter(path, RECIPE, DATASET) as writer:
+            for number in range(3):
+                writer.add(made_video(number), made_values(number), made_times(number))
+            try:
+                writer.flush()
+            except InputError as error:
+                assert "differ from those that were written; check the disk" in str(error)
+                assert not list(path.with_suffix(".parts").glob("*.h5"))
+                continue
+        assert calls < flipped
+        break
+    assert flipped > 20
