@@ -131,7 +131,12 @@ def test_a_span_of_a_file_is_no_copy_of_another_span():
     sources = {"whole": digest(1), "again": digest(1), "old": {"bytes": 1001}}
     for start in (0.0, 2.0):
         sources[f"from {start}"] = {**digest(1), "span_seconds": [start, start + 2]}
-    found = same_files(sources, ["again", "old", "from 2.0"], ["whole", "from 0.0"])
+    names = list(sources)
+    tests, others = (
+        [names.index(name) for name in part]
+        for part in (["again", "old", "from 2.0"], ["whole", "from 0.0"])
+    )
+    found = same_files(names, list(sources.values()), tests, others)
     assert [(copy.video, copy.original) for copy in found] == [("again", "whole")]
 
 

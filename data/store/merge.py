@@ -40,7 +40,7 @@ def merged_index(
     for file in {id(file): file for file, _ in pieces.runs()}.values():
         file.check_keys()
     video_ids = pieces.video_ids()
-    described = _described(request, pieces, video_ids)
+    described = described_videos(request, pieces, video_ids)
     offsets, times_seconds, views, checksums = _numbers(pieces)
     written = written_now(output.cost) | {"overrides": output.overrides, **ids}
     if output.replaces:
@@ -89,7 +89,9 @@ def _taken(pieces: Pieces, column: Callable[[Index], Sequence[T]]) -> LazySequen
     return Taken([(column(file.index), numbers) for file, numbers in pieces.runs()])
 
 
-def _described(request: Request, pieces: Pieces, video_ids: Sequence[str]) -> list[StoredVideo]:
+def described_videos(
+    request: Request, pieces: Pieces, video_ids: Sequence[str]
+) -> list[StoredVideo]:
     """The videos with their labels, groups and parts."""
     splits = request.about.dataset.splits
     labels = _taken(pieces, lambda index: index.labels)

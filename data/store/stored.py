@@ -10,6 +10,7 @@ from typing import Any, Self, TypeVar
 from reelbank.data.identity import canonical
 from reelbank.data.store.catalog import Catalog, lasting, scan
 from reelbank.data.store.file.about import About
+from reelbank.data.store.file.columns import Taken
 from reelbank.data.store.merging.plan import Request, planned
 from reelbank.data.store.parts import final_path
 from reelbank.data.store.records import Cost, DatasetDescription, Failure, StoredVideo, identity
@@ -73,11 +74,14 @@ class StoredFeatures:
 
     def facts(self) -> Mapping[str, Mapping[str, Any]]:
         """Facts about the files of the saved videos, by id."""
-        facts: dict[str, Mapping[str, Any]] = {}
-        for file, numbers in self._catalog.current():
-            index = file.index
-            facts.update((index.video_id(number), index.source(number)) for number in numbers)
-        return facts
+        runs = list(self._catalog.current())  # neighbours are read at once
+        ids = Taken([(file.index.video_ids, numbers) for file, numbers in runs])
+        sources = Taken([(file.index.sources, numbers) for file, numbers in runs])
+        return dict(zip(ids, sources, strict=True))
+
+    def absent(self, video_ids: Collection[str]) -> set[str]:
+        """Those of these videos that have no features. Faster than looking up each."""
+        return self._catalog.where.absent(video_ids)
 
     def versions(self) -> Counter[Versions]:
         """Package versions with which the saved videos were computed, and the number of videos for
@@ -93,7 +97,7 @@ class StoredFeatures:
 
     def _has_settled(self, video_ids: Collection[str]) -> bool:
         """Whether each of these videos is stored, or failed for a reason that lasts."""
-        return self._catalog.where.absent(video_ids) <= lasting(self._catalog.failures).keys()
+        return self.absent(video_ids) <= lasting(self._catalog.failures).keys()
 
     def _combined(self) -> About:
         """The recipe, and the data set as the files and the new list describe it together."""

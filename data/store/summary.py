@@ -51,7 +51,7 @@ def store_line(store: Store) -> dict[str, Any]:
         "failed": len(missing.failed),
         "without_sound": len(missing.without_sound),
         "not_read": len(missing.not_read),
-        "damaged_videos": len(damage_among(store.video_ids, store.sources).videos),
+        "damaged_videos": len(damage_among(store.ids_when_used, store.sources).videos),
         "damaged_parts": len(store.damaged),
     }
 

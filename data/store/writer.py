@@ -78,7 +78,7 @@ class StoreWriter(StoredFeatures):
         recipe: Mapping[str, Any],
         dataset: DatasetDescription,
         *,
-        part_videos: int = 64,
+        part_videos: int = 128,
         part_seconds: float = 30.0,
         shard: str = "",
         compression: str = "",

@@ -106,11 +106,14 @@ def _parts(index: Index) -> Column:
 
 def _json_columns(items: Sequence[Any]) -> tuple[Column, Column]:
     """The texts, one after the other, and the offsets of each, (V + 1,)."""
-    lengths = [np.fromiter(map(len, chunk), np.int64, len(chunk)) for chunk in _chunks(items)]
+    kept = list(_chunks(items)) if len(items) <= CHUNK else None
+    lengths = [
+        np.fromiter(map(len, chunk), np.int64, len(chunk)) for chunk in kept or _chunks(items)
+    ]
     offsets = np.cumsum(np.concatenate([[0], *lengths]), dtype="<i8")
 
     def chunks() -> Iterator[np.ndarray]:
-        for chunk in _chunks(items):
+        for chunk in kept or _chunks(items):
             yield np.frombuffer(b"".join(chunk), np.uint8)
 
     return Column(np.dtype(np.uint8), (int(offsets[-1]),), chunks), _numbers(offsets, "<i8")

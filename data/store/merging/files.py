@@ -13,7 +13,7 @@ from reelbank.data.store.file.format import FeatureFile
 from reelbank.data.store.file.index import Index
 from reelbank.data.store.file.tree import GoneFile
 
-_OPEN_PARTS = 4096  # whose indexes stay in memory
+_OPEN_PARTS = 2048  # whose indexes stay in memory
 
 
 class OpenParts:

@@ -3,7 +3,7 @@ parts. Training continues; `train` and the report say what was found."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,9 +11,10 @@ import numpy as np
 from reelbank.data.console import counted, some
 from reelbank.data.datasets import folder
 from reelbank.data.datasets.registry import is_of_dataset
+from reelbank.data.positions import positions
 from reelbank.data.store.copies import Copy, near_copies, same_files
 from reelbank.data.store.reader import Store
-from reelbank.data.store.records import StoredVideo
+from reelbank.data.store.videos import StoredVideos
 
 MOST_NAMED = 5
 
@@ -25,23 +26,24 @@ def divided_groups(store: Store, split: str) -> list[str]:
     from the names again.
     """
     number = store.dataset.splits.index(split)
-    groups, origin = dict(zip(store.video_ids, store.groups, strict=True)), ""
-    if is_of_dataset(store.dataset.name, folder.NAME) and not all(store.groups):
+    groups, origin = store.groups, ""
+    if is_of_dataset(store.dataset.name, folder.NAME) and not all(groups):
         labels = dict(zip(store.video_ids, store.labels, strict=True))
         guessed = folder.guess_groups(labels)
-        groups = {name: group or guessed[name] for name, group in groups.items()}
+        named = zip(store.video_ids, groups, strict=True)
+        groups = [group or guessed[name] for name, group in named]
         origin = " (guessed from file names)"
     in_train: set[str] = set()
-    tests: dict[str, list[str]] = defaultdict(list)
-    for name, parts in zip(store.video_ids, store.parts, strict=True):
+    tests: Counter[str] = Counter()
+    for group, parts in zip(groups, store.parts, strict=True):
         if parts[number] == "train":
-            in_train.add(groups[name])
+            in_train.add(group)
         elif parts[number] == "test":
-            tests[groups[name]].append(name)
+            tests[group] += 1
     divided = sorted(group for group in tests if group and group in in_train)
     if not divided:
         return []
-    videos = sum(len(tests[group]) for group in divided)
+    videos = sum(tests[group] for group in divided)
     return [
         f"split {split}: the test part contains {counted(videos, 'video')} from groups of "
         f"related videos that are also in the training part. Groups{origin}: "
@@ -50,15 +52,16 @@ def divided_groups(store: Store, split: str) -> list[str]:
 
 
 def copied_tests(
-    videos: Sequence[StoredVideo], means: np.ndarray, ids: Mapping[str, Sequence[str]], split: str
+    videos: StoredVideos, means: np.ndarray, ids: Mapping[str, Sequence[str]], split: str
 ) -> list[str]:
     """Lines on the test videos that are copies of training or validation videos.
 
     videos: V; means: (V, D) float32, their mean features; ids: of the parts of the split.
     """
-    number_of = {video.id: number for number, video in enumerate(videos)}
-    learned = [*ids["train"], *ids["validation"]]
-    files = same_files({video.id: video.source for video in videos}, ids["test"], learned)
+    numbers = {part: positions(names, videos.ids) for part, names in ids.items()}
+    learned = np.concatenate([numbers["train"], numbers["validation"]])
+    tests = numbers["test"]
+    files = same_files(videos.ids, videos.sources, tests, learned)
     same = {copy.video for copy in files}
     lines = []
     if files:
@@ -67,11 +70,11 @@ def copied_tests(
             f"the same bytes as a training video: {_pairs(files, '=')}"
         )
     near = near_copies(
-        [video.id for video in videos],
+        videos.ids,
         means,
-        [video.group for video in videos],
-        train=[number_of[name] for name in learned],
-        test=[number_of[name] for name in ids["test"] if name not in same],
+        videos.groups,
+        train=learned,
+        test=[number for number in tests.tolist() if videos.ids[number] not in same],
     )
     if near.copies:
         lines.append(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +11,11 @@ from reelbank.data.datasets.splits import cut_validation
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.identity import signature_of
+from reelbank.data.positions import positions
 from reelbank.data.store.reader import Store
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoFacts:
     """The facts about a video that a plan needs. part: "train" or "test"."""
 
@@ -33,14 +33,16 @@ def videos_of_split(
 ) -> dict[str, VideoFacts]:
     """The videos of a split that are used, by id. Raises InputError when there is no training
     video."""
-    number, available = store.dataset.splits.index(split), set(common)
-    videos = {}
-    for name, label, group, parts in zip(
-        store.video_ids, store.labels, store.groups, store.parts, strict=True
-    ):
+    number, wanted = store.dataset.splits.index(split), frozenset(classes)
+    videos: dict[str, VideoFacts] = {}
+    takes_part: dict[VideoFacts, VideoFacts | None] = {}  # equal facts are kept once
+    for position in positions(common, store.video_ids).tolist():
+        label, group, parts = store.labels[position], store.groups[position], store.parts[position]
         facts = VideoFacts(label, group, parts[number])
-        if name in available and _takes_part(store, facts, classes):
-            videos[name] = facts
+        if facts not in takes_part:
+            takes_part[facts] = facts if _takes_part(store, facts, wanted) else None
+        if used := takes_part[facts]:
+            videos[store.video_ids[position]] = used
     if not any(facts.part == "train" for facts in videos.values()):
         raise InputError(
             f"SPLIT={split}: the store contains no training video of this split; 'reelbank "
@@ -49,18 +51,20 @@ def videos_of_split(
     return videos
 
 
-def _takes_part(store: Store, facts: VideoFacts, classes: Sequence[str]) -> bool:
+def _takes_part(store: Store, facts: VideoFacts, classes: Set[str]) -> bool:
     """Whether a video belongs to a part and has one of the classes. In multi-label data, a test
     video with none of the classes is used too, as a negative for every class."""
     if facts.part not in ("train", "test"):
         return False
     if is_multilabel(store) and facts.part == "test":
         return True
-    return bool(set(store.dataset.label_names(facts.label)).intersection(classes))
+    return not classes.isdisjoint(store.dataset.label_names(facts.label))
 
 
 def absent_notes(stores: Sequence[Store], common: Sequence[str]) -> list[str]:
     """A line about the videos that are missing in one of the stores."""
+    if len(stores) == 1:
+        return []
     first = stores[0]
     unused = {
         name for name, parts in zip(first.video_ids, first.parts, strict=True) if not any(parts)
@@ -106,7 +110,8 @@ def class_notes(
     """Lines about classes that have no video in a part."""
     notes = []
     for part, names in ids.items():
-        present = set().union(*(store.dataset.label_names(videos[name].label) for name in names))
+        labels = {videos[name].label for name in names}
+        present = set().union(*map(store.dataset.label_names, labels))
         absent = [name for name in classes if name not in present]
         if absent and (names or part == "test"):
             name = "training" if part == "train" else part
@@ -118,15 +123,17 @@ def class_notes(
 
 def coverage_of(stores: Sequence[Store], videos: dict[str, VideoFacts], held_out: set[str]) -> str:
     """Hash of the videos, the part of each, and the checksums of their features."""
-    features = []
-    for store in stores:
-        facts_of_rows = zip(store.rows.tolist(), store.checksums.tolist(), strict=True)
-        features.append(dict(zip(store.video_ids, facts_of_rows, strict=True)))
+    names = list(videos)
+    places = [positions(names, store.video_ids) for store in stores]
 
     def values() -> Iterator[tuple[str, list[Any]]]:
-        for name in sorted(videos):
+        for number in sorted(range(len(names)), key=names.__getitem__):
+            name = names[number]
             facts = videos[name]
-            of_stores = itertools.chain.from_iterable(rows.get(name, ()) for rows in features)
+            of_stores: list[int] = []
+            for store, found in zip(stores, places, strict=True):
+                if (place := int(found[number])) >= 0:
+                    of_stores += (int(store.rows[place]), int(store.checksums[place]))
             yield name, [facts.label, facts.group, facts.part, *of_stores, name in held_out]
 
     return signature_of(values())
@@ -142,7 +149,7 @@ def chosen_classes(
         if name not in store.dataset.classes:
             hint = class_hint(name, store.dataset.classes)
             raise InputError(f"WITHOUT: {store.dataset.name} has no class '{name}'{hint}")
-    present = set().union(*(store.dataset.label_names(label) for label in store.labels))
+    present = set().union(*map(store.dataset.label_names, set(store.labels)))
     for name in names:
         if name not in present:
             hint = class_hint(name, present)
