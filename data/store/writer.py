@@ -112,7 +112,7 @@ class StoreWriter(StoredFeatures):
         try:
             remove_leftovers(self._folder, shard)
             check_numbers(self._folder)
-            self._catalog = scan(self.path, whole=True)
+            self._catalog = scan(self.path, whole=True, with_facts=True)
             self._check_recipe()
         except BaseException:
             self._release()
@@ -338,7 +338,7 @@ class StoreWriter(StoredFeatures):
 
     def _reread(self, known_damage: Mapping[Path, str]) -> None:
         self._catalog.close()
-        self._catalog = scan(self.path, known_damage=known_damage)
+        self._catalog = scan(self.path, with_facts=True, known_damage=known_damage)
         self._check_recipe()
 
     def close(self) -> None:

@@ -289,9 +289,9 @@ def check_columns(file: CheckedFile, index: Index) -> None:
     index.failures.items()  # reads all of them
 
 
-def check_keys(file: CheckedFile, index: Index) -> None:
+def check_keys(file: CheckedFile, index: Index) -> np.ndarray:
     """Check that the table of hashes finds every video and every failure, and no id occurs twice.
-    Raises DamagedFile and UnreadableFile."""
+    Returns the hashes of the videos, (V,) uint64. Raises DamagedFile and UnreadableFile."""
     keys = index.keys
     assert keys
     hashes, numbers = keys.tables()
@@ -311,6 +311,7 @@ def check_keys(file: CheckedFile, index: Index) -> None:
             first += len(ids)
     for position in np.flatnonzero(hashes[:-1] == hashes[1:]).tolist():
         keys.find(keys.id_of(int(numbers[position])))
+    return by_number[: len(index)].copy()
 
 
 def check_hdf5(file: CheckedFile, opened: h5py.File) -> None:
