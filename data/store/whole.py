@@ -11,7 +11,7 @@ import numpy as np
 from reelbank.data.errors import InputError
 from reelbank.data.files import replacing, sync_folder
 from reelbank.data.store.file.about import About, VideoFacts, check_ids, written_now
-from reelbank.data.store.file.columns import CHUNK
+from reelbank.data.store.file.columns import CHUNK, item_hashes
 from reelbank.data.store.file.format import checksum, write
 from reelbank.data.store.file.index import Index
 from reelbank.data.store.merging.groups import GroupParts
@@ -48,7 +48,10 @@ def write_whole(
             checksums, dimensions = _keep(kept, pieces, videos)
             count = len(videos)
             written = written_now(Cost(round(time.monotonic() - began, 3))) | {"overrides": 0}
-            written |= {"ids": ids_digest(videos.ids), "earlier_ids": joint_digest([])}
+            written |= {
+                "ids": ids_digest(item_hashes(videos.ids), videos.ids),
+                "earlier_ids": joint_digest([]),
+            }
             index = Index(
                 video_ids=videos.ids,
                 labels=videos.labels,

@@ -28,6 +28,7 @@ from reelbank.data.video.messages import (
     SoundDone,
     SoundFailed,
     SoundMessage,
+    Start,
 )
 from reelbank.data.video.opening import DecodeError
 from reelbank.data.video.process import wire
@@ -115,8 +116,15 @@ class _Server:
         except InputError as error:  # a library is not installed correctly
             wire.send(self.connection, wire.Broken(str(error)))
             return
+        together: list[Message | wire.Broken] = []
         for message in self._messages(Path(path), reading):
-            wire.send(self.connection, message, self.memory)
+            together.append(message)
+            if isinstance(
+                message, Start
+            ):  # sent with the next one, so that the parent wakes up once
+                continue
+            wire.send(self.connection, *together, memory=self.memory)
+            together.clear()
             self.last_sent = time.monotonic()
 
     def alive(self) -> None:

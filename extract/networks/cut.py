@@ -15,10 +15,7 @@ from torchvision import ops
 from torchvision.models.feature_extraction import DualGraphModule, NodePathTracer
 
 from reelbank.data.errors import InputError
-
-# Modules that torch.fx keeps whole, with the classes derived from them: timm's "same" padding
-# depends on the size of the picture, and a trace cannot branch on a size.
-SIZE_DEPENDENT = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
+from reelbank.extract.networks.module import SIZE_DEPENDENT
 
 
 def cut(model: nn.Module, nodes: tuple[str, ...], name: str) -> nn.Module:

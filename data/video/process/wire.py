@@ -90,9 +90,25 @@ _CLASSES = {
 _INFO_CLASSES = {Done: VideoInfo, SoundDone: SoundInfo}
 
 
-def send(connection: socket.socket, message: WireMessage, memory: RingWriter | None = None) -> None:
-    """Send a message. Blocks until the other side reads it. memory: where the pixels of Frames and
-    the values of Computed lie."""
+def send(
+    connection: socket.socket, *messages: WireMessage, memory: RingWriter | None = None
+) -> None:
+    """Send messages at once. Blocks until the other side reads them. memory: where the pixels of
+    Frames and the values of Computed lie; only the last message may be one of these."""
+    # One call for all of it, so that the other side does not wake up for a part.
+    data: list[bytes] = []
+    for message in messages:
+        data += _packed(message, memory)
+    connection.sendall(b"".join(data))
+    if isinstance(messages[-1], Frames | Computed):
+        assert memory is not None
+        if memory.own is not None:
+            socket.send_fds(connection, [_FILE], [memory.own])
+        memory.sent()
+
+
+def _packed(message: WireMessage, memory: RingWriter | None) -> list[bytes]:
+    """The bytes of a message."""
     arrays: list[np.ndarray] = []
     if isinstance(message, Frames):
         assert memory is not None
@@ -115,13 +131,7 @@ def send(connection: socket.socket, message: WireMessage, memory: RingWriter | N
     else:
         fields = astuple(message)
     head = json.dumps([type(message).__name__, *fields]).encode()
-    # One call for all of it, so that the other side does not wake up for a part.
-    connection.sendall(b"".join([_with_length(head), *(array.tobytes() for array in arrays)]))
-    if isinstance(message, Frames | Computed):
-        assert memory is not None
-        if memory.own is not None:
-            socket.send_fds(connection, [_FILE], [memory.own])
-        memory.sent()
+    return [_with_length(head), *(array.tobytes() for array in arrays)]
 
 
 def receive(connection: socket.socket, ring: Ring) -> WireMessage:
