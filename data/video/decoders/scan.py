@@ -22,6 +22,7 @@ from reelbank.data.video.opening import (
     open_container,
     video_stream,
 )
+from reelbank.data.video.timeline import UNKNOWN_FPS
 
 # The header of an MPEG picture is near the beginning of its packet, after the headers of the
 # sequence and of the group of pictures.
@@ -30,7 +31,6 @@ _MPEG_PLACES = 1000  # temporal_reference has 10 bits and counts to 1023
 # The header of an AVI chunk: each frame takes at least this much, so a larger number of frames in
 # the file's header cannot be true.
 _SMALLEST_CHUNK_BYTES = 8
-UNKNOWN_FPS = 25.0  # FFmpeg assumes the same for a stream without a container
 # One frame an hour (slides) up to the fastest cameras; rates outside come from wrong time bases.
 _PLAUSIBLE_FPS = (1 / 3600, 10_000.0)
 
@@ -43,7 +43,8 @@ class Scan:
     None if the times make no sense. missing: packets that the file promises and does not contain;
     if not `is_exact`, estimated from its duration. fault: a fault in the structure of the file that
     can lose frames. ignore_edits: the edit list is wrong and hides frames. index: the packets, if
-    they prove which frames can be decoded without those before them.
+    they prove which frames can be decoded without those before them. end_seconds: when the last
+    frame ends, according to the file; 0.0 if unknown.
     """
 
     frames: int
@@ -58,6 +59,7 @@ class Scan:
     remark: str = ""
     ignore_edits: bool = False
     index: PacketIndex | None = None
+    end_seconds: float = 0.0
 
 
 class _Place(NamedTuple):
@@ -129,6 +131,7 @@ def scan_file(path: Path, guard: Guard, *, by_tables: bool = True) -> Scan:
         remark=f"its header's time scales contradict each other ({scales}), so its edit list is not followed",
         ignore_edits=True,
         index=None,
+        end_seconds=0.0,
     )
 
 
@@ -226,6 +229,7 @@ def _scan_of(
         missing, is_exact = gaps, False
     # Damage is found by decoding, so a file that seems damaged is decoded in order.
     is_sound = not (fault or missing or packets.complaints or rate.remark)
+    is_sound = is_sound and rate.seconds is not None
     return Scan(
         frames=frames,
         seconds=rate.seconds,
@@ -237,8 +241,16 @@ def _scan_of(
         is_exact=is_exact,
         fault=fault,
         remark=rate.remark,
-        index=packets.index if is_sound and rate.seconds is not None else None,
+        index=packets.index if is_sound else None,
+        end_seconds=_end_seconds(stream, origin) if is_sound else 0.0,
     )
+
+
+def _end_seconds(stream: av.VideoStream, origin_seconds: float) -> float:
+    """When a track ends according to the file's header; 0.0 if unknown."""
+    if not stream.duration:
+        return 0.0
+    return ((stream.start_time or 0) + stream.duration) * float(stream.time_base or 0) - origin_seconds
 
 
 class _Rate(NamedTuple):
