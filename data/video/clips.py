@@ -15,7 +15,6 @@ import numpy as np
 
 from reelbank.data.errors import InputError
 
-
 # Tolerance for products of rates and times.
 ROUNDING_TICKS = 1e-6
 

@@ -140,9 +140,7 @@ class Sampling:
         )
         return starts, views, spans[0][1]
 
-    def _starts_of_span(
-        self, frames: int, view: int, span: int, lengths: _Lengths
-    ) -> np.ndarray:
+    def _starts_of_span(self, frames: int, view: int, span: int, lengths: _Lengths) -> np.ndarray:
         """Beginning of each clip of the grid in one span of frames, (T,)."""
         if isinstance(lengths.stride, int):
             grid = clips.clip_starts(frames, lengths.grid, lengths.stride)  # (K,)

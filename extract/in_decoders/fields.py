@@ -41,7 +41,9 @@ class FlowFields:
             return _Fields(self, frames, [_Pair(*pair) for pair in pairs])
         ends = (pictures[numbers].tolist(), pictures[numbers + 1].tolist())
         # None of these is made of the only picture of a video and a following one.
-        return _Fields(self, 0, [_Pair(*pair) for pair in zip(numbers.tolist(), *ends, strict=True)])
+        return _Fields(
+            self, 0, [_Pair(*pair) for pair in zip(numbers.tolist(), *ends, strict=True)]
+        )
 
 
 class _Pair(NamedTuple):

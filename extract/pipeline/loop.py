@@ -205,16 +205,15 @@ class Extraction:
                 video.followers[name] = follower
                 continue
             track = video.tracks[name]
-            with video.failing([name]):
-                track.start(of_video := rows.rows(frames), fields=rows.fields)
+            with video.failing([name]):  # a timeline may be too long
+                of_video = rows.rows(frames)
+                track.start(of_video, fields=rows.fields)
             if track.reason:
                 continue
             key = (pipeline.stream.name, pipeline.resize)
             items = shared.setdefault(
                 key,
-                Items(
-                    pipeline.stream, pipeline.resize, np.empty(0, np.int64), of_video.pictures
-                ),
+                Items(pipeline.stream, pipeline.resize, np.empty(0, np.int64), of_video.pictures),
             )
             items.numbers = np.union1d(items.numbers, track.grid)
             video.items[name] = items

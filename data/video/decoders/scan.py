@@ -250,7 +250,9 @@ def _end_seconds(stream: av.VideoStream, origin_seconds: float) -> float:
     """When a track ends according to the file's header; 0.0 if unknown."""
     if not stream.duration:
         return 0.0
-    return ((stream.start_time or 0) + stream.duration) * float(stream.time_base or 0) - origin_seconds
+    return ((stream.start_time or 0) + stream.duration) * float(
+        stream.time_base or 0
+    ) - origin_seconds
 
 
 class _Rate(NamedTuple):
