@@ -88,7 +88,8 @@ def timeline(frames: FrameCount, fps: float = 0.0) -> Timeline:
     seconds = frames.seconds
     first, last = float(seconds[0]), float(seconds[-1])
     if not fps:
-        fps = (len(seconds) - 1) / (last - first) if last > first else UNKNOWN_FPS
+        shown = frames.end_seconds - first  # a single frame is one tick
+        fps = (len(seconds) - 1) / (last - first) if last > first else 1 / shown
     rounding = min(_ROUNDING_SECONDS, 0.25 / fps)
     count = (frames.end_seconds - first - rounding) * fps
     if not count <= _MOST_TICKS:

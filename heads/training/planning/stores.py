@@ -225,11 +225,18 @@ def check_joined(stores: Sequence[Store]) -> None:
 
 def _not_joined(first: Store, other: Store, difference: str) -> InputError:
     names = f"{first.path.name} and {other.path.name}"
-    hint = "extract the streams together"
-    is_sound = [FeatureRecipe.from_json(store.recipe).is_sound for store in (first, other)]
-    if any(is_sound) and not all(is_sound):
-        hint += ", with FPS, or with STRIDE in seconds, which put sound and pictures on one grid"
-    return InputError(f"mid fusion: {names} {difference}; {hint}")
+    return InputError(f"mid fusion: {names} {difference}; {_hint(first, other)}")
+
+
+def _hint(first: Store, other: Store) -> str:
+    is_sound = {FeatureRecipe.from_json(store.recipe).is_sound for store in (first, other)}
+    is_timed = all({"fps", "stride_seconds"} & store.recipe.keys() for store in (first, other))
+    if len(is_sound) == 1 or is_timed:
+        return "extract the streams together"
+    return (
+        "extract the streams together, with FPS or with STRIDE in seconds, which put sound and "
+        "pictures on one grid"
+    )
 
 
 def _check_recipes(first: Store, other: Store) -> None:
@@ -240,7 +247,10 @@ def _check_recipes(first: Store, other: Store) -> None:
             f"{other.path.name} is from {other.dataset.name}; choose stores of the same "
             "data set"
         )
-    keys = ["views", "views_seed", "windows", "crops_kept"]
+    keys = ["views", "views_seed", "windows"]
+    # Sound has no crops.
+    if bool(first.recipe.get("crops_kept")) != bool(other.recipe.get("crops_kept")):
+        keys.append("crops_kept")
     if first.recipe.get("crops_kept"):  # otherwise crops are averaged, however many there are
         keys.append("crops")
     for key in keys:
