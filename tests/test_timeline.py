@@ -77,8 +77,8 @@ def steady_ms(fps: float, seconds: float = 4.0) -> list[int]:
 
 
 def slow(time_ms: int) -> int:
-    """A level that changes every half second, so that all rates show the same."""
-    return 20 + 25 * (time_ms // 500)
+    """A level that changes every 0.4 s."""
+    return 20 + 20 * (time_ms // 400)
 
 
 def at_rate(path: Path, fps: float, wave: np.ndarray | None = None) -> Path:
@@ -150,7 +150,7 @@ def test_at_the_rate_of_the_file_ticks_are_its_frames(
 
 
 @given(
-    gaps=st.lists(st.floats(0.001, 3.0), min_size=1, max_size=40),
+    gaps=st.lists(st.floats(0.01, 3.0), min_size=1, max_size=40),
     fps=st.floats(0.1, 120) | st.just(0.0),
 )
 def test_the_picture_of_a_tick_is_the_last_one_that_has_begun(
@@ -234,7 +234,7 @@ def test_a_picture_that_is_shown_for_a_year_is_refused() -> None:
 def test_a_variable_rate_and_its_constant_copy_have_equal_rows(work: Path, ending: str) -> None:
     """Of the frames at 25 a second, the variable copy keeps those that change, and some others. The
     constant one repeats each until the next begins."""
-    kept = [0, 40, 120, 500, 760, 1000, 1040, 1480, 1500, 2000, 2500, 2520, 3000, 3500, 3960]
+    kept = sorted({*range(0, 4000, 400), 40, 120, 760, 1040, 1080, 1120, 2520, 3960})
     draw(work / "videos" / "a" / f"variable.{ending}", kept, list(map(slow, kept)), 4000)
     at_rate(work / "videos" / "a" / f"constant.{ending}", 25)
     for words in (["FPS=10"], ["FPS=25", "STRIDE=7"], ["STRIDE=0.4s", "CLIP=2s", "FPS=12.5"]):
@@ -444,7 +444,7 @@ def test_a_head_joins_pictures_and_sound_and_predicts_files(
     train = ("train", "HEAD=meanpool", "EPOCHS=1", "SPLIT=1", "STREAM=rgb+audio", "MID=concat")
     assert run(*words, "T=0", "BANK=old") == 0
     assert run(*train, "BANK=old") == 2
-    assert "with FPS, or with STRIDE in seconds" in capsys.readouterr().err
+    assert "with FPS or with STRIDE in seconds" in capsys.readouterr().err
     assert run(*words, "T=0", "FPS=10", "STRIDE=0.5s") == 0
     assert run(*train) == 0
     capsys.readouterr()

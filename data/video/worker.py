@@ -41,6 +41,7 @@ from reelbank.data.video.process import wire
 from reelbank.data.video.process.ring import FrameMemory, RingWriter
 from reelbank.data.video.sound import read_sound
 from reelbank.data.video.timed_sound import Centres, TimedSound
+from reelbank.data.video.timeline import FrameCount
 
 _ALIVE_SECONDS = 1.0  # a busy process reports this often; far below any TIMEOUT
 
@@ -190,7 +191,7 @@ class _Server:
         self,
         path: Path,
         reading: Reading,
-        select: Callable[[int], np.ndarray],
+        select: Callable[[FrameCount], np.ndarray],
         memory: FrameMemory,
         *,
         processor_seconds: Callable[[], float] = time.process_time,

@@ -87,6 +87,13 @@ class _Packets:
     places: list[_Place] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     index: PacketIndex | None = None
+    last_stamp: int = -1  # the latest presentation time, and how long its frame is displayed
+    last_duration: int = 0
+
+    def note_last(self, packet: "av.Packet[av.VideoStream]") -> None:
+        """Keep the duration of the packet whose frame is displayed last."""
+        if packet.pts is not None and packet.pts > self.last_stamp:
+            self.last_stamp, self.last_duration = packet.pts, packet.duration or 0
 
 
 def scan_file(path: Path, guard: Guard, *, by_tables: bool = True) -> Scan:
@@ -174,6 +181,7 @@ def _read_packets(
                 # A discarded packet is needed to decode others, but its frame is not displayed.
                 if not packet.is_discard:
                     packets.stamps.append(packet.pts)
+                    packets.note_last(packet)
                     if packet.dts is not None:
                         packets.order.append(packet.dts)
         except av.error.FFmpegError as error:
@@ -228,8 +236,7 @@ def _scan_of(
     if gaps > missing:
         missing, is_exact = gaps, False
     # Damage is found by decoding, so a file that seems damaged is decoded in order.
-    is_sound = not (fault or missing or packets.complaints or rate.remark)
-    is_sound = is_sound and rate.seconds is not None
+    is_whole = not (fault or missing or packets.complaints) and rate.seconds is not None
     return Scan(
         frames=frames,
         seconds=rate.seconds,
@@ -241,18 +248,18 @@ def _scan_of(
         is_exact=is_exact,
         fault=fault,
         remark=rate.remark,
-        index=packets.index if is_sound else None,
-        end_seconds=_end_seconds(stream, origin) if is_sound else 0.0,
+        index=packets.index if is_whole and not rate.remark else None,
+        end_seconds=_end_seconds(stream, packets, origin) if is_whole else 0.0,
     )
 
 
-def _end_seconds(stream: av.VideoStream, origin_seconds: float) -> float:
-    """When a track ends according to the file's header; 0.0 if unknown."""
-    if not stream.duration:
-        return 0.0
-    return ((stream.start_time or 0) + stream.duration) * float(
-        stream.time_base or 0
-    ) - origin_seconds
+def _end_seconds(stream: av.VideoStream, packets: _Packets, origin_seconds: float) -> float:
+    """When the last frame ends, according to the header of the file or its last packet; 0.0 if
+    unknown."""
+    end = packets.last_stamp + packets.last_duration if packets.last_duration else 0
+    if stream.duration:
+        end = (stream.start_time or 0) + stream.duration
+    return end * float(stream.time_base or 0) - origin_seconds if end else 0.0
 
 
 class _Rate(NamedTuple):
