@@ -432,6 +432,48 @@ def test_sound_alone_has_the_rows_of_sound_with_pictures(work: Path) -> None:
             np.testing.assert_array_equal(one.features(name)[0], other.features(name)[0])
 
 
+def with_empty_packets(path: Path, fps: int, empty: int) -> Path:
+    """MPEG-4 in AVI with sound, whose last packets show nothing (N-VOP)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=fps, width=64, height=48, pix_fmt="yuv420p")
+        voice = container.add_stream("pcm_s16le", rate=RATE_HZ, layout="mono")
+        packets = []
+        for number in range(2 * fps):
+            picture = np.full((48, 64, 3), 4 * number, np.uint8)
+            packets += stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24"))
+        packets += stream.encode()
+        for number in range(len(packets), len(packets) + empty):
+            # vop_coded is 0: the picture before is repeated
+            packet = av.Packet(b"\0\0\1\xb6\x50\x9f")
+            packet.stream, packet.time_base = stream, packets[-1].time_base
+            packet.pts = packet.dts = number
+            packets.append(packet)
+        for packet in packets:
+            container.mux(packet)
+        wave = (8000 * np.sin(np.arange(3 * RATE_HZ) / 3)).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
+        frame.sample_rate = RATE_HZ
+        container.mux(voice.encode(frame))
+    return path
+
+
+def test_sound_follows_the_decoded_pictures_where_packets_promise_more(work: Path) -> None:
+    """The packets promise 25 frames in 2.5 s, and there are 21. Clips of half a second at every frame of
+    the average rate (20 frames in 2.4 s) are 21 - 4 + 1."""
+    (work / "tiny.py").write_text(LOUDNESS)
+    path = with_empty_packets(work / "videos" / "a" / "clip.avi", 10, 5)
+    counts = [m.frames for m in decode(path, lambda frames: np.arange(0)) if isinstance(m, Start)]
+    assert counts == [25, 21]
+    words = (*EXTRACT, TINY, "GRID=0.5s")
+    assert run(*words, "STREAM=rgb audio") == 0 and run(*words, "STREAM=audio", "BANK=alone") == 0
+    for audio in (stores()["audio"], stores("alone")["audio"]):
+        assert seconds_of(audio) == seconds_of(stores()["rgb"])
+    with Store.open(stores()["audio"]) as one, Store.open(stores("alone")["audio"]) as other:
+        assert len(one.features("a/clip")[0]) == 18
+        np.testing.assert_array_equal(one.features("a/clip")[0], other.features("a/clip")[0])
+
+
 def test_a_head_joins_pictures_and_sound_and_predicts_files(
     work: Path, capsys: pytest.CaptureFixture
 ) -> None:
