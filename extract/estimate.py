@@ -1,6 +1,7 @@
 """`reelbank extract PLAN=1`: estimate videos, rows, time and disk space from one timed batch of
 each network, without extracting anything."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -20,7 +21,7 @@ from reelbank.data.video.images import ASSUMED_FPS
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.sampling import Followed, Sampling, TimedExamples
 from reelbank.data.video.sound import RATE_HZ, example_count
-from reelbank.data.video.timeline import FrameCount
+from reelbank.data.video.timeline import FrameCount, TooManyTicks
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.job import batch_inputs
 from reelbank.extract.networks.build import Network
@@ -94,7 +95,8 @@ def estimate(
             continue
         rows = Rows()
         for video in missing:
-            rows += _rows_of(video, plan, header)
+            with contextlib.suppress(TooManyTicks):  # extracting the video will fail
+                rows += _rows_of(video, plan, header)
         _tell_rows(plan, rows, len(missing), options, totals, device=device)
         if rows.fields and plans.flow:
             _tell_flow(plan, rows, options, plans.flow, totals, device=device)

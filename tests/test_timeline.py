@@ -24,7 +24,7 @@ from reelbank.data.video.messages import Done, Frames, Sound, SoundDone, Start
 from reelbank.data.video.pool import DecodePool
 from reelbank.data.video.sampling import Needed, Sampling, TimedExamples
 from reelbank.data.video.sound import read_sound
-from reelbank.data.video.timeline import FrameCount, Ticks, timeline
+from reelbank.data.video.timeline import FrameCount, Ticks, TooManyTicks, timeline
 from reelbank.extract.fill import with_defaults
 from reelbank.extract.flow.methods import build_flow, to_uint8
 from reelbank.extract.networks.preprocessing import Resize
@@ -223,7 +223,7 @@ def test_a_video_shorter_than_a_clip_and_one_of_a_single_picture() -> None:
 
 
 def test_a_picture_that_is_shown_for_a_year_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"31,536,000 s would be more than 10,000,000 frames"):
+    with pytest.raises(TooManyTicks, match=r"31,536,000 s would be more than 10,000,000 frames"):
         timeline(FrameCount(np.array([0.0]), 365 * 86_400.0), 25)
 
 

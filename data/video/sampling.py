@@ -76,7 +76,7 @@ class Sampling:
 
     def rows(self, frames: int) -> Rows:
         """The rows of a video with this number of frames. With `ticks`, it must be a FrameCount,
-        and a ValueError is raised for a video that is too long."""
+        and TooManyTicks is raised for a video that is too long."""
         if self.ticks is None:
             lengths = self._lengths()
             starts, views, _ = self._starts(frames, lengths)

@@ -14,6 +14,10 @@ _ROUNDING_SECONDS = 1.5e-3
 _MOST_TICKS = 10_000_000
 
 
+class TooManyTicks(ValueError):
+    """A video's times are too far apart."""
+
+
 class FrameCount(int):
     """The number of a video's frames, for selections that choose by number, with their times for
     those that choose by time.
@@ -82,8 +86,7 @@ def timeline(frames: FrameCount, fps: float = 0.0) -> Timeline:
     """The ticks of a video: tick j is at the time of the first frame + j / fps, from the first frame
     until the last one ends. fps: 0 for the average rate of the frames.
 
-    At a constant frame rate and with this rate as `fps`, tick j is frame j. Raises ValueError if
-    there are too many ticks.
+    At a constant frame rate and with this rate as `fps`, tick j is frame j. Raises TooManyTicks.
     """
     seconds = frames.seconds
     first, last = float(seconds[0]), float(seconds[-1])
@@ -93,7 +96,7 @@ def timeline(frames: FrameCount, fps: float = 0.0) -> Timeline:
     rounding = min(_ROUNDING_SECONDS, 0.25 / fps)
     count = (frames.end_seconds - first - rounding) * fps
     if not count <= _MOST_TICKS:
-        raise ValueError(
+        raise TooManyTicks(
             f"its {frames.end_seconds - first:,.0f} s would be more than {_MOST_TICKS:,} frames of "
             f"a timeline of {fps:g} frames per second"
         )
