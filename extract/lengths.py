@@ -31,7 +31,8 @@ def read_length(name: str, text: str, most_frames: int) -> Length:
         return Length()
     if is_in_seconds(text):
         seconds = float(text[:-1])
-        check_value(name, seconds, float, {"range": _SECONDS_RANGE})
+        if seconds not in _SECONDS_RANGE:
+            raise InputError(f"{name}={brief(text)}: must be {_SECONDS_RANGE} seconds")
         return Length(seconds=seconds)
     if not re.fullmatch(r"-?[0-9]+", text):
         raise InputError(

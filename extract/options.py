@@ -176,7 +176,10 @@ class ExtractOptions(Checked, WithBanks):
         unset="1; 8 for video networks",
         lowest=1,
         highest=MOST_ROWS,
-        form=Form(rf"-?[0-9]+|{SECONDS_PATTERN}", "a number of frames, or of seconds, as in 0.5s"),
+        form=Form(
+            rf"0*[1-9][0-9]{{,6}}|{SECONDS_PATTERN}",
+            "at least 1 frame, or a time in seconds, such as 0.5s",
+        ),
     )
     grid: str = option(
         "",
@@ -186,7 +189,10 @@ class ExtractOptions(Checked, WithBanks):
         unset="0",
         lowest=0,
         highest=10_000,
-        form=Form(rf"-?[0-9]+|{SECONDS_PATTERN}", "a number of frames, or of seconds, as in 2s"),
+        form=Form(
+            rf"[0-9]{{1,7}}|{SECONDS_PATTERN}",
+            "a number of frames, or a time in seconds, such as 2s",
+        ),
     )
     windows: int | None = option(
         None,

@@ -552,8 +552,8 @@ def test_recipes_record_only_what_is_set_and_equal_lengths_are_one_recipe() -> N
     [
         (["STREAM=rgb flow", "FLOW=dis", "CLIP=rgb=2s"], "clips of 2s cannot be combined with clips of 11 frames"),
         (["STRIDE=0.01s", "FPS=25"], "STRIDE=0.01s: must be at least the time from one frame to the next"),
-        (["STRIDE=2m"], "STRIDE=2m: must be a number of frames, or of seconds, as in 0.5s"),
-        (["STRIDE=0s"], "STRIDE=0.0: must be at least 0.001"),
+        (["STRIDE=2m"], "STRIDE=2m: must be at least 1 frame, or a time in seconds, such as 0.5s"),
+        (["STRIDE=0s"], "STRIDE=0s: must be at least 0.001 and at most 86,400 seconds"),
         (["CLIP=twos"], "CLIP=twos: must be a number of frames"),
         (["CLIP=2s", "GRID=1s"], "GRID=1s: must be at least the length of the longest clip, 2s"),
         (["CLIP=2s", "GRID=100"], "GRID=100: the clips are given in seconds"),
