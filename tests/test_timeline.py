@@ -332,6 +332,19 @@ def test_flow_on_a_timeline_is_the_same_in_the_main_process(work: Path) -> None:
         assert one.recipe == other.recipe | {"fps": 20.0}
 
 
+def test_clips_that_begin_with_the_same_picture_are_kept_apart(work: Path) -> None:
+    """Of 20 pictures a second, each is on screen at two or three of 50 ticks."""
+    levels = [16 + 10 * number for number in range(20)]
+    draw(work / "videos" / "a" / "clip.mp4", steady_ms(20, 1.0), levels, 1000)
+    words = ("EXTRACTOR=clip_pixels", "RESIZE=16", "CLIP=4", "FPS=50", "STRIDE=1")
+    assert run(*EXTRACT, *words) == 0
+    with Store.open(stores()["rgb"]) as store:
+        values, times = store.features("a/clip")  # (47, 3, 4, 16, 22)
+    shown = np.round((values.mean((1, 3, 4), dtype=np.float64) - 16) / 10).astype(int)
+    assert shown.tolist() == [[(first + i) * 2 // 5 for i in range(4)] for first in range(47)]
+    np.testing.assert_allclose(times, (np.arange(47) + 1.5) / 50, atol=1e-9)
+
+
 # ------------------------------------------------------------------------------- sound
 
 LOUDNESS = """
