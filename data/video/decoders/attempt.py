@@ -1,5 +1,6 @@
 """One attempt to read the selected frames of a video, in order or by seeking."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -54,7 +55,9 @@ class Attempt:
         """The same, with the times of the frames."""
         last = float(self.seconds[-1])
         end = last + 1 / (self.scan.fps or UNKNOWN_FPS)
-        if self.scan.end_seconds > last:
+        # Some headers state an end at the beginning of the last frame.
+        shortest = float(np.diff(self.seconds).min(initial=math.inf))
+        if self.scan.end_seconds - last > (shortest / 2 if shortest < math.inf else 0.0):
             end = self.scan.end_seconds
         if self.end < self.total:
             end = float(self.seconds[self.end])
