@@ -300,7 +300,7 @@ def test_flow_is_computed_between_ticks(work: Path) -> None:
         wanted = torch.nn.functional.interpolate(wanted.float(), values.shape[-2:])
         if values.shape[-2:] == expected.shape[-2:]:
             np.testing.assert_array_equal(values.reshape(expected.shape), expected)
-        if fps == 40:  # 128 is no motion
+        if fps == 40:  # 128 means zero motion
             assert (values[0] == 128).all() and not (values[1] == 128).all()
 
 
