@@ -9,7 +9,13 @@ import numpy as np
 import torch
 
 from reelbank.data.datasets.types import Dataset, Video
-from reelbank.data.store.records import REFUSED, DatasetDescription, Failure, StoredVideo
+from reelbank.data.store.records import (
+    REFUSED,
+    DatasetDescription,
+    DatasetListing,
+    Failure,
+    StoredVideo,
+)
 from reelbank.data.store.versions import Made
 from reelbank.data.store.writer import StoreWriter
 from reelbank.data.system.faults import MACHINE
@@ -230,7 +236,7 @@ def open_jobs(
 ) -> dict[str, Job]:
     """A job for each stream, by name, with its stores opened. `closing` closes them, which commits
     their features, also after Ctrl-C. shard: a name that no other writer of the stores has."""
-    description = DatasetDescription.of(dataset)
+    description, listing = DatasetDescription.of(dataset), DatasetListing.of(dataset)
     streams = dict.fromkeys(plan.stream.name for plan in plans)
     made = Made(device_name(device), " ".join(streams))
     jobs = {}
@@ -244,6 +250,7 @@ def open_jobs(
                 part_seconds=options.part_seconds,
                 shard=shard,
                 made=made,
+                listing=listing,
             )
             closing.callback(writers[node].close)
         jobs[plan.name] = Job(plan, writers)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from reelbank.data.banks import WithBanks
 from reelbank.data.datasets.options import (
     csv_option,
+    dataset_name_option,
     dataset_option,
     image_fps_option,
     lists_option,
@@ -40,7 +41,7 @@ class ExtractOptions(Checked, WithBanks):
     """Options of the command `extract`."""
 
     GROUPS: ClassVar[dict[str, str]] = {
-        "Videos": "dataset root lists csv classes image_fps",
+        "Videos": "dataset root lists csv dataset_name classes image_fps",
         "Features": "stream recipe seed",
         "Network": "extractor weights split width preset node at pool",
         "Rows (feature vectors) of a video": "sampling t fps clip stride grid windows window",
@@ -63,6 +64,7 @@ class ExtractOptions(Checked, WithBanks):
     root: str = root_option()
     lists: str = lists_option()
     csv: str = csv_option()
+    dataset_name: str = dataset_name_option()
     classes: tuple[str, ...] = option((), "extract only the videos of these classes", unset="all")
     stream: tuple[str, ...] = option(
         USUAL_STREAMS,

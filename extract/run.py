@@ -12,7 +12,9 @@ import torch
 from tqdm import tqdm
 
 from reelbank.data.console import counted, print_lines, printable
+from reelbank.data.datasets.registry import name_option
 from reelbank.data.datasets.types import Dataset, Video
+from reelbank.data.store.known_datasets import with_known_name
 from reelbank.data.store.stored import StoredFeatures
 from reelbank.data.system.cluster import tell_cluster
 from reelbank.extract.device import check_device_of_cluster, chosen_devices
@@ -61,6 +63,9 @@ def extract_stores(options: ExtractOptions) -> ExtractionResult:
     dataset = dataset_of(options)
     for note in dataset.notes:
         print_lines(note)
+    if not options.dataset_name:
+        dataset = with_known_name(dataset, options.dataset, options.searched)
+        options = replace(options, dataset_name=name_option(options.dataset, dataset))
     return extract_dataset(options, dataset, shard, devices)
 
 

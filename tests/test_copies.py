@@ -16,7 +16,7 @@ from real_weights import LITE0, LITE0_WEIGHTS
 
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.store.copies import NearCopies, near_copies, same_files
-from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.records import DatasetDescription, DatasetListing, StoredVideo
 from reelbank.data.store.writer import StoreWriter
 from reelbank.data.video.sources import fingerprint
 from reelbank.extract.networks.build import Network, build
@@ -287,3 +287,35 @@ def test_recorded_groups_that_a_split_divides_are_noted_too(tmp_path, capsys):
         "the training part. Groups: film0"
     )
     assert f"note: {line}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("dataset", "is_drawn", "known", "line"),
+    [
+        ("folder-x", True, 0, "split 1 was drawn at random, and the groups of 60 of its 60 videos"),
+        ("folder-x", True, 60, "split 1 was drawn at random; no group of related videos"),
+        ("folder-x", False, 20, "split 1: the groups of 40 of its 60 videos are unknown. If"),
+        ("folder-x", False, 60, ""),
+        ("ucf101", False, 0, ""),
+    ],
+)
+def test_a_drawn_split_and_unknown_groups_are_noted(
+    tmp_path, capsys, dataset, is_drawn, known, line
+):
+    videos = [
+        replace(video, group=video.group if number < known else "")
+        for number, video in enumerate(made_videos())
+    ]
+    description = DatasetDescription(dataset, CLASSES, ("1",))
+    listing = DatasetListing("ids", is_drawn)
+    path = tmp_path / "stores" / "made.h5"
+    with StoreWriter(path, {"stream": "rgb"}, description, listing=listing) as writer:
+        for number, video in enumerate(videos):
+            writer.add(video, rows_of(number), np.arange(3) / 2)
+        writer.finish(videos)
+    train(replace(OPTIONS, bank=str(tmp_path)))
+    said = capsys.readouterr().out
+    if line:
+        assert f"note: {line}" in said
+    else:
+        assert "drawn at random" not in said and "are unknown" not in said

@@ -195,7 +195,7 @@ def test_a_whole_store_does_not_divide_a_group_of_a_drawn_split(tmp_path: Path) 
     words = {"pieces": [np.zeros((2, 1), np.float16)], "times_seconds": np.zeros(2)}
     write_whole(tmp_path / "a.h5", {}, DATASET, videos, **words)
     drawn = replace(DATASET, name="folder-many")
-    with pytest.raises(InputError, match="group g would be in both in split 1"):
+    with pytest.raises(InputError, match="group g would be in several of split 1"):
         write_whole(tmp_path / "b.h5", {}, drawn, videos, **words)
 
 

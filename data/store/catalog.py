@@ -21,7 +21,7 @@ from reelbank.data.store.file.tree import GoneFile
 from reelbank.data.store.merging.files import File, OpenParts, PartFile, Place
 from reelbank.data.store.merging.places import Places
 from reelbank.data.store.parts import link_followed, more_files, part_files, parts_folder
-from reelbank.data.store.records import Cost, DatasetDescription, Failure
+from reelbank.data.store.records import Cost, DatasetDescription, DatasetListing, Failure
 from reelbank.data.video.sources import SourceFile
 
 _log = logging.getLogger("reelbank")
@@ -45,7 +45,8 @@ class Catalog:
     finished file. more: the finished files with what was added later, oldest first. parts: oldest
     first. damaged: parts that were left out -> why. merged: finished files that a newer one has
     replaced and a killed process has left. where: video id -> its features. row_kind: None while
-    there are no rows. with_facts: whether what parts are merged by is kept in memory.
+    there are no rows. with_facts: whether what parts are merged by is kept in memory. listing: of the
+    data set, as the file that was written last records it.
     """
 
     final: FeatureFile | None = None
@@ -60,6 +61,8 @@ class Catalog:
     _dataset: DatasetDescription | None = None
     _finished_dataset: DatasetDescription | None = None
     _costs: list[Cost] = field(default_factory=list)
+    listing: DatasetListing | None = None
+    _listed_at: str = ""
     _kept_parts: OpenParts = field(default_factory=OpenParts)
     row_kind: RowKind | None = None
     with_facts: bool = False
@@ -122,6 +125,9 @@ class Catalog:
         about = file.index.about
         self._costs.append(about.cost)
         self._dataset = self._dataset.combined(about.dataset) if self._dataset else about.dataset
+        listing, time = DatasetListing.from_json(about.written), str(about.written.get("time", ""))
+        if listing and time >= self._listed_at:
+            self.listing, self._listed_at = listing, time
         # Either may be many: those of a part, or all videos of a data set without sound.
         if len(self.failures) < len(file.index):
             ended = [name for name in self.failures if file.index.find(name) is not None]

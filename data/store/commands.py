@@ -18,6 +18,7 @@ from reelbank.data.console import (
     size_text,
     some,
 )
+from reelbank.data.datasets.types import PARTS
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.identity import brief
@@ -245,10 +246,10 @@ def _print_coverage(store: Store, heard: Counter[str]) -> None:
     )
     if heard:
         print_lines(f"sound: {', '.join(f'{heard[state]:,} {state}' for state in sorted(heard))}")
-    rows = [("  split", "train", "test", "neither")]
+    rows: list[tuple[str, ...]] = [("  split", *PARTS, "neither")]
     for number, split in enumerate(store.dataset.splits):
         counts = Counter(video_parts[number] for video_parts in store.parts)
-        rows.append((f"  {split}", str(counts["train"]), str(counts["test"]), str(counts[""])))
+        rows.append((f"  {split}", *(str(counts[part]) for part in (*PARTS, ""))))
     if len(rows) > 1:
         print_table(rows)
 

@@ -48,7 +48,8 @@ def merged_index(
     offsets = np.zeros(len(pieces) + 1, np.int64)
     np.cumsum(pieces.rows(), out=offsets[1:])
     rows = MergedRows(pieces, offsets)
-    written = written_now(output.cost) | {"overrides": output.overrides, **ids}
+    written = {**request.about.written, **written_now(output.cost)}
+    written |= {"overrides": output.overrides, **ids}
     if output.replaces:
         written["replaces"] = list(output.replaces)
     return Index(

@@ -43,7 +43,7 @@ class Store:
 
     Attributes with V entries, one for each video:
     `video_ids`; `labels` (class names, separated by ";" in a multi-label data set); `groups`;
-    `parts` ("train", "test" or "" for each split); `sources` (facts about the video file);
+    `parts` ("train", "validation", "test" or "" for each split); `sources` (facts about the video file);
     `versions` (package versions with which the features were computed); `rows` (int64, number of
     clean rows); `all_rows` (int64, number of rows including augmented views); `checksums` (uint64,
     of the bytes of all rows).
@@ -52,7 +52,8 @@ class Store:
     `path`; `recipe`; `dataset` (a DatasetDescription); `identity` (hash of recipe and data set);
     `finished`; `row_shape`; `dtype` (float16 or uint8); `has_views`; `failures` (maps the id of a
     video without features to a Failure); `cost` (a Cost); `written` (package versions and time of
-    the last change); `damaged` (maps files of the store that were left out to the reason).
+    the last change); `listing` (a DatasetListing, or None if the store does not record it);
+    `damaged` (maps files of the store that were left out to the reason).
     """
 
     def __init__(self, path: Path, catalog: Catalog) -> None:
@@ -60,7 +61,7 @@ class Store:
         about = catalog.files[-1].index.about
         self.identity, self.recipe, self.written = about.identity, about.recipe, about.written
         self.cost = catalog.cost()
-        self.dataset = catalog.dataset()
+        self.dataset, self.listing = catalog.dataset(), catalog.listing
         self.damaged = {str(part): reason for part, reason in catalog.damaged.items()}
         self.row_shape: tuple[int, ...] = (0,)
         self.dtype: np.dtype[Any] = DTYPES[0]
@@ -124,7 +125,7 @@ class Store:
 
     @functools.cached_property
     def parts(self) -> list[list[str]]:
-        """(V, splits) "train", "test" or ""."""
+        """(V, splits) "train", "validation", "test" or ""."""
         splits = self.dataset.splits
         parts: list[list[str]] = []
         for index, numbers in self._pieces:

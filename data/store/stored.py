@@ -13,7 +13,14 @@ from reelbank.data.store.file.about import About
 from reelbank.data.store.file.columns import Taken
 from reelbank.data.store.merging.plan import Request, planned
 from reelbank.data.store.parts import final_path
-from reelbank.data.store.records import Cost, DatasetDescription, Failure, StoredVideo, identity
+from reelbank.data.store.records import (
+    Cost,
+    DatasetDescription,
+    DatasetListing,
+    Failure,
+    StoredVideo,
+    identity,
+)
 from reelbank.data.store.versions import Versions
 from reelbank.data.video.sources import SourceFile
 
@@ -46,6 +53,8 @@ class OfVideos(Mapping[str, _Value]):
 
 class StoredFeatures:
     """The saved videos of the store of one recipe and data set."""
+
+    listing: DatasetListing | None = None  # of the data set, that new files record
 
     def __init__(
         self, path: Path | str, recipe: Mapping[str, Any], dataset: DatasetDescription
@@ -104,7 +113,8 @@ class StoredFeatures:
         dataset = self.dataset
         if self._catalog.files:
             dataset = self._catalog.dataset().combined(self.dataset)
-        return About(self.recipe, dataset, written={})
+        listing = self.listing or self._catalog.listing
+        return About(self.recipe, dataset, written=listing.to_json() if listing else {})
 
 
 class FinishedStore(StoredFeatures):

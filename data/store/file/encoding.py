@@ -17,11 +17,11 @@ from reelbank.data.store.file.columns import (
     item_hashes,
     text_width,
 )
-from reelbank.data.store.file.index import READ_PART_NAMES, Index
+from reelbank.data.store.file.index import PART_NAMES, Index
 from reelbank.data.store.file.keys import key_tables
 from reelbank.data.store.versions import Versions
 
-_CODE_OF_PART = {part: code for code, part in enumerate(READ_PART_NAMES)}
+_CODE_OF_PART = {part: code for code, part in enumerate(PART_NAMES)}
 
 
 class Column(NamedTuple):

@@ -14,9 +14,8 @@ from reelbank.data.store.records import Failure
 from reelbank.data.store.versions import Versions
 
 DTYPES = (np.dtype("<f2"), np.dtype("u1"))  # of features: numbers, or pictures and flow maps
-PART_NAMES = ("", "train", "test")  # codes 0, 1, 2 of /parts
-# Code 3 is reserved for the videos that a model is selected on. It is read, but not written yet.
-READ_PART_NAMES = (*PART_NAMES, "validation")
+EARLIER_PART_NAMES = ("", "train", "test")  # codes 0, 1, 2 of /parts, in format versions 1 and 2
+PART_NAMES = (*EARLIER_PART_NAMES, "validation")  # code 3
 
 
 @dataclass(frozen=True)

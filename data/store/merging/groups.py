@@ -1,4 +1,4 @@
-"""Groups of videos must not be divided between training and test."""
+"""Groups of videos must not be divided between the parts of a split."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from reelbank.data.store.records import DatasetDescription
 
 
 def check_groups(path: Path, catalog: Catalog, request: Request) -> None:
-    """Raises InputError if a group would be in both train and test of a split that was drawn: videos
+    """Raises InputError if a group would be in several parts of a split that was drawn: videos
     that were removed from ROOT may be in another part than those that came. Official and imported
     splits are not checked. path: of the store, for messages."""
     dataset = request.about.dataset
@@ -42,7 +42,7 @@ class GroupParts:
         for split, part in zip(self._splits, parts, strict=True):
             if part and self._part_of_group.setdefault((split, group), part) != part:
                 raise InputError(
-                    f"{self._path}: all videos of a group must be in train, or all in test, but group "
-                    f"{group} would be in both in split {split}; give a CSV file whose "
+                    f"{self._path}: all videos of a group must be in one part of a split, but group "
+                    f"{group} would be in several of split {split}; give a CSV file whose "
                     "column split does not divide the group, or choose another BANK"
                 )

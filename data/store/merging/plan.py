@@ -37,7 +37,8 @@ class Output:
 @dataclass(frozen=True)
 class Request:
     """What a store is to hold: a list of videos with labels, groups and parts that replace older
-    ones, and the data set that describes them. about: recipe and combined data set."""
+    ones, and the data set that describes them. about: recipe, combined data set, and what
+    is known about all of its videos."""
 
     about: About
     own_dataset: DatasetDescription

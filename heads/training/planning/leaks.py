@@ -1,4 +1,4 @@
-"""Test videos that are not independent of the training videos: copies, and groups that lie in both
+"""Test videos that are not independent of the training videos: copies, and groups that lie in several
 parts. Training continues; `train` and the report say what was found."""
 
 from __future__ import annotations
@@ -11,16 +11,19 @@ import numpy as np
 from reelbank.data.console import counted, some
 from reelbank.data.datasets import folder
 from reelbank.data.datasets.registry import is_of_dataset
+from reelbank.data.datasets.types import PARTS
 from reelbank.data.positions import positions
 from reelbank.data.store.copies import Copy, near_copies, same_files
 from reelbank.data.store.reader import Store
 from reelbank.data.store.videos import StoredVideos
+from reelbank.heads.training.planning.parts import VideoFacts
 
 MOST_NAMED = 5
 
 
 def divided_groups(store: Store, split: str) -> list[str]:
-    """A line on the groups that have videos in both train and test of a split.
+    """Lines on the groups that have test videos and videos that a head learns from or is chosen on,
+    and on those that have videos for both.
 
     Groups of a folder that its CSV divides are stored as unknown, so for folders they are guessed
     from the names again.
@@ -33,21 +36,39 @@ def divided_groups(store: Store, split: str) -> list[str]:
         named = zip(store.video_ids, groups, strict=True)
         groups = [group or guessed[name] for name, group in named]
         origin = " (guessed from file names)"
-    in_train: set[str] = set()
-    tests: Counter[str] = Counter()
+    by_part = {part: Counter[str]() for part in (*PARTS, "")}  # videos of each group
     for group, parts in zip(groups, store.parts, strict=True):
-        if parts[number] == "train":
-            in_train.add(group)
-        elif parts[number] == "test":
-            tests[group] += 1
-    divided = sorted(group for group in tests if group and group in in_train)
-    if not divided:
+        by_part[parts[number]][group] += 1
+    lines = []
+    for part, earlier_part in (("test", "train"), ("test", "validation"), ("validation", "train")):
+        counts = by_part[part]
+        divided = sorted(group for group in counts if group and by_part[earlier_part][group])
+        if divided:
+            videos = sum(counts[group] for group in divided)
+            earlier_name = "training" if earlier_part == "train" else earlier_part
+            lines.append(
+                f"split {split}: the {part} part contains {counted(videos, 'video')} from groups of "
+                f"related videos that are also in the {earlier_name} part. Groups{origin}: "
+                f"{some(divided, MOST_NAMED)}"
+            )
+    return lines
+
+
+def split_notes(store: Store, split: str, videos: Mapping[str, VideoFacts]) -> list[str]:
+    """A line on a split that was drawn at random, and on videos of a folder whose groups are unknown.
+    videos: those of the split, by id."""
+    is_drawn = store.listing is not None and store.listing.is_drawn
+    unknown = sum(not facts.group for facts in videos.values())
+    if not unknown:
+        drawn = f"split {split} was drawn at random; no group of related videos is divided"
+        return [drawn] if is_drawn else []
+    if not is_drawn and not is_of_dataset(store.dataset.name, folder.NAME):
         return []
-    videos = sum(tests[group] for group in divided)
+    drawn = " was drawn at random, and" if is_drawn else ":"
     return [
-        f"split {split}: the test part contains {counted(videos, 'video')} from groups of "
-        f"related videos that are also in the training part. Groups{origin}: "
-        f"{some(divided, MOST_NAMED)}"
+        f"split {split}{drawn} the groups of {unknown:,} of its {len(videos):,} videos are unknown. If "
+        "related videos, such as clips of one recording, are in different parts, the results are too "
+        "high; docs/datasets.md describes how to state groups and the split"
     ]
 
 

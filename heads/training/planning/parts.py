@@ -8,6 +8,7 @@ from typing import Any
 
 from reelbank.data.console import class_hint, some
 from reelbank.data.datasets.splits import cut_validation
+from reelbank.data.datasets.types import PARTS
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.identity import signature_of
@@ -17,7 +18,7 @@ from reelbank.data.store.reader import Store
 
 @dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """The facts about a video that a plan needs. part: "train" or "test"."""
+    """The facts about a video that a plan needs. part: one of PARTS."""
 
     label: str
     group: str
@@ -52,11 +53,11 @@ def videos_of_split(
 
 
 def _takes_part(store: Store, facts: VideoFacts, classes: Set[str]) -> bool:
-    """Whether a video belongs to a part and has one of the classes. In multi-label data, a test
-    video with none of the classes is used too, as a negative for every class."""
-    if facts.part not in ("train", "test"):
+    """Whether a video belongs to a part and has one of the classes. In multi-label data, a test or
+    validation video with none of the classes is used too, as a negative for every class."""
+    if facts.part not in PARTS:
         return False
-    if is_multilabel(store) and facts.part == "test":
+    if is_multilabel(store) and facts.part != "train":
         return True
     return not classes.isdisjoint(store.dataset.label_names(facts.label))
 
@@ -80,9 +81,12 @@ def absent_notes(stores: Sequence[Store], common: Sequence[str]) -> list[str]:
 
 
 def held_out_videos(videos: dict[str, VideoFacts], share: float) -> set[str]:
-    """The training videos that are held out for validation."""
+    """The videos for validation: the validation part of the split if it has one, otherwise this
+    share of the training videos; none if the share is 0."""
     if not share:
         return set()
+    if stated := stated_validation(videos):
+        return stated
     train = {name: facts for name, facts in videos.items() if facts.part == "train"}
     labels = [facts.label for facts in train.values()]
     groups = [facts.group for facts in train.values()]
@@ -91,11 +95,16 @@ def held_out_videos(videos: dict[str, VideoFacts], share: float) -> set[str]:
     return cut_validation(tuple(train), labels, groups, share, 0)
 
 
+def stated_validation(videos: dict[str, VideoFacts]) -> set[str]:
+    """The validation part of the split; empty if the split has none."""
+    return {name for name, facts in videos.items() if facts.part == "validation"}
+
+
 def parts_of(videos: dict[str, VideoFacts], held_out: set[str]) -> dict[str, tuple[str, ...]]:
     train = [name for name, facts in videos.items() if facts.part == "train"]
     return {
         "train": tuple(name for name in train if name not in held_out),
-        "validation": tuple(name for name in train if name in held_out),
+        "validation": tuple(name for name in videos if name in held_out),
         "test": tuple(name for name, facts in videos.items() if facts.part == "test"),
     }
 
