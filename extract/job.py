@@ -20,7 +20,7 @@ from reelbank.data.store.versions import Made
 from reelbank.data.store.writer import StoreWriter
 from reelbank.data.system.faults import MACHINE
 from reelbank.data.video.messages import SoundInfo, VideoInfo
-from reelbank.data.video.sampling import Examples, Sampling
+from reelbank.data.video.sampling import Examples, Sampling, TimedExamples
 from reelbank.data.video.sources import SourceFile
 from reelbank.extract.device import device_name
 from reelbank.extract.networks.build import Network
@@ -118,6 +118,8 @@ class Job:
     def rows_of(self, video: Video, lengths: FlowLengths | None) -> Sampling | Examples:
         """The stream's sampling for this video."""
         sampling = self.plan.sampling
+        if isinstance(sampling, TimedExamples) and video.span_seconds:
+            return dataclasses.replace(sampling, grid=dataclasses.replace(sampling.grid, windows=0))
         if isinstance(sampling, Examples):
             return sampling
         if sampling.views:

@@ -11,7 +11,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -46,13 +46,17 @@ def read_sound(
     alive: Callable[[], None] = lambda: None,
     span_seconds: tuple[float, float] | None = None,
     limits: Limits | None = None,
+    centres: Callable[[float, float], np.ndarray] | None = None,
 ) -> Iterator[SoundMessage]:
     """Read the examples of a file's sound that `select` chooses, as messages (see `messages`).
 
     select: gets the number of examples, if there are any, and returns 0-based numbers; each example
     is given once. chunk_examples: maximum number of examples in a message. alive: called for every
     packet and example. span_seconds: only samples with start <= time < end, and examples are
-    counted from the first of these.
+    counted from the first of these. centres: instead of `select`: gets the beginning and the end of
+    the sound on the file's clock, in seconds, and returns the times at which examples are centred,
+    (n,) float64. Examples are then numbered in this order, and where there is no sound, they are
+    silent.
 
     FFmpeg's best track is used. A track that begins late is placed by its first time stamp; gaps
     within it are closed. Silent tracks have examples, too.
@@ -90,40 +94,61 @@ def read_sound(
             )
             damage = f"{fault}, so sound may be missing" if fault else ""
         count = example_count(samples)
-        yield from _examples(spool, select, count, chunk_examples, origin_seconds, alive=alive)
+        numbers, starts, seconds = _of_select(select, count, origin_seconds)
+        if centres and samples:
+            seconds = centres(origin_seconds, origin_seconds + samples / RATE_HZ)
+            starts = np.rint((seconds - origin_seconds) * RATE_HZ - EXAMPLE_SAMPLES / 2)
+            starts = starts.astype(np.int64)
+            count = len(seconds)
+            numbers = np.arange(count)
+        for begin in range(0, len(numbers), chunk_examples):
+            chunk = slice(begin, begin + chunk_examples)
+            waves = _waves(spool, starts[chunk], samples, alive)
+            yield Sound(numbers[chunk], seconds[chunk], waves)
         state = "heard" if count else "short"
         if samples and peak < _SILENCE:
             state = "silent"
         yield SoundDone(SoundInfo(state, samples / RATE_HZ, peak, count, damage))
 
 
-def _examples(
-    spool: IO[bytes],
-    select: Callable[[int], np.ndarray],
-    count: int,
-    chunk_examples: int,
-    origin_seconds: float,
-    *,
-    alive: Callable[[], None],
-) -> Iterator[Sound]:
-    """The selected examples, from the samples in `spool`."""
-    if not count:
-        return
-    selected = np.unique(np.asarray(select(count), dtype=np.int64))
-    if len(selected) and not 0 <= selected[0] <= selected[-1] < count:
+class _Chosen(NamedTuple):
+    """Examples that were chosen by number. numbers: ascending, each once; starts: number of their
+    first sample; seconds: their centres. All (n,)."""
+
+    numbers: np.ndarray
+    starts: np.ndarray
+    seconds: np.ndarray
+
+
+def _of_select(select: Callable[[int], np.ndarray], count: int, origin_seconds: float) -> _Chosen:
+    """The examples that `select` chooses among this number."""
+    numbers = np.empty(0, np.int64)
+    if count:
+        numbers = np.unique(np.asarray(select(count), dtype=np.int64))
+    if len(numbers) and not 0 <= numbers[0] <= numbers[-1] < count:
         raise ValueError(
             f"`select` must return example numbers from 0 to {count - 1} "
-            f"(got {selected[0]} to {selected[-1]})"
+            f"(got {numbers[0]} to {numbers[-1]})"
         )
-    for begin in range(0, len(selected), chunk_examples):
-        numbers = selected[begin : begin + chunk_examples]
-        waves = np.empty((len(numbers), EXAMPLE_SAMPLES), dtype=np.float32)
-        for number, wave in zip(numbers, waves, strict=True):
-            alive()
-            spool.seek(int(number) * HOP_SAMPLES * _SAMPLE_BYTES)
-            wave[:] = np.frombuffer(spool.read(EXAMPLE_SAMPLES * _SAMPLE_BYTES), dtype=np.float32)
-        centres = numbers * HOP_SAMPLES + EXAMPLE_SAMPLES / 2
-        yield Sound(numbers, origin_seconds + centres / RATE_HZ, waves)
+    starts = numbers * HOP_SAMPLES
+    return _Chosen(numbers, starts, origin_seconds + (starts + EXAMPLE_SAMPLES / 2) / RATE_HZ)
+
+
+def _waves(
+    spool: IO[bytes], starts: np.ndarray, samples: int, alive: Callable[[], None]
+) -> np.ndarray:
+    """The samples of examples that begin at `starts` (n,), from the `samples` samples in `spool`,
+    (n, 15600) float32. Before the first and after the last sample there is silence."""
+    waves = np.zeros((len(starts), EXAMPLE_SAMPLES), dtype=np.float32)
+    for start, wave in zip(starts.tolist(), waves, strict=True):
+        alive()
+        first, end = max(0, start), min(samples, start + EXAMPLE_SAMPLES)
+        if first >= end:
+            continue
+        spool.seek(first * _SAMPLE_BYTES)
+        heard = np.frombuffer(spool.read((end - first) * _SAMPLE_BYTES), dtype=np.float32)
+        wave[first - start : end - start] = heard
+    return waves
 
 
 def _in_span(pieces: Iterator[Piece], span_seconds: tuple[float, float] | None) -> Iterator[Piece]:
