@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from reelbank.data.system.allocator import keep_freed_memory
+from reelbank.data.video.sampling import Rows
 from reelbank.extract.networks import build as networks
 from reelbank.extract.networks.backbones.i3d import SamePool
 from reelbank.extract.networks.fused import is_mostly_fused
@@ -164,7 +165,7 @@ def features_of(network: networks.Network, forward: Callable, inputs: Tensor, ba
     clips, crops = inputs.shape[:2]
     batches = ClipBatches(forward, network, crops=crops, keep_crops=False, batch=batch, device=CPU)
     track = Track()
-    track.start(np.arange(clips)[:, None], np.zeros(clips, np.uint8), fields=False)
+    track.start(Rows(np.arange(clips)[:, None], np.zeros(clips, np.uint8)), fields=False)
     for clip in range(clips):
         batches.free(1)[:] = inputs[clip]
         batches.add(track, [np.array([clip])])

@@ -14,6 +14,7 @@ from torch import nn
 from torchvision import models
 
 from reelbank.data.errors import InputError
+from reelbank.data.video.sampling import Rows
 from reelbank.extract.networks import build as networks
 from reelbank.extract.pipeline.batches import ClipBatches
 from reelbank.extract.pipeline.crops import take_crops
@@ -172,7 +173,7 @@ def test_batch_norm_is_folded_and_features_stay(own):
 
 def started(grid: np.ndarray) -> Track:
     track = Track(np.dtype(np.float32))
-    track.start(grid, np.zeros(len(grid), np.uint8), fields=False)
+    track.start(Rows(grid, np.zeros(len(grid), np.uint8)), fields=False)
     return track
 
 

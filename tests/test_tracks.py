@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reelbank.data.video.sampling import Rows
 from reelbank.extract.pipeline.tracks import Track
 
 
@@ -27,7 +28,7 @@ def test_each_clip_is_computed_once_and_its_features_reach_all_of_its_rows(
         frames = 2 * rows + items
     grid = (starts[:, None] + np.arange(items)) % frames  # looped, as in short videos
     track = Track()
-    track.start(grid, views, fields=False)
+    track.start(Rows(grid, views), fields=False)
     shown, expected = [], np.column_stack([grid[:, 0] + 100 * views, views]).astype(np.float16)
     for number in range(frames):
         clips = track.ready(number)
@@ -49,7 +50,7 @@ def test_features_are_rounded_to_float16_as_by_numpy():
     near = np.concatenate([np.nextafter(between, np.float32(sign * np.inf)) for sign in (1, -1)])
     features = np.concatenate([finite, between, near])[None]
     track = Track()
-    track.start(np.zeros((1, 1), np.int64), np.zeros(1, np.uint8), fields=False)
+    track.start(Rows(np.zeros((1, 1), np.int64), np.zeros(1, np.uint8)), fields=False)
     track.put([np.array([0])], [features])
     expected = features.astype(np.float16)
     assert np.array_equal(track.result().values[0].view(np.uint16), expected.view(np.uint16))
@@ -59,7 +60,7 @@ def test_features_are_rounded_to_float16_as_by_numpy():
 @pytest.mark.parametrize("feature", [np.nan, 65520.0, -np.inf])
 def test_features_that_float16_cannot_hold_are_told_by_the_largest(feature):
     track = Track()
-    track.start(np.zeros((1, 1), np.int64), np.zeros(1, np.uint8), fields=False)
+    track.start(Rows(np.zeros((1, 1), np.int64), np.zeros(1, np.uint8)), fields=False)
     track.put([np.array([0])], [np.array([[1.0, feature, 2.0]], np.float32)])
     result = track.result()
     assert not np.isfinite(result.values[0]).all()
