@@ -19,6 +19,9 @@ MOST_WORKERS = 1024
 MOST_PX = 16_384
 MOST_FPS = 100_000  # more than any camera has
 MOST_ROWS = 1_000_000  # frames, steps and rows of a video: eleven hours at 25 a second
+# Frames of a timeline in a clip of a grid that is given in seconds. A flow field needs two, and the
+# grid is the same for all streams.
+LEAST_GRID_TICKS = 2
 _PRACTICALLY_INFINITE = 1e30  # an upper limit that only guards arithmetic; the help omits it
 
 

@@ -7,7 +7,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.ranges import MOST_ROWS
 from reelbank.data.video.sampling import Sampling
 from reelbank.data.video.timeline import Ticks
-from reelbank.extract.lengths import Length, read_length, seconds_text, whole_ticks
+from reelbank.extract.lengths import Length, grid_ticks, read_length, seconds_text
 from reelbank.extract.options import ExtractOptions
 
 _ROUNDING = 1e-6  # of a product of a rate and a time
@@ -73,7 +73,7 @@ def with_clip(ticks: Ticks | None, clip_seconds: float) -> Ticks | None:
 
 
 def _in_ticks(length: Length, fps: float) -> Length:
-    return Length(whole_ticks(length.seconds, fps)) if length.seconds else length
+    return Length(grid_ticks(length.seconds, fps)) if length.seconds else length
 
 
 def _stride_in_ticks(stride: Length, fps: float) -> Length:

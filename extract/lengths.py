@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from reelbank.data.errors import InputError
 from reelbank.data.identity import brief
-from reelbank.data.ranges import Range, check_value
+from reelbank.data.ranges import LEAST_GRID_TICKS, Range, check_value
 
 SECONDS_PATTERN = r"([0-9]+(\.[0-9]*)?|\.[0-9]+)s"
 _SECONDS_RANGE = Range(0.001, 86_400)
@@ -48,6 +48,6 @@ def seconds_text(seconds: float) -> str:
     return f"{seconds!r}".removesuffix(".0") + "s"
 
 
-def whole_ticks(seconds: float, fps: float) -> int:
-    """The number of frames of a timeline in a span of time, at least 1."""
-    return max(1, math.floor(seconds * fps + 0.5))
+def grid_ticks(seconds: float, fps: float) -> int:
+    """The number of frames of a timeline in a clip of a grid that is given in seconds."""
+    return max(LEAST_GRID_TICKS, math.floor(seconds * fps + 0.5))

@@ -1,6 +1,7 @@
 """The options of `extract`."""
 
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, ClassVar
 
 from reelbank.data.banks import WithBanks
@@ -349,8 +350,10 @@ class ExtractOptions(Checked, WithBanks):
         # In Python, numbers of frames may be given as numbers.
         for name in ("stride", "grid"):
             value = getattr(self, name)
-            if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-                object.__setattr__(self, name, "" if value is None else str(value))
+            if value is None:
+                object.__setattr__(self, name, "")
+            elif isinstance(value, Integral) and not isinstance(value, bool):
+                object.__setattr__(self, name, str(int(value)))
         if self.grid == "0":
             object.__setattr__(self, "grid", "")
         super().__post_init__()

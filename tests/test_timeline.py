@@ -226,6 +226,41 @@ def test_a_video_shorter_than_a_clip_and_one_of_a_single_picture() -> None:
 def test_a_picture_that_is_shown_for_a_year_is_refused() -> None:
     with pytest.raises(TooManyTicks, match=r"31,536,000 s would be more than 10,000,000 frames"):
         timeline(FrameCount(np.array([0.0]), 365 * 86_400.0), 25)
+    with pytest.raises(TooManyTicks, match=r"its 1e\+18 s|its 1,000,000,000,000,000,000 s"):
+        TimedExamples(None, Sampling(ticks=Ticks(1000))).centres(None, 0.0, 1e18)
+
+
+def test_clips_that_begin_too_often_are_refused() -> None:
+    """1000 frames, one an hour, as a damaged file may claim: 3.6e9 clips."""
+    selection = Sampling(steps=2, ticks=Ticks(stride_seconds=0.001))
+    with pytest.raises(TooManyTicks, match="it would have more than 10,000,000 clips"):
+        selection.rows(FrameCount.steady(1000, 1 / 3600))
+    assert len(selection.rows(FrameCount.steady(1000, 1)).numbers) == 2
+
+
+def test_a_flow_clip_shorter_than_a_field_is_one_field() -> None:
+    """10 frames a second, clips of 0.1 s: the last field is from 28 to 29, and no row begins again
+    at field 0. Pictures of the same grid have the same times."""
+    frames = FrameCount.steady(30, 10.0)
+    ticks = Ticks(fps=10, clip_seconds=0.1)
+    flow = Sampling(clip_frames=1, fields=True, grid_frames=1, ticks=ticks).rows(frames)
+    assert flow.numbers.ravel().tolist() == list(range(29))
+    of_file = Ticks(grid_seconds=0.1)  # at the rate of the file
+    rgb = Sampling(ticks=of_file).rows(frames)
+    own = dataclasses.replace(of_file, clip_seconds=0.1)
+    flow = Sampling(fields=True, grid_frames=1, ticks=own).rows(frames)
+    assert flow.numbers.ravel().tolist() == rgb.numbers.ravel().tolist() == list(range(29))
+    np.testing.assert_array_equal(rgb.seconds, flow.seconds)
+
+
+@pytest.mark.parametrize("rate", [[], ["FPS=10"]])
+def test_streams_with_a_flow_clip_shorter_than_a_field_share_a_grid(rate: list[str]) -> None:
+    words = ["DATASET=folder", "ROOT=videos", "FLOW=dis", "STREAM=rgb flow", "CLIP=flow=0.1s"]
+    options = with_defaults(parse(ExtractOptions, [*words, *rate], "extract"))
+    plans = plan_streams(options, "made", build_flow("dis", torch.device("cpu")))
+    rows = [plan.sampling.rows(FrameCount.steady(30, 10.0)) for plan in plans]
+    assert all(np.ptp(row.numbers, axis=1).max() < 10 for row in rows)
+    np.testing.assert_array_equal(rows[0].seconds, rows[1].seconds)
 
 
 # ------------------------------------------------------------------------------- files
@@ -588,7 +623,10 @@ def test_lengths_that_cannot_be_meant_are_refused(words: list[str], line: str) -
 
 
 def test_numbers_of_frames_may_be_numbers_in_python() -> None:
-    assert ExtractOptions(stride=8, grid=16) == ExtractOptions(stride="8", grid="16")
+    for number in (int, np.int64, np.uint8):
+        options = ExtractOptions(stride=number(8), grid=number(16))
+        assert options == ExtractOptions(stride="8", grid="16")
+        assert type(options.stride) is str
     assert ExtractOptions(stride=None, grid=0) == ExtractOptions()
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reelbank.data.errors import InputError
+from reelbank.data.video.timeline import MOST_TICKS, TooManyTicks
 
 # Tolerance for products of rates and times.
 ROUNDING_TICKS = 1e-6
@@ -39,9 +40,14 @@ def clip_starts(frames: int, clip_frames: int = 1, stride_frames: int = 1) -> np
 
 def spaced_starts(ticks: int, clip_ticks: int, stride_ticks: float) -> np.ndarray:
     """Where each clip of a grid begins whose stride need not be a whole number of ticks: clip k after
-    exactly k strides. (K,) float64, K at least 1; for a whole number, `clip_starts`."""
+    exactly k strides. (K,) float64, K at least 1; for a whole number, `clip_starts`. Raises
+    TooManyTicks."""
     _check_positive(ticks=ticks, clip_ticks=clip_ticks)
     count = math.floor(max(0, ticks - clip_ticks) / stride_ticks + ROUNDING_TICKS) + 1
+    if count > MOST_TICKS:
+        raise TooManyTicks(
+            f"it would have more than {MOST_TICKS:,} clips: STRIDE is too short for its time stamps"
+        )
     return np.arange(count) * stride_ticks
 
 

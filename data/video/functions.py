@@ -12,8 +12,8 @@ if TYPE_CHECKING:  # reading the options of a command must not import numpy
 
 
 class UnfitPicture(Exception):
-    """This video's picture cannot be shown to a network, or what is computed from it cannot be
-    computed: a one-line reason."""
+    """This video's picture cannot be shown to a network, or what is computed from it or from the
+    times cannot be computed: a one-line reason."""
 
 
 class Numbered(NamedTuple):

@@ -7,8 +7,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from reelbank.data.ranges import LEAST_GRID_TICKS
 from reelbank.data.video import clips
-from reelbank.data.video.timeline import UNKNOWN_FPS, FrameCount, Ticks, Timeline, timeline
+from reelbank.data.video.timeline import (
+    UNKNOWN_FPS,
+    FrameCount,
+    Ticks,
+    Timeline,
+    check_ticks,
+    timeline,
+)
 
 SAMPLINGS = (*clips.SAMPLINGS, "adaptive")
 
@@ -102,10 +110,11 @@ class Sampling:
         ticks = self.ticks
         if line is not None and ticks is not None:
             if ticks.clip_seconds:
-                own = line.in_ticks(ticks.clip_seconds)
-                offsets = clips.segments(max(1, own - self.fields), self.clip_frames)
+                own = max(1 + self.fields, line.in_ticks(ticks.clip_seconds))
+                offsets = clips.segments(own - self.fields, self.clip_frames)
             if ticks.grid_seconds:
-                grid = line.in_ticks(ticks.grid_seconds)
+                grid = max(LEAST_GRID_TICKS, line.in_ticks(ticks.grid_seconds))
+            grid = max(own, grid)
             if ticks.stride_seconds:
                 stride = ticks.stride_seconds * line.fps
         return _Lengths(own, grid, stride, offsets)
@@ -166,7 +175,7 @@ class Sampling:
 
     def needed(self, frames: int) -> np.ndarray:
         """Numbers of the pictures that all rows need together, ascending, each once."""
-        rows = self.rows(frames)
+        rows = Rows(*self.rows(frames))  # the class of a user may give a plain tuple
         numbers = np.unique(rows.numbers)
         if not self.fields:
             return numbers
@@ -223,10 +232,12 @@ class TimedExamples(Examples):
         self, frames: FrameCount | None, begin_seconds: float, end_seconds: float
     ) -> np.ndarray:
         """Their times on the file's clock, (R,) float64. frames: the pictures of the file; None if
-        it has none: then the grid is laid over the sound, from begin_seconds to end_seconds."""
+        it has none: then the grid is laid over the sound, from begin_seconds to end_seconds. Raises
+        TooManyTicks."""
         if frames is None:
             assert self.grid.ticks is not None
             fps = self.grid.ticks.fps or UNKNOWN_FPS
+            check_ticks(end_seconds - begin_seconds, fps)
             count = max(1, math.floor((end_seconds - begin_seconds) * fps))
             frames = FrameCount.steady(count, fps, begin_seconds)
         seconds = self.grid.rows(frames).seconds

@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reelbank.data.video.functions import UnfitPicture
+
 UNKNOWN_FPS = 25.0  # FFmpeg assumes the same for a stream without a container
 # Matroska and FLV round time stamps to milliseconds, so a frame may seem to come this much after
 # its tick.
 _ROUNDING_SECONDS = 1.5e-3
 # A file of a few bytes can claim that one of its frames is shown for a year.
-_MOST_TICKS = 10_000_000
+MOST_TICKS = 10_000_000
 
 
-class TooManyTicks(ValueError):
-    """A video's times are too far apart."""
+class TooManyTicks(UnfitPicture):
+    """A video's times are too far apart: a one-line reason."""
 
 
 class FrameCount(int):
@@ -94,12 +96,16 @@ def timeline(frames: FrameCount, fps: float = 0.0) -> Timeline:
         shown = frames.end_seconds - first  # a single frame is one tick
         fps = (len(seconds) - 1) / (last - first) if last > first else 1 / shown
     rounding = min(_ROUNDING_SECONDS, 0.25 / fps)
-    count = (frames.end_seconds - first - rounding) * fps
-    if not count <= _MOST_TICKS:
-        raise TooManyTicks(
-            f"its {frames.end_seconds - first:,.0f} s would be more than {_MOST_TICKS:,} frames of "
-            f"a timeline of {fps:g} frames per second"
-        )
-    ticks = np.arange(max(1, math.ceil(count)))
+    check_ticks(frames.end_seconds - first, fps)
+    ticks = np.arange(max(1, math.ceil((frames.end_seconds - first - rounding) * fps)))
     after = np.searchsorted(seconds, first + ticks / fps + rounding, "right")
     return Timeline(first, fps, after - 1)
+
+
+def check_ticks(seconds: float, fps: float) -> None:
+    """Raise TooManyTicks for a span of time that is too long for a timeline."""
+    if not seconds * fps <= MOST_TICKS:
+        raise TooManyTicks(
+            f"its {seconds:,.0f} s would be more than {MOST_TICKS:,} frames of a timeline of {fps:g} "
+            "frames per second"
+        )

@@ -25,6 +25,7 @@ from reelbank.data.video.frames import (
     probe,
 )
 from reelbank.data.video.function_work import FunctionWork, set_threads
+from reelbank.data.video.functions import UnfitPicture
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.messages import (
     Done,
@@ -276,7 +277,7 @@ def _reason_of(error: Exception) -> str:
     """An exception as one line."""
     if isinstance(error, OSError):
         return f"cannot be read: {error.strerror or error}"
-    if isinstance(error, DecodeError):
+    if isinstance(error, DecodeError | UnfitPicture):
         return " ".join(str(error).split())
     return " ".join(f"{type(error).__name__}: {error}".split())
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from reelbank.data.system.machine import cores
 from reelbank.data.video.frames import Reading
+from reelbank.data.video.functions import reason_of
 from reelbank.data.video.messages import (
     Computed,
     Done,
@@ -34,8 +35,8 @@ from reelbank.data.video.messages import (
     Times,
 )
 from reelbank.data.video.pool import DecodePool
-from reelbank.data.video.sampling import Followed, Sampling
-from reelbank.data.video.timeline import FrameCount
+from reelbank.data.video.sampling import Followed, Rows, Sampling
+from reelbank.data.video.timeline import FrameCount, TooManyTicks
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.networks.preprocessing import Resize
 from reelbank.extract.pipeline.batches import ClipBatches
@@ -205,11 +206,12 @@ class Extraction:
                 video.followers[name] = follower
                 continue
             track = video.tracks[name]
-            with video.failing([name]):  # a timeline may be too long
-                of_video = rows.rows(frames)
-                track.start(of_video, fields=rows.fields)
-            if track.reason:
+            try:
+                of_video = Rows(*rows.rows(frames))  # the class of a user may give a plain tuple
+            except TooManyTicks as error:
+                track.fail(reason_of(error))
                 continue
+            track.start(of_video, fields=rows.fields)
             key = (pipeline.stream.name, pipeline.resize)
             items = shared.setdefault(
                 key,
@@ -354,7 +356,7 @@ class Extraction:
                 with video.failing(users):
                     items.only_picture(self.flow)
         for items, names in video.distinct_items():
-            self._send_off(video, items, names, max(info.frames, int(items.numbers[-1])))
+            self._send_off(video, items, names, int(items.numbers.max(initial=info.frames)))
         for name in self._looking(video):
             with video.failing([name]):
                 if name in video.rows or name in video.followers:

@@ -17,7 +17,7 @@ from reelbank.data.feature_recipe import (
     WindowsPart,
 )
 from reelbank.data.identity import extractor_name
-from reelbank.extract.lengths import seconds_text, whole_ticks
+from reelbank.extract.lengths import grid_ticks, seconds_text
 from reelbank.extract.networks.inputs import InputKind, InputSpec
 from reelbank.extract.networks.preprocessing import (
     RGB_ORDER,
@@ -350,7 +350,7 @@ def grid_options(recipe: FeatureRecipe, own_frames: int) -> dict[str, Any]:
     if recipe.stride_seconds:
         stride = seconds_text(recipe.stride_seconds)
     if recipe.fps and clip_seconds:
-        own_frames = whole_ticks(clip_seconds, recipe.fps)
+        own_frames = grid_ticks(clip_seconds, recipe.fps)
     if recipe.grid_seconds and recipe.grid_seconds > clip_seconds:
         grid = seconds_text(recipe.grid_seconds)
     elif not recipe.grid_seconds and recipe.clips.grid_frames > own_frames:

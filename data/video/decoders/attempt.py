@@ -55,10 +55,12 @@ class Attempt:
         """The same, with the times of the frames."""
         last = float(self.seconds[-1])
         end = last + 1 / (self.scan.fps or UNKNOWN_FPS)
+        # The end that the file states belongs to the frames that its packets promise.
+        stated = self.scan.end_seconds if self.clock is self.scan.seconds else 0.0
         # Some headers state an end at the beginning of the last frame.
         shortest = float(np.diff(self.seconds).min(initial=math.inf))
-        if self.scan.end_seconds - last > (shortest / 2 if shortest < math.inf else 0.0):
-            end = self.scan.end_seconds
+        if stated - last > (shortest / 2 if shortest < math.inf else 0.0):
+            end = stated
         if self.end < self.total:
             end = float(self.seconds[self.end])
         if self.span_seconds is not None:
