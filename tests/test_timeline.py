@@ -255,7 +255,14 @@ def test_a_flow_clip_shorter_than_a_field_is_one_field() -> None:
 
 @pytest.mark.parametrize("rate", [[], ["FPS=10"]])
 def test_streams_with_a_flow_clip_shorter_than_a_field_share_a_grid(rate: list[str]) -> None:
-    words = ["DATASET=folder", "ROOT=videos", "FLOW=dis", "STREAM=rgb flow", "CLIP=flow=0.1s"]
+    words = [
+        "DATASET=folder",
+        "ROOT=videos",
+        "FLOW=dis",
+        "STREAM=rgb flow",
+        "CLIP=flow=0.1s",
+        "WEIGHTS=random",
+    ]
     options = with_defaults(parse(ExtractOptions, [*words, *rate], "extract"))
     plans = plan_streams(options, "made", build_flow("dis", torch.device("cpu")))
     rows = [plan.sampling.rows(FrameCount.steady(30, 10.0)) for plan in plans]
