@@ -99,7 +99,7 @@ def test_positions_are_those_of_a_dictionary(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         names.sort(key=[*among, "absent"].index)
     expected = [among.index(name) if name in among else -1 for name in names]
-    assert positions(names, among).tolist() == expected
+    assert positions(names, among, absent=-1).tolist() == expected
 
 
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 0.2, 0.5, 0.77]))
