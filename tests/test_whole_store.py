@@ -2,7 +2,6 @@
 the few reads for videos that are chosen from a large store."""
 
 import errno
-import resource
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -104,24 +103,24 @@ def test_an_error_of_the_rows_is_not_taken_for_one_of_writing(tmp_path: Path) ->
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.ENOSPC, "free disk space"),
+        (errno.EDQUOT, "free disk space"),
+        (errno.EIO, "check its"),
+    ],
+)
 def test_free_disk_space_is_only_advised_if_there_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, advice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "whole.h5"
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
-    try:
-        with pytest.raises(InputError, match=r"cannot be written \(File too large\); check its"):
-            write_rows(path, videos_with(), np.arange(COUNT))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
     def fail(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(number, "as the system says")
 
     monkeypatch.setattr("reelbank.data.store.whole.write", fail)
-    with pytest.raises(InputError, match=r"\(No space left on device\); free disk space and run"):
-        write_rows(path, videos_with(), np.arange(COUNT))
+    message = rf"whole.h5: cannot be written \(as the system says\); {advice}"
+    with pytest.raises(InputError, match=message):
+        write_rows(tmp_path / "whole.h5", videos_with(), np.arange(COUNT))
     assert not list(tmp_path.iterdir())
 
 
