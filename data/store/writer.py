@@ -24,7 +24,6 @@ from reelbank.data.store.file.about import (
 )
 from reelbank.data.store.file.format import COMPRESSIONS, FeatureFile
 from reelbank.data.store.file.header import DamagedFile
-from reelbank.data.store.file.index import PART_NAMES
 from reelbank.data.store.merge import DamagedPart
 from reelbank.data.store.merging.committing import commit, settle
 from reelbank.data.store.merging.groups import check_groups
@@ -48,7 +47,14 @@ from reelbank.data.store.records import (
     Failure,
     StoredVideo,
 )
-from reelbank.data.store.rows import VideoRows, as_stored, check_views, part_index
+from reelbank.data.store.rows import (
+    VideoRows,
+    as_stored,
+    check_views,
+    labelling_fault,
+    part_index,
+    times_fault,
+)
 from reelbank.data.store.stored import StoredFeatures
 from reelbank.data.store.versions import Made
 from reelbank.data.system.locks import Lock, holder, lock
@@ -97,7 +103,7 @@ class StoreWriter(StoredFeatures):
             raise InputError(f"compression {compression!r}: choose from gzip, lzf, or none")
         dataset.check_classes()
         super().__init__(path, recipe, dataset)
-        self.listing = listing
+        self.listing, self._classes = listing, frozenset(dataset.classes)
         check_no_link(self.path)
         self._folder = parts_folder(self.path)
         self._shard, self._compression = shard, compression
@@ -187,12 +193,8 @@ class StoreWriter(StoredFeatures):
                 f"{video.id}: must have one time for each of its {len(stored)} rows "
                 f"(got times of shape {times.shape})"
             )
-        is_finite = np.isfinite(times)  # (K,)
-        if not is_finite.all():
-            raise InputError(
-                f"{video.id}: times must be finite, but {(~is_finite).sum()} of {len(times)} are "
-                "NaN or infinite"
-            )
+        if reason := times_fault(times):
+            raise InputError(f"{video.id}: {reason}")
         of_view = np.zeros(len(stored), np.uint8) if views is None else np.array(views)  # (K,)
         check_views(video.id, of_view, rows=len(stored))
         row_kind, own_kind = self._row_kind(), (stored.shape[1:], stored.dtype)
@@ -221,17 +223,8 @@ class StoreWriter(StoredFeatures):
 
     def _check_video(self, video: StoredVideo) -> None:
         check_ids([video.id])
-        for name in self.dataset.label_names(video.label):
-            if name not in self.dataset.classes:
-                raise InputError(
-                    f"{video.id}: its class {name!r} must be one of the data set's classes"
-                )
-        known_parts = set(video.parts) <= set(PART_NAMES)
-        if len(video.parts) != len(self.dataset.splits) or not known_parts:
-            raise InputError(
-                f"{video.id}: must have one part (train, validation, test or '') for each split (got "
-                f"{list(video.parts)})"
-            )
+        if reason := labelling_fault(self.dataset, self._classes, video.label, video.parts):
+            raise InputError(f"{video.id}: {reason}")
 
     def _row_kind(self) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
         """Shape and type of the store's rows, None while it has no videos."""
