@@ -312,7 +312,7 @@ def _scan(
             try:
                 file = FeatureFile(part, whole=whole, check_index=True)
                 if with_facts:
-                    assert file.facts
+                    file.check_facts()
             except (DamagedFile, UnreadableFile) as error:
                 # Its videos would be extracted again, although the part may be intact.
                 if whole and isinstance(error, UnreadableFile):

@@ -248,6 +248,10 @@ class FeatureFile:
         hashes = check_keys(self._checked, self.index) if self._checked else None
         return facts_of(self.index, hashes)
 
+    def check_facts(self) -> None:
+        """Check what the file is merged by, which stays in memory. Raises as `facts`."""
+        _ = self.facts
+
     def _check_index(self) -> None:
         """Check every byte of the index and every value. Raises DamagedFile and UnreadableFile."""
         if not self._checked:  # was checked when the file was opened

@@ -183,6 +183,8 @@ def _stream(
             raise ValueError(f"/{name} has other entries than the index says")
     if given < len(index):
         raise ValueError("the index lists more videos than were given")
+    if next(values, None) is not None:  # also runs a generator to its end
+        raise ValueError("more videos were given than the index lists")
 
 
 class _Features:

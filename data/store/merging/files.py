@@ -12,6 +12,7 @@ import numpy as np
 
 from reelbank.data.store.file.facts import Facts
 from reelbank.data.store.file.format import FeatureFile
+from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.file.index import Index
 from reelbank.data.store.file.tree import GoneFile
 from reelbank.data.store.versions import Versions
@@ -81,11 +82,14 @@ class PartFile:
         return self._facts or self._file().facts
 
     def damage(self, *, with_values: bool = False) -> list[str]:
-        """As of a FeatureFile. Raises GoneFile if the part is gone."""
+        """As of a FeatureFile; also a line if the part cannot be opened again, because its header or
+        its table is damaged now. Raises GoneFile if the part is gone."""
         try:
             return self._file().damage(with_values=with_values)
         except FileNotFoundError:
             raise GoneFile(self.path) from None
+        except DamagedFile as error:
+            return [str(error)]
 
     def _file(self) -> FeatureFile:
         try:
