@@ -166,7 +166,7 @@ def _stream(
         if column.whole is not None and column.whole.size:
             put(column.whole, position[name])
     values, given = iter(videos), 0
-    for first, last in video_chunks(len(index)):
+    for first, last in index.chunks or video_chunks(len(index)):
         for name, column in layout.items():
             if column.of_videos is not None:
                 entries = column.of_videos(first, last)

@@ -18,21 +18,21 @@ from reelbank.data.store.file.tree import GoneFile
 from reelbank.data.store.versions import Versions
 
 # Whose indexes stay in memory: a merge takes some thousand videos at a time, usually of 64 parts.
-_OPEN_PARTS = 512
+OPEN_PARTS = 512
 
 
 class OpenParts:
     """The parts that were used last, with their indexes; at most `most`."""
 
-    def __init__(self, most: int = _OPEN_PARTS) -> None:
-        self._most = most
+    def __init__(self, most: int = OPEN_PARTS) -> None:
+        self.most = most
         self._files: OrderedDict[Path, FeatureFile] = OrderedDict()
         self._versions: dict[tuple[Versions, ...], tuple[Versions, ...]] = {}
 
     def keep(self, file: FeatureFile) -> None:
         """Keep a part that was just opened."""
         self._files[file.path] = file
-        if len(self._files) > self._most:
+        if len(self._files) > self.most:
             self._files.popitem(last=False)
 
     def shared(self, facts: Facts) -> Facts:
