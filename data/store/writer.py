@@ -26,6 +26,7 @@ from reelbank.data.store.file.format import COMPRESSIONS, FeatureFile
 from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.merge import DamagedPart
 from reelbank.data.store.merging.committing import commit, settle
+from reelbank.data.store.merging.files import OPEN_PARTS
 from reelbank.data.store.merging.groups import check_groups
 from reelbank.data.store.merging.plan import Request, planned
 from reelbank.data.store.merging.tiers import LARGEST_BYTES
@@ -72,7 +73,8 @@ class StoreWriter(StoredFeatures):
     checked when a video is added. shard: several writers may write one store at the same time if
     they have different names of shards. compression: "gzip" or "lzf" needs less disk space but more
     time. largest_file_bytes: `finish` divides a larger store among several files of about this size,
-    and merges no files into a larger one. made: device, streams and package versions with which the
+    and merges no files into a larger one. open_parts: how many parts keep their indexes in memory.
+    made: device, streams and package versions with which the
     features are computed. They are recorded for information, together with the time for which the
     writer was open. listing: of the data set, which the files record.
 
@@ -95,6 +97,7 @@ class StoreWriter(StoredFeatures):
         shard: str = "",
         compression: str = "",
         largest_file_bytes: int = LARGEST_BYTES,
+        open_parts: int = OPEN_PARTS,
         made: Made | None = None,
         listing: DatasetListing | None = None,
     ) -> None:
@@ -107,7 +110,7 @@ class StoreWriter(StoredFeatures):
         check_no_link(self.path)
         self._folder = parts_folder(self.path)
         self._shard, self._compression = shard, compression
-        self._largest_file_bytes = largest_file_bytes
+        self._largest_file_bytes, self._open_parts = largest_file_bytes, open_parts
         self._names = PartNames(self._folder, shard)
         self._part_videos, self._part_seconds = part_videos, part_seconds
         self._open: dict[str, VideoRows] = {}
@@ -118,7 +121,9 @@ class StoreWriter(StoredFeatures):
         try:
             remove_leftovers(self._folder, shard)
             check_numbers(self._folder)
-            self._catalog = scan(self.path, whole=True, with_facts=True)
+            self._catalog = scan(
+                self.path, whole=True, with_facts=True, open_parts=self._open_parts
+            )
             self._check_recipe()
         except BaseException:
             self._release()
@@ -331,7 +336,9 @@ class StoreWriter(StoredFeatures):
 
     def _reread(self, known_damage: Mapping[Path, str]) -> None:
         self._catalog.close()
-        self._catalog = scan(self.path, with_facts=True, known_damage=known_damage)
+        self._catalog = scan(
+            self.path, with_facts=True, known_damage=known_damage, open_parts=self._open_parts
+        )
         self._check_recipe()
 
     def close(self) -> None:

@@ -277,8 +277,14 @@ class JsonTexts(LazySequence[Mapping[str, Any]]):
         return [text[low - start : high - start] for low, high in pairs]
 
     def lengths(self) -> np.ndarray:
-        lengths = np.diff(np.asarray(self._offsets))
-        self._texts.file.require((lengths >= 0).all(), f"/{self._name} has impossible offsets")
+        file, name = self._texts.file, self._name
+        offsets = np.asarray(self._offsets)
+        lengths = np.diff(offsets)
+        is_inside = offsets[0] == 0 and offsets[-1] == len(self._texts)
+        is_possible = bool(is_inside and (offsets[1:] >= offsets[:-1]).all())
+        file.require(is_possible, f"/{name} has impossible offsets")
+        is_short = lengths.max(initial=0) <= _MOST_TEXT_BYTES
+        file.require(is_short, f"/{name} has a text that is too long")
         return lengths
 
     def items(self, first: int, last: int) -> list[Mapping[str, Any]]:
