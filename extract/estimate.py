@@ -18,7 +18,6 @@ from reelbank.data.identity import extractor_name
 from reelbank.data.video.frames import DecodeError, VideoInfo, probe
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.sampling import Followed, Sampling
-from reelbank.data.video.sound import RATE_HZ, example_count
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.job import batch_inputs
 from reelbank.extract.networks.build import Network
@@ -237,7 +236,8 @@ def _rows_of(video: Video, plan: StreamPlan, header: Callable[[Path], VideoInfo 
     start, end = video.span_seconds or (0.0, math.inf)
     seconds = max(0.0, min(end - start, info.duration_seconds - start, plan.seconds))
     if not isinstance(sampling, Sampling):
-        examples = example_count(round(seconds * RATE_HZ)) if info.audio else 0
+        windows = sampling.windows
+        examples = windows.count(round(seconds * windows.rate_hz)) if info.audio else 0
         rows = min(examples, sampling.steps or examples)
         return Rows(rows, videos=int(rows > 0))
     if not info.width:  # a file with sound but without pictures
@@ -266,8 +266,7 @@ def _network_seconds(
         return 0.0
     batch = batch_inputs(options, device, network)
     forward = Forward(network, options.precision, options.compile, device, inputs)
-    dtype = torch.float32 if network.kind == "sound" else torch.uint8
-    blank = torch.zeros((batch, *network.input_shape), dtype=dtype, device=device)
+    blank = torch.zeros((batch, *network.input_shape), dtype=network.input_dtype, device=device)
     for _ in range(2):  # the first one warms up
         started = time.perf_counter()
         float(forward(blank)[0].sum())  # waits for the device
@@ -293,10 +292,9 @@ def _flow_seconds(plan: StreamPlan, flow: FlowMethod, device: torch.device) -> f
 
 def _row_numbers(options: ExtractOptions, network: Network, device: torch.device) -> list[int]:
     """The size of a row of each node."""
-    dtype = torch.float32 if network.kind == "sound" else torch.uint8
     with torch.inference_mode():
         outputs = network.module.to(device)(
-            torch.zeros((1, *network.input_shape), dtype=dtype, device=device)
+            torch.zeros((1, *network.input_shape), dtype=network.input_dtype, device=device)
         )
     kept = (options.crops or 1) if options.keep_crops else 1
     return [output[0].numel() * kept for output in outputs]

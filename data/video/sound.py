@@ -1,10 +1,10 @@
-"""Decodes the sound of a file, without its pictures: mono, 16 kHz, cut into VGGish's examples of
-0.975 s, one every 0.96 s.
+"""Decodes the sound of a file, without its pictures: mono, cut into examples, usually those of
+VGGish at 16 kHz: 0.975 s, one every 0.96 s.
 
 The number of examples is known only at the end. Until then decoded sound is kept in memory up to
-64 MiB (17 minutes), and beyond that on disk, so that nothing is decoded twice. A small file can
+64 MiB (17 minutes at 16 kHz), and beyond that on disk, so that nothing is decoded twice. A small file can
 claim hours of sound. Therefore sound with fewer than 1,000 samples per second is rejected, so that
-resampling makes at most 16 samples of one, and so is sound longer than a day (5.1 GiB).
+resampling to 16 kHz makes at most 16 samples of one, and so is sound longer than a day (5.1 GiB).
 """
 
 import math
@@ -19,10 +19,10 @@ from reelbank.data.video.containers import structure
 from reelbank.data.video.limits import Guard, Limits
 from reelbank.data.video.messages import Sound, SoundDone, SoundInfo, SoundMessage
 from reelbank.data.video.opening import DecodeError, audio_stream, open_container
+from reelbank.data.video.sampling import USUAL_WINDOWS, SoundWindows
 from reelbank.data.video.sound_track import RATE_HZ, Packets, Piece, decoded_sound
 
-EXAMPLE_SAMPLES = 15_600  # 96 windows of 25 ms every 10 ms
-HOP_SAMPLES = 15_360  # 0.96 s
+EXAMPLE_SAMPLES, HOP_SAMPLES = USUAL_WINDOWS.window_samples, USUAL_WINDOWS.hop_samples
 
 _SILENCE = 1e-4  # about three steps of 16 bits, the dither of an empty track
 _LONGEST_SECONDS = 24 * 3600
@@ -35,7 +35,7 @@ _ROUNDING_SECONDS = 1e-6
 def example_count(samples: int) -> int:
     """0 for fewer than 15600 samples, otherwise 1 + floor((n - 15600) / 15360): examples are never
     padded with silence."""
-    return 0 if samples < EXAMPLE_SAMPLES else 1 + (samples - EXAMPLE_SAMPLES) // HOP_SAMPLES
+    return USUAL_WINDOWS.count(samples)
 
 
 def read_sound(
@@ -46,12 +46,14 @@ def read_sound(
     alive: Callable[[], None] = lambda: None,
     span_seconds: tuple[float, float] | None = None,
     limits: Limits | None = None,
+    windows: SoundWindows = USUAL_WINDOWS,
 ) -> Iterator[SoundMessage]:
     """Read the examples of a file's sound that `select` chooses, as messages (see `messages`).
 
     select: gets the number of examples, if there are any, and returns 0-based numbers; each example
-    is given once. chunk_examples: maximum number of examples in a message. alive: called for every
-    packet and example. span_seconds: only samples with start <= time < end, and examples are
+    is given once. chunk_examples: maximum number of usual examples in a message, and of longer ones
+    that take as much memory. alive: called for every
+    packet and example. windows: the examples. span_seconds: only samples with start <= time < end, and examples are
     counted from the first of these.
 
     FFmpeg's best track is used. A track that begins late is placed by its first time stamp; gaps
@@ -74,12 +76,14 @@ def read_sound(
                 yield SoundDone(SoundInfo("none", 0.0, 0.0, 0))
                 return
             packets = Packets()
-            pieces = decoded_sound(path, container, stream, packets, guard)
-            for piece in _in_span(pieces, span_seconds):
+            pieces = decoded_sound(
+                path, container, stream, packets, guard, rate_hz=windows.rate_hz
+            )
+            for piece in _in_span(pieces, span_seconds, windows.rate_hz):
                 if not samples:
                     origin_seconds = piece.seconds
                 samples += len(piece.wave)
-                if samples > _LONGEST_SECONDS * RATE_HZ:
+                if samples > _LONGEST_SECONDS * windows.rate_hz:
                     raise DecodeError(
                         f"its sound is longer than {_LONGEST_SECONDS / 3600:.0f} hours"
                     )
@@ -89,56 +93,76 @@ def read_sound(
                 path, container.format.name, packets.complaints, packets.incomplete
             )
             damage = f"{fault}, so sound may be missing" if fault else ""
-        count = example_count(samples)
-        yield from _examples(spool, select, count, chunk_examples, origin_seconds, alive=alive)
+        count = windows.count(samples)
+        if count:
+            selected = _selected(select, count)
+            chunk = max(1, chunk_examples * EXAMPLE_SAMPLES // windows.window_samples)
+            for numbers in _chunks(selected, chunk, windows, samples):
+                waves = _waves(spool, numbers, windows, samples, alive=alive)
+                centres = numbers * windows.hop_samples + waves.shape[1] / 2
+                yield Sound(numbers, origin_seconds + centres / windows.rate_hz, waves)
         state = "heard" if count else "short"
         if samples and peak < _SILENCE:
             state = "silent"
-        yield SoundDone(SoundInfo(state, samples / RATE_HZ, peak, count, damage))
+        yield SoundDone(SoundInfo(state, samples / windows.rate_hz, peak, count, damage))
 
 
-def _examples(
-    spool: IO[bytes],
-    select: Callable[[int], np.ndarray],
-    count: int,
-    chunk_examples: int,
-    origin_seconds: float,
-    *,
-    alive: Callable[[], None],
-) -> Iterator[Sound]:
-    """The selected examples, from the samples in `spool`."""
-    if not count:
-        return
+def _selected(select: Callable[[int], np.ndarray], count: int) -> np.ndarray:
+    """The numbers of the selected examples, ascending, each once."""
     selected = np.unique(np.asarray(select(count), dtype=np.int64))
     if len(selected) and not 0 <= selected[0] <= selected[-1] < count:
         raise ValueError(
             f"`select` must return example numbers from 0 to {count - 1} "
             f"(got {selected[0]} to {selected[-1]})"
         )
-    for begin in range(0, len(selected), chunk_examples):
-        numbers = selected[begin : begin + chunk_examples]
-        waves = np.empty((len(numbers), EXAMPLE_SAMPLES), dtype=np.float32)
-        for number, wave in zip(numbers, waves, strict=True):
-            alive()
-            spool.seek(int(number) * HOP_SAMPLES * _SAMPLE_BYTES)
-            wave[:] = np.frombuffer(spool.read(EXAMPLE_SAMPLES * _SAMPLE_BYTES), dtype=np.float32)
-        centres = numbers * HOP_SAMPLES + EXAMPLE_SAMPLES / 2
-        yield Sound(numbers, origin_seconds + centres / RATE_HZ, waves)
+    return selected
 
 
-def _in_span(pieces: Iterator[Piece], span_seconds: tuple[float, float] | None) -> Iterator[Piece]:
+def _chunks(
+    numbers: np.ndarray, chunk_examples: int, windows: SoundWindows, samples: int
+) -> Iterator[np.ndarray]:
+    """The examples of each message. A last example that is shorter has a message of its own."""
+    is_whole = len(numbers) and windows.length(int(numbers[-1]), samples) == windows.window_samples
+    whole = numbers if is_whole else numbers[:-1]
+    for begin in range(0, len(whole), chunk_examples):
+        yield whole[begin : begin + chunk_examples]
+    if len(numbers) > len(whole):
+        yield numbers[-1:]
+
+
+def _waves(
+    spool: IO[bytes],
+    numbers: np.ndarray,
+    windows: SoundWindows,
+    samples: int,
+    *,
+    alive: Callable[[], None],
+) -> np.ndarray:
+    """The samples of examples of one length, (n, samples) float32, from those in `spool`."""
+    length = windows.length(int(numbers[0]), samples)
+    waves = np.empty((len(numbers), length), dtype=np.float32)
+    for number, wave in zip(numbers, waves, strict=True):
+        alive()
+        spool.seek(int(number) * windows.hop_samples * _SAMPLE_BYTES)
+        wave[:] = np.frombuffer(spool.read(length * _SAMPLE_BYTES), dtype=np.float32)
+    return waves
+
+
+def _in_span(
+    pieces: Iterator[Piece], span_seconds: tuple[float, float] | None, rate_hz: int
+) -> Iterator[Piece]:
     """The samples with start <= time < end; nothing after them is read."""
     start, end = span_seconds or (-math.inf, math.inf)
     for piece in pieces:
         if piece.seconds >= end - _ROUNDING_SECONDS:
             return
-        first = max(0, _sample_at(start, piece)) if start > -math.inf else 0
-        stop = _sample_at(end, piece) if end < math.inf else len(piece.wave)
+        first = max(0, _sample_at(start, piece, rate_hz)) if start > -math.inf else 0
+        stop = _sample_at(end, piece, rate_hz) if end < math.inf else len(piece.wave)
         wave = piece.wave[first:stop]
         if wave.size:
-            yield Piece(piece.seconds + first / RATE_HZ, wave)
+            yield Piece(piece.seconds + first / rate_hz, wave)
 
 
-def _sample_at(seconds: float, piece: Piece) -> int:
+def _sample_at(seconds: float, piece: Piece, rate_hz: int) -> int:
     """Number of the piece's first sample at or after a time."""
-    return math.ceil((seconds - _ROUNDING_SECONDS - piece.seconds) * RATE_HZ)
+    return math.ceil((seconds - _ROUNDING_SECONDS - piece.seconds) * rate_hz)

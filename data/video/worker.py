@@ -141,6 +141,7 @@ class _Server:
                 alive=self.alive,
                 span_seconds=reading.span_seconds,
                 limits=self.options.limits,
+                windows=reading.sound_windows,
             )
             yield from self._or_failure(sounds, path, failed=SoundFailed, decoder="auto")
         pictures = self._pictures(path, reading)

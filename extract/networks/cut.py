@@ -21,12 +21,22 @@ from reelbank.data.errors import InputError
 SIZE_DEPENDENT = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
 
 
+class CutByName(nn.Module):
+    """A network that knows how to give the outputs of its modules; torch.fx does not follow it."""
+
+    def cut(self, nodes: tuple[str, ...], name: str) -> nn.Module:
+        """See the function `cut`."""
+        raise NotImplementedError
+
+
 def cut(model: nn.Module, nodes: tuple[str, ...], name: str) -> nn.Module:
     """The network up to `nodes`, in evaluation mode: (N, C, [s,] h, w) -> {node: tensor}, in one
     pass; the network itself without nodes. Parameters are shared with `model`. `name` stands in
     errors: InputError for an unknown node, or a network that torch.fx cannot follow."""
     if not nodes:
         return model
+    if isinstance(model, CutByName):
+        return model.cut(nodes, name)
     graph, names = _traced(model, nodes=" ".join(nodes), name=name, training=False)
     (whole,) = graph.find_nodes(op="output")
     values = {node: _find(names, node, name) for node in nodes}

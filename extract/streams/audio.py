@@ -57,6 +57,19 @@ class Audio(Stream):
 
     def recipe(self, computation: Computation) -> FeatureRecipe:
         steps, preprocessing = computation.options.steps, computation.preprocessing
+        waves = computation.network.waves if computation.network else None
+        if waves:
+            return dataclasses.replace(
+                self.network_recipe(computation),
+                rows=RowsPart(steps, "sigma" if steps else "all"),
+                preprocessing={
+                    "window_samples": waves.windows.window_samples,
+                    "hop_samples": waves.windows.hop_samples,
+                    "rate_hz": waves.windows.rate_hz,
+                    "least_samples": waves.windows.least_samples,
+                },
+                extra={"front_end": dict(waves.about)},
+            )
         return dataclasses.replace(
             self.network_recipe(computation),
             rows=RowsPart(steps, "sigma" if steps else "all"),
@@ -70,4 +83,6 @@ class Audio(Stream):
 
     def options_of(self, recipe: FeatureRecipe) -> dict[str, Any]:
         assert recipe.preprocessing is not None
+        if "crop_px" not in recipe.preprocessing:  # the network has its own front end
+            return self.rows_of(recipe)
         return self.rows_of(recipe) | {"size": side(recipe.preprocessing["crop_px"])}
