@@ -20,7 +20,7 @@ from reelbank.data.video.limits import Guard, Limits
 from reelbank.data.video.messages import Sound, SoundDone, SoundInfo, SoundMessage
 from reelbank.data.video.opening import DecodeError, audio_stream, open_container
 from reelbank.data.video.sampling import USUAL_WINDOWS, SoundWindows
-from reelbank.data.video.sound_track import RATE_HZ, Packets, Piece, decoded_sound
+from reelbank.data.video.sound_track import Packets, Piece, decoded_sound
 
 EXAMPLE_SAMPLES, HOP_SAMPLES = USUAL_WINDOWS.window_samples, USUAL_WINDOWS.hop_samples
 
@@ -76,9 +76,7 @@ def read_sound(
                 yield SoundDone(SoundInfo("none", 0.0, 0.0, 0))
                 return
             packets = Packets()
-            pieces = decoded_sound(
-                path, container, stream, packets, guard, rate_hz=windows.rate_hz
-            )
+            pieces = decoded_sound(path, container, stream, packets, guard, rate_hz=windows.rate_hz)
             for piece in _in_span(pieces, span_seconds, windows.rate_hz):
                 if not samples:
                     origin_seconds = piece.seconds

@@ -237,8 +237,9 @@ class _Mono:
         source = (frame.format.name, frame.sample_rate, frame.layout.name, frame.layout.nb_channels)
         if source != self.source:
             yield from self.flush()
-            self.source, self.resampler = source, av.AudioResampler(
-                "flt", frame.layout, self.rate_hz
+            self.source, self.resampler = (
+                source,
+                av.AudioResampler("flt", frame.layout, self.rate_hz),
             )
         assert self.resampler is not None
         frame.pts = None  # samples follow each other without gaps, whatever their time stamps
