@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-
 HUGGINGFACE = "hf:"  # begins the names of extractors of transformers
 
 

@@ -31,9 +31,7 @@ from tiny_transformers import MAKERS, Saved, of_pictures, of_sound, save
 CPU = torch.device("cpu")
 # One model of each kind; the others are long tests.
 FIRST = ("clip", "dinov3", "videomae", "xclip", "clap", "wav2vec2")
-FAMILIES = [
-    pytest.param(name, marks=() if name in FIRST else pytest.mark.long) for name in MAKERS
-]
+FAMILIES = [pytest.param(name, marks=() if name in FIRST else pytest.mark.long) for name in MAKERS]
 FRAMES, SECONDS = 24, 3.3
 RATES = {"clap": 8000}  # of the feature extractors; 16 kHz for the others
 
@@ -99,7 +97,9 @@ def plan_of(saved: Saved, *words: str) -> StreamPlan:
     stream = "audio" if saved.kind == "sound" else "rgb"
     options = ("DATASET=folder", f"STREAM={stream}", f"EXTRACTOR={saved.extractor}", "CROPS=1")
     options += ("DEVICE=cpu", *words)
-    (plan,) = plan_streams(with_defaults(parse(ExtractOptions, list(options), "extract")), "folder", None)
+    (plan,) = plan_streams(
+        with_defaults(parse(ExtractOptions, list(options), "extract")), "folder", None
+    )
     return plan
 
 
@@ -154,3 +154,203 @@ def test_rows_equal_those_of_transformers(saved: Saved, tmp_path: Path) -> None:
     assert len(times) == len(found) and (np.diff(times) > 0).all()
     # Equal rows for all clips would make this test pass trivially.
     assert relative(found[:-1], found[1:]) > 0.01
+
+
+@pytest.mark.parametrize("saved", ["clip", "xclip"], indirect=True)
+def test_nodes_are_vectors_and_token_maps(saved: Saved, tmp_path: Path) -> None:
+    """NODE= gives the mean of the tokens of a module, AT= all of them."""
+    path = draw(tmp_path / "clip.mkv")
+    tokens, _ = features(saved, path, f"AT={saved.node}", "T=4", "STRIDE=1")
+    vectors, _ = features(saved, path, f"NODE={saved.node}", "T=4", "STRIDE=1")
+    heard: list[np.ndarray] = []
+    model = _model_of(saved)
+    module = model.get_submodule(saved.node)
+    hook = module.register_forward_hook(
+        lambda _, read, written: heard.append(
+            (written if isinstance(written, torch.Tensor) else written[0]).numpy()
+        )
+    )
+    expected_rows(saved, path, 16_000)
+    hook.remove()
+    # A video model runs the module on each frame: the tokens of a clip follow each other.
+    expected = np.concatenate(heard).reshape(4, -1, 24)
+    assert relative(tokens, expected) < 1e-4
+    assert relative(vectors, expected.mean(1)) < 1e-4
+    with pytest.raises(InputError, match="NODE=encoder.layrs: .* has no such node"):
+        plan_of(saved, "NODE=encoder.layrs")
+
+
+def _model_of(saved: Saved) -> Any:
+    """The model that `saved.run` calls."""
+    (model,) = [cell.cell_contents for cell in saved.run.__closure__ or ()]
+    return model
+
+
+@pytest.fixture(scope="module")
+def bank(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank with the features of drawn videos, of pictures and sound, and a run of each."""
+    for name in ("clip", "clap"):
+        if name not in _saved:
+            _saved[name] = save(name, folder)
+    root = tmp_path_factory.mktemp("bank")
+    for number in range(12):
+        place = root / "videos" / ("left", "down")[number % 2]
+        draw(place / f"clip_g{number // 2:02d}_c01.mkv", number)
+    both = f"rgb={_saved['clip'].extractor} audio={_saved['clap'].extractor}"
+    words = ["DATASET=folder", f"ROOT={root / 'videos'}", "STREAM=rgb audio", f"EXTRACTOR={both}"]
+    assert reelbank.main(["extract", *words, "T=3", "CROPS=1", f"BANK={root / 'bank'}"]) == 0
+    for stream in ("rgb", "audio"):
+        learn = ["EPOCHS=2", "VALIDATION=0.3", "SPLIT=1", "HEAD=meanpool", "DEVICE=cpu"]
+        words = ["train", f"STREAM={stream}", *learn, f"BANK={root / 'bank'}"]
+        assert reelbank.main(words) == 0
+    return root
+
+
+def _store(bank: Path, stream: str) -> Path:
+    (path,) = (bank / "bank" / "stores").glob(f"folder-{stream}-*.h5")
+    return path
+
+
+def test_stores_hold_rows_of_transformers(bank: Path) -> None:
+    with Store.open(_store(bank, "rgb")) as store:
+        video = store.video_ids[0]
+        frames = pictures(bank / "videos" / f"{video}.mkv")
+        chosen = np.linspace(0, len(frames) - 1, 3).astype(int)
+        expected = of_pictures(_saved["clip"], frames[chosen])
+        # Stores hold float16, with 11 significant bits.
+        assert relative(store.features(video)[0].astype(np.float32), expected) < 1e-4 + 2**-11
+        assert store.recipe["extractor"] == "hf:clip"  # without the path
+        assert store.recipe["weights"]["source"] == "pretrained hf clip"
+        assert str(bank) not in json.dumps(store.recipe)
+    with Store.open(_store(bank, "audio")) as store:
+        assert store.row_shape == (12,) and set(store.rows.tolist()) == {2}  # 2 s, and 1.3 of 2 s
+        times = store.times_seconds(store.video_ids[0])
+        assert times == pytest.approx([1.0, 2 + 1.3 / 2], abs=0.01)
+
+
+@pytest.mark.parametrize("stream", ["rgb", "audio"])
+def test_predict_computes_the_same_rows(bank: Path, stream: str) -> None:
+    from reelbank.data.scores.table import probabilities
+    from reelbank.fusion.predict import predict
+    from reelbank.heads.predict import predicted
+    from reelbank.heads.runs.folder import find_runs
+
+    (run,) = [run for run in find_runs(bank / "bank") if run.recipe["stream"] == stream]
+    own = predicted(run.path, _store(bank, stream))
+    files = [bank / "videos" / f"{video}.mkv" for video in own.video_ids[:2]]
+    saved = _saved["clip" if stream == "rgb" else "clap"]
+    table = predict(files, run.path, bank=bank / "bank", extractor=saved.extractor)
+    np.testing.assert_allclose(probabilities(table), probabilities(own)[:2], atol=1e-4)
+    assert np.ptp(probabilities(own)[:, 0]) > 1e-3
+    # A recipe may be untrusted, and it does not say where the folder is.
+    with pytest.raises(InputError, match=f"give EXTRACTOR=hf:<path of {saved.folder.name}>"):
+        predict(files, run.path, bank=bank / "bank")
+
+
+@pytest.mark.parametrize("saved", ["clip"], indirect=True)
+def test_another_configuration_is_another_store(saved: Saved, tmp_path: Path) -> None:
+    """The number of attention heads is not in the weights, but changes features."""
+    other = tmp_path / saved.folder.name
+    other.mkdir()
+    for path in saved.folder.iterdir():
+        (other / path.name).write_bytes(path.read_bytes())
+    same = Saved(other, saved.kind, saved.processor, saved.run)
+    assert plan_of(same).paths[0].name == plan_of(saved).paths[0].name  # wherever the folder is
+    config = json.loads((other / "config.json").read_text())
+    config["vision_config"]["num_attention_heads"] = 4
+    (other / "config.json").write_text(json.dumps(config))
+    assert plan_of(same).paths[0].name != plan_of(saved).paths[0].name
+
+
+class Evil:
+    """Unpickling it writes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("saved", ["clip"], indirect=True)
+def test_no_code_in_a_folder_is_run(saved: Saved, tmp_path: Path) -> None:
+    """Neither a pickle in place of weights nor Python files that the configuration names."""
+    ran = tmp_path / "ran"
+    folder = tmp_path / "evil"
+    folder.mkdir()
+    for name in ("config.json", "preprocessor_config.json"):
+        (folder / name).write_bytes((saved.folder / name).read_bytes())
+    evil = Saved(folder, "image", saved.processor, saved.run)
+    with pytest.raises(InputError, match="the folder contains no weights"):
+        plan_of(evil)
+    for content in (pickle.dumps(Evil(ran)), None):
+        path = folder / "pytorch_model.bin"
+        if content is None:
+            torch.save({"state": Evil(ran)}, path)
+        else:
+            path.write_bytes(content)
+        with pytest.raises(InputError, match="transformers cannot load the model"):
+            plan_of(evil)
+        assert not ran.exists()
+    config = json.loads((folder / "config.json").read_text())
+    names = {"AutoConfig": "evil.Config", "AutoModel": "evil.Model"}
+    for model_type in ("clip", "evil"):
+        changed = config | {"auto_map": names, "model_type": model_type}
+        (folder / "config.json").write_text(json.dumps(changed))
+        (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(ran)!r}).touch()\n")
+        with pytest.raises(InputError):
+            plan_of(evil)
+        assert not ran.exists()
+
+
+def test_names_and_families_that_cannot_be_used(tmp_path: Path) -> None:
+    def message(extractor: str, config: dict[str, Any] | None = None) -> str:
+        if config is not None:
+            folder = tmp_path / "model"
+            folder.mkdir(exist_ok=True)
+            (folder / "config.json").write_text(json.dumps(config))
+            (folder / "model.safetensors").write_bytes(b"")
+            extractor = f"hf:{folder}"
+        with pytest.raises(InputError) as raised:
+            plan_of(Saved(Path(extractor.removeprefix("hf:")), "image", None, None))  # type: ignore[arg-type]
+        text = str(raised.value)
+        assert "\n" not in text
+        return text
+
+    assert "does not contain a model of transformers" in message("hf:./nowhere")
+    assert "must be hf:<owner>/<model>" in message("hf:a/b/c")
+    # The hub is not reached, and a name that is also a folder is explained.
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        text = message("hf:own/model")
+    assert "could not be loaded from the Hugging Face hub" in text
+    assert "give EXTRACTOR=hf:./own/model" in text and "HF_HOME" in text
+    assert "supported are audio-spectrogram-transformer" in message("", {"model_type": "bert"})
+    assert "google/siglip2-base-patch16-224" in message("", {"model_type": "siglip2"})
+
+
+@pytest.mark.parametrize("saved", ["clip"], indirect=True)
+def test_a_processor_that_does_more_is_rejected(saved: Saved, tmp_path: Path) -> None:
+    """Our own arithmetic replaces the processor only where both give the same pictures."""
+    path = saved.folder / "preprocessor_config.json"
+    before = path.read_text()
+    settings = json.loads(before)
+    try:
+        for change, words in (
+            ({"do_center_crop": False}, "keeps the aspect ratio"),
+            ({"crop_size": {"height": 64, "width": 64}}, "pads pictures"),
+            ({"do_resize": False}, "does not resize pictures"),
+            ({"resample": 4}, "resizes with a filter other than"),
+        ):
+            path.write_text(json.dumps(settings | change))
+            with pytest.raises(InputError, match=words):
+                plan_of(saved)
+        # These are within our arithmetic.
+        for change in ({"do_normalize": False}, {"do_rescale": False}, {"resample": 2}):
+            path.write_text(json.dumps(settings | change))
+            plan_of(saved)
+    finally:
+        path.write_text(before)
+    with pytest.raises(InputError, match="is an audio network|reads pictures of three colours"):
+        plan_of(Saved(saved.folder, "sound", None, saved.run))

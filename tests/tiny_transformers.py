@@ -235,7 +235,7 @@ def _timesformer(folder: Path) -> Saved:
 
 
 def _vivit(folder: Path) -> Saved:
-    from transformers import VivitConfig, VivitForVideoClassification, VivitImageProcessor
+    from transformers import VivitConfig, VivitForVideoClassification, VivitVideoProcessor
 
     config = VivitConfig(
         **{name: value for name, value in VIT.items() if name != "patch_size"},
@@ -244,7 +244,7 @@ def _vivit(folder: Path) -> Saved:
         num_labels=5,
     )
     model = VivitForVideoClassification(config)
-    processor = VivitImageProcessor(
+    processor = VivitVideoProcessor(
         size={"shortest_edge": PX + 4}, crop_size={"height": PX, "width": PX}
     )
     _written(folder, model, processor)
@@ -291,7 +291,7 @@ def _xclip(folder: Path) -> Saved:
 
 
 def _videoprism(folder: Path) -> Saved:
-    from transformers import LlavaOnevisionVideoProcessor, VideoPrismConfig, VideoPrismClipModel
+    from transformers import LlavaOnevisionVideoProcessor, VideoPrismClipModel, VideoPrismConfig
 
     vision = {
         "image_size": PX,
@@ -314,7 +314,7 @@ def _videoprism(folder: Path) -> Saved:
         folder,
         "video",
         processor,
-        lambda batch: model.get_video_features(**batch).pooler_output,
+        lambda batch: model.get_video_features(**batch).pooler_output[:, 0],
         4,
     )
 
@@ -443,9 +443,7 @@ def _wav2vec2(folder: Path) -> Saved:
     model = Wav2Vec2Model(config)
     processor = Wav2Vec2FeatureExtractor(do_normalize=True)
     _written(folder, model, processor)
-    return Saved(
-        folder, "sound", processor, lambda batch: model(**batch).last_hidden_state.mean(1)
-    )
+    return Saved(folder, "sound", processor, lambda batch: model(**batch).last_hidden_state.mean(1))
 
 
 def _whisper(folder: Path) -> Saved:

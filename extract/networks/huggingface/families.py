@@ -42,12 +42,8 @@ class Family:
 
 USUAL_FRAMES = 16  # of a clip, for models that take any number
 
-_CLIP = Family(kind="image", model="CLIPVisionModelWithProjection", row="image_embeds")
+_OF_TEXT = ("text_model", "text_projection", "logit_scale")
 _SIGLIP = Family(kind="image", model="SiglipVisionModel")
-_METACLIP_2 = Family(kind="image", model="MetaClip2VisionModelWithProjection", row="image_embeds")
-_CLAP = Family(
-    kind="sound", model="ClapAudioModelWithProjection", inputs="input_features", row="audio_embeds"
-)
 _VIDEOPRISM = Family(
     kind="video",
     model="VideoPrismVisionModel",
@@ -58,12 +54,18 @@ _VIDEOPRISM = Family(
 )
 
 FAMILIES: dict[str, Family] = {
-    "clip": _CLIP,
-    "clip_vision_model": _CLIP,
+    "clip": Family(kind="image", model="CLIPModel", method="get_image_features", unused=_OF_TEXT),
+    "clip_vision_model": Family(
+        kind="image", model="CLIPVisionModelWithProjection", row="image_embeds"
+    ),
     "siglip": _SIGLIP,
     "siglip_vision_model": _SIGLIP,
-    "metaclip_2": _METACLIP_2,
-    "metaclip_2_vision_model": _METACLIP_2,
+    "metaclip_2": Family(
+        kind="image", model="MetaClip2Model", method="get_image_features", unused=_OF_TEXT
+    ),
+    "metaclip_2_vision_model": Family(
+        kind="image", model="MetaClip2VisionModelWithProjection", row="image_embeds"
+    ),
     "dinov2": Family(
         kind="image",
         model="Dinov2Model",
@@ -111,12 +113,10 @@ FAMILIES: dict[str, Family] = {
         model="XCLIPModel",
         method="get_video_features",
         unused=(
-            "text_model",
-            "text_projection",
+            *_OF_TEXT,
             "prompts_visual_layernorm",
             "prompts_visual_projection",
             "prompts_generator",
-            "logit_scale",
         ),
         frames="vision_config.num_frames",
     ),
@@ -143,8 +143,20 @@ FAMILIES: dict[str, Family] = {
         ),
     ),
     "pe_video_encoder": Family(kind="video", model="PeVideoEncoder", inputs="pixel_values_videos"),
-    "clap": _CLAP,
-    "clap_audio_model": _CLAP,
+    "clap": Family(
+        kind="sound",
+        model="ClapModel",
+        inputs="input_features",
+        part="audio_model",
+        then="audio_projection",
+        unused=("text_model", "text_projection", "logit_scale_a", "logit_scale_t"),
+    ),
+    "clap_audio_model": Family(
+        kind="sound",
+        model="ClapAudioModelWithProjection",
+        inputs="input_features",
+        row="audio_embeds",
+    ),
     "audio-spectrogram-transformer": Family(
         kind="sound",
         model="ASTModel",

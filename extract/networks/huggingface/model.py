@@ -28,10 +28,12 @@ class TransformersNetwork(CutByName):
         if family.kind == "video":
             inputs = inputs.transpose(1, 2)  # (N, s, 3, h, w)
         arguments = {family.inputs: inputs, **family.arguments}
-        if getattr(getattr(self.model, "config", None), "enable_fusion", False):
-            # CLAP with fusion: its feature extractor says so for a single example.
-            arguments["is_longer"] = torch.ones(len(inputs), 1, dtype=torch.bool)
         part: Any = self.model.get_submodule(family.part) if family.part else self.model
+        if getattr(getattr(part, "config", None), "enable_fusion", False):
+            # CLAP with fusion: its feature extractor says so for a single example.
+            arguments["is_longer"] = torch.ones(
+                len(inputs), 1, dtype=torch.bool, device=inputs.device
+            )
         run: Callable[..., Any] = getattr(part, family.method) if family.method else part
         return run(**arguments)
 
