@@ -49,8 +49,7 @@ class Saved:
 def save(family: str, folder: Path) -> Saved:
     """Make the model of a family."""
     torch.manual_seed(7)
-    saved = MAKERS[family](folder / family)
-    return saved
+    return MAKERS[family](folder / family)
 
 
 def _written(folder: Path, model: nn.Module, processor: Any) -> None:
