@@ -343,9 +343,10 @@ def _with_samplings(options: ExtractOptions, plans: list[StreamPlan]) -> list[St
         rows = returned(plan.stream, "clips", plan.stream.clips(plan.options, grid), kind)
         waves = plan.network.waves if plan.network else None
         if waves and isinstance(rows, Examples):
-            rows = dataclasses.replace(rows, windows=waves.windows)
+            rows = dataclasses.replace(rows, sound_windows=waves.windows)
         sampled.append(dataclasses.replace(plan, sampling=rows))
-    windows = {plan.sampling.windows for plan in sampled if isinstance(plan.sampling, Examples)}
+    kinds = [plan.sampling for plan in sampled]
+    windows = {rows.sound_windows for rows in kinds if isinstance(rows, Examples)}
     if len(windows) > 1:  # a file's sound is decoded once, at one rate
         raise InputError(
             f"STREAM={' '.join(options.stream)}: the networks of these streams read sound in "

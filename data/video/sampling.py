@@ -156,10 +156,10 @@ USUAL_WINDOWS = SoundWindows()
 @dataclass(frozen=True)
 class Examples:
     """Which examples of a sound track become rows: all, or `steps` (T) of them, chosen by sigma, if
-    there are more. windows: how the track is cut into examples."""
+    there are more. sound_windows: how the track is cut into examples."""
 
     steps: int | None = None
-    windows: SoundWindows = USUAL_WINDOWS
+    sound_windows: SoundWindows = USUAL_WINDOWS
 
     def __call__(self, examples: int) -> np.ndarray:
         if self.steps is None or examples <= self.steps:

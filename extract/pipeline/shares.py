@@ -56,5 +56,5 @@ def reading_of(task: Task, decoder: str, shares: Sequence[Share]) -> Reading:
         task.span_seconds,
         task.image_fps,
         [share.function for share in shares],
-        examples.windows if examples else USUAL_WINDOWS,
+        examples.sound_windows if examples else USUAL_WINDOWS,
     )
