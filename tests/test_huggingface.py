@@ -207,7 +207,7 @@ def bank(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _store(bank: Path, stream: str) -> Path:
-    (path,) = (bank / "bank" / "stores").glob(f"folder-{stream}-*.h5")
+    (path,) = (bank / "bank" / "stores").glob(f"folder-*-{stream}-*.h5")
     return path
 
 
