@@ -262,6 +262,27 @@ def test_another_configuration_is_another_store(saved: Saved, tmp_path: Path) ->
     assert plan_of(same).paths[0].name != plan_of(saved).paths[0].name
 
 
+@pytest.mark.parametrize("saved", ["clip"], indirect=True)
+def test_a_plan_states_the_license(
+    saved: Saved, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the model's card; it is not part of the identity."""
+    draw(tmp_path / "videos" / "a" / "clip.mkv")
+    before = plan_of(saved).paths[0].name
+    card = saved.folder / "README.md"
+    card.write_text("---\nlanguage: en\nlicense: other\nlicense_name: our-license\n---\n# Model\n")
+    try:
+        assert plan_of(saved).paths[0].name == before
+        words = ["DATASET=folder", f"ROOT={tmp_path / 'videos'}", f"EXTRACTOR={saved.extractor}"]
+        words += ["CROPS=1", "T=2", "PLAN=1", "DEVICE=cpu", f"BANK={tmp_path / 'bank'}"]
+        assert reelbank.main(["extract", *words]) == 0
+    finally:
+        card.unlink()
+    sha256 = plan_of(saved).recipes[0].to_json()["weights"]["sha256"]
+    line = f"  weights: hf clip, license our-license, SHA-256 {sha256[:16]}"
+    assert line in capsys.readouterr().out.splitlines()
+
+
 class Evil:
     """Unpickling it writes a file."""
 

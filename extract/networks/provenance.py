@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from reelbank.data.console import printable
 from reelbank.data.errors import InputError
 
 # "head": the embeddings of a trained head; "unknown": written by another tool or an early version
@@ -42,6 +43,7 @@ class Provenance:
     sha256: of all parameters and buffers; "" until pretrained weights are downloaded
     code_sha256: of the user's file that defines the network, or of the configuration of a model of
         transformers
+    revision, license: as the publisher states them; for the user only, not part of recipes
     """
 
     kind: Kind
@@ -56,6 +58,8 @@ class Provenance:
     saw: Mapping[str, Any] | None = None
     sha256: str | None = None
     code_sha256: str = ""
+    revision: str = ""
+    license: str = ""
 
     @classmethod
     def without_weights(cls) -> "Provenance":
@@ -119,6 +123,17 @@ class Provenance:
         """The origin for a table: without the seed, and without the folder of a training run."""
         shorter: dict[Kind, str] = {"random": "random", "trained": "trained here", "head": "head"}
         return shorter.get(self.kind, self.source or NO_WEIGHTS_SOURCE)
+
+    @property
+    def facts(self) -> str:
+        """What the user should know about published weights; "" for others."""
+        if self.kind != "published":
+            return ""
+        facts = [self.source.removeprefix("pretrained ")]
+        facts += [f"revision {self.revision[:12]}"] if self.revision else []
+        facts += [f"license {self.license or 'unknown'}"]
+        facts += [f"SHA-256 {self.sha256[:16]}"] if self.sha256 else []
+        return printable(", ".join(facts))
 
     @property
     def option(self) -> str:

@@ -64,6 +64,7 @@ def load_transformers(request: NetworkRequest) -> LoadedNetwork:
     origin = Provenance.random(request.seed)
     if not is_random:
         origin = Provenance.of_transformers(files.name)
+        origin = replace(origin, revision=files.revision, license=files.license)
     return replace(network, origin=replace(origin, code_sha256=_config_hash(files.config)))
 
 
