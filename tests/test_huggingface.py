@@ -283,6 +283,36 @@ def test_a_plan_states_the_license(
     assert line in capsys.readouterr().out.splitlines()
 
 
+@pytest.mark.parametrize("saved", ["clip"], indirect=True)
+def test_a_model_of_the_hub_is_found_in_the_cache(
+    saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No server is asked for a model that is complete there."""
+    revision = "0123456789abcdef0123456789abcdef01234567"
+    model = tmp_path / "models--own--small"
+    snapshot = model / "snapshots" / revision
+    snapshot.mkdir(parents=True)
+    (model / "refs").mkdir()
+    (model / "refs" / "main").write_text(revision)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    on_hub = Saved(Path("own/small"), saved.kind, saved.processor, saved.run)
+    for name in ("config.json", "preprocessor_config.json"):
+        (snapshot / name).write_bytes((saved.folder / name).read_bytes())
+    # A plan needs no weights, and says that they would be downloaded.
+    assert plan_of(on_hub, "PLAN=1").to_download == ("own/small of the Hugging Face hub",)
+    with pytest.raises(InputError, match="could not be loaded from the Hugging Face hub"):
+        plan_of(on_hub)
+    weights = "model.safetensors"
+    (snapshot / weights).write_bytes((saved.folder / weights).read_bytes())
+    plan = plan_of(on_hub)
+    assert plan.network and plan.network.weights.revision == revision
+    recipe = plan.recipes[0].to_json()
+    assert recipe["extractor"] == "hf:own/small"
+    assert recipe["weights"]["source"] == "pretrained hf own/small"
+    of_folder = plan_of(saved).recipes[0].to_json()
+    assert recipe["weights"]["sha256"] == of_folder["weights"]["sha256"]
+
+
 class Evil:
     """Unpickling it writes a file."""
 
