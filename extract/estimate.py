@@ -238,8 +238,8 @@ def _rows_of(video: Video, plan: StreamPlan, header: Callable[[Path], VideoInfo 
     start, end = video.span_seconds or (0.0, math.inf)
     seconds = max(0.0, min(end - start, info.duration_seconds - start, plan.seconds))
     if not isinstance(sampling, Sampling):
-        windows = sampling.sound_windows
-        examples = windows.count(round(seconds * windows.rate_hz)) if info.audio else 0
+        of_sound = sampling.sound_windows
+        examples = of_sound.count(round(seconds * of_sound.rate_hz)) if info.audio else 0
         rows = min(examples, sampling.steps or examples)
         return Rows(rows, videos=int(rows > 0))
     if not info.width:  # a file with sound but without pictures

@@ -39,7 +39,7 @@ RATES = {"clap": 8000}  # of the feature extractors; 16 kHz for the others
 @pytest.fixture(scope="module", autouse=True)
 def _offline() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
         yield
 
 
