@@ -23,6 +23,8 @@ from reelbank.extract.pipeline.batches import ClipBatches
 from reelbank.extract.pipeline.loop import Extraction
 from reelbank.extract.pipeline.streams import StreamPipeline, Task
 from reelbank.extract.plan import StreamPlan, plan_streams
+from reelbank.heads.pretraining.inputs import pixel_sizes
+from reelbank.heads.pretraining.options import PretrainOptions
 
 pytest.importorskip("transformers", reason="the extra hf is not installed")
 
@@ -378,6 +380,8 @@ def test_names_and_families_that_cannot_be_used(tmp_path: Path) -> None:
     assert "could not be loaded from the Hugging Face hub" in text
     assert "give EXTRACTOR=hf:./own/model" in text and "HF_HOME" in text
     assert "supported are audio-spectrogram-transformer" in message("", {"model_type": "bert"})
+    with pytest.raises(InputError, match="models of transformers are not trained here"):
+        pixel_sizes(PretrainOptions(extractor="hf:own/model"), "")
     assert "google/siglip2-base-patch16-224" in message("", {"model_type": "siglip2"})
 
 
