@@ -122,8 +122,8 @@ lint: $(READY) ## check style and types
 	ln -s ../../data ../../extract ../../heads ../../fusion .lint/reelbank/
 	cd .lint && ../$(BIN)/mypy --config-file ../pyproject.toml -p reelbank
 
-bench: $(READY) ## compare the speed with other libraries
-	for file in $(filter-out $(addprefix benchmarks/,gpu.py host.py peers.py restructure.py),$(wildcard benchmarks/*.py)); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+bench: $(READY) ## compare the speed with other tools; appends to benchmarks/bench.csv; VIDEO_FEATURES=<checkout of video_features>
+	@$(if $(value VIDEO_FEATURES),VIDEO_FEATURES=$(call quote,$(value VIDEO_FEATURES))) $(BIN)/python benchmarks/bench.py
 
 gpu: $(READY) ## run the tests that need a GPU and measure extraction on it; appends to benchmarks/gpu.csv
 	$(BIN)/python benchmarks/gpu.py

@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
+from rows import Row, interleaved, ratios
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -67,8 +68,8 @@ def write(folder: Path, names: list[str]) -> None:
         writer.finish(metas)
 
 
-def main(rounds: int = 7) -> int:
-    """Print the table. Returns 1 if a ratio is below its limit, else 0."""
+def measure(rounds: int) -> dict[str, list[float]]:
+    """The seconds of each way in each round; the first round is not counted."""
     torch.set_num_threads(cores().value)
     with tempfile.TemporaryDirectory() as name:
         folder, names = Path(name), [f"v{number:05}" for number in range(VIDEOS)]
@@ -98,27 +99,33 @@ def main(rounds: int = 7) -> int:
                 "DataLoader in the process": from_loader(0),
                 "DataLoader, 2 workers": from_loader(2),
             }
-            seconds: dict[str, list[float]] = {way: [] for way in ways}
-            for _ in range(rounds + 1):
-                for way, run in ways.items():
-                    began = time.perf_counter()
-                    run()
-                    seconds[way].append(time.perf_counter() - began)
-    ours = np.array(seconds["store in memory"][1:])
-    held = True
-    for way, found in seconds.items():
-        low, middle, high = np.percentile(np.array(found[1:]) / ours, [25, 50, 75])
-        rate = VIDEOS / float(np.median(found[1:]))
-        verdict = (
-            ""
-            if not way.startswith("Data")
-            else f", at least {LIMIT:g}: {'yes' if middle >= LIMIT else 'NO'}"
+            seconds = interleaved(ways, rounds + 1, time.perf_counter)
+    return {way: values[1:] for way, values in seconds.items()}
+
+
+def rows(rounds: int) -> list[Row]:
+    """The rows of `benchmarks/bench.py`."""
+    seconds = measure(rounds)
+    on = f"{VIDEOS} videos x ({STEPS}, {FEATURES}) float16, batches of {BATCH}, wall time"
+    return [
+        Row(
+            "training batches from memory",
+            way,
+            on,
+            ratios(seconds, way, "store in memory"),
+            f"at least {LIMIT:g}" if way.startswith("Data") else "",
         )
-        print(
-            f"{way:26} {rate:8,.0f} videos/s   takes {middle:5.1f} times as long ({low:.1f} to {high:.1f}){verdict}"
-        )
-        held &= not verdict or middle >= LIMIT
-    return int(not held)
+        for way in seconds
+        if way != "store in memory"
+    ]
+
+
+def main(rounds: int = 7) -> int:
+    """Print the table. Returns 1 if a ratio is below its limit, else 0."""
+    table = rows(rounds)
+    for row in table:
+        print(row.line())
+    return int(any(row.target and row.quartiles[1] < LIMIT for row in table))
 
 
 if __name__ == "__main__":

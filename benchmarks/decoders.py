@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,8 @@ import av
 import cv2
 import decord
 import numpy as np
+from av.video.reformatter import VideoReformatter
+from rows import Row
 
 from reelbank.data.video.clips import clip_grid
 from reelbank.data.video.frames import DecodeError, decode, probe
@@ -79,10 +82,37 @@ def bare_decord(path: Path) -> Picked:
     return dict(zip(wanted.tolist(), video.get_batch(wanted).asnumpy(), strict=True))
 
 
+def pyav_in_order(path: Path) -> Picked:
+    """Decode all frames in order and convert the wanted ones with one converter. Relies on the frame
+    count in the header."""
+    to_rgb = VideoReformatter()
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        wanted = set(clip_grid(stream.frames, steps=STEPS).ravel().tolist())
+        frames = enumerate(container.decode(stream))
+        return {number: _rgb(to_rgb, frame) for number, frame in frames if number in wanted}
+
+
+def pyav_as_usual(path: Path) -> Picked:
+    """The same with a converter for each frame, as most scripts do it."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        wanted = set(clip_grid(stream.frames, steps=STEPS).ravel().tolist())
+        frames = enumerate(container.decode(stream))
+        return {n: frame.to_ndarray(format="rgb24") for n, frame in frames if n in wanted}
+
+
+def _rgb(to_rgb: VideoReformatter, frame: av.VideoFrame) -> np.ndarray:
+    return to_rgb.reformat(frame, format="rgb24", threads=1).to_ndarray()
+
+
 def pyav_seeking(path: Path) -> Picked:
     """Seek by time stamp to a point before each wanted frame and decode from there. Frame numbers are
     computed from the average frame rate."""
     picked = {}
+    to_rgb = VideoReformatter()
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -92,7 +122,7 @@ def pyav_seeking(path: Path) -> Picked:
             container.seek(target, stream=stream, backward=True)
             for frame in container.decode(stream):
                 if frame.pts >= target - step / 2:
-                    picked[number] = frame.to_ndarray(format="rgb24")
+                    picked[number] = _rgb(to_rgb, frame)
                     break
     return picked
 
@@ -100,6 +130,7 @@ def pyav_seeking(path: Path) -> Picked:
 def pyav_seeking_to_span(path: Path) -> Picked:
     """Seek by time stamp to a point before the span and decode to the end."""
     picked = {}
+    to_rgb = VideoReformatter()
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -107,7 +138,7 @@ def pyav_seeking_to_span(path: Path) -> Picked:
         container.seek(begin, stream=stream, backward=True)
         for frame in container.decode(stream):
             if frame.pts >= begin:
-                picked[len(picked)] = frame.to_ndarray(format="rgb24")
+                picked[len(picked)] = _rgb(to_rgb, frame)
     return picked
 
 
@@ -116,6 +147,8 @@ WAYS: dict[str, Callable[[Path], Picked]] = {
     "auto, in order": partial(ours, "auto", in_order=True),
     "DECODER=opencv": partial(ours, "opencv"),
     "DECODER=decord": partial(ours, "decord"),
+    "PyAV, unchecked": pyav_in_order,
+    "PyAV with a converter for each frame, unchecked": pyav_as_usual,
     "OpenCV, unchecked": bare_opencv,
     "decord get_batch, unchecked": bare_decord,
     "PyAV seeking, unchecked": pyav_seeking,
@@ -154,34 +187,80 @@ def loop(source: Path, target: Path, frames: int, key_frame_every: int, width: i
         container.mux(stream.encode())
 
 
-def measure(
-    name: str, paths: list[Path], rounds: int, ways: dict[str, Callable[[Path], Picked]] = WAYS
-) -> None:
-    """Print the table of one kind of file."""
-    print(f"\n{name}\n  {'CPU ms / video':>14} {'refused':>8} {'wrong frames':>13}")
-    right = [ways["auto, in order"](path) for path in paths]
-    cost = {way: [np.inf] * len(paths) for way in ways}
-    wrong, refused = dict.fromkeys(ways, 0), dict.fromkeys(ways, 0)
+@dataclass
+class Measured:
+    """One way on one kind of file. seconds: CPU time for all files in each round; refused: files
+    that it could not read; wrong: frames that differ from those of PyAV in order."""
+
+    seconds: list[float] = field(default_factory=list)
+    refused: int = 0
+    wrong: int = 0
+
+
+def measure(paths: list[Path], rounds: int, ways: dict[str, Callable]) -> dict[str, Measured]:
+    """Each way on the same files; the ways take turns."""
+    right = [ours("auto", path, in_order=True, is_span=ways is SPAN_WAYS) for path in paths]
+    found = {way: Measured() for way in ways}
     for turn in range(rounds):
+        for measured in found.values():
+            measured.seconds.append(0.0)
         for (i, path), (way, run) in itertools.product(enumerate(paths), ways.items()):
             begin = time.process_time()
             try:
                 picked = run(path)
             except (DecodeError, decord.DECORDError, av.FFmpegError, TypeError, ZeroDivisionError):
-                refused[way] += turn == 0
+                found[way].refused += turn == 0
                 continue
-            cost[way][i] = min(cost[way][i], 1000 * (time.process_time() - begin))
+            found[way].seconds[turn] += time.process_time() - begin
             if turn == 0:
-                both = [
-                    np.mean(np.abs(right[i][n].astype(int) - picked[n])) > 2
-                    for n in right[i]
-                    if n in picked
-                ]
-                wrong[way] += sum(both) + sum(n not in picked for n in right[i])
-    for way in ways:
-        done = [c for c in cost[way] if np.isfinite(c)]
-        mean = f"{np.mean(done):.1f}" if done else "-"
-        print(f"  {mean:>14} {refused[way]:>8} {wrong[way]:>13}  {way}")
+                found[way].wrong += sum(_is_wrong(right[i][n], picked.get(n)) for n in right[i])
+    return found
+
+
+def _is_wrong(right: np.ndarray, picked: np.ndarray | None) -> bool:
+    return picked is None or bool(np.mean(np.abs(right.astype(int) - picked)) > 2)
+
+
+def show(name: str, found: dict[str, Measured], files: int) -> None:
+    """Print the table of one kind of file."""
+    print(f"\n{name}\n  {'CPU ms / video':>14} {'refused':>8} {'wrong frames':>13}")
+    for way, measured in found.items():
+        read = files - measured.refused
+        mean = f"{1000 * min(measured.seconds) / read:.1f}" if read else "-"
+        print(f"  {mean:>14} {measured.refused:>8} {measured.wrong:>13}  {way}")
+
+
+def rows(folder: Path, rounds: int, long_frames: int) -> list[Row]:
+    """The rows of `benchmarks/bench.py`. Also prints a table for each kind of file."""
+    short = sorted(folder.rglob("*.avi"))[::8]
+    found = measure(short, rounds, WAYS)
+    name = f"{len(short)} UCF-101 clips"
+    show(name, found, len(short))
+    table = _rows("decoding 25 frames", name, found, {"PyAV, unchecked": "at least 0.91"})
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "long.mp4"
+        loop(short[0], path, long_frames, key_frame_every=250, width=320)
+        name = f"H.264 of {long_frames} frames, 320 pixels, a key frame every 250"
+        target = {"PyAV seeking, unchecked": "at least 0.77"}
+        few = {way: WAYS[way] for way in ("auto", "PyAV seeking, unchecked")}
+        span_ways = {way: run for way, run in SPAN_WAYS.items() if way != "auto, in order"}
+        for work, ways in (("25 frames", few), (f"the last {SPAN_SECONDS:g} s", span_ways)):
+            found = measure([path], rounds, ways)
+            show(f"{name}: {work}", found, 1)
+            table += _rows(f"decoding {work}", name, found, target)
+    return table
+
+
+def _rows(work: str, on: str, found: dict[str, Measured], targets: dict[str, str]) -> list[Row]:
+    mine = found["auto"].seconds
+    table = []
+    for way, measured in found.items():
+        if way == "auto" or measured.refused:  # other files would be compared
+            continue
+        values = [peer / own for peer, own in zip(measured.seconds, mine, strict=True)]
+        note = f"{measured.wrong} wrong frames" if measured.wrong else ""
+        table.append(Row(work, way, on, values, targets.get(way, ""), note))
+    return table
 
 
 def main() -> None:
@@ -198,14 +277,16 @@ def main() -> None:
     short = sorted(folder.rglob("*.avi"))
     if not short:
         sys.exit(f"decoders.py: {folder} contains no AVI videos")
-    measure(f"{len(short[::8])} short AVI clips", short[::8], rounds)
+    some = short[::8]
+    show(f"{len(some)} short AVI clips", measure(some, rounds, WAYS), len(some))
     with tempfile.TemporaryDirectory() as temporary:
         for width, spacing in itertools.product((320, 640), (25, 250)):
             path = Path(temporary) / f"long{width}_{spacing}.mp4"
             loop(short[0], path, long_frames, spacing, width)
             kind = f"H.264, {width} pixels, {long_frames} frames, a key frame every {spacing}"
-            measure(kind, [path], rounds)
-            measure(f"{kind}: the last {SPAN_SECONDS:g} s", [path], rounds, SPAN_WAYS)
+            show(kind, measure([path], rounds, WAYS), 1)
+            span = f"{kind}: the last {SPAN_SECONDS:g} s"
+            show(span, measure([path], rounds, SPAN_WAYS), 1)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ CPU time, user and system, of all processes:
   ours      the complete extraction: decoding, crops, network, mean, float16, and a store on disk
   script    a usual script: eager fp32, PIL transforms of each frame, one video at a time; only for
             torchvision:resnet50
-  others    only the network, on the same number of crops that are already in memory, in batches of
-            the same size: as it is (eager), with channels_last, with folded batch norm (folded), with
-            fused steps, which `extract` uses (fused), and with COMPILE=1 also compiled
+  others    only the network, per crop, on one batch of crops that are already in memory:
+            as it is (eager), with channels_last, with folded batch norm (folded), with fused steps,
+            which `extract` uses (fused), and with COMPILE=1 also compiled
 
 REELBANK_TESTDATA is the folder that contains clips/ucf101. ROUNDS, VIDEOS and STEPS (clips per video,
 usually 25) set the length.
@@ -28,6 +28,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from rows import Row
 from torchvision import models, transforms
 
 from reelbank.data.store.records import DatasetDescription, StoredVideo
@@ -94,12 +95,10 @@ def ours(paths: list[Path], network: networks.Network, forward: Forward, pool: D
         writer.close()
 
 
-def bare(videos: int, crops: torch.Tensor, forward: Callable) -> None:
-    """Run only the forward pass, on the same number of crops. crops: a batch of them."""
+def bare(crops: torch.Tensor, forward: Callable) -> None:
+    """Run only the forward pass. crops: a batch."""
     with torch.inference_mode():
-        inputs = videos * STEPS * CROPS
-        for start in range(0, inputs, len(crops)):
-            forward(crops[: inputs - start])
+        forward(crops)
 
 
 def variants(name: str, network: networks.Network) -> dict[str, torch.nn.Module]:
@@ -155,9 +154,23 @@ def script(paths: list[Path], model: torch.nn.Module) -> None:
                 np.save(file, torch.stack(features).numpy())
 
 
-def compare(name: str, paths: list[Path], rounds: int) -> None:
-    """Compare the cases for one network, and print the ratios."""
-    videos = len(paths)
+def differences(modules: dict[str, torch.nn.Module], crops: torch.Tensor) -> dict[str, float]:
+    """How far the features of each form are from those of the eager network, relative to their
+    norm."""
+    found = {}
+    expected = features_of(modules["eager"], crops)
+    for label, module in modules.items():
+        features = features_of(module, crops)
+        features, eager = (
+            value[0] if isinstance(value, tuple) else value for value in (features, expected)
+        )
+        found[label] = ((features - eager).norm() / eager.norm()).item()
+    return found
+
+
+def compare(name: str, paths: list[Path], rounds: int) -> dict[str, list[float]]:
+    """CPU time per input of each case, relative to ours, of each round. Prints the differences of
+    the features and the times."""
     network = networks.build(name, weights="random")
     forward = Forward(network, "fp32", "0", CPU, 0)
     modules = variants(name, network)
@@ -165,54 +178,67 @@ def compare(name: str, paths: list[Path], rounds: int) -> None:
     generator = torch.Generator().manual_seed(0)
     shape = (batch, *network.input_shape)
     crops = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
-    expected = features_of(modules["eager"], crops)
-    for label, module in modules.items():
-        features = features_of(module, crops)
-        features, eager = (
-            value[0] if isinstance(value, tuple) else value for value in (features, expected)
-        )
-        error = ((features - eager).norm() / eager.norm()).item()
-        print(f"  {label:<14}features differ by {error:.1e} from eager ones", flush=True)
-    model = models.resnet50(weights=None).eval()
-    model.fc = torch.nn.Identity()
+    for label, difference in differences(modules, crops).items():
+        print(f"  {label:<14}features differ by {difference:.1e} from eager ones", flush=True)
+    inputs = len(paths) * STEPS * CROPS
     seconds: dict[str, list[float]] = {}
     with DecodePool(1) as pool:
         ours(paths[:1], network, forward, pool)  # starts the worker
-        cases: dict[str, Callable[[], None]] = {
-            label: functools.partial(bare, videos, crops, module)
+        cases: dict[str, tuple[int, Callable[[], None]]] = {
+            label: (batch, functools.partial(bare, crops, module))
             for label, module in modules.items()
         }
-        cases["ours"] = lambda: ours(paths, network, forward, pool)
+        cases["ours"] = (inputs, lambda: ours(paths, network, forward, pool))
         if name == "torchvision:resnet50":
-            cases["script"] = lambda: script(paths, model)
+            model = models.resnet50(weights=None).eval()
+            model.fc = torch.nn.Identity()
+            cases["script"] = (inputs, lambda: script(paths, model))
         for _ in range(rounds):
-            for label, work in cases.items():
+            for label, (count, work) in cases.items():
                 started = cpu_seconds()
                 work()
-                seconds.setdefault(label, []).append(cpu_seconds() - started)
-    inputs = videos * STEPS * CROPS
+                seconds.setdefault(label, []).append((cpu_seconds() - started) / count)
+    ratios = {}
     for label, values in seconds.items():
-        ratio = statistics.median(
-            other / mine for mine, other in zip(seconds["ours"], values, strict=True)
-        )
+        pairs = zip(seconds["ours"], values, strict=True)
+        ratios[label] = [other / mine for mine, other in pairs]
         print(
-            f"  {label:<14}{statistics.median(values) / inputs * 1000:8.1f} ms per crop; "
-            f"{label} / ours: {ratio:.3f}"
+            f"  {label:<14}{statistics.median(values) * 1000:8.1f} ms per crop; "
+            f"{label} / ours: {statistics.median(ratios[label]):.3f}",
+            flush=True,
         )
+    return ratios
+
+
+def rows(name: str, paths: list[Path], rounds: int) -> list[Row]:
+    """The rows of `benchmarks/bench.py`."""
+    on = f"{name}, {len(paths)} clips, T={STEPS}, {CROPS} crops, random weights"
+    table = []
+    for label, values in compare(name, paths, rounds).items():
+        if label == "script":
+            table.append(Row("extraction", "a usual script", on, values, "at least 1.2"))
+        elif label != "ours":
+            work = "extraction, against the forward pass alone"
+            table.append(Row(work, label, on, values, "at least 0.95"))
+    return table
+
+
+def clips() -> list[Path]:
+    """VIDEOS real clips of UCF-101, from folders spread over the data set."""
+    root = os.environ.get("REELBANK_TESTDATA")
+    if not root:
+        sys.exit(f"{sys.argv[0]}: set REELBANK_TESTDATA to the folder that contains clips/ucf101")
+    every = sorted(Path(root, "clips", "ucf101").resolve().rglob("*.avi"))
+    count = int(os.environ.get("VIDEOS", "3"))
+    return every[:: len(every) // count][:count]
 
 
 def main() -> None:
-    root = os.environ.get("REELBANK_TESTDATA")
-    if not root:
-        sys.exit(
-            "benchmarks/extraction.py: set REELBANK_TESTDATA to the folder that contains clips/ucf101"
-        )
-    videos, rounds = int(os.environ.get("VIDEOS", "3")), int(os.environ.get("ROUNDS", "3"))
-    paths = sorted(Path(root, "clips", "ucf101").rglob("*.avi"))[::30][:videos]
+    paths, rounds = clips(), int(os.environ.get("ROUNDS", "3"))
     for name in sys.argv[1:] or ["torchvision:resnet50"]:
         print(
-            f"{name}: {videos} videos x {STEPS} clips x {CROPS} crops, {rounds} rounds; required: "
-            "the fastest network / ours at least 0.95, script / ours at least 1.2"
+            f"{name}: {len(paths)} videos x {STEPS} clips x {CROPS} crops, {rounds} rounds; "
+            "required: the fastest network / ours at least 0.95, script / ours at least 1.2"
         )
         compare(name, paths, rounds)
 

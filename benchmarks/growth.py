@@ -2,12 +2,13 @@
 
     python benchmarks/growth.py [SIZES] [STEPS] [FOLDER]
 
-    python benchmarks/growth.py 1000,10000,100000,1000000 write,finish,open,add,again /tmp/growth
+    python benchmarks/growth.py 1000,10000,100000,1000000 write,resume,finish,open,read,add,again /tmp/growth
 
 SIZES are numbers of videos (default 1000,10000), in ascending order. STEPS are some of:
 
     write    write all videos with StoreWriter, without finishing; also the cost of the last 1,000
-    finish   make the finished store of what was written
+    resume   open the unfinished store to go on writing: every byte of its parts is verified
+    finish   make the finished store of what was written; without opening it, but for the memory
     direct   write a finished store as one file, without StoreWriter (instead of write and finish)
     open     open the finished store and read one video
     read     ask the finished store for the features and times of 100 videos
@@ -43,7 +44,7 @@ LAST = 1000  # videos that the cost "at that size" is measured on
 CLASSES = tuple(f"class{number:03d}" for number in range(101))
 DATASET = DatasetDescription("growth", CLASSES, ("1",))
 RECIPE: dict[str, Any] = {"stream": "rgb", "extractor": "growth"}
-DEFAULT_SIZES, DEFAULT_STEPS = "1000,10000", "write,finish,open,read,add,again"
+DEFAULT_SIZES, DEFAULT_STEPS = "1000,10000", "write,resume,finish,open,read,add,again"
 
 
 def video(number: int) -> StoredVideo:
@@ -90,14 +91,34 @@ def write(path: Path, size: int) -> dict[str, float]:
     return {"ms per video at this size": (time.process_time() - at_last) * 1000 / LAST}
 
 
-def finish(path: Path, size: int) -> None:
-    """Make the finished store of what was written."""
+def resume(path: Path, size: int) -> None:
+    """Open an unfinished store to go on writing."""
+    from reelbank.data.store.writer import StoreWriter
+
+    with StoreWriter(path, RECIPE, DATASET) as writer:
+        assert len(writer.done) == size
+
+
+def finish(path: Path, size: int) -> dict[str, float]:
+    """Make the finished store of what was written; how often each byte of it was read."""
     from reelbank.data.store.writer import StoreWriter
 
     listed = videos(0, size)
     start()
+    before = _started[-1]["MB of memory now"]
     with StoreWriter(path, RECIPE, DATASET) as writer:
+        parts_mb = (
+            sum(file.stat().st_size for file in path.with_suffix(".parts").glob("*.h5")) / 1e6
+        )
+        start()
         assert writer.finish(listed)
+    used = usage()
+    read_mb, stored_mb = used["MB read"] - _started[-1]["MB read"], path.stat().st_size / 1e6
+    return {
+        "read per byte of the store": read_mb / stored_mb,
+        "read per byte of the parts and the store": read_mb / (parts_mb + stored_mb),
+        "MB of memory with opening": used["MB of memory"] - before,
+    }
 
 
 def direct(path: Path, size: int) -> None:
@@ -179,6 +200,7 @@ def again(path: Path, size: int) -> None:
 
 STEPS: dict[str, Callable[[Path, int], dict[str, float] | None]] = {
     "write": write,
+    "resume": resume,
     "finish": finish,
     "direct": direct,
     "open": open_store,

@@ -22,11 +22,14 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from extraction import clips
+from rows import Row, ratios
 from torchvision import models
 
 from reelbank.data.store.reader import Store
@@ -64,6 +67,7 @@ class Case:
     theirs: tuple[str, ...]
     ours: tuple[str, ...]
     key: str
+    target: str
     weights: models.WeightsEnum | None = None
 
 
@@ -72,18 +76,21 @@ CASES = {
         ("feature_type=resnet", "model_name=resnet50", "batch_size=1"),
         ("EXTRACTOR=torchvision:resnet50", "PRESET=IMAGENET1K_V1", "STRIDE=1"),
         "resnet",
+        "at least 1.25",
         models.ResNet50_Weights.IMAGENET1K_V1,
     ),
     "r21d": Case(
         ("feature_type=r21d",),
         ("EXTRACTOR=torchvision:r2plus1d_18", "CLIP=16", "STRIDE=16"),
         "r21d",
+        "at least 1.6",
         models.video.R2Plus1D_18_Weights.DEFAULT,
     ),
     "i3d": Case(
         ("feature_type=i3d", "streams=rgb", "stack_size=64", "step_size=64"),
         ("EXTRACTOR=i3d", "CLIP=64", "STRIDE=64"),
         "rgb",
+        "at least 1.8",
     ),
 }
 
@@ -154,8 +161,8 @@ class Bench:
         options += [*case.ours, f"WEIGHTS={weights}", f"BANK={self.folder / name}"]
         return self.run([sys.executable, "-m", "reelbank", "extract", *options])
 
-    def tell_difference(self, case: Case) -> None:
-        """Print how far the features of the two tools are apart."""
+    def difference(self, case: Case) -> str:
+        """How far the features of the two tools are apart, as text."""
         (path,) = (self.folder / "ours").rglob("*.h5")
         distances, cosines, rows = [], [], 0
         with Store.open(path) as store:
@@ -170,51 +177,60 @@ class Bench:
                 products = (features * expected).sum(1)
                 norms = np.linalg.norm(features, axis=1) * np.linalg.norm(expected, axis=1)
                 cosines.append((products / norms).min())
-        print(
-            f"  features of {rows} rows: distance at most {max(distances):.1e}, cosine at least "
+        return (
+            f"features of {rows} rows: distance at most {max(distances):.1e}, cosine at least "
             f"{min(cosines):.6f} (ours are stored as float16)"
         )
 
+    def compare(self, name: str, rounds: int) -> list[Row]:
+        """The rows of one network; also prints the CPU seconds."""
+        case = CASES[name]
+        weights = self.weights_of(case)
+        seconds: dict[str, list[float]] = {}
+        for _ in range(rounds):
+            for label, some in (("one", self.clips[:1]), ("all", self.clips)):
+                end = "-one" if label == "one" else ""
+                theirs = self.theirs(case, f"theirs{end}", some)
+                ours = self.ours(case, f"ours{end}", some, weights)
+                seconds.setdefault(f"theirs {label}", []).append(theirs)
+                seconds.setdefault(f"ours {label}", []).append(ours)
+        text = ", ".join(
+            f"{label} {statistics.median(values):.1f}" for label, values in seconds.items()
+        )
+        print(f"{name}, {len(self.clips)} clips, CPU-seconds: {text}", flush=True)
+        print(f"  {self.difference(case)}", flush=True)
+        further = {
+            tool: [
+                both - one
+                for both, one in zip(seconds[f"{tool} all"], seconds[f"{tool} one"], strict=True)
+            ]
+            for tool in ("theirs", "ours")
+        }
+        on = f"{' '.join(case.ours)}, {len(self.clips)} UCF-101 clips"
+        whole = ratios(seconds, "theirs all", "ours all")
+        return [
+            Row("whole command", "video_features", on, whole, case.target, self.difference(case)),
+            Row("further clips", "video_features", on, ratios(further, "theirs", "ours")),
+        ]
+
+
+def rows(names: Iterable[str], clips: list[Path], checkout: Path, rounds: int) -> list[Row]:
+    """The rows of `benchmarks/bench.py`."""
+    table = []
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), checkout, clips)
+        for name in names:
+            table += bench.compare(name, rounds)
+    return table
+
 
 def main() -> None:
-    root, checkout = os.environ.get("REELBANK_TESTDATA"), os.environ.get("VIDEO_FEATURES")
-    if not root:
-        sys.exit(
-            "benchmarks/peers.py: set REELBANK_TESTDATA to the folder that contains clips/ucf101"
-        )
-    if not checkout:  # so that `make bench` goes on
-        print("not compared with video_features: set VIDEO_FEATURES to a checkout of it")
-        return
-    videos, rounds = int(os.environ.get("VIDEOS", "6")), int(os.environ.get("ROUNDS", "2"))
-    every = sorted(Path(root, "clips", "ucf101").resolve().rglob("*.avi"))
-    clips = every[:: len(every) // videos][:videos]
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), Path(checkout), clips)
-        for name in sys.argv[1:] or CASES:
-            case = CASES[name]
-            weights = bench.weights_of(case)
-            print(f"{name}: {videos} clips, {rounds} rounds, CPU-seconds", flush=True)
-            seconds: dict[str, list[float]] = {}
-            for _ in range(rounds):
-                for label, some in (("one", clips[:1]), ("all", clips)):
-                    mine = "ours" if label == "all" else "ours-one"
-                    seconds.setdefault(f"theirs {label}", []).append(
-                        bench.theirs(case, "theirs" if label == "all" else "theirs-one", some)
-                    )
-                    seconds.setdefault(f"ours {label}", []).append(
-                        bench.ours(case, mine, some, weights)
-                    )
-            best = {label: statistics.median(values) for label, values in seconds.items()}
-            for tool in ("theirs", "ours"):
-                print(
-                    f"  {tool:<7} one clip {best[f'{tool} one']:.1f}, all {best[f'{tool} all']:.1f}"
-                )
-            further = [best[f"{tool} all"] - best[f"{tool} one"] for tool in ("theirs", "ours")]
-            print(
-                f"  video_features / ours: {best['theirs all'] / best['ours all']:.2f} for the whole "
-                f"command, {further[0] / further[1]:.2f} for the further clips"
-            )
-            bench.tell_difference(case)
+    checkout = os.environ.get("VIDEO_FEATURES")
+    if not checkout:
+        sys.exit("benchmarks/peers.py: set VIDEO_FEATURES to a checkout of video_features")
+    rounds = int(os.environ.get("ROUNDS", "2"))
+    for row in rows(sys.argv[1:] or CASES, clips(), Path(checkout), rounds):
+        print(row.line())
 
 
 if __name__ == "__main__":

@@ -71,7 +71,12 @@ def make_store(bank: Path, videos: int) -> None:
                 names[label],
                 f"g{group + label}" if part == "train" else f"t{number // 5}",
                 (part,),
-                source={"bytes": 100_000 + number, "digest": f"{number:032x}", "frames": 100},
+                source={
+                    "bytes": 100_000 + number,
+                    "digest": f"{number:032x}",
+                    "frames": 100,
+                    "damage": "",
+                },
             )
             rows = means[label] + 2 * rng.normal(size=(ROWS, DIMENSIONS))
             writer.add(video, rows.astype(np.float16), times_seconds)

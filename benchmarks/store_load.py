@@ -16,12 +16,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from rows import Row, interleaved, ratios
 
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import DatasetDescription, StoredVideo
 from reelbank.data.store.writer import StoreWriter
 
 ROWS, DIMENSIONS = 25, 2048
+PLAIN = "plain numpy read"
 LIMIT = 1.5  # largest acceptable ratio to the plain read
 
 
@@ -66,7 +68,7 @@ def write_layouts(folder: Path, videos: int) -> dict[str, Callable[[], np.ndarra
         return np.fromfile(folder / "plain.bin", np.float16).reshape(-1, DIMENSIONS)
 
     readers = {
-        "plain numpy read": read_plain,
+        PLAIN: read_plain,
         "store": read_store,
         "HDF5, dataset per video": read_each,
         "npy per video": read_npy,
@@ -79,25 +81,31 @@ def write_layouts(folder: Path, videos: int) -> dict[str, Callable[[], np.ndarra
     return readers
 
 
-def main(videos: int = 2000, rounds: int = 9) -> int:
-    """Print the table. Returns 1 if the store takes more than `LIMIT` times the plain read, else 0."""
+def rows(videos: int, rounds: int) -> list[Row]:
+    """The rows of `benchmarks/bench.py`."""
     with tempfile.TemporaryDirectory() as folder:
         readers = write_layouts(Path(folder), videos)
-        seconds: dict[str, list[float]] = {name: [] for name in readers}
-        for _ in range(rounds):
-            for name, read in readers.items():
-                start = time.perf_counter()
-                read()
-                seconds[name].append(time.perf_counter() - start)
-    plain = np.array(seconds["plain numpy read"])
-    print(
-        f"{videos} videos x ({ROWS}, {DIMENSIONS}) float16, {videos * ROWS * DIMENSIONS * 2 / 1e6:.0f} MB, {rounds} rounds"
-    )
-    for name, taken in seconds.items():
-        low, middle, high = np.percentile(taken, [25, 50, 75])
-        ratio = np.median(np.array(taken) / plain)
-        print(f"{name:26} {middle:.3f} s ({low:.3f} to {high:.3f})  {ratio:5.2f} x the plain read")
-    return int(np.median(np.array(seconds["store"]) / plain) > LIMIT)
+        seconds = interleaved(readers, rounds, time.perf_counter)
+    on = f"{videos} videos x ({ROWS}, {DIMENSIONS}) float16, wall time"
+    return [
+        Row(
+            "loading a store, checked",
+            way,
+            on,
+            ratios(seconds, way, "store"),
+            f"at least {1 / LIMIT:.2f}" if way == PLAIN else "",
+        )
+        for way in readers
+        if way != "store"
+    ]
+
+
+def main(videos: int = 2000, rounds: int = 9) -> int:
+    """Print the table. Returns 1 if the store takes more than `LIMIT` times the plain read, else 0."""
+    table = rows(videos, rounds)
+    for row in table:
+        print(row.line())
+    return int(any(row.peer == PLAIN and row.quartiles[1] < 1 / LIMIT for row in table))
 
 
 if __name__ == "__main__":

@@ -58,7 +58,8 @@ class RowsPart(Part):
 @dataclass(frozen=True)
 class ClipsPart(Part):
     """Number of frames (or flow fields) of a clip, length of a clip of the common grid, and
-    distance between the beginnings of two clips, in frames."""
+    distance between the beginnings of two clips, in frames, or in frames of a timeline. The
+    distance is 0 if it is given in seconds."""
 
     clip_frames: int
     grid_frames: int
@@ -125,6 +126,10 @@ _VALUES = (
     "preprocessing",
     "magnitude",
     "jitter",
+    "fps",
+    "stride_seconds",
+    "clip_seconds",
+    "grid_seconds",
 )
 
 
@@ -138,6 +143,9 @@ class FeatureRecipe:
     be chosen; image_fps: frames per second of folders of images, if it differs from the usual rate;
     seconds: length of the beginning of a video that is used; magnitude: identity of the store of
     flow lengths that adaptive sampling used; jitter: whether the crops of views have several sizes;
+    fps: frames per second of the timeline on which clips are chosen; stride_seconds, clip_seconds,
+    grid_seconds: of ClipsPart, if they are given in seconds (without `fps`, clips are then chosen on
+    a timeline with each video's own average frame rate);
     extra: all other keys, such as those of one stream, or of features that were imported.
     """
 
@@ -153,6 +161,10 @@ class FeatureRecipe:
     preprocessing: Mapping[str, Any] | None = None
     magnitude: str | None = None
     jitter: bool | None = None
+    fps: float | None = None
+    stride_seconds: float | None = None
+    clip_seconds: float | None = None
+    grid_seconds: float | None = None
     network: NetworkPart | None = None
     rows: RowsPart | None = None
     clips: ClipsPart | None = None

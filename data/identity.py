@@ -28,9 +28,13 @@ def extractor_name(extractor: str) -> str:
     return f"{PurePath(file_name).stem}.{function}" if file_name.endswith(".py") else extractor
 
 
+# json.dumps would make another one each time.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def canonical(recipe: Mapping[str, Any]) -> str:
     """The recipe as JSON with sorted keys, so that equal recipes give equal texts."""
-    return json.dumps(recipe, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _CANONICAL.encode(recipe)
 
 
 def in_file_name(text: str) -> str:

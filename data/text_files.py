@@ -26,6 +26,7 @@ _OTHER_MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _FORMULA_STARTS = frozenset("'=+-@\t\r\n")
+_PLAIN = re.compile(r"[\w/.][\w/. -]*")  # a text that is written as it is
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n].", re.DOTALL)  # a single character is not a formula
 
 
@@ -63,6 +64,13 @@ def csv_cell(value: Any) -> Any:
     return f"'{value}" if _FORMULA.match(value) and not _is_number(value) else value
 
 
+def csv_field(text: str) -> str:
+    """A text as SafeWriter writes it in a row of several cells."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return _row_text([text]).removesuffix(",")
+
+
 def csv_text(cell: str) -> str:
     """The text of a cell that `csv_cell` made."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
@@ -90,11 +98,25 @@ class SafeWriter:
         """Write several rows."""
         self._writer.writerows(map(csv_cell, row) for row in rows)
 
+    def write_numbers(self, rows: Iterable[tuple[tuple[str, ...], Sequence[float | int]]]) -> None:
+        """Write rows of some texts and then numbers; a number that is nan is an empty cell. Each
+        combination of texts is formatted only once, and numbers need no quotes."""
+        texts_of: dict[tuple[str, ...], str] = {}
+        for texts, numbers in rows:
+            text = texts_of.get(texts)
+            if text is None:
+                text = texts_of[texts] = "".join(f"{csv_field(each)}," for each in texts)
+            # nan is the only number that differs from itself
+            cells = ["" if number != number else str(number) for number in numbers]
+            self._file.write(f"{text}{','.join(cells)}\r\n")
+
+    def write_fields(self, rows: Iterable[Iterable[str]]) -> None:
+        """Write rows of `csv_field`s, of which each row has at least two."""
+        self._file.writelines(f"{','.join(row)}\r\n" for row in rows)
+
     def after(self, cells: Iterable[Any]) -> "SafeWriter":
         """A writer of rows that all begin with these cells, which are formatted only once."""
-        text = io.StringIO()
-        SafeWriter(text).writerow((*cells, ""))
-        return SafeWriter(_Prefixed(self._file, text.getvalue().removesuffix("\r\n")))
+        return SafeWriter(_Prefixed(self._file, _row_text(cells)))
 
     def write_records(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Write the keys of the first record as header, and a row for each record; missing values
@@ -103,6 +125,13 @@ class SafeWriter:
             return
         self.writerow(records[0])
         self.writerows([record.get(key, "") for key in records[0]] for record in records)
+
+
+def _row_text(cells: Iterable[Any]) -> str:
+    """The beginning of a row, up to the comma before the next cell."""
+    text = io.StringIO()
+    SafeWriter(text).writerow((*cells, ""))
+    return text.getvalue().removesuffix("\r\n")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """`reelbank extract PLAN=1`: estimate videos, rows, time and disk space from one timed batch of
 each network, without extracting anything."""
 
+import contextlib
 import dataclasses
 import functools
 import math
@@ -16,8 +17,10 @@ from reelbank.data.console import counted, duration_text, print_lines, size_text
 from reelbank.data.datasets.types import Dataset, Video
 from reelbank.data.identity import extractor_name
 from reelbank.data.video.frames import DecodeError, VideoInfo, probe
+from reelbank.data.video.images import ASSUMED_FPS
 from reelbank.data.video.limits import Limits
-from reelbank.data.video.sampling import Followed, Sampling
+from reelbank.data.video.sampling import Followed, Sampling, TimedExamples
+from reelbank.data.video.timeline import FrameCount, TooManyTicks
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.job import batch_inputs
 from reelbank.extract.networks.build import Network
@@ -27,6 +30,8 @@ from reelbank.extract.pipeline.forward import Forward
 from reelbank.extract.plan import StreamPlan
 from reelbank.extract.planned import ExtractionPlan
 from reelbank.extract.todo import Retry, SourceFiles, StoredVideos
+
+_MOST_TIMED_FRAMES = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -89,7 +94,8 @@ def estimate(
             continue
         rows = Rows()
         for video in missing:
-            rows += _rows_of(video, plan, header)
+            with contextlib.suppress(TooManyTicks):  # extracting the video will fail
+                rows += _rows_of(video, plan, header)
         _tell_rows(plan, rows, len(missing), options, totals, device=device)
         if rows.fields and plans.flow:
             _tell_flow(plan, rows, options, plans.flow, totals, device=device)
@@ -237,6 +243,11 @@ def _rows_of(video: Video, plan: StreamPlan, header: Callable[[Path], VideoInfo 
         return Rows()
     start, end = video.span_seconds or (0.0, math.inf)
     seconds = max(0.0, min(end - start, info.duration_seconds - start, plan.seconds))
+    if isinstance(sampling, TimedExamples):
+        if not info.audio:
+            return Rows()
+        timed = _timed_frames(info, seconds) if info.width else None
+        return Rows(len(sampling.centres(timed, 0.0, seconds)), videos=1)
     if not isinstance(sampling, Sampling):
         of_sound = sampling.sound_windows
         examples = of_sound.count(round(seconds * of_sound.rate_hz)) if info.audio else 0
@@ -244,20 +255,33 @@ def _rows_of(video: Video, plan: StreamPlan, header: Callable[[Path], VideoInfo 
         return Rows(rows, videos=int(rows > 0))
     if not info.width:  # a file with sound but without pictures
         return Rows()
-    frames = info.frames or 1
-    if seconds < info.duration_seconds:
-        # Folders of images have no frame rate in a header.
-        fps = info.fps or frames / info.duration_seconds
-        frames = max(1, min(frames, round(seconds * fps)))
+    frames = _frames_of(info, seconds)
     if isinstance(sampling, Followed):
         return Rows(sampling.most, followed_frames=frames, videos=1)
     if sampling.sampling == "adaptive" and sampling.steps:
         rows = min(sampling.steps, math.ceil(frames / 5))  # one frame in five
         fields = min(frames, rows * sampling.clip_frames)
         return Rows(rows, fields=fields if plan.stream.uses_flow else 0, videos=1)
-    numbers, of_views = sampling.rows(frames)
+    rows_of_video = sampling.rows(_timed_frames(info, seconds) if sampling.ticks else frames)
+    numbers = rows_of_video.numbers
     fields = len(np.unique(numbers)) if plan.stream.uses_flow else 0
-    return Rows(len(numbers), int(np.count_nonzero(of_views)), fields, videos=1)
+    return Rows(len(numbers), int(np.count_nonzero(rows_of_video.views)), fields, videos=1)
+
+
+def _frames_of(info: VideoInfo, seconds: float) -> int:
+    """The number of frames of a video, or of this many seconds of it, according to its header."""
+    frames = info.frames or 1
+    if seconds < info.duration_seconds:
+        # Folders of images have no frame rate in a header.
+        fps = info.fps or frames / info.duration_seconds
+        frames = max(1, min(frames, round(seconds * fps)))
+    return frames
+
+
+def _timed_frames(info: VideoInfo, seconds: float) -> FrameCount:
+    """The same with their times. A header may claim any number, so it is limited."""
+    frames = min(_frames_of(info, seconds), _MOST_TIMED_FRAMES)
+    return FrameCount.steady(frames, info.fps or ASSUMED_FPS)
 
 
 def _network_seconds(

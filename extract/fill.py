@@ -10,6 +10,7 @@ from reelbank.data.identity import brief
 from reelbank.data.ranges import check_value
 from reelbank.data.video.images import ASSUMED_FPS
 from reelbank.extract.defaults import ADAPTIVE_STEPS, set_defaults, stream_defaults
+from reelbank.extract.lengths import read_length
 from reelbank.extract.networks.preprocessing import read_resize
 from reelbank.extract.options import ExtractOptions
 from reelbank.extract.streams.base import Stream, StreamOptions
@@ -17,6 +18,7 @@ from reelbank.extract.streams.loading import load_stream
 from reelbank.extract.streams.per_stream import OF_SOME_STREAMS, PER_STREAM, by_stream
 from reelbank.extract.streams.registry import FLOW_LENGTHS, STREAMS
 
+_MOST_CLIP_FRAMES = 10_000
 NOT_TRAINED_HERE = ("", "pretrained", "random", "own")  # values of WEIGHTS
 
 
@@ -46,6 +48,11 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
             "SAMPLING=adaptive chooses T frames of the whole video; give T=1 or more, and leave "
             "WINDOWS and VIEWS out"
         )
+    if options.sampling == "adaptive" and options.is_timed:
+        raise InputError(
+            "SAMPLING=adaptive chooses frames by their motion, not by time; leave out FPS, and give "
+            "CLIP, STRIDE and GRID in frames"
+        )
     _check_together(options, streams)
     if options.jitter and not options.views:
         raise InputError(
@@ -64,6 +71,8 @@ def _check_used(options: ExtractOptions, stream: Stream) -> None:
     """Raises InputError for an option that was set although the only stream does not use it."""
     fields = ExtractOptions.__dataclass_fields__
     for name in stream.unused_options:
+        if options.is_timed and name in stream.options_on_timeline:
+            continue
         if name not in fields:
             raise InputError(
                 f"STREAM={stream.name}: `unused_options` has '{name}', which is not an option of "
@@ -124,6 +133,7 @@ def stream_options(options: ExtractOptions, stream: str) -> StreamOptions:
             f"AT={texts['at']} stores feature maps, and NODE={texts['node']} stores vectors; "
             "give only one of the two options"
         )
+    clip = read_length("CLIP", texts["clip"], _MOST_CLIP_FRAMES)
     filled = StreamOptions(
         name=kind.name,
         extractor=texts["extractor"],
@@ -131,7 +141,8 @@ def stream_options(options: ExtractOptions, stream: str) -> StreamOptions:
         width=_number("width", texts["width"], float),
         nodes=tuple((texts["at"] or texts["node"]).replace(",", " ").split()),
         pool=options.pool and not texts["at"],
-        clip_frames=int(_number("clip", texts["clip"], int)),
+        clip_frames=clip.frames,
+        clip_seconds=clip.seconds,
         resize_px=read_resize(texts["resize"]),
         crop_px=int(_number("size", texts["size"], int)),
         antialias=_switch("antialias", texts["antialias"]),
@@ -173,17 +184,20 @@ def with_image_fps(options: ExtractOptions, dataset: Dataset) -> ExtractOptions:
             return options
         return dataclasses.replace(options, image_fps=dataset.image_fps)
     cut_out = [video for video in dataset.videos if video.span_seconds]
+    streams = [load_stream(text) for text in options.stream]
+    is_timed = options.is_timed and any(stream.input == "pictures" for stream in streams)
     looks_at_seconds = options.sampling == "adaptive" or any(
-        load_stream(text).needs_seconds for text in options.stream
+        stream.needs_seconds for stream in streams
     )
+    looks_at_seconds = looks_at_seconds or is_timed
     paths = dict.fromkeys(video.path for video in (dataset.videos if looks_at_seconds else cut_out))
     folder = next((path for path in paths if path.is_dir()), None)
     if folder:
-        reason = (
-            f"the labels of {dataset.name} are in seconds"
-            if cut_out
-            else "SAMPLING=adaptive measures time in seconds"
-        )
+        reason = "SAMPLING=adaptive measures time in seconds"
+        if cut_out:
+            reason = f"the labels of {dataset.name} are in seconds"
+        elif is_timed:
+            reason = "FPS, and lengths in seconds, choose frames by time"
         raise InputError(
             f"{reason}, but the frame rate of {folder} and other folders of images is not known; "
             f"give IMAGE_FPS=<frames per second> (earlier versions used {ASSUMED_FPS:g})"

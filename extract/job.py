@@ -9,12 +9,18 @@ import numpy as np
 import torch
 
 from reelbank.data.datasets.types import Dataset, Video
-from reelbank.data.store.records import REFUSED, DatasetDescription, Failure, StoredVideo
+from reelbank.data.store.records import (
+    REFUSED,
+    DatasetDescription,
+    DatasetListing,
+    Failure,
+    StoredVideo,
+)
 from reelbank.data.store.versions import Made
 from reelbank.data.store.writer import StoreWriter
 from reelbank.data.system.faults import MACHINE
 from reelbank.data.video.messages import SoundInfo, VideoInfo
-from reelbank.data.video.sampling import Examples, Sampling
+from reelbank.data.video.sampling import Examples, Sampling, TimedExamples
 from reelbank.data.video.sources import SourceFile
 from reelbank.extract.device import device_name
 from reelbank.extract.networks.build import Network
@@ -112,6 +118,8 @@ class Job:
     def rows_of(self, video: Video, lengths: FlowLengths | None) -> Sampling | Examples:
         """The stream's sampling for this video."""
         sampling = self.plan.sampling
+        if isinstance(sampling, TimedExamples) and video.span_seconds:
+            return dataclasses.replace(sampling, grid=dataclasses.replace(sampling.grid, windows=0))
         if isinstance(sampling, Examples):
             return sampling
         if sampling.views:
@@ -228,7 +236,7 @@ def open_jobs(
 ) -> dict[str, Job]:
     """A job for each stream, by name, with its stores opened. `closing` closes them, which commits
     their features, also after Ctrl-C. shard: a name that no other writer of the stores has."""
-    description = DatasetDescription.of(dataset)
+    description, listing = DatasetDescription.of(dataset), DatasetListing.of(dataset)
     streams = dict.fromkeys(plan.stream.name for plan in plans)
     made = Made(device_name(device), " ".join(streams))
     jobs = {}
@@ -242,6 +250,7 @@ def open_jobs(
                 part_seconds=options.part_seconds,
                 shard=shard,
                 made=made,
+                listing=listing,
             )
             closing.callback(writers[node].close)
         jobs[plan.name] = Job(plan, writers)

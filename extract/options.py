@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from reelbank.data.banks import WithBanks
 from reelbank.data.datasets.options import (
     csv_option,
+    dataset_name_option,
     dataset_option,
     image_fps_option,
     lists_option,
@@ -19,11 +20,13 @@ from reelbank.data.ranges import (
     MOST_ROWS,
     MOST_WORKERS,
     Checked,
+    Form,
 )
 from reelbank.data.recipes import preset_options
 from reelbank.data.video.options import in_flight_option, picture_option, slowness_option
 from reelbank.extract.defaults import USUAL_DATASET, USUAL_STREAMS
-from reelbank.extract.streams.per_stream import applicable
+from reelbank.extract.lengths import SECONDS_PATTERN, is_in_seconds, read_length
+from reelbank.extract.streams.per_stream import applicable, by_stream
 from reelbank.extract.streams.registry import STREAMS
 
 DAMAGED = ("keep", "refuse")
@@ -38,10 +41,10 @@ class ExtractOptions(Checked, WithBanks):
     """Options of the command `extract`."""
 
     GROUPS: ClassVar[dict[str, str]] = {
-        "Videos": "dataset root lists csv classes image_fps",
+        "Videos": "dataset root lists csv dataset_name classes image_fps",
         "Features": "stream recipe seed",
         "Network": "extractor weights split width preset node at pool",
-        "Rows (feature vectors) of a video": "sampling t clip stride grid windows window",
+        "Rows (feature vectors) of a video": "sampling t fps clip stride grid windows window",
         "Pictures": "resize size antialias crops keep_crops views jitter",
         "Optical flow and trajectories": "flow flow_weights trajectories",
         "Damaged and oversized videos": (
@@ -61,6 +64,7 @@ class ExtractOptions(Checked, WithBanks):
     root: str = root_option()
     lists: str = lists_option()
     csv: str = csv_option()
+    dataset_name: str = dataset_name_option()
     classes: tuple[str, ...] = option((), "extract only the videos of these classes", unset="all")
     stream: tuple[str, ...] = option(
         USUAL_STREAMS,
@@ -151,27 +155,46 @@ class ExtractOptions(Checked, WithBanks):
     clip: str = option(
         "",
         "length of a clip, per stream: the number of frames, or the number of flow fields on "
-        "the flow stream",
+        "the flow stream. Or a time in seconds, such as 2s, over which the frames that the network "
+        "reads at once are spread evenly",
         unset="1 for image networks; 10 for flow (5 for bn_inception and toy); video networks have "
         "their own length",
         lowest=1,
         highest=10_000,
     )
-    stride: int | None = option(
+    fps: float | None = option(
         None,
-        "number of frames from the start of one clip to the start of the next; SAMPLING "
-        "chooses T of these clips",
+        "number of frames per second at which videos are sampled, whatever their own frame rate: "
+        "frames are taken at equal steps of time, and CLIP, STRIDE, GRID and WINDOW count these "
+        "frames",
+        unset="every frame of the file",
+        above=0,
+        highest=1000,
+    )
+    stride: str = option(
+        "",
+        "number of frames from the start of one clip to the start of the next, or a time in "
+        "seconds, such as 0.5s; SAMPLING chooses T of these clips",
         unset="1; 8 for video networks",
         lowest=1,
         highest=MOST_ROWS,
+        form=Form(
+            rf"0*[1-9][0-9]{{,6}}|{SECONDS_PATTERN}",
+            "at least 1 frame, or a time in seconds, such as 0.5s",
+        ),
     )
-    grid: int = option(
-        0,
-        "clip length, in frames, from which the clip positions of all streams are computed; 0 "
-        "uses the longest clip of the extracted streams. If you extract streams separately, "
-        "use the same GRID for all so that their clips are aligned",
+    grid: str = option(
+        "",
+        "clip length, in frames or, such as 2s, in seconds, from which the clip positions of all "
+        "streams are computed; 0 uses the longest clip of the extracted streams. If you extract "
+        "streams separately, use the same GRID for all so that their clips are aligned",
+        unset="0",
         lowest=0,
         highest=10_000,
+        form=Form(
+            rf"[0-9]{{1,7}}|{SECONDS_PATTERN}",
+            "a number of frames, or a time in seconds, such as 2s",
+        ),
     )
     windows: int | None = option(
         None,
@@ -321,6 +344,26 @@ class ExtractOptions(Checked, WithBanks):
     )
     bank: str = bank_option()
     banks: tuple[str, ...] = banks_option()
+
+    def __post_init__(self) -> None:
+        # In Python, numbers of frames may be given as numbers.
+        for name in ("stride", "grid"):
+            value = getattr(self, name)
+            if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+                object.__setattr__(self, name, "" if value is None else str(value))
+        if self.grid == "0":
+            object.__setattr__(self, "grid", "")
+        super().__post_init__()
+        for name, most in (("stride", MOST_ROWS), ("grid", 10_000)):
+            read_length(name.upper(), getattr(self, name), most)
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether clips are measured in time instead of frames."""
+        lengths = [self.stride, self.grid]
+        if self.clip:
+            lengths += by_stream("clip", self.clip, self.stream).values()
+        return self.fps is not None or any(map(is_in_seconds, lengths))
 
     @staticmethod
     def recipe_sets(options: dict[str, Any]) -> dict[str, Any]:

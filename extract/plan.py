@@ -16,6 +16,8 @@ from reelbank.data.store.records import identity
 from reelbank.data.video.sampling import Examples, Sampling
 from reelbank.extract.fill import NOT_TRAINED_HERE, stream_options
 from reelbank.extract.flow.methods import FlowMethod
+from reelbank.extract.grid import common_grid, with_clip
+from reelbank.extract.lengths import Length
 from reelbank.extract.networks import build as networks
 from reelbank.extract.networks.build import Network
 from reelbank.extract.networks.preprocessing import Preprocessing, pair
@@ -304,55 +306,50 @@ def _sized(
 
 def _with_samplings(options: ExtractOptions, plans: list[StreamPlan]) -> list[StreamPlan]:
     """The plans with their samplings. Streams of pictures share the grid of the longest clip, so
-    that their rows align."""
+    that their rows align; if clips are measured in time, so does sound."""
     aligned = [plan for plan in plans if plan.stream.on_clip_grid]
     only_video_networks = all(plan.network and plan.network.is_video for plan in aligned)
-    stride = options.stride or (STRIDE_FRAMES if aligned and only_video_networks else 1)
-    grids = {
-        plan.name: Sampling(
-            _items_of_clip(plan),
-            stride,
-            options.t or None,
-            options.sampling,
-            plan.stream.reads_pairs,
-        )
-        for plan in aligned
-    }
-    longest = max((grid.own_frames for grid in grids.values()), default=1)
-    if options.window and aligned and options.window < max(longest, options.grid):
-        raise InputError(
-            f"WINDOW={options.window}: must be at least the length of the longest clip, "
-            f"{max(longest, options.grid)} frames"
-        )
-    if options.grid and options.grid < longest:
-        raise InputError(
-            f"GRID={options.grid}: must be at least the length of the longest clip, "
-            f"{longest} frames"
-        )
+    usual_stride = STRIDE_FRAMES if aligned and only_video_networks else 1
+    grid = common_grid(options, usual_stride, [_own_length(plan) for plan in aligned])
     sampled = []
     for plan in plans:
-        grid = dataclasses.replace(
-            grids.get(plan.name, Sampling()),
-            grid_frames=options.grid or longest,
+        rows = grid if grid.ticks and plan.stream.input == "sound" else Sampling()
+        if plan in aligned:
+            rows = dataclasses.replace(
+                grid,
+                clip_frames=_items_of_clip(plan),
+                fields=plan.stream.reads_pairs,
+                ticks=with_clip(grid.ticks, plan.options.clip_seconds),
+            )
+        rows = dataclasses.replace(
+            rows,
+            grid_frames=grid.grid_frames,
             windows=options.windows or 0,
             window_frames=options.window or 0,
-            views=options.views,
+            views=0 if plan.stream.input == "sound" else options.views,
             seed=options.seed,
         )
         kind = Examples if plan.stream.input == "sound" else Sampling
-        rows = returned(plan.stream, "clips", plan.stream.clips(plan.options, grid), kind)
+        chosen = returned(plan.stream, "clips", plan.stream.clips(plan.options, rows), kind)
         waves = plan.network.waves if plan.network else None
-        if waves and isinstance(rows, Examples):
-            rows = dataclasses.replace(rows, sound_windows=waves.windows)
-        sampled.append(dataclasses.replace(plan, sampling=rows))
+        if waves and isinstance(chosen, Examples):
+            chosen = dataclasses.replace(chosen, sound_windows=waves.windows)
+        sampled.append(dataclasses.replace(plan, sampling=chosen))
     kinds = [plan.sampling for plan in sampled]
-    windows = {rows.sound_windows for rows in kinds if isinstance(rows, Examples)}
+    windows = {chosen.sound_windows for chosen in kinds if isinstance(chosen, Examples)}
     if len(windows) > 1:  # a file's sound is decoded once, at one rate
         raise InputError(
             f"STREAM={' '.join(options.stream)}: the networks of these streams read sound in "
             "examples of different lengths; extract each stream in a separate command"
         )
     return sampled
+
+
+def _own_length(plan: StreamPlan) -> Length:
+    """The length of the clips of a stream, in pictures or in seconds."""
+    if plan.options.clip_seconds:
+        return Length(seconds=plan.options.clip_seconds)
+    return Length(_items_of_clip(plan) + plan.stream.reads_pairs)
 
 
 def _items_of_clip(plan: StreamPlan) -> int:

@@ -2,6 +2,7 @@
 same command continues an interrupted extraction."""
 
 import contextlib
+import itertools
 import sys
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,9 @@ import torch
 from tqdm import tqdm
 
 from reelbank.data.console import counted, print_lines, printable
+from reelbank.data.datasets.registry import name_option
 from reelbank.data.datasets.types import Dataset, Video
+from reelbank.data.store.known_datasets import with_known_name
 from reelbank.data.store.stored import StoredFeatures
 from reelbank.data.system.cluster import tell_cluster
 from reelbank.extract.device import check_device_of_cluster, chosen_devices
@@ -60,6 +63,9 @@ def extract_stores(options: ExtractOptions) -> ExtractionResult:
     dataset = dataset_of(options)
     for note in dataset.notes:
         print_lines(note)
+    if not options.dataset_name:
+        dataset = with_known_name(dataset, options.dataset, options.searched)
+        options = replace(options, dataset_name=name_option(options.dataset, dataset))
     return extract_dataset(options, dataset, shard, devices)
 
 
@@ -148,7 +154,9 @@ def extract_dataset(
             )
             lease = Lease(needed, {video.id: names_of(jobs, video) for video in needed})
             with one_device:
-                _follow(map(DeviceReport, one_device.run([lease])), needed, unread)
+                begins = [DeviceReport(status="decoding the first videos")]
+                reports = itertools.chain(begins, map(DeviceReport, one_device.run([lease])))
+                _follow(reports, needed, unread)
             _tell_decoded(one_device.decoded, plans)
         every_video = [stored_video(video) for video in dataset.videos]
         finished = [writer.finish(every_video) for writer in writers]
@@ -199,7 +207,7 @@ def _tell_count(videos: Sequence[Video], needed: Sequence[Video], jobs: Mapping[
 def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: UnreadVideos) -> None:
     """Show the progress, and count the videos that the machine could not read. Raises InputError if
     there are too many in a row."""
-    by_id = {video.id: video for video in videos}
+    by_id, status = {video.id: video for video in videos}, ""
     with contextlib.ExitStack() as closing:
         if isinstance(reports, Generator):
             # It ends its processes now, not when the traceback of an error is forgotten.
@@ -218,9 +226,10 @@ def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: Un
             for line in report.lines:
                 bar.write(printable(line))
             bar.update(-report.again)
-            if report.status:
-                is_new = report.status != bar.postfix
-                bar.set_postfix_str(report.status, refresh=is_new or sys.stderr.isatty())
+            if report.status or report.video:
+                is_new, status = report.status != status, report.status
+                if is_new or (status and sys.stderr.isatty()):  # the time that it shows goes on
+                    bar.set_postfix_str(status)
             if report.video:
                 for line in report.video.lines:
                     bar.write(printable(line))

@@ -132,8 +132,9 @@ def closing_words(
     unread: reasons of videos that could not be read in this run, also of those that have features
     from an earlier run
     """
+    ids = {video.id for video in videos}
     for store in stores:
-        stored = sum(video.id in store.done for video in videos)
+        stored = len(ids) - len(store.absent(ids))
         without = sum(failure.is_absence for failure in store.failed.values())
         silent = f", {without} without sound" if without else ""
         waiting = sum(

@@ -17,7 +17,6 @@ from reelbank.fusion.evaluation.experiments import (
     Group,
     grouped,
     in_order,
-    names_of,
 )
 from reelbank.fusion.evaluation.names import JOINED
 from reelbank.fusion.evaluation.selection import Selected, Selection, leak_lines, select
@@ -125,7 +124,7 @@ def member_rows(entries: Sequence[Entry], split: str, seed: str) -> list[JoinedR
     """A row for each member."""
     rows = []
     for entry in entries:
-        model = " ".join(names_of(entry))
+        model = " ".join(entry.names)
         rows.append(JoinedRow(split, seed, model, entry.figure, entry.name))
     return rows
 

@@ -16,6 +16,7 @@ import torch
 
 from reelbank.data.errors import InputError
 from reelbank.data.identity import differences
+from reelbank.data.positions import positions
 from reelbank.data.scores.held_out import combined
 from reelbank.data.scores.table import Scores
 from reelbank.data.store.reader import Store
@@ -144,8 +145,7 @@ class Scorer:
         """The scores and embeddings of one range of videos after another, so that those of all
         videos need not fit in memory."""
         store, recipe = self.stores[0], self.recipe
-        number_of = dict(zip(store.video_ids, range(len(store)), strict=True))
-        numbers = [number_of[name] for name in self.ids]
+        numbers = positions(self.ids, store.video_ids)
         rows, labels = store.rows[numbers].tolist(), store.labels
         cut_out_videos: Set[str] = cut_out(store) if recipe.rows.clips > 1 else frozenset()
         about = {"dataset": store.dataset.name, "store": store.identity, "name": self.run_path.name}
@@ -156,7 +156,7 @@ class Scorer:
             piece = slice(first, first + step)
             ids = self.ids[piece]
             answer = self._outputs(ids, rows[piece], cut_out_videos)
-            texts = [labels[number] for number in numbers[piece]]
+            texts = [labels[number] for number in numbers[piece].tolist()]
             scores = Scores(
                 ids,
                 label_numbers(texts, recipe.classes, store.dataset),

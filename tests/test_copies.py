@@ -16,7 +16,8 @@ from real_weights import LITE0, LITE0_WEIGHTS
 
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.store.copies import NearCopies, near_copies, same_files
-from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.records import DatasetDescription, DatasetListing, StoredVideo
+from reelbank.data.store.videos import StoredVideos
 from reelbank.data.store.writer import StoreWriter
 from reelbank.data.video.sources import fingerprint
 from reelbank.extract.networks.build import Network, build
@@ -131,7 +132,12 @@ def test_a_span_of_a_file_is_no_copy_of_another_span():
     sources = {"whole": digest(1), "again": digest(1), "old": {"bytes": 1001}}
     for start in (0.0, 2.0):
         sources[f"from {start}"] = {**digest(1), "span_seconds": [start, start + 2]}
-    found = same_files(sources, ["again", "old", "from 2.0"], ["whole", "from 0.0"])
+    names = list(sources)
+    tests, others = (
+        [names.index(name) for name in part]
+        for part in (["again", "old", "from 2.0"], ["whole", "from 0.0"])
+    )
+    found = same_files(names, list(sources.values()), tests, others)
     assert [(copy.video, copy.original) for copy in found] == [("again", "whole")]
 
 
@@ -209,7 +215,13 @@ def test_a_real_clip_that_was_encoded_again_is_found(tmp_path):
     network = build(LITE0, weights=str(LITE0_WEIGHTS))
     means = np.stack([mean_features(network, clip) for clip in training + tested])
     ids = {"train": [clip.stem for clip in training], "test": [clip.stem for clip in tested]}
-    same, near = copied_tests(videos, means, {**ids, "validation": []}, "1")
+    columns = zip(
+        *((each.id, each.label, each.group, each.parts, each.source) for each in videos),
+        strict=True,
+    )
+    same, near = copied_tests(
+        StoredVideos(*map(list, columns)), means, {**ids, "validation": []}, "1"
+    )
     assert same.endswith(f": copied = {first_of['Archery'].stem}")
     assert near.endswith(f": again ~ {first_of['Diving'].stem}")
 
@@ -282,3 +294,35 @@ def test_recorded_groups_that_a_split_divides_are_noted_too(tmp_path, capsys):
         "the training part. Groups: film0"
     )
     assert f"note: {line}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("dataset", "is_drawn", "known", "line"),
+    [
+        ("folder-x", True, 0, "split 1 was drawn at random, and the groups of 60 of its 60 videos"),
+        ("folder-x", True, 60, "split 1 was drawn at random; no group of related videos"),
+        ("folder-x", False, 20, "split 1: the groups of 40 of its 60 videos are unknown. If"),
+        ("folder-x", False, 60, ""),
+        ("ucf101", False, 0, ""),
+    ],
+)
+def test_a_drawn_split_and_unknown_groups_are_noted(
+    tmp_path, capsys, dataset, is_drawn, known, line
+):
+    videos = [
+        replace(video, group=video.group if number < known else "")
+        for number, video in enumerate(made_videos())
+    ]
+    description = DatasetDescription(dataset, CLASSES, ("1",))
+    listing = DatasetListing("ids", is_drawn)
+    path = tmp_path / "stores" / "made.h5"
+    with StoreWriter(path, {"stream": "rgb"}, description, listing=listing) as writer:
+        for number, video in enumerate(videos):
+            writer.add(video, rows_of(number), np.arange(3) / 2)
+        writer.finish(videos)
+    train(replace(OPTIONS, bank=str(tmp_path)))
+    said = capsys.readouterr().out
+    if line:
+        assert f"note: {line}" in said
+    else:
+        assert "drawn at random" not in said and "are unknown" not in said

@@ -365,8 +365,8 @@ def test_folder_with_a_class_of_one_group_and_bare_videos(tmp_path: Path) -> Non
         "1 of 5 videos have no label, because they are not in a class folder" in note
         for note in dataset.notes
     )
-    line = refusal("folder", str(touch(tmp_path / "kinetics", "train/a/x.mp4", "val/a/y.mp4")))
-    assert "one folder per class" in line and "CSV=" in line
+    line = refusal("folder", str(touch(tmp_path / "kinetics", "train/a/x.mp4", "train/a/y.mp4")))
+    assert "one folder per class" in line and "CSV=" in line and "ROOT=" in line
 
 
 def test_csv(tmp_path: Path) -> None:
@@ -408,7 +408,7 @@ def test_csv(tmp_path: Path) -> None:
             "path,label,split\na/x.avi,cat,train\n,cat,test\n",
             ["line 3", "column path", "must not be empty"],
         ),
-        ("path,label,split\na/x.avi,cat,validation\n", ["line 2", "column split", "validation"]),
+        ("path,label,split\na/x.avi,cat,evaluation\n", ["line 2", "column split", "evaluation"]),
         ("path,label\na/x.avi,cat\n./a/x.avi,dog\n", ["line 3", "column path", "twice"]),
         ("path,path\na/x.avi,cat\n", ["line 1", "column 'path' occurs twice"]),
         ("path,label\n", ["no rows"]),

@@ -21,6 +21,7 @@ from test_limits import write_gif
 from tiny_networks import PAUSING
 from torchvision import models, transforms
 from torchvision.transforms import v2
+from tqdm import tqdm
 
 import reelbank
 from reelbank.data.store.reader import Store
@@ -228,6 +229,21 @@ def test_twice_is_once_and_another_option_is_another_store(ours, capsys):
             store.recipe["crops"] == 10 and store.recipe["steps"] == 3 and store.row_shape == (16,)
         )
         assert store.rows.tolist() == [3] * 24 and sorted(set(store.labels)) == ["left", "right"]
+
+
+@pytest.mark.parametrize("disable", [False, True])
+def test_the_progress_bar_says_that_decoding_has_begun_and_may_be_switched_off(
+    ours, monkeypatch, capsys, disable
+):
+    bar = partial(tqdm, disable=disable)  # as TQDM_DISABLE=1
+    monkeypatch.setattr("reelbank.extract.run.tqdm", bar)
+    assert run(*BASIC) == 0
+    before_first, _, rest = capsys.readouterr().err.partition("decoding the first videos")
+    if disable:
+        assert not before_first and not rest
+    else:
+        assert "0/24" in before_first and "24/24" in rest
+        assert "decoding the first videos" not in rest.rpartition("24/24")[2]
 
 
 def test_videos_that_arrive_later_join_and_changed_files_are_taken_again(ours, capsys):

@@ -1,4 +1,5 @@
-"""Plain folders: each is its own data set, and no group is in both parts of its seeded split."""
+"""Plain folders: each is its own data set, and no group is in several parts of its split, which is
+drawn, or stated by a CSV file or by folders."""
 
 import re
 from dataclasses import replace
@@ -76,7 +77,7 @@ def test_a_split_given_by_csv_that_tears_groups(tmp_path: Path) -> None:
         + "".join(f"{path},a,{part},{group}\n" for path, part, group in rows)
     )
     line = refusal("folder", str(root), csv=str(table))
-    assert "t.csv, column split" in line and "group g has videos in both" in line
+    assert "t.csv, column split" in line and "group g has videos in several" in line
     table.write_text("path,label,split\n" + "".join(f"{path},a,{part}\n" for path, part, _ in rows))
     dataset = load_dataset("folder", str(root), csv=str(table))
     assert [video.group for video in dataset.videos] == ["", "", "a/y", "a/y"]
@@ -96,7 +97,114 @@ def test_a_folders_group_never_lies_in_both_parts(tmp_path):
     for name in ("folder-clips-012345", "hmdb51"):
         assert write(name, 0, "train") and write(name, 1, "")
     assert write("hmdb51", 2, "test")
-    with pytest.raises(InputError, match="group match3 would be in both in split 1"):
+    with pytest.raises(InputError, match="group match3 would be in several of split 1"):
         write("folder-clips-012345", 2, "test")
     with Store.open(tmp_path / "folder-clips-012345.h5") as store:
         assert len(store.video_ids) == 3 and not store.finished  # nothing is lost
+
+
+TABLE = """Path,LABEL,Split
+a/x_1.avi,cat,Train
+a/x_2.avi,cat,TRAINING
+b/y_1.avi,dog,val
+b/y_2.avi,dog,Valid
+c/z_1.avi,dog,validation
+c/z_2.avi,cat,TEST
+d.avi,cat,
+"""
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_table_may_be_separated_in_three_ways_and_names_three_parts(
+    tmp_path: Path, separator: str
+) -> None:
+    names = ["a/x_1", "a/x_2", "b/y_1", "b/y_2", "c/z_1", "c/z_2", "d"]
+    root = touch(tmp_path / "videos", *(f"{name}.avi" for name in names))
+    (tmp_path / "t.csv").write_text(TABLE.replace(",", separator))
+    dataset = load_dataset("folder", str(root), csv=str(tmp_path / "t.csv"))
+    assert [(video.id, video.label, *video.parts) for video in dataset.videos] == [
+        ("a/x_1", "cat", "train"),
+        ("a/x_2", "cat", "train"),
+        ("b/y_1", "dog", "validation"),
+        ("b/y_2", "dog", "validation"),
+        ("c/z_1", "dog", "validation"),
+        ("c/z_2", "cat", "test"),
+        ("d", "cat", ""),
+    ]
+
+
+def test_a_label_may_contain_the_other_separators(tmp_path: Path) -> None:
+    root = touch(tmp_path / "videos", "x;1.avi", "y.avi")
+    (tmp_path / "t.csv").write_text("label,path\nrun; jump\tfast,x;1.avi\nrun,y\n")
+    dataset = load_dataset("folder", str(root), csv=str(tmp_path / "t.csv"))
+    assert [(video.id, video.label) for video in dataset.videos] == [
+        ("x;1", "run; jump\tfast"),
+        ("y", "run"),
+    ]
+
+
+def test_a_group_in_training_and_validation_is_divided(tmp_path: Path) -> None:
+    root = touch(tmp_path / "videos", "a/x_1.avi", "a/x_2.avi", "b/y_1.avi", "b/y_2.avi")
+    (tmp_path / "t.csv").write_text(
+        "path,label,split\na/x_1,a,train\na/x_2,a,val\nb/y_1,a,val\nb/y_2,a,val\n"
+    )
+    dataset = load_dataset("folder", str(root), csv=str(tmp_path / "t.csv"))
+    assert [video.group for video in dataset.videos] == ["", "", "a/y", "a/y"]
+    (tmp_path / "t.csv").write_text(
+        "path,label,split,group\na/x_1,a,train,g\na/x_2,a,val,g\nb/y_1,b,,h\nb/y_2,b,val,h\n"
+    )
+    assert "group g has videos in several" in refusal(
+        "folder", str(root), csv=str(tmp_path / "t.csv")
+    )
+
+
+def test_folders_of_parts_state_the_split(tmp_path: Path) -> None:
+    """Groups are those of the names below the folders, as in class folders."""
+    root = touch(
+        tmp_path / "videos",
+        "Train/cat/x_g01_c01.mp4",
+        "Train/cat/x_g02_c01.mp4",
+        "Train/dog/film_1.mp4",
+        "Train/dog/derby_1.mp4",
+        "val/cat/x_g03_c01.mp4",
+        "val/dog/cup_1.mp4",
+        "test/cat/x_g02_c02.mp4",
+        "test/dog/cup final/1.mp4",
+        "test/bare.mp4",
+    )
+    dataset = load_dataset("folder", str(root))
+    assert dataset.classes == ("cat", "dog") and dataset.splits == ("1",)
+    assert [(video.id, video.label, video.group, *video.parts) for video in dataset.videos] == [
+        ("Train/cat/x_g01_c01", "cat", "cat/g01", "train"),
+        ("Train/cat/x_g02_c01", "cat", "", "train"),
+        ("Train/dog/derby_1", "dog", "dog/derby", "train"),
+        ("Train/dog/film_1", "dog", "dog/film", "train"),
+        ("test/bare", "", "", "test"),
+        ("test/cat/x_g02_c02", "cat", "", "test"),
+        ("test/dog/cup final/1", "dog", "dog/cup final", "test"),
+        ("val/cat/x_g03_c01", "cat", "cat/g03", "validation"),
+        ("val/dog/cup_1", "dog", "dog/cup", "validation"),
+    ]
+    assert sum("several parts of the split: cat/g02" in note for note in dataset.notes) == 1
+    two = touch(tmp_path / "two", "train/a/001.mp4", "train/a/002.mp4", "val/a/001.mp4")
+    assert [video.group for video in load_dataset("folder", str(two)).videos] == ["", "", ""]
+    assert not load_dataset("folder", str(two)).notes
+
+
+def test_a_folder_of_parts_next_to_a_class_folder_is_a_class(tmp_path: Path) -> None:
+    root = touch(tmp_path, "train/x.mp4", "test/y.mp4", "bus/z.mp4")
+    assert load_dataset("folder", str(root)).classes == ("bus", "test", "train")
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_a_drawn_split_is_announced_with_its_unknown_groups(tmp_path: Path, grouped: bool) -> None:
+    form = "a/film{0}_1.mp4" if grouped else "a/film_{0}.mp4"
+    names = [form.format(number) for number in range(10)]
+    dataset = load_dataset("folder", str(touch(tmp_path, *names)), seed=3)
+    (note,) = dataset.notes
+    tests = sum(video.parts == ("test",) for video in dataset.videos)
+    assert note.startswith(
+        f"the split was drawn at random (SEED=3): {10 - tests} training and {tests} test videos"
+    )
+    assert dataset.is_drawn
+    assert ("groups of 10 of the 10 videos are unknown" in note) == (not grouped)

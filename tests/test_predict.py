@@ -474,6 +474,14 @@ WAYS = (
     "STREAM=magnitude FLOW=dis",
     "EXTRACTOR=pixels RESIZE=64",
     "EXTRACTOR=pixels STREAM=flow CLIP=5 FLOW=dis",
+    f"{R18} FPS=12.5 STRIDE=0.5s",
+    f"{R18} FPS=10 STRIDE=0.25s CLIP=2s WINDOWS=3 WINDOW=64",
+    f"{R18} STRIDE=0.125s GRID=1.5s",
+    f"{R18} STREAM=flow FLOW=dis CLIP=1.5s FPS=20 GRID=2s",
+    f"{R18} STREAM=flow FLOW=dis CLIP=3 STRIDE=0.1s",
+    "EXTRACTOR=torchvision:r3d_18 WEIGHTS=random CLIP=2s STRIDE=1s SIZE=64 RESIZE=64",
+    f"{R18} STREAM=audio SIZE=64 T=0 STRIDE=0.5s GRID=2s",
+    f"{R18} STREAM=audio FPS=25 GRID=16 SAMPLING=segments T=7 WINDOWS=2 WINDOW=50 STRIDE=3",
 )
 
 

@@ -275,7 +275,7 @@ def test_a_variant_that_the_head_has_no_use_for_is_refused() -> None:
 
 def test_variants_have_features_of_their_own() -> None:
     pooled = parse(ExtractOptions, ["RECIPE=rrn:pooled"], "extract")
-    assert (pooled.at, pooled.node, pooled.stride) == ("", "layer2 layer3 layer4", 10)
+    assert (pooled.at, pooled.node, pooled.stride) == ("", "layer2 layer3 layer4", "10")
     assert parse(ExtractOptions, ["RECIPE=reslstm:temporal"], "extract").t == 0
 
 

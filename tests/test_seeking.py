@@ -12,7 +12,9 @@ from conftest import testdata_rows as real_rows
 from drawn_videos import FRAMES, NAMES, draw
 
 from reelbank.data.video.clips import clip_grid
+from reelbank.data.video.decoders.scan import scan_file
 from reelbank.data.video.frames import DecodeError, decode
+from reelbank.data.video.limits import Guard
 from reelbank.data.video.messages import Done, Frames, Restart, VideoInfo
 
 SOUGHT = "pyav, seeking"
@@ -23,6 +25,7 @@ USUAL = [
     "closed.ts",
     "open.mp4",
     "slices.ts",
+    "slices.mp4",
     "unflagged.mp4",
     "open_all_flagged.mkv",
     "later.mp4",
@@ -154,6 +157,39 @@ def test_drawn_sets_of_the_odd_files_and_the_real_clips() -> None:
     for path in paths:
         sought += SOUGHT in check_file(path, sets=4 if "ucf101" not in path.parts else 2)
     assert len(paths) > 290 and sought > 35
+
+
+@pytest.mark.parametrize("name", ["slices.mp4", "closed.mp4", "hevc_open.mp4"])
+def test_tables_of_an_mp4_file_prove_the_same_as_its_packets(folder: Path, name: str) -> None:
+    path = draw(folder / name)
+    listed, read_one = (scan_file(path, Guard(), by_tables=each).index for each in (True, False))
+    assert listed is not None and listed.is_listed
+    assert read_one is not None and not read_one.is_listed
+    for field in ("display", "packet_of", "is_disposable", "starts"):
+        assert np.array_equal(getattr(listed, field), getattr(read_one, field)), field
+
+
+@pytest.mark.parametrize("fault", ["second picture", "length", "first length", "other kind"])
+def test_slices_that_are_not_of_one_picture_prove_nothing(folder: Path, fault: str) -> None:
+    path = draw(folder / "slices.mp4")
+    with av.open(str(path)) as container:
+        packet = [packet for packet in container.demux(video=0) if packet.size][9]
+        content, position = bytearray(bytes(packet)), packet.pos
+    second = 4 + int.from_bytes(content[:4])  # where the length of the second slice stands
+    if fault == "second picture":
+        content[second + 5] |= 0x80  # its first macroblock becomes that of a picture
+    elif fault == "length":
+        content[second + 3] ^= 1
+    elif fault == "first length":
+        content[1] ^= 1  # beyond the end of the packet
+    else:
+        content[second + 4] ^= 0x60  # only one of the slices is needed by other pictures
+    data = bytearray(path.read_bytes())
+    assert position is not None
+    data[position : position + len(content)] = content
+    damaged = folder / f"slices, {fault}.mp4"
+    damaged.write_bytes(data)
+    assert scan_file(damaged, Guard()).index is None
 
 
 def test_a_long_video_is_sought_and_a_short_one_is_not(folder: Path) -> None:

@@ -254,11 +254,11 @@ def test_inspect_shows_recipe_coverage_failures_and_rows(tmp_path, capsys):
         "weights.name random",
         "steps -",
         "6 videos, 2 of 2 classes, 2 groups, 1 failed",
-        "split train test neither",
+        "split train validation test neither",
     ):
         assert line in lines
     assert (
-        "1 4 2 0" in lines and "2 2 2 2" in lines
+        "1 4 0 2 0" in lines and "2 2 0 2 2" in lines
     )  # videos 0 and 3 are tests of split 1; split 2 leaves two out
     assert "13 rows (feature vectors) of 5 float16; 1 to 4 per video, median 2" in lines
     assert "0.5 to 0.5 seconds between rows, median 0.5" in lines

@@ -209,6 +209,23 @@ def test_failures_are_kept_with_their_reason_until_the_video_succeeds(tmp_path):
     check_holds(path, [0])
 
 
+def test_the_facts_of_all_videos_and_which_of_a_list_are_absent(tmp_path):
+    path, videos = tmp_path / "made.h5", [made_video(number) for number in range(9)]
+    fill(path, range(6), part_videos=4)
+    changed = replace(videos[2], source={"bytes": 7, "damage": "a gap"})
+    with StoreWriter(path, RECIPE, DATASET, part_videos=2) as writer:
+        for number, video in ((7, videos[7]), (2, changed), (6, videos[6])):
+            writer.add(video, made_values(number), made_times(number))
+        writer.flush()
+        for _ in range(2):  # in parts, and merged
+            facts = {video.id: video.source for video in [*videos[:8], changed]}
+            assert writer.facts() == facts
+            assert writer.absent({video.id for video in videos}) == {videos[8].id}
+            assert writer.absent({videos[8].id}) == {videos[8].id}
+            assert writer.absent({videos[2].id, videos[7].id}) == set()
+            assert writer.finish(videos[:8])
+
+
 def test_a_changed_file_that_fails_is_recorded_and_its_old_features_are_kept(tmp_path):
     path, meta = tmp_path / "made.h5", made_video(0)
     changed = replace(meta, source={"bytes": 7})

@@ -40,7 +40,7 @@ is `null`. The documents have these keys:
   `damaged_parts`. The key `unreadable` contains a list of objects with `path` and `reason`.
 * `inspect`: the keys of one store as above, but `failed`, `without_sound`, `not_read` and `damaged_videos` are objects that
   give the reason for each video, and `damaged_parts` is a list. It also has `classes`, `groups`, `multilabel`, `splits` (with
-  `train`, `test` and `neither` for each split), `row_shape`, `dtype`, `seconds` and `recipe`.
+  `train`, `validation`, `test` and `neither` for each split), `row_shape`, `dtype`, `seconds` and `recipe`.
 * `runs`: the key `runs` contains a list of objects with `name`, `path`, `hash`, `dataset`, `stream`, `extractor`, `store`,
   `head`, `split`, `seed`, `finished`, `measure`, `validation` and `test`.
 * `evaluate`: `part`, `csv` and `models`. The key `models` contains a list of objects with `dataset`, `part`, `chance`, `model`,

@@ -1,25 +1,28 @@
-"""Any folder of videos: class folders with a drawn split, videos listed in a CSV of path, label and
-split, or videos without labels."""
+"""Any folder of videos: class folders with a drawn split, folders `train`, `val` and `test` of class
+folders, videos listed in a CSV of path, label and split, or videos without labels."""
 
-import csv
 import hashlib
-import io
 import os
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 from reelbank.data.console import some
 from reelbank.data.datasets.discovery import existing_folder, find_videos
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
+from reelbank.data.datasets.video_table import (
+    PART_OF_NAME,
+    Places,
+    find_listed,
+    read_video_table,
+)
 from reelbank.data.errors import InputError
-from reelbank.data.text_files import csv_text, read_text, readings
 
 NAME = "folder"
 TEST_FRACTION = 0.3
-_PART_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
 def load(options: DatasetOptions) -> Dataset:
@@ -40,13 +43,17 @@ def load(options: DatasetOptions) -> Dataset:
         raise InputError(f"ROOT={root} contains no videos{left_out}")
     if table:
         return _from_csv(table, root, paths, notes=notes, seed=options.seed)
-    labels = {video_id: video_id.split("/")[0] if "/" in video_id else "" for video_id in paths}
-    classes = tuple(sorted(set(labels.values()) - {""}))
-    if classes and {name.casefold() for name in classes} <= _PART_FOLDERS:
+    names = _names_in_parts(paths)
+    labels = {
+        video_id: name.split("/")[0] if "/" in name else "" for video_id, name in names.items()
+    }
+    classes = sorted(set(labels.values()) - {""})
+    if classes and {name.casefold() for name in classes} <= PART_OF_NAME.keys():
         raise InputError(
-            f"ROOT={root} must contain one folder per class (got the folders of a split: "
+            f"ROOT={root} must contain one folder per class (got a folder of one part of a split: "
             f"{', '.join(classes)}); to use only these videos, give ROOT={root / classes[0]}; to "
-            "use all videos, give CSV=<file with the columns path,label,split>"
+            "use a split, also give the folders of the other parts, or CSV=<file with the columns "
+            "path,label,split>"
         )
     unlabelled = sum(label == "" for label in labels.values())
     if unlabelled:
@@ -54,9 +61,54 @@ def load(options: DatasetOptions) -> Dataset:
             f"{unlabelled:,} of {len(paths):,} videos have no label, because they are not in "
             "a class folder"
         )
-    return _with_drawn_split(
-        root, paths, labels, groups=guess_groups(labels), notes=notes, seed=options.seed
-    )
+    labelled = _Labelled(root, paths, labels, guess_groups(labels), notes)
+    if any(names[video_id] != video_id for video_id in paths):
+        part_of = {video_id: PART_OF_NAME[video_id.split("/")[0].casefold()] for video_id in paths}
+        return _with_stated_split(labelled, part_of, stated_by="the folder of its part")
+    return _with_drawn_split(labelled, options.seed)
+
+
+def _names_in_parts(video_ids: Iterable[str]) -> dict[str, str]:
+    """id -> id without its first folder, if these folders are parts of a split (`train/a/x.mp4`,
+    `val/a/y.mp4`); otherwise the ids."""
+    ids = list(video_ids)
+    tops = {video_id.partition("/")[0] for video_id in ids}
+    parts = {PART_OF_NAME.get(top.casefold(), "") for top in tops}
+    if "" in parts or len(parts) < 2:
+        return {video_id: video_id for video_id in ids}
+    return {video_id: video_id.partition("/")[2] for video_id in ids}
+
+
+@dataclass(frozen=True)
+class _Labelled:
+    """The videos of a folder without their parts: id -> path, label and group."""
+
+    root: Path
+    paths: Mapping[str, Path]
+    labels: Mapping[str, str]
+    groups: Mapping[str, str]
+    notes: Sequence[str]
+
+    def dataset(self, parts: Mapping[str, str] | None, notes: Sequence[str] = ()) -> Dataset:
+        """parts: id -> part of the split, None if there is no split."""
+        videos = tuple(
+            Video(
+                video_id,
+                path,
+                self.labels[video_id],
+                self.groups[video_id],
+                () if parts is None else (parts[video_id],),
+            )
+            for video_id, path in self.paths.items()
+        )
+        return Dataset(
+            dataset_name(self.root),
+            self.root,
+            videos,
+            classes=tuple(sorted(set(self.labels.values()) - {""})),
+            splits=() if parts is None else ("1",),
+            notes=(*self.notes, *notes),
+        )
 
 
 def guess_groups(labels: dict[str, str]) -> dict[str, str]:
@@ -66,18 +118,20 @@ def guess_groups(labels: dict[str, str]) -> dict[str, str]:
     The group is the first of these that exists: NN of `_gNN`, as in UCF-101; the folder inside the
     class folder; the name before its last number (`match3_07` -> `match3`). If more than half of
     the remaining videos of a class have the same name before the number, the number only counts
-    videos, and their groups are unknown.
+    videos, and their groups are unknown. The folders of the parts of a split are ignored, so a
+    group can be in several of them; names that are numbers tell nothing there.
     """
     groups = dict.fromkeys(labels, "")
+    names_in_parts = _names_in_parts(labels)
     stems: dict[str, dict[str, str]] = defaultdict(dict)
     for video_id, label in labels.items():
-        folder, _, name = video_id.rpartition("/")
+        folder, _, name = names_in_parts[video_id].rpartition("/")
         numbered = re.search(r"_g(\d+)(?=_|$)", name)
         if label and numbered:
             groups[video_id] = f"{label}/g{int(numbered[1]):02d}"
         elif label and "/" in folder:
             groups[video_id] = folder
-        elif label:
+        elif label and not (name.isdecimal() and names_in_parts[video_id] != video_id):
             stems[label][video_id] = re.sub(r"[ _.(-]+\d+\)?$", "", name)
     for label, names in stems.items():
         most = Counter(names.values()).most_common(1)[0][1]
@@ -94,7 +148,7 @@ def dataset_name(root: Path) -> str:
     return f"{NAME}-{plain}-{hashlib.sha256(os.fsencode(resolved)).hexdigest()[:6]}"
 
 
-def seeded_test_part(labels: dict[str, str], groups: dict[str, str], seed: int) -> set[str]:
+def seeded_test_part(labels: Mapping[str, str], groups: Mapping[str, str], seed: int) -> set[str]:
     """The ids in the test part, from id -> label and id -> group.
 
     A group is in the test part if its hash with `seed`, as a fraction, is below TEST_FRACTION, so
@@ -126,47 +180,60 @@ def _hash_fraction(*words: str) -> float:
     return int(digest[:12], 16) / 16**12  # 48 bits, which a float represents exactly
 
 
-def _with_drawn_split(
-    root: Path,
-    paths: dict[str, Path],
-    labels: dict[str, str],
-    *,
-    groups: dict[str, str],
-    notes: list[str],
-    seed: int,
-) -> Dataset:
-    labelled = [video_id for video_id in paths if labels[video_id]]
-    test = seeded_test_part({video_id: labels[video_id] for video_id in labelled}, groups, seed)
-    train_only = sorted({labels[i] for i in labelled} - {labels[i] for i in test})
+def _with_drawn_split(videos: _Labelled, seed: int) -> Dataset:
+    labels = {video_id: label for video_id, label in videos.labels.items() if label}
+    test = seeded_test_part(labels, videos.groups, seed)
+    notes = []
+    train_only = sorted(set(labels.values()) - {labels[video_id] for video_id in test})
     if train_only:
         notes.append(
             "classes without test videos, because all their videos belong to one group, and a "
             f"group is never divided between train and test: {some(train_only)}. To test them, give "
             "a CSV= file with other groups or with a split (docs/datasets.md)"
         )
-    splits = ("1",) if labelled else ()
-    videos = []
-    for video_id, path in paths.items():
-        part = "test" if video_id in test else "train"
-        if not labels[video_id]:
-            part = ""
-        videos.append(
-            Video(video_id, path, labels[video_id], groups[video_id], (part,) if splits else ())
+    if not labels:
+        return videos.dataset(None)
+    parts = dict.fromkeys(videos.paths, "") | dict.fromkeys(labels, "train")
+    drawn = (
+        f"the split was drawn at random (SEED={seed}): {len(labels) - len(test):,} training and "
+        f"{len(test):,} test videos"
+    )
+    unknown = sum(not videos.groups[video_id] for video_id in labels)
+    if unknown:
+        drawn += (
+            f". The groups of {unknown:,} of the {len(labels):,} videos are unknown: if some of "
+            "these videos come from the same recording, test results will be too high. To prevent "
+            "this, give a CSV= file with groups or with a split (docs/datasets.md)"
         )
-    classes = tuple(sorted({labels[i] for i in labelled}))
-    return Dataset(dataset_name(root), root, tuple(videos), classes, splits, notes=tuple(notes))
+    else:
+        drawn += "; no group of related videos is divided"
+    dataset = videos.dataset(parts | dict.fromkeys(test, "test"), [*notes, drawn])
+    return replace(dataset, is_drawn=True)
+
+
+def _with_stated_split(videos: _Labelled, part_of: Mapping[str, str], *, stated_by: str) -> Dataset:
+    """With the part of each video. Guessed groups that it divides are unknown. stated_by: for the
+    note about them."""
+    divided = divided_groups(videos.groups, part_of)
+    if not divided:
+        return videos.dataset(part_of)
+    note = (
+        "ignored these groups, which were guessed from the file names, because "
+        f"{stated_by} assigns their videos to several parts of the split: {some(divided)}"
+    )
+    groups = {i: "" if group in divided else group for i, group in videos.groups.items()}
+    return replace(videos, groups=groups).dataset(part_of, [note])
 
 
 def _from_csv(
     table: Path, root: Path, paths: dict[str, Path], *, notes: list[str], seed: int
 ) -> Dataset:
-    listing = read_csv(table)
-    rows, columns = listing.rows, listing.columns
-    by_path = {path: video_id for video_id, path in paths.items()}
+    rows, columns = read_video_table(table)
+    places = Places(root, table.parent, paths, {path: i for i, path in paths.items()})
     named: dict[str, dict[str, str]] = {}
     missing = []
     for line, row in rows:
-        video_id = _look_up(row["path"], root, table.parent, paths, by_path)
+        video_id = find_listed(row["path"], places)
         if video_id is None:
             missing.append(row["path"])
             continue
@@ -195,121 +262,28 @@ def _from_csv(
     labels = {video_id: named[video_id].get("label", "") for video_id in listed}
     groups = guess_groups(labels)
     if "group" in columns:
-        groups = {video_id: row["group"] for video_id, row in named.items()}
+        groups = {video_id: named[video_id]["group"] for video_id in listed}
+    videos = _Labelled(root, listed, labels, groups, notes)
     if "split" not in columns:
-        return _with_drawn_split(root, listed, labels, groups=groups, notes=notes, seed=seed)
-    divided = _divided(
-        {video_id: groups[video_id] for video_id in listed},
-        {i: row["split"] for i, row in named.items()},
-    )
+        return _with_drawn_split(videos, seed)
+    part_of = {video_id: named[video_id]["split"] for video_id in listed}
+    divided = divided_groups(groups, part_of)
     if divided and "group" in columns:
         raise InputError(
-            f"{table}, column split: all videos of a group must be in train, or all in test, but "
-            f"group {divided[0]} has videos in both; correct the column split, or remove the "
+            f"{table}, column split: all videos of a group must be in one part of the split, but "
+            f"group {divided[0]} has videos in several; correct the column split, or remove the "
             "column group"
         )
-    if divided:  # the groups were guessed, the split was given
-        notes.append(
-            "ignored these groups, which were guessed from the file names, because "
-            f"{table.name} assigns their videos to both train and test: {some(divided)}"
-        )
-        groups = {i: "" if group in divided else group for i, group in groups.items()}
-    videos = [
-        Video(i, path, labels[i], groups[i], (named[i]["split"],)) for i, path in listed.items()
-    ]
-    classes = tuple(sorted(set(labels.values()) - {""}))
-    return Dataset(dataset_name(root), root, tuple(videos), classes, ("1",), notes=tuple(notes))
+    return _with_stated_split(videos, part_of, stated_by=table.name)
 
 
-def _divided(groups: dict[str, str], part_of: dict[str, str]) -> list[str]:
-    """The groups with videos in both train and test, from id -> group and id -> part."""
-    sides: dict[str, set[str]] = defaultdict(set)
+def divided_groups(groups: Mapping[str, str], part_of: Mapping[str, str]) -> list[str]:
+    """The groups with videos in several parts of a split, from id -> group and id -> part."""
+    parts: dict[str, set[str]] = defaultdict(set)
     for video_id, group in groups.items():
-        sides[group].add(part_of[video_id])
-    return sorted(group for group, parts in sides.items() if group and {"train", "test"} <= parts)
-
-
-class Listing(NamedTuple):
-    """A CSV of videos. rows: (number of the line, column -> cell). columns: their names."""
-
-    rows: list[tuple[int, dict[str, str]]]
-    columns: list[str]
-
-
-def read_csv(table: Path) -> Listing:
-    """Read a CSV of videos. Spaces around cells are removed, except in `path`, for `readings`.
-    Raises InputError with line and column."""
-    try:
-        reader = csv.reader(io.StringIO(read_text(table), newline=""), strict=True)
-        columns = [name.strip().lower() for name in next(reader, [])]
-        if "path" not in columns:
-            raise InputError(
-                f"{table}, line 1: the column 'path' is missing; expected path,label,split (got "
-                f"{some(columns, 6) or 'none'})"
-            )
-        twice = [name for name, times in Counter(columns).items() if times > 1]
-        if twice:
-            raise InputError(
-                f"{table}, line 1: the column '{twice[0]}' occurs twice; remove one of them"
-            )
-        rows = []
-        for cells in reader:
-            line = reader.line_num
-            if not any(cell.strip() for cell in cells):
-                continue
-            if len(cells) != len(columns):
-                where = f"number {len(columns) + 1}"
-                if len(cells) < len(columns):
-                    where = columns[len(cells)]
-                raise InputError(
-                    f"{table}, line {line}, column {where}: expected {len(columns)} cells, one per "
-                    f"column (got {len(cells)})"
-                )
-            row = {name: csv_text(cell.strip()) for name, cell in zip(columns, cells, strict=True)}
-            # Unchanged: a name may begin or end with spaces, see `readings`.
-            row["path"] = cells[columns.index("path")]
-            if not row["path"].strip():
-                raise InputError(f"{table}, line {line}, column path: must not be empty")
-            if row.get("split", "") not in ("train", "test", ""):
-                raise InputError(
-                    f"{table}, line {line}, column split: must be train, test or empty (got '{row['split']}')"
-                )
-            rows.append((line, row))
-    except csv.Error as error:
-        raise InputError(f"{table}, line {reader.line_num}: {error}") from None
-    except OSError as error:
-        raise InputError(f"CSV={table} cannot be read: {error}") from None
-    if not rows:
-        raise InputError(f"{table}: contains no rows below the header; expected one row per video")
-    return Listing(rows, columns)
-
-
-def _look_up(
-    cell: str, root: Path, csv_folder: Path, paths: dict[str, Path], by_path: dict[Path, str]
-) -> str | None:
-    """The id that a CSV cell names: as a path relative to ROOT or to the folder of the CSV, or as
-    an id. A file without a video's ending is accepted if the cell contains its full name; it is
-    added to `paths` under that name."""
-    for text in readings(cell):
-        video_id = _named(text, root, csv_folder, paths, by_path)
-        if video_id is not None:
-            return video_id
-    return None
-
-
-def _named(
-    text: str, root: Path, csv_folder: Path, paths: dict[str, Path], by_path: dict[Path, str]
-) -> str | None:
-    for base in (root, csv_folder):
-        path = Path(os.path.normpath(base / text))
-        if path in by_path:
-            return by_path[path]
-        if path.is_file() and root in path.parents:
-            video_id = by_path[path] = path.relative_to(root).as_posix()
-            paths[video_id] = path
-            return video_id
-    text = text.removeprefix("./")
-    return text if text in paths else None
+        if part_of[video_id]:
+            parts[group].add(part_of[video_id])
+    return sorted(group for group in parts if group and len(parts[group]) > 1)
 
 
 FOLDER = DatasetSpec(load, takes_csv=True, names_folders=True)

@@ -25,13 +25,19 @@ lists_option = partial(
     option,
     "",
     "folder with the data set's official split lists (for charades, its annotation "
-    "files); required for hmdb51 and charades, optional for ucf101",
+    "files); optional for ucf101, required for the other data sets with official lists",
 )
 csv_option = partial(
     option,
     "",
     "with DATASET=folder, CSV file that describes the videos. The column path is "
-    "required; label, split (train or test) and group are optional",
+    "required; label, split (train, validation or test) and group are optional",
+)
+dataset_name_option = partial(
+    option,
+    "",
+    "with DATASET=folder, name of the data set. The stores of a name are continued wherever ROOT is",
+    unset="the name of the stores that contain the same videos, otherwise from the path of ROOT",
 )
 image_fps_option = partial(
     option,

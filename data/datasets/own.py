@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from reelbank.data.console import nearest, some
-from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
+from reelbank.data.datasets.types import PARTS, Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.errors import InputError
 from reelbank.data.plugins import user_error
 
-PARTS = ("train", "test", "")
+_PARTS = (*PARTS, "")
 
 
 def load_own(spec: DatasetSpec, options: DatasetOptions, text: str) -> Dataset:
@@ -74,11 +74,11 @@ def _mistake_in_video(video: Any, dataset: Dataset, classes: frozenset[str]) -> 
     if not (
         isinstance(video.parts, tuple | list)
         and len(video.parts) == splits
-        and all(part in PARTS for part in video.parts)
+        and all(part in _PARTS for part in video.parts)
     ):
         return (
             f"video '{video.id}': `parts` must be a tuple with one entry for each of the {splits} "
-            f"splits, each entry being 'train', 'test' or '' (got {video.parts!r})"
+            f"splits, each entry being 'train', 'validation', 'test' or '' (got {video.parts!r})"
         )
     for label in video.label.split(";") if dataset.multilabel else [video.label]:
         if label and label not in classes:

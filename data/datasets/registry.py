@@ -2,6 +2,7 @@
 give their own data set as `path/to/file.py:name`."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from reelbank.data.console import class_hint, some
 from reelbank.data.datasets.own import load_own
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Naming
 from reelbank.data.errors import InputError
+from reelbank.data.identity import brief
 from reelbank.data.plugins import is_user_file, load_plugin, plugin_name
 from reelbank.data.ranges import HIGHEST_SEED, MOST_FPS, Range, check_value
 
@@ -17,9 +19,15 @@ DATASETS = {
     "ucf101": "data.datasets.ucf101:UCF101",
     "hmdb51": "data.datasets.hmdb51:HMDB51",
     "charades": "data.datasets.charades:CHARADES",
+    "kinetics": "data.datasets.kinetics:KINETICS",
+    "ssv2": "data.datasets.ssv2:SSV2",
+    "activitynet": "data.datasets.activitynet:ACTIVITYNET",
+    "thumos14": "data.datasets.thumos14:THUMOS14",
     "folder": "data.datasets.folder:FOLDER",
     "toy": "data.datasets.toy:TOY",
 }
+
+_LONGEST_NAME = 60  # letters of DATASET_NAME, which becomes a part of file names
 
 
 def load_dataset(
@@ -32,17 +40,18 @@ def load_dataset(
     seed: int = 0,
     bank: str = "bank",
     image_fps: float = 0.0,
+    dataset_name: str = "",
 ) -> Dataset:
     """Load a data set from the folder `root`.
 
-    name: ucf101, hmdb51, charades, folder, toy, or path/to/file.py:name for a user's own data set.
-    splits_dir: folder that contains the official split lists (optional for ucf101, required for
-    hmdb51 and charades). csv: CSV file with the columns path, label and split (only for folder).
+    name: a key of DATASETS, or path/to/file.py:name for a user's own data set.
+    splits_dir: folder that contains the official split lists (optional for ucf101, not used for
+    folder and toy, otherwise required). csv: CSV file with the columns path, label and split (only for folder).
     classes: keep only videos of these classes. `Dataset.classes` still contains all classes, so
     that the number of a class does not change. seed: determines the random split (folder) or the
     generated videos (toy). bank: folder in which the toy videos are generated if `root` is not
     given. image_fps: frames per second of folders of images; 0 uses the rate of the official data
-    set, if it is known.
+    set, if it is known. dataset_name: name of a folder's data set, by default from its path.
 
     Raises InputError for an unknown name or class, a wrong `root`, or an argument that does not
     apply to this data set.
@@ -61,6 +70,8 @@ def load_dataset(
             f"CSV={csv}: DATASET={name} does not use a CSV file; leave CSV out, or use "
             f"DATASET={with_csv}"
         )
+    if dataset_name:
+        dataset_name = stored_name_of(name, dataset_name)
     options = DatasetOptions(
         recipe_name, root, splits_dir=splits_dir, csv=csv, seed=seed, bank=bank
     )
@@ -70,8 +81,35 @@ def load_dataset(
             f"DATASET={name}: load() must return a Dataset whose name is "
             f"'{recipe_name}' (options.name) or begins with '{recipe_name}-' (got '{dataset.name}')"
         )
+    if dataset_name:
+        dataset = dataclasses.replace(dataset, name=dataset_name)
     dataset = _with_image_rate(dataset, image_fps)
     return _keep_classes(dataset, classes) if classes else dataset
+
+
+def stored_name_of(option_value: str, dataset_name: str) -> str:
+    """The name in a store of DATASET=`option_value` with DATASET_NAME=`dataset_name`: `clips` and
+    `folder-clips` both mean `folder-clips`. Raises InputError if a folder's data set cannot have it.
+    """
+    if not load_spec(option_value).names_folders:
+        raise InputError(
+            f"DATASET_NAME={dataset_name}: DATASET={option_value} has a fixed name; leave "
+            "DATASET_NAME out"
+        )
+    kind = plugin_name(option_value)
+    own = dataset_name.removeprefix(f"{kind}-")
+    if not re.fullmatch(rf"[\w.-]{{1,{_LONGEST_NAME}}}", own):
+        raise InputError(
+            f"DATASET_NAME={brief(dataset_name)}: must consist of 1 to {_LONGEST_NAME} letters, "
+            "digits, '_', '-' and '.'"
+        )
+    return f"{kind}-{own}"
+
+
+def name_option(option_value: str, dataset: Dataset) -> str:
+    """The value of DATASET_NAME= with which other processes give a data set the same name, wherever
+    its folder is; "" if its name is fixed."""
+    return dataset.name if load_spec(option_value).names_folders else ""
 
 
 def load_spec(name: str) -> DatasetSpec:
@@ -88,8 +126,8 @@ def load_spec(name: str) -> DatasetSpec:
 def is_of_dataset(stored_name: str, option_value: str) -> bool:
     """Whether DATASET=`option_value` matches the data set of a store or run.
 
-    If each folder is a separate data set, the name matches all of them: `folder` matches
-    `folder-clips-1f2e3d`.
+    If each folder is a separate data set, or if there are several editions, the name matches all of
+    them: `folder` matches `folder-clips-1f2e3d`, and `kinetics` matches `kinetics-400`.
     """
     recipe_name = plugin_name(option_value)
     if stored_name == recipe_name:
@@ -99,8 +137,13 @@ def is_of_dataset(stored_name: str, option_value: str) -> bool:
     return (
         is_user_file(option_value)
         or recipe_name in DATASETS
-        and load_spec(option_value).names_folders
+        and _has_several(load_spec(option_value))
     )
+
+
+def _has_several(spec: DatasetSpec) -> bool:
+    """Whether several data sets have names that begin with the registered name."""
+    return spec.names_folders or spec.has_editions
 
 
 def kind_of(stored_name: str) -> str:
@@ -135,7 +178,7 @@ def loadable_name(stored_name: str, option_value: str = "") -> str:
     if option_value and is_of_dataset(stored_name, option_value):
         return option_value
     kind = kind_of(stored_name)
-    if kind and load_spec(kind).names_folders:
+    if kind and _has_several(load_spec(kind)):
         return kind
     if stored_name not in DATASETS:
         raise InputError(
@@ -200,4 +243,11 @@ def _keep_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
         f"{some(classes, 6)}"
     )
     files = len({video.path for video in videos}) if dataset.files else 0
-    return dataclasses.replace(dataset, videos=videos, files=files, notes=(*dataset.notes, note))
+    kept = {video.id for video in videos}
+    return dataclasses.replace(
+        dataset,
+        videos=videos,
+        files=files,
+        notes=(*dataset.notes, note),
+        unselected=tuple(video for video in dataset.videos if video.id not in kept),
+    )

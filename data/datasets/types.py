@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+PARTS = ("train", "validation", "test")  # of a split
+
 
 @dataclass(frozen=True)
 class Video:
@@ -11,7 +13,7 @@ class Video:
 
     id: path relative to ROOT, with '/' between folders and without the extension. label: name of
     the class, '' if unlabelled. group: the recording that the video was cut from, '' if unknown.
-    parts: for each split of the data set 'train', 'test' or ''. span_seconds: start and end of the
+    parts: for each split of the data set one of PARTS or ''. span_seconds: start and end of the
     video within the file, None if the video is the whole file. If there is a span, `id` begins with
     the id of the file.
     """
@@ -33,7 +35,8 @@ class Dataset:
     that are missing or left out. multilabel: whether a video can have any number of classes; its
     label then contains their names separated by ';', and is '' if the video has no class. files:
     number of files from which the videos are cut; 0 if each video is a separate file. image_fps:
-    frames per second of the folders of images, 0 if unknown.
+    frames per second of the folders of images, 0 if unknown. unselected: the videos that CLASSES=
+    leaves out. is_drawn: whether the split was drawn at random.
     """
 
     name: str
@@ -46,6 +49,8 @@ class Dataset:
     multilabel: bool = False
     files: int = 0
     image_fps: float = 0.0
+    unselected: tuple[Video, ...] = ()
+    is_drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,8 @@ class DatasetSpec:
     """A registered data set: its loading function and the options that it accepts.
 
     takes_lists, takes_csv: whether it accepts LISTS= and CSV=. names_folders: each ROOT is a
-    separate data set, whose name begins with '<name>-', and whose split is drawn. drawn_in: the
+    separate data set, whose name begins with '<name>-', and whose split is drawn. has_editions: its
+    name is '<name>-<edition>', such as 'kinetics-400'. drawn_in: the
     folder in the bank into which its videos are drawn, '' if they are not drawn. naming: parses the
     names of its videos, None if they contain no facts.
     """
@@ -105,5 +111,6 @@ class DatasetSpec:
     takes_lists: bool = False
     takes_csv: bool = False
     names_folders: bool = False
+    has_editions: bool = False
     drawn_in: str = ""
     naming: Naming | None = None

@@ -10,6 +10,7 @@ import functools
 import io
 import json
 import math
+import os
 import tokenize
 import zipfile
 import zlib
@@ -34,6 +35,7 @@ DAMAGE = (
 )
 
 
+_TEXTS_AT_ONCE = 1 << 14
 # In a npy file of version 1.0, the length of the header is in the last two of these bytes.
 _PREFIX_BYTES = 10
 
@@ -206,18 +208,25 @@ class Facts(Protocol):
 
 def _arrays(facts: Facts) -> dict[str, np.ndarray]:
     """The arrays of the file without the logits."""
+    texts = _texts(facts)
     arrays = {
         "format": np.array(FORMAT),
-        "video_ids": np.array(facts.video_ids, dtype=np.str_),
+        "video_ids": np.array(texts.pop("video_ids"), dtype=np.str_),
         "labels": facts.labels,
         "classes": np.array(facts.classes, dtype=np.str_),
         "about": np.array(json.dumps(facts.about, allow_nan=False)),
     }
+    return arrays | {name: np.array(each, dtype=np.str_) for name, each in texts.items()}
+
+
+def _texts(facts: Facts) -> dict[str, Sequence[str]]:
+    """The arrays with a text for each video."""
+    texts = {"video_ids": facts.video_ids}
     if any(facts.groups):
-        arrays["groups"] = np.array(facts.groups, dtype=np.str_)
+        texts["groups"] = facts.groups
     if facts.parts:
-        arrays["parts"] = np.array(facts.parts, dtype=np.str_)
-    return arrays
+        texts["parts"] = facts.parts
+    return texts
 
 
 @dataclass(frozen=True)
@@ -259,9 +268,14 @@ def save_in_pieces(
                 written += len(piece)
         if written != len(video_ids):
             raise ValueError(f"{len(video_ids)} videos need as many logits (got {written})")
-        for name, array in _arrays(facts()).items():
-            if name != "format":
-                _add(archive, name, array)
+        known = facts()
+        texts = _texts(known)
+        _add_texts(archive, "video_ids", texts.pop("video_ids"))
+        _add(archive, "labels", known.labels)
+        _add(archive, "classes", np.array(known.classes, dtype=np.str_))
+        _add(archive, "about", np.array(json.dumps(known.about, allow_nan=False)))
+        for name, each in texts.items():
+            _add_texts(archive, name, each)
     sync_folder(path.parent)
 
 
@@ -270,13 +284,24 @@ def _add(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None:
         np.lib.format.write_array(member, array, allow_pickle=False)
 
 
+def _add_texts(archive: zipfile.ZipFile, name: str, texts: Sequence[str]) -> None:
+    """Add an array of texts that need not fit in memory: a character takes four bytes in it."""
+    width = max(1, max(map(len, texts), default=1))
+    dtype = np.dtype((np.str_, width))
+    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        header = {"descr": dtype.str, "fortran_order": False, "shape": (len(texts),)}
+        np.lib.format.write_array_header_1_0(member, header)
+        for first in range(0, len(texts), _TEXTS_AT_ONCE):
+            member.write(np.array(texts[first : first + _TEXTS_AT_ONCE], dtype).tobytes())
+
+
 def load_ids(path: str | Path) -> tuple[str, ...]:
     """The video ids of a table, without reading its scores. Raises InputError as `load` does."""
     path = Path(path)
     try:
         check_regular(path)
         with zipfile.ZipFile(path) as archive:
-            return tuple(_member(archive, "video_ids", path, (1, "U")).tolist())
+            return tuple(_member(archive, "video_ids", (1, "U")).tolist())
     except FileNotFoundError:
         raise InputError(f"{path}: the score file does not exist") from None
     except DAMAGE as error:
@@ -291,20 +316,20 @@ def load(path: str | Path) -> Scores:
     try:
         check_regular(path)
         with zipfile.ZipFile(path) as archive:
-            file_format = _member(archive, "format", path, (0, "U")).item()
+            file_format = _member(archive, "format", (0, "U")).item()
             if file_format != FORMAT:
                 raise ValueError(f"its format must be {FORMAT!r} (got {file_format[:40]!r})")
-            about = json.loads(_member(archive, "about", path, (0, "U")).item())
+            about = json.loads(_member(archive, "about", (0, "U")).item())
             if not isinstance(about, dict):
                 raise ValueError("'about' is not a JSON object")
             return Scores(
-                video_ids=tuple(_member(archive, "video_ids", path, (1, "U")).tolist()),
-                labels=_member(archive, "labels", path, (1, "i"), (2, "u")),
-                classes=tuple(_member(archive, "classes", path, (1, "U")).tolist()),
-                logits=_member(archive, "logits", path, (2, "f")),
+                video_ids=tuple(_member(archive, "video_ids", (1, "U")).tolist()),
+                labels=_member(archive, "labels", (1, "i"), (2, "u")),
+                classes=tuple(_member(archive, "classes", (1, "U")).tolist()),
+                logits=_member(archive, "logits", (2, "f")),
                 about=about,
-                groups=_optional_texts(archive, "groups", path),
-                parts=_optional_texts(archive, "parts", path),
+                groups=_optional_texts(archive, "groups"),
+                parts=_optional_texts(archive, "parts"),
             )
     except FileNotFoundError:
         raise InputError(f"{path}: the score file does not exist") from None
@@ -320,20 +345,21 @@ def _header(start: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return np.lib.format.read_array_header_1_0(stream)
 
 
-def _optional_texts(archive: zipfile.ZipFile, name: str, path: Path) -> tuple[str, ...]:
+def _optional_texts(archive: zipfile.ZipFile, name: str) -> tuple[str, ...]:
     """One array of texts; () if the archive does not have it."""
     if f"{name}.npy" not in archive.namelist():
         return ()
-    return tuple(_member(archive, name, path, (1, "U")).tolist())
+    return tuple(_member(archive, name, (1, "U")).tolist())
 
 
-def _member(archive: zipfile.ZipFile, name: str, path: Path, *forms: tuple[int, str]) -> np.ndarray:
+def _member(archive: zipfile.ZipFile, name: str, *forms: tuple[int, str]) -> np.ndarray:
     """One array of the archive, in one of the forms (axes, kind of dtype). Its declared size must be
     its real one, so that a small file cannot make us allocate much memory."""
-    info = archive.getinfo(f"{name}.npy")
+    assert archive.fp
+    info, file_bytes = archive.getinfo(f"{name}.npy"), os.fstat(archive.fp.fileno()).st_size
     if (
         info.compress_type != zipfile.ZIP_STORED
-        or not info.file_size == info.compress_size <= path.stat().st_size
+        or not info.file_size == info.compress_size <= file_bytes
     ):
         raise ValueError(f"{name!r} must be stored uncompressed and in full")
     data = archive.read(info)  # the archive checks its CRC

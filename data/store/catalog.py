@@ -21,7 +21,7 @@ from reelbank.data.store.file.tree import GoneFile
 from reelbank.data.store.merging.files import File, OpenParts, PartFile, Place
 from reelbank.data.store.merging.places import Places
 from reelbank.data.store.parts import link_followed, more_files, part_files, parts_folder
-from reelbank.data.store.records import Cost, DatasetDescription, Failure
+from reelbank.data.store.records import Cost, DatasetDescription, DatasetListing, Failure
 from reelbank.data.video.sources import SourceFile
 
 _log = logging.getLogger("reelbank")
@@ -45,7 +45,8 @@ class Catalog:
     finished file. more: the finished files with what was added later, oldest first. parts: oldest
     first. damaged: parts that were left out -> why. merged: finished files that a newer one has
     replaced and a killed process has left. where: video id -> its features. row_kind: None while
-    there are no rows.
+    there are no rows. with_facts: whether what parts are merged by is kept in memory. listing: of the
+    data set, as the file that was written last records it.
     """
 
     final: FeatureFile | None = None
@@ -60,8 +61,11 @@ class Catalog:
     _dataset: DatasetDescription | None = None
     _finished_dataset: DatasetDescription | None = None
     _costs: list[Cost] = field(default_factory=list)
+    listing: DatasetListing | None = None
+    _listed_at: str = ""
     _kept_parts: OpenParts = field(default_factory=OpenParts)
     row_kind: RowKind | None = None
+    with_facts: bool = False
 
     @property
     def finished_files(self) -> list[FeatureFile]:
@@ -92,7 +96,7 @@ class Catalog:
         self._check(file)
         if not self.parts:
             self._finished_failures = dict(self.failures)
-        part = PartFile(file, self._kept_parts)
+        part = PartFile(file, self._kept_parts, with_facts=self.with_facts)
         self.parts.append(part)
         self.where.enter_part(part)
         self._enter(file)
@@ -121,6 +125,9 @@ class Catalog:
         about = file.index.about
         self._costs.append(about.cost)
         self._dataset = self._dataset.combined(about.dataset) if self._dataset else about.dataset
+        listing, time = DatasetListing.from_json(about.written), str(about.written.get("time", ""))
+        if listing and time >= self._listed_at:
+            self.listing, self._listed_at = listing, time
         # Either may be many: those of a part, or all videos of a data set without sound.
         if len(self.failures) < len(file.index):
             ended = [name for name in self.failures if file.index.find(name) is not None]
@@ -254,20 +261,28 @@ def scan(
     *,
     whole: bool = False,
     with_parts: bool = True,
+    with_facts: bool = False,
     known_damage: Mapping[Path, str] | None = None,
 ) -> Catalog:
     """Open the finished files and all parts of a store; damaged parts are left out and logged.
 
     whole: check every byte of the parts, for a writer. Otherwise their headers and indexes are
-    checked, and features when they are read. with_parts: or only the finished files. known_damage:
-    parts that are known to be damaged, and why. Raises InputError if a finished file is damaged or
-    cannot be read, if files of different recipes are mixed, and with `whole` if a part cannot be
-    read; without it such a part is left out.
+    checked, and features when they are read. with_parts: or only the finished files. with_facts: keep
+    what the parts are merged by in memory, for a writer. known_damage: parts that are known to be
+    damaged, and why. Raises InputError if a finished file is damaged or cannot be read, if files of
+    different recipes are mixed, and with `whole` if a part cannot be read; without it such a part is
+    left out.
     """
     path = link_followed(path)
     for _ in range(_SCANS):
         try:
-            return _scan(path, whole=whole, with_parts=with_parts, known_damage=known_damage or {})
+            return _scan(
+                path,
+                whole=whole,
+                with_parts=with_parts,
+                with_facts=with_facts,
+                known_damage=known_damage or {},
+            )
         except (FileNotFoundError, GoneFile):  # merged and removed after it was listed
             continue
     raise InputError(
@@ -276,10 +291,15 @@ def scan(
 
 
 def _scan(
-    path: Path, *, whole: bool, with_parts: bool, known_damage: Mapping[Path, str]
+    path: Path,
+    *,
+    whole: bool,
+    with_parts: bool,
+    with_facts: bool,
+    known_damage: Mapping[Path, str],
 ) -> Catalog:
     folder = parts_folder(path)
-    catalog = Catalog(damaged=dict(known_damage))
+    catalog = Catalog(damaged=dict(known_damage), with_facts=with_facts)
     # Parts are listed first, and the final file is opened last of the finished ones: files are
     # removed only after the files that they were merged into have their names, and the final file
     # gets its name last.
@@ -291,8 +311,8 @@ def _scan(
                 continue
             try:
                 file = FeatureFile(part, whole=whole, check_index=True)
-                if whole:
-                    file.check_keys()
+                if with_facts:
+                    assert file.facts
             except (DamagedFile, UnreadableFile) as error:
                 # Its videos would be extracted again, although the part may be intact.
                 if whole and isinstance(error, UnreadableFile):

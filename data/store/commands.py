@@ -18,6 +18,7 @@ from reelbank.data.console import (
     size_text,
     some,
 )
+from reelbank.data.datasets.types import PARTS
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.identity import brief
@@ -67,7 +68,7 @@ def stores(options: StoresOptions) -> int:
         state += f", without sound: {len(missing.without_sound)}" if missing.without_sound else ""
         state += f", not read: {len(missing.not_read)}" if missing.not_read else ""
         state += f", damaged parts: {len(store.damaged)}" if store.damaged else ""
-        damaged_videos = damage_among(store.video_ids, store.sources).videos
+        damaged_videos = damage_among(store.ids_when_used, store.sources).videos
         state += f", damaged videos: {len(damaged_videos)}" if damaged_videos else ""
         row = (store.identity[:8], store.dataset.name, *recipe, str(steps), crops, *counts, state)
         rows.append((*row, str(bank_of(path))) if has_banks else row)
@@ -146,7 +147,7 @@ def inspect(options: InspectOptions) -> int:
             (f"  {name}", brief(value, _LONGEST_VALUE)) for name, value in flattened(store.recipe)
         ]
         print_table([("  dataset", store.dataset.name), *rows])
-        damage = damage_among(store.video_ids, store.sources)
+        damage = damage_among(store.ids_when_used, store.sources)
         _print_coverage(store, damage.sound)
         _print_rows(store)
         missing = missing_videos(store)
@@ -202,14 +203,16 @@ def _print_versions(store: Store) -> None:
     """The versions that made the features; if videos differ in them, each set and its videos."""
     made_with: dict[Versions, list[str]] = {}
     # There may be a million videos, but few different versions.
+    distinct = {id(versions): versions for versions in store.versions}.values()
     counting = {
-        versions: that_count(versions, store.recipe) for versions in dict.fromkeys(store.versions)
+        versions: that_count(versions, store.recipe) for versions in dict.fromkeys(distinct)
     }
+    if len(set(counting.values())) == 1:
+        print_lines(f"features made with {next(iter(counting.values()))}")
+        return
     for video_id, versions in zip(store.video_ids, store.versions, strict=True):
         made_with.setdefault(counting[versions], []).append(video_id)
-    if len(made_with) == 1:
-        print_lines(f"features made with {next(iter(made_with))}")
-    elif made_with:
+    if made_with:
         print_lines(
             f"MIXED: the videos were extracted with {len(made_with)} different sets of package "
             "versions; docs/store.md explains which results stay the same"
@@ -243,10 +246,10 @@ def _print_coverage(store: Store, heard: Counter[str]) -> None:
     )
     if heard:
         print_lines(f"sound: {', '.join(f'{heard[state]:,} {state}' for state in sorted(heard))}")
-    rows = [("  split", "train", "test", "neither")]
+    rows: list[tuple[str, ...]] = [("  split", *PARTS, "neither")]
     for number, split in enumerate(store.dataset.splits):
         counts = Counter(video_parts[number] for video_parts in store.parts)
-        rows.append((f"  {split}", str(counts["train"]), str(counts["test"]), str(counts[""])))
+        rows.append((f"  {split}", *(str(counts[part]) for part in (*PARTS, ""))))
     if len(rows) > 1:
         print_table(rows)
 

@@ -6,13 +6,14 @@ depends on the network and the data, so the threshold is set on training videos 
 (`copy_threshold`).
 """
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from reelbank.data.store.file.columns import Taken
 from reelbank.data.video.sources import SourceFile
 
 LEAST_VIDEOS = 20  # for a threshold
@@ -21,6 +22,7 @@ LEAST_COSINE = 0.9  # of what is called nearly the same
 DEVIATIONS = 5.0  # between the median of different videos and the threshold
 HIGHEST_COSINE = 1 - 1e-7  # of float32 vectors that are equal up to rounding
 _BLOCK_ROWS, _TILE_COLUMNS = 512, 1 << 16  # videos that are compared with others at once
+_BLOCK_FEATURES = 16  # that are normalised at once
 
 
 @dataclass(frozen=True)
@@ -34,22 +36,31 @@ class Copy:
 
 
 def same_files(
-    sources: Mapping[str, Mapping[str, Any]], videos: Sequence[str], among: Sequence[str]
+    ids: Sequence[str],
+    sources: Sequence[Mapping[str, Any]],
+    videos: Sequence[int] | np.ndarray,
+    among: Sequence[int] | np.ndarray,
 ) -> list[Copy]:
     """The `videos` whose files have the same bytes as one of `among`, by size and stored digest.
 
-    sources: id -> facts about the file, as stores keep them. Files without a digest are left out,
-    and different spans of one file are no copies.
+    ids: (V,); sources: (V,) facts about the files, as stores keep them; videos, among: numbers of
+    videos. Files without a digest are left out, and different spans of one file are no copies.
     """
-    first: dict[tuple[Any, ...], str] = {}
-    for name in among:
-        if content := _content(sources[name]):
-            first.setdefault(content, name)
+    numbers = np.asarray(videos, np.int64)
+    # Only the contents of `videos` are kept: there may be a million others.
+    content_of = list(map(_content, Taken([(sources, numbers)])))
+    searched = set(content_of) - {()}
+    first: dict[tuple[Any, ...], int] = {}
+    others = np.asarray(among, np.int64) if searched else np.empty(0, np.int64)
+    for number, source in zip(others, Taken([(sources, others)]), strict=True):
+        content = _content(source)
+        if content in searched:
+            first.setdefault(content, int(number))
     copies = []
-    for name in videos:
-        original = first.get(_content(sources[name]))
+    for number, content in zip(numbers.tolist(), content_of, strict=True):
+        original = first.get(content)
         if original is not None:
-            copies.append(Copy(name, original))
+            copies.append(Copy(ids[number], ids[original]))
     return copies
 
 
@@ -76,8 +87,8 @@ def near_copies(
     means: np.ndarray,
     groups: Sequence[str],
     *,
-    train: Sequence[int],
-    test: Sequence[int],
+    train: Sequence[int] | np.ndarray,
+    test: Sequence[int] | np.ndarray,
 ) -> NearCopies:
     """The test videos whose mean features are nearly those of a training video.
 
@@ -100,16 +111,30 @@ def near_copies(
     return NearCopies(threshold, sorted(copies, key=lambda copy: -copy.cosine))
 
 
-def unit_vectors(means: np.ndarray, fitted: Sequence[int]) -> np.ndarray:
+def unit_vectors(means: np.ndarray, fitted: Sequence[int] | np.ndarray) -> np.ndarray:
     """(V, D) float32 -> the same shape, z-normalised with mean and deviation of the rows `fitted`,
     then of length 1 (0 for a row that is the mean)."""
-    deviation = means[fitted].std(0)
-    deviation[deviation == 0] = np.inf  # such a feature distinguishes no videos
-    vectors = means - means[fitted].mean(0)
-    vectors /= deviation
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors /= np.maximum(lengths, np.finfo(np.float32).tiny)
-    return vectors.astype(np.float32, copy=False)
+    vectors = np.empty(means.shape, np.float32)
+    # A few features at a time, because copies of all would take several times their memory.
+    for block in _blocks(means.shape[1]):
+        features = means[:, block]  # (V, n)
+        of_fitted = features[fitted]
+        deviation = of_fitted.std(0)
+        deviation[deviation == 0] = np.inf  # such a feature distinguishes no videos
+        vectors[:, block] = (features - of_fitted.mean(0)) / deviation
+    for first in range(0, len(vectors), _TILE_COLUMNS):
+        rows = vectors[first : first + _TILE_COLUMNS]
+        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+        rows /= np.maximum(lengths, np.finfo(np.float32).tiny)
+    return vectors
+
+
+def _blocks(features: int) -> Iterator[slice]:
+    """The columns of a matrix as slices of a few. None has one column but that of a matrix with one:
+    numpy sums a single column in another order."""
+    firsts = list(range(0, max(1, features - 1), _BLOCK_FEATURES))
+    for first, last in itertools.pairwise([*firsts, features]):
+        yield slice(first, last)
 
 
 @dataclass(frozen=True)
@@ -123,8 +148,8 @@ class Nearest:
 
 def nearest(
     vectors: np.ndarray,
-    videos: Sequence[int],
-    among: Sequence[int],
+    videos: Sequence[int] | np.ndarray,
+    among: Sequence[int] | np.ndarray,
     groups: np.ndarray | None = None,
 ) -> Nearest:
     """Of each of `videos` the nearest of `among`. vectors: (V, D), of length 1; groups: (V,)
@@ -169,6 +194,9 @@ def copy_threshold(cosines: np.ndarray) -> float:
 
 def _group_numbers(groups: Sequence[str]) -> np.ndarray:
     """(V,) int64, equal for videos of the same group; a video of group "" has its own."""
-    number_of: dict[str, int] = defaultdict(lambda: len(number_of))
-    keys = [f"group {group}" if group else f"video {n}" for n, group in enumerate(groups)]
-    return np.array([number_of[key] for key in keys], np.int64)
+    number_of: dict[str, int] = {}
+    numbers = (
+        number_of.setdefault(group, len(number_of)) if group else -1 - video
+        for video, group in enumerate(groups)
+    )
+    return np.fromiter(numbers, np.int64, len(groups))

@@ -8,6 +8,8 @@ from typing import Any
 from reelbank.data.console import counted, some
 from reelbank.data.store.file.columns import CHUNK, LazySequence
 
+_FEW = 16  # the share of videos that are parsed one by one is below 1 / _FEW
+
 
 @dataclass(frozen=True)
 class Damage:
@@ -59,11 +61,16 @@ def notable_sources(
         yield from enumerate(sources)
         return
     for first in range(0, len(sources), CHUNK):
-        texts = sources.encoded(first, min(len(sources), first + CHUNK))
-        for number, text in enumerate(texts, first):
-            is_plain = b'"damage":""' in text and b'"remark"' not in text
-            if not is_plain or b'"sound"' in text:
-                yield number, sources[number]
+        last = min(len(sources), first + CHUNK)
+        notable = [
+            number
+            for number, text in enumerate(sources.encoded(first, last), first)
+            if not (b'"damage":""' in text and b'"remark"' not in text) or b'"sound"' in text
+        ]
+        # Many are parsed at once: finding one alone takes longer than parsing it.
+        parsed = sources[first:last] if len(notable) > (last - first) // _FEW else None
+        for number in notable:
+            yield number, parsed[number - first] if parsed else sources[number]
 
 
 def damage_line(damaged: Mapping[str, str], videos: int, limit: int = 3) -> str:

@@ -8,7 +8,7 @@ open part.
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -17,6 +17,7 @@ import numpy as np
 
 from reelbank.data.console import counted
 from reelbank.data.errors import InputError
+from reelbank.data.positions import positions
 from reelbank.data.store.catalog import Catalog, Place, by_file, scan
 from reelbank.data.store.file.columns import CHUNK, Taken
 from reelbank.data.store.file.header import DamagedFile
@@ -28,6 +29,7 @@ from reelbank.data.store.records import Failure
 from reelbank.data.store.versions import Versions
 
 T = TypeVar("T")
+_MANY = 1024  # videos
 
 
 class Store:
@@ -41,7 +43,7 @@ class Store:
 
     Attributes with V entries, one for each video:
     `video_ids`; `labels` (class names, separated by ";" in a multi-label data set); `groups`;
-    `parts` ("train", "test" or "" for each split); `sources` (facts about the video file);
+    `parts` ("train", "validation", "test" or "" for each split); `sources` (facts about the video file);
     `versions` (package versions with which the features were computed); `rows` (int64, number of
     clean rows); `all_rows` (int64, number of rows including augmented views); `checksums` (uint64,
     of the bytes of all rows).
@@ -50,7 +52,8 @@ class Store:
     `path`; `recipe`; `dataset` (a DatasetDescription); `identity` (hash of recipe and data set);
     `finished`; `row_shape`; `dtype` (float16 or uint8); `has_views`; `failures` (maps the id of a
     video without features to a Failure); `cost` (a Cost); `written` (package versions and time of
-    the last change); `damaged` (maps files of the store that were left out to the reason).
+    the last change); `listing` (a DatasetListing, or None if the store does not record it);
+    `damaged` (maps files of the store that were left out to the reason).
     """
 
     def __init__(self, path: Path, catalog: Catalog) -> None:
@@ -58,7 +61,7 @@ class Store:
         about = catalog.files[-1].index.about
         self.identity, self.recipe, self.written = about.identity, about.recipe, about.written
         self.cost = catalog.cost()
-        self.dataset = catalog.dataset()
+        self.dataset, self.listing = catalog.dataset(), catalog.listing
         self.damaged = {str(part): reason for part, reason in catalog.damaged.items()}
         self.row_shape: tuple[int, ...] = (0,)
         self.dtype: np.dtype[Any] = DTYPES[0]
@@ -105,6 +108,11 @@ class Store:
             raise DamagedFile(f"{self.path}: /video_ids must be unique")
         return video_ids
 
+    @property
+    def ids_when_used(self) -> Sequence[str]:
+        """(V,) the ids, each of which is read when it is used. They are not known to be unique."""
+        return self._of_videos(lambda index: index.video_ids)
+
     @functools.cached_property
     def labels(self) -> list[str]:
         """(V,) class names, separated by ";" in a multi-label data set."""
@@ -117,7 +125,7 @@ class Store:
 
     @functools.cached_property
     def parts(self) -> list[list[str]]:
-        """(V, splits) "train", "test" or ""."""
+        """(V, splits) "train", "validation", "test" or ""."""
         splits = self.dataset.splits
         parts: list[list[str]] = []
         for index, numbers in self._pieces:
@@ -241,6 +249,15 @@ class Store:
         rows = file.index.rows(number, number + 1)
         return rows.times_seconds[: int(rows.clean[0])].copy()
 
+    def times_of(self, video_ids: Sequence[str]) -> Iterator[np.ndarray]:
+        """`times_seconds` of several videos. The features are not read. Raises InputError for an
+        unknown id."""
+        for _, stretch in self._stretches(video_ids, with_views=False):
+            rows = stretch.rows
+            firsts = (rows.offsets[:-1] - rows.offsets[0]).tolist()
+            for first, count in zip(firsts, rows.clean.tolist(), strict=True):
+                yield rows.times_seconds[first : first + count]
+
     def row_steps_seconds(self) -> np.ndarray:
         """The mean time between the clean rows of each video that has at least two of them, in
         seconds, (n,) float64. The features are not read."""
@@ -313,13 +330,30 @@ class Store:
     ) -> Iterator[tuple[File, Stretch]]:
         """These videos, in order, as files and neighbours in them. Raises InputError for an unknown
         id."""
-        groups = self._catalog.current() if video_ids is None else by_file(self._places(video_ids))
+        groups = self._catalog.current() if video_ids is None else self._by_file(video_ids)
         for file, numbers in groups:
             in_file = np.asarray(numbers, np.int64)
             for stretch in np.split(in_file, np.flatnonzero(np.diff(in_file) != 1) + 1):
                 for first in range(int(stretch[0]), int(stretch[-1]) + 1, CHUNK):
                     last = min(int(stretch[-1]) + 1, first + CHUNK)
                     yield file, Stretch(first, file.index.rows(first, last), with_views)
+
+    def _by_file(self, video_ids: Sequence[str]) -> Iterable[tuple[File, Sequence[int]]]:
+        """These videos, in order, as a file and the numbers of neighbours in it. Raises InputError
+        for an unknown id."""
+        files = self._catalog.files
+        if len(video_ids) < _MANY or len(files) > 1:
+            return by_file(self._places(video_ids))
+        # Looking up each of many would take longer than reading all ids.
+        first = files[0].index.find(video_ids[0])
+        if first is not None:
+            last = first + len(video_ids)
+            if files[0].index.video_ids[first:last] == list(video_ids):
+                return [(files[0], range(first, last))]
+        found = positions(video_ids, files[0].index.video_ids)
+        if (found < 0).any():
+            self._places(video_ids)  # raises InputError
+        return [(files[0], found.tolist())]
 
     def _places(self, video_ids: Sequence[str]) -> list[Place]:
         places = [self._catalog.find(video_id) for video_id in video_ids]

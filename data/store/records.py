@@ -3,9 +3,11 @@
 In memory these are dataclasses; `to_json` and `from_json` are the form that a store's file keeps.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
+
+import xxhash
 
 from reelbank.data.datasets.types import Dataset
 from reelbank.data.errors import InputError
@@ -112,12 +114,45 @@ def _combined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
+class DatasetListing:
+    """The videos of a data set when it was last extracted, as the files of its stores record it.
+
+    ids: digest of the ids of all its videos, also of those that CLASSES= left out, "" if unknown.
+    is_drawn: whether the split was drawn at random.
+    """
+
+    ids: str = ""
+    is_drawn: bool = False
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> Self:
+        """The listing of a data set that was loaded."""
+        videos = (*dataset.videos, *dataset.unselected)
+        return cls(ids_text_digest(video.id for video in videos), dataset.is_drawn)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self | None:
+        """From `written` of a file; None if the file does not record it."""
+        ids = document.get("dataset_ids")
+        return cls(ids, document.get("split") == "drawn") if isinstance(ids, str) else None
+
+    def to_json(self) -> dict[str, str]:
+        """The form in `written` of a file."""
+        return {"dataset_ids": self.ids, "split": "drawn" if self.is_drawn else "stated"}
+
+
+def ids_text_digest(video_ids: Iterable[str]) -> str:
+    """128-bit xxh3 of these ids in any order, 32 hex digits."""
+    return xxhash.xxh3_128_hexdigest("\n".join(sorted(video_ids)).encode("utf-8", "replace"))
+
+
+@dataclass(frozen=True)
 class StoredVideo:
     """What a store records about a video in addition to its features.
 
     label: class name, "" if unlabelled; in a multi-label data set, class names separated by ';'.
-    group: the recording that the video was cut from, "" if unknown. parts: "train", "test" or ""
-    for each split. source: facts about the file, such as its size in `bytes`, the number of frames
+    group: the recording that the video was cut from, "" if unknown. parts: "train",
+    "validation", "test" or "" for each split. source: facts about the file, such as its size in `bytes`, the number of frames
     and the decoder (JSON-serialisable).
     """
 

@@ -10,9 +10,17 @@ from typing import Any, Self, TypeVar
 from reelbank.data.identity import canonical
 from reelbank.data.store.catalog import Catalog, lasting, scan
 from reelbank.data.store.file.about import About
+from reelbank.data.store.file.columns import Taken
 from reelbank.data.store.merging.plan import Request, planned
 from reelbank.data.store.parts import final_path
-from reelbank.data.store.records import Cost, DatasetDescription, Failure, StoredVideo, identity
+from reelbank.data.store.records import (
+    Cost,
+    DatasetDescription,
+    DatasetListing,
+    Failure,
+    StoredVideo,
+    identity,
+)
 from reelbank.data.store.versions import Versions
 from reelbank.data.video.sources import SourceFile
 
@@ -46,6 +54,8 @@ class OfVideos(Mapping[str, _Value]):
 class StoredFeatures:
     """The saved videos of the store of one recipe and data set."""
 
+    listing: DatasetListing | None = None  # of the data set, that new files record
+
     def __init__(
         self, path: Path | str, recipe: Mapping[str, Any], dataset: DatasetDescription
     ) -> None:
@@ -73,11 +83,14 @@ class StoredFeatures:
 
     def facts(self) -> Mapping[str, Mapping[str, Any]]:
         """Facts about the files of the saved videos, by id."""
-        facts: dict[str, Mapping[str, Any]] = {}
-        for file, numbers in self._catalog.current():
-            index = file.index
-            facts.update((index.video_id(number), index.source(number)) for number in numbers)
-        return facts
+        runs = list(self._catalog.current())  # neighbours are read at once
+        ids = Taken([(file.index.video_ids, numbers) for file, numbers in runs])
+        sources = Taken([(file.index.sources, numbers) for file, numbers in runs])
+        return dict(zip(ids, sources, strict=True))
+
+    def absent(self, video_ids: Collection[str]) -> set[str]:
+        """Those of these videos that have no features. Faster than looking up each."""
+        return self._catalog.where.absent(video_ids)
 
     def versions(self) -> Counter[Versions]:
         """Package versions with which the saved videos were computed, and the number of videos for
@@ -93,14 +106,15 @@ class StoredFeatures:
 
     def _has_settled(self, video_ids: Collection[str]) -> bool:
         """Whether each of these videos is stored, or failed for a reason that lasts."""
-        return self._catalog.where.absent(video_ids) <= lasting(self._catalog.failures).keys()
+        return self.absent(video_ids) <= lasting(self._catalog.failures).keys()
 
     def _combined(self) -> About:
         """The recipe, and the data set as the files and the new list describe it together."""
         dataset = self.dataset
         if self._catalog.files:
             dataset = self._catalog.dataset().combined(self.dataset)
-        return About(self.recipe, dataset, written={})
+        listing = self.listing or self._catalog.listing
+        return About(self.recipe, dataset, written=listing.to_json() if listing else {})
 
 
 class FinishedStore(StoredFeatures):

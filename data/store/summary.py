@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from reelbank.data.datasets.types import PARTS
 from reelbank.data.store.damage import damage_among
 from reelbank.data.store.reader import Store
 
@@ -51,7 +52,7 @@ def store_line(store: Store) -> dict[str, Any]:
         "failed": len(missing.failed),
         "without_sound": len(missing.without_sound),
         "not_read": len(missing.not_read),
-        "damaged_videos": len(damage_among(store.video_ids, store.sources).videos),
+        "damaged_videos": len(damage_among(store.ids_when_used, store.sources).videos),
         "damaged_parts": len(store.damaged),
     }
 
@@ -61,7 +62,7 @@ def store_document(store: Store) -> dict[str, Any]:
     splits = {}
     for number, split in enumerate(store.dataset.splits):
         counts = Counter(parts[number] for parts in store.parts)
-        splits[split] = {"train": counts["train"], "test": counts["test"], "neither": counts[""]}
+        splits[split] = {**{part: counts[part] for part in PARTS}, "neither": counts[""]}
     return {
         **store_line(store),
         **asdict(missing_videos(store)),

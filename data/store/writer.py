@@ -41,7 +41,13 @@ from reelbank.data.store.parts import (
     shard_lock,
     temporary_name,
 )
-from reelbank.data.store.records import Cost, DatasetDescription, Failure, StoredVideo
+from reelbank.data.store.records import (
+    Cost,
+    DatasetDescription,
+    DatasetListing,
+    Failure,
+    StoredVideo,
+)
 from reelbank.data.store.rows import VideoRows, as_stored, check_views, part_index
 from reelbank.data.store.stored import StoredFeatures
 from reelbank.data.store.versions import Made
@@ -62,7 +68,7 @@ class StoreWriter(StoredFeatures):
     time. largest_file_bytes: `finish` divides a larger store among several files of about this size,
     and merges no files into a larger one. made: device, streams and package versions with which the
     features are computed. They are recorded for information, together with the time for which the
-    writer was open.
+    writer was open. listing: of the data set, which the files record.
 
     The mappings `done` (id -> size of the video file in bytes), `sources` (id -> SourceFile) and
     `failed` (id -> Failure) describe the videos that are already saved. They are views, which read
@@ -78,18 +84,20 @@ class StoreWriter(StoredFeatures):
         recipe: Mapping[str, Any],
         dataset: DatasetDescription,
         *,
-        part_videos: int = 64,
+        part_videos: int = 128,
         part_seconds: float = 30.0,
         shard: str = "",
         compression: str = "",
         largest_file_bytes: int = LARGEST_BYTES,
         made: Made | None = None,
+        listing: DatasetListing | None = None,
     ) -> None:
         check_shard(shard)
         if compression not in COMPRESSIONS:
             raise InputError(f"compression {compression!r}: choose from gzip, lzf, or none")
         dataset.check_classes()
         super().__init__(path, recipe, dataset)
+        self.listing = listing
         check_no_link(self.path)
         self._folder = parts_folder(self.path)
         self._shard, self._compression = shard, compression
@@ -104,7 +112,7 @@ class StoreWriter(StoredFeatures):
         try:
             remove_leftovers(self._folder, shard)
             check_numbers(self._folder)
-            self._catalog = scan(self.path, whole=True)
+            self._catalog = scan(self.path, whole=True, with_facts=True)
             self._check_recipe()
         except BaseException:
             self._release()
@@ -221,7 +229,7 @@ class StoreWriter(StoredFeatures):
         known_parts = set(video.parts) <= set(PART_NAMES)
         if len(video.parts) != len(self.dataset.splits) or not known_parts:
             raise InputError(
-                f"{video.id}: must have one part (train, test or '') for each split (got "
+                f"{video.id}: must have one part (train, validation, test or '') for each split (got "
                 f"{list(video.parts)})"
             )
 
@@ -261,7 +269,8 @@ class StoreWriter(StoredFeatures):
         cost = Cost(round(now - self._paid_until, 3), self._made.device, self._made.streams)
         self._paid_until = now
         videos = [rows.video for rows in part]
-        about = About(self.recipe, self.dataset, written_now(cost))
+        written = written_now(cost) | (self.listing.to_json() if self.listing else {})
+        about = About(self.recipe, self.dataset, written)
         facts = VideoFacts(
             sources=[video.source for video in videos],
             versions=[self._made.versions] * len(videos),
@@ -329,7 +338,7 @@ class StoreWriter(StoredFeatures):
 
     def _reread(self, known_damage: Mapping[Path, str]) -> None:
         self._catalog.close()
-        self._catalog = scan(self.path, known_damage=known_damage)
+        self._catalog = scan(self.path, with_facts=True, known_damage=known_damage)
         self._check_recipe()
 
     def close(self) -> None:

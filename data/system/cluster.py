@@ -14,6 +14,7 @@ import logging
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,9 @@ _RELEASES_SECONDS = 60.0  # the longest wait for the workers at the end
 _STOPS_SECONDS = 5.0  # the same if the command is stopped while they work
 _MOST_ATTEMPTS = 3  # of a task, each on another worker
 _MOST_FAILURES = 3  # in a row, after which a worker is avoided
+
+# The clusters that `tell_cluster` has printed about, within `told_once`.
+_told: ContextVar[set[str] | None] = ContextVar("_told", default=None)
 
 
 @dataclass(frozen=True)
@@ -234,9 +238,25 @@ def cluster_tasks(
             tasks.end(release)
 
 
+@contextlib.contextmanager
+def told_once() -> Iterator[None]:
+    """A context in which `tell_cluster` prints about each cluster once, for a command that runs
+    others."""
+    outside = _told.set(set())
+    try:
+        yield
+    finally:
+        _told.reset(outside)
+
+
 def tell_cluster(address: str) -> None:
     """Print how many workers the cluster has. Raises InputError if Dask is not installed or the
     scheduler does not answer."""
+    told = _told.get()
+    if told is not None:
+        if address in told:
+            return
+        told.add(address)
     with _connected(address) as client:
         count = len(client.ncores())
     waits = "" if count else "; the work begins when one has joined"

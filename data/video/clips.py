@@ -15,6 +15,9 @@ import numpy as np
 
 from reelbank.data.errors import InputError
 
+# Tolerance for products of rates and times.
+ROUNDING_TICKS = 1e-6
+
 
 def _check_positive(**values: int) -> None:
     for name, value in values.items():
@@ -32,6 +35,14 @@ def clip_count(frames: int, clip_frames: int = 1, stride_frames: int = 1) -> int
 def clip_starts(frames: int, clip_frames: int = 1, stride_frames: int = 1) -> np.ndarray:
     """First frame of each clip of the whole grid, (K,) int64."""
     return np.arange(clip_count(frames, clip_frames, stride_frames), dtype=np.int64) * stride_frames
+
+
+def spaced_starts(ticks: int, clip_ticks: int, stride_ticks: float) -> np.ndarray:
+    """Where each clip of a grid begins whose stride need not be a whole number of ticks: clip k after
+    exactly k strides. (K,) float64, K at least 1; for a whole number, `clip_starts`."""
+    _check_positive(ticks=ticks, clip_ticks=clip_ticks)
+    count = math.floor(max(0, ticks - clip_ticks) / stride_ticks + ROUNDING_TICKS) + 1
+    return np.arange(count) * stride_ticks
 
 
 def sigma(clips: int, steps: int) -> np.ndarray:

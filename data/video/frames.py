@@ -40,6 +40,7 @@ from reelbank.data.video.messages import (
 from reelbank.data.video.opening import DecodeError, open_container, video_stream
 from reelbank.data.video.process.ring import FrameMemory
 from reelbank.data.video.sampling import USUAL_WINDOWS, SoundWindows
+from reelbank.data.video.timeline import FrameCount
 
 DECODERS = ("auto", "pyav", "opencv", "decord")
 
@@ -63,7 +64,7 @@ class Reading:
     from the pictures that they need, whether or not `select` chooses these.
     """
 
-    select: Callable[[int], np.ndarray] | None
+    select: Callable[[FrameCount], np.ndarray] | None
     decoder: str = "auto"
     sound: Callable[[int], np.ndarray] | None = None
     span_seconds: tuple[float, float] | None = None
@@ -74,7 +75,7 @@ class Reading:
 
 def decode(
     path: str | Path,
-    select: Callable[[int], np.ndarray],
+    select: Callable[[FrameCount], np.ndarray],
     decoder: str = "auto",
     *,
     chunk_frames: int = 32,
@@ -89,8 +90,9 @@ def decode(
 ) -> Iterator[PictureMessage]:
     """Read the frames of a video that `select` chooses, as messages (see `messages`).
 
-    select: gets the number of frames and returns 0-based frame numbers, of any shape and order and
-    with repeats; each frame is given once. chunk_frames: maximum number of frames in a message.
+    select: gets the number of frames, an int that also has their times (see `FrameCount`), and
+    returns 0-based frame numbers, of any shape and order and with repeats; each frame is given
+    once. chunk_frames: maximum number of frames in a message.
     alive: called for every packet and frame, selected or not. span_seconds: treat the frames with
     start <= time < end as the whole video; count, numbers (from 0), size and duration refer to
     these frames, times to the file, and frames after the span are not read. admit: called with the
@@ -123,7 +125,7 @@ def decode(
     for _ in range(_MOST_READINGS):
         chunk = Chunk(memory or FrameMemory(), chunk_frames)
         attempt = Attempt(scan, total, clock, span_seconds, chunk)
-        yield Start(attempt.count)
+        yield Start(attempt.frame_count)
         attempt.choose(select)
         runs = attempt.runs(least_skipped_frames) if may_seek else []
         if runs and scan.index:

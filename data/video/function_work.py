@@ -17,6 +17,7 @@ from reelbank.data.video.messages import (
     Times,
 )
 from reelbank.data.video.process.ring import FrameMemory
+from reelbank.data.video.timeline import FrameCount
 
 
 def set_threads(threads: int) -> None:
@@ -37,7 +38,7 @@ class FunctionWork:
     def __init__(
         self,
         functions: Sequence[PictureFunction],
-        select: Callable[[int], np.ndarray] | None,
+        select: Callable[[FrameCount], np.ndarray] | None,
         memory: FrameMemory,
         alive: Callable[[], None],
     ) -> None:
@@ -54,7 +55,7 @@ class FunctionWork:
         """Processor time of this process without that of the functions, in seconds."""
         return time.process_time() - self._computing_seconds
 
-    def select(self, frames: int) -> np.ndarray:
+    def select(self, frames: FrameCount) -> np.ndarray:
         """The frames to decode, ascending, each once. Begins the functions."""
         self._is_sent = _mask(self._select_sent(frames) if self._select_sent else [], frames)
         self._is_needed, self._works = [], []

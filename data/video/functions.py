@@ -38,7 +38,8 @@ class PictureFunction(Protocol):
     """What to compute; picklable."""
 
     def needed(self, frames: int) -> "np.ndarray":
-        """The numbers of the pictures that it needs of a video with this number of frames."""
+        """The numbers of the pictures that it needs of a video with this number of frames, which
+        is a FrameCount with their times."""
 
     def begin(self, frames: int) -> PictureWork:
         """Begin such a video."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reelbank.data.video.process.ring import Copying, Loan
+from reelbank.data.video.timeline import FrameCount
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ class SoundInfo:
 
 @dataclass(frozen=True)
 class Start:
-    """The pictures begin. Frames are selected with this number of frames."""
+    """The pictures begin. Frames are selected with this number of frames, and with their times."""
 
-    frames: int
+    frames: FrameCount
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,13 @@ class Sound:
 
 
 @dataclass(frozen=True)
+class SoundRestart:
+    """The pictures have other times than those by which the examples of the sound were chosen:
+    discard the examples received so far; others and another SoundDone or SoundFailed follow, before
+    the pictures are Done."""
+
+
+@dataclass(frozen=True)
 class SoundDone:
     """The sound was read to its end."""
 
@@ -177,5 +185,5 @@ class SoundFailed:
 
 
 PictureMessage = Start | Restart | Frames | Times | Computed | NotComputed | Done
-SoundMessage = Sound | SoundDone
+SoundMessage = Sound | SoundRestart | SoundDone
 Message = PictureMessage | SoundMessage | Failed | SoundFailed

@@ -1,22 +1,43 @@
 """Which clips of a video become rows. Decode processes receive these selections, so this module
 imports nothing slow."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
 from reelbank.data.video import clips
+from reelbank.data.video.timeline import UNKNOWN_FPS, FrameCount, Ticks, Timeline, timeline
 
 SAMPLINGS = (*clips.SAMPLINGS, "adaptive")
 
 
 class Rows(NamedTuple):
     """The rows of one video. numbers: of the pictures (or fields) of every row, (R, s) int64.
-    views: the view of each row, (R,) uint8; 0 is the clean one."""
+    views: the view of each row, (R,) uint8; 0 is the clean one.
+
+    For clips that are measured in time: seconds: the centre of each row's clip on the common grid,
+    (R,) float64. pictures: for fields, the pictures between which they lie, (fields + 1,) int64:
+    field k leads from pictures[k] to pictures[k + 1]. Otherwise None: the time of a row follows from
+    those of its pictures, and field k leads from picture k to picture k + 1.
+    """
 
     numbers: np.ndarray
     views: np.ndarray
+    seconds: np.ndarray | None = None
+    pictures: np.ndarray | None = None
+
+
+class _Lengths(NamedTuple):
+    """Lengths of one video's clips, in frames or ticks. own: of this stream's clip; grid: of the
+    clips of the common grid; stride: between their beginnings; offsets: of the pictures (or fields)
+    of a clip from its beginning, (s,) int64."""
+
+    own: int
+    grid: int
+    stride: float
+    offsets: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -30,6 +51,8 @@ class Sampling:
     frames chosen by adaptive sampling. `views` augmented views of a training video follow its clean
     rows, drawn with `seed` and `video_id`: a random clip of each segment, or sigma over a random
     window. If every clip is taken, a view has the same clips as the clean rows.
+
+    `ticks`: clips are measured in time. Everything above then counts ticks instead of frames.
     """
 
     clip_frames: int = 1
@@ -44,6 +67,7 @@ class Sampling:
     views: int = 0
     seed: int = 0
     video_id: str = ""
+    ticks: Ticks | None = None
 
     @property
     def own_frames(self) -> int:
@@ -51,7 +75,54 @@ class Sampling:
         return self.clip_frames + self.fields
 
     def rows(self, frames: int) -> Rows:
-        """The rows of a video with this number of frames."""
+        """The rows of a video with this number of frames. With `ticks`, it must be a FrameCount,
+        and TooManyTicks is raised for a video that is too long."""
+        if self.ticks is None:
+            lengths = self._lengths()
+            starts, views, _ = self._starts(frames, lengths)
+            return Rows(self._numbers(frames, starts, lengths), views)
+        assert isinstance(frames, FrameCount)
+        line = timeline(frames, self.ticks.fps)
+        lengths = self._lengths(line)
+        starts, views, span_ticks = self._starts(line.ticks, lengths)
+        # The same for all streams, also for those whose clips have no picture in the very middle.
+        seconds = line.seconds(starts + (min(lengths.grid, span_ticks) - 1) / 2)
+        numbers = self._numbers(line.ticks, starts, lengths)
+        if self.fields:
+            # A single picture is paired with itself.
+            pictures = line.pictures if line.ticks > 1 else line.pictures.repeat(2)
+            return Rows(numbers, views, seconds, pictures)
+        return Rows(line.pictures[numbers], views, seconds)
+
+    def _lengths(self, line: Timeline | None = None) -> _Lengths:
+        """line: for clips that are measured in time."""
+        own, grid = self.own_frames, self.grid_frames or self.own_frames
+        stride: float = self.stride_frames
+        offsets = np.arange(self.clip_frames, dtype=np.int64)
+        ticks = self.ticks
+        if line is not None and ticks is not None:
+            if ticks.clip_seconds:
+                own = line.in_ticks(ticks.clip_seconds)
+                offsets = clips.segments(max(1, own - self.fields), self.clip_frames)
+            if ticks.grid_seconds:
+                grid = line.in_ticks(ticks.grid_seconds)
+            if ticks.stride_seconds:
+                stride = ticks.stride_seconds * line.fps
+        return _Lengths(own, grid, stride, offsets)
+
+    def _numbers(self, frames: int, starts: np.ndarray, lengths: _Lengths) -> np.ndarray:
+        """Numbers of the pictures, or fields, of clips of the grid that begin at `starts` (R,), or
+        at the last tick before."""
+        if starts.dtype != np.int64:
+            starts = np.floor(starts + clips.ROUNDING_TICKS).astype(np.int64)
+        middle = max(0, lengths.grid - lengths.own) // 2
+        numbers = (starts + middle)[:, None] + lengths.offsets  # (R, s)
+        # A video shorter than a clip is looped.
+        return numbers % max(1, frames - self.fields)
+
+    def _starts(self, frames: int, lengths: _Lengths) -> tuple[np.ndarray, np.ndarray, int]:
+        """Beginning and view of the clips of all rows, (R,), and the length of a window, or of the
+        video. The beginnings are float64 if the stride is not a whole number, otherwise int64."""
         spans = [(0, frames)]
         if self.windows:
             spans = [
@@ -61,22 +132,20 @@ class Sampling:
         grids = []
         for view in range(self.views + 1):
             for number, (first, count) in enumerate(spans):
-                grids.append(first + self._starts(count, view, number))
+                grids.append(first + self._starts_of_span(count, view, number, lengths))
         starts = np.concatenate(grids)  # (R,)
         views = np.repeat(
             np.arange(self.views + 1, dtype=np.uint8),
             [len(starts) // (self.views + 1)] * (self.views + 1),
         )
-        middle = ((self.grid_frames or self.own_frames) - self.own_frames) // 2
-        numbers = (starts + middle)[:, None] + np.arange(self.clip_frames, dtype=np.int64)  # (R, s)
-        # A video shorter than a clip is looped.
-        return Rows(numbers % max(1, frames - self.fields), views)
+        return starts, views, spans[0][1]
 
-    def _starts(self, frames: int, view: int, span: int) -> np.ndarray:
-        """First frame of each clip of the grid in one span of frames, (T,) int64."""
-        grid = clips.clip_starts(
-            frames, self.grid_frames or self.own_frames, self.stride_frames
-        )  # (K,)
+    def _starts_of_span(self, frames: int, view: int, span: int, lengths: _Lengths) -> np.ndarray:
+        """Beginning of each clip of the grid in one span of frames, (T,)."""
+        if isinstance(lengths.stride, int):
+            grid = clips.clip_starts(frames, lengths.grid, lengths.stride)  # (K,)
+        else:
+            grid = clips.spaced_starts(frames, lengths.grid, lengths.stride)  # (K,)
         if self.starts:
             return np.minimum(np.array(self.starts, np.int64), grid[-1])
         if self.sampling == "adaptive":
@@ -97,8 +166,13 @@ class Sampling:
 
     def needed(self, frames: int) -> np.ndarray:
         """Numbers of the pictures that all rows need together, ascending, each once."""
-        numbers = np.unique(self.rows(frames).numbers)
-        return np.union1d(numbers, np.minimum(numbers + 1, frames - 1)) if self.fields else numbers
+        rows = self.rows(frames)
+        numbers = np.unique(rows.numbers)
+        if not self.fields:
+            return numbers
+        if rows.pictures is not None:
+            return np.unique(rows.pictures[np.union1d(numbers, numbers + 1)])
+        return np.union1d(numbers, np.minimum(numbers + 1, frames - 1))
 
 
 @dataclass(frozen=True)
@@ -117,6 +191,7 @@ class Needed:
     samplings: tuple[Sampling, ...]
 
     def __call__(self, frames: int) -> np.ndarray:
+        """frames: a FrameCount if clips are measured in time."""
         return np.unique(np.concatenate([sampling.needed(frames) for sampling in self.samplings]))
 
 
@@ -159,9 +234,35 @@ class Examples:
     there are more. sound_windows: how the track is cut into examples."""
 
     steps: int | None = None
-    sound_windows: SoundWindows = USUAL_WINDOWS
+    sound_windows: SoundWindows = field(default=USUAL_WINDOWS, kw_only=True)
 
     def __call__(self, examples: int) -> np.ndarray:
         if self.steps is None or examples <= self.steps:
             return np.arange(examples, dtype=np.int64)
         return clips.sigma(examples, self.steps)
+
+
+@dataclass(frozen=True)
+class TimedExamples(Examples):
+    """Examples of a sound track whose centres are those of the clips of a grid that is measured in
+    time. grid: for pictures; `steps` is its own."""
+
+    grid: Sampling = Sampling(ticks=Ticks())
+
+    @property
+    def windows(self) -> int:
+        return self.grid.windows
+
+    def centres(
+        self, frames: FrameCount | None, begin_seconds: float, end_seconds: float
+    ) -> np.ndarray:
+        """Their times on the file's clock, (R,) float64. frames: the pictures of the file; None if
+        it has none: then the grid is laid over the sound, from begin_seconds to end_seconds."""
+        if frames is None:
+            assert self.grid.ticks is not None
+            fps = self.grid.ticks.fps or UNKNOWN_FPS
+            count = max(1, math.floor((end_seconds - begin_seconds) * fps))
+            frames = FrameCount.steady(count, fps, begin_seconds)
+        seconds = self.grid.rows(frames).seconds
+        assert seconds is not None
+        return seconds

@@ -11,7 +11,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -46,15 +46,18 @@ def read_sound(
     alive: Callable[[], None] = lambda: None,
     span_seconds: tuple[float, float] | None = None,
     limits: Limits | None = None,
+    centres: Callable[[float, float], np.ndarray] | None = None,
     windows: SoundWindows = USUAL_WINDOWS,
 ) -> Iterator[SoundMessage]:
     """Read the examples of a file's sound that `select` chooses, as messages (see `messages`).
 
     select: gets the number of examples, if there are any, and returns 0-based numbers; each example
     is given once. chunk_examples: maximum number of usual examples in a message, and of longer ones
-    that take as much memory. alive: called for every
-    packet and example. windows: the examples. span_seconds: only samples with start <= time < end, and examples are
-    counted from the first of these.
+    that take as much memory. alive: called for every packet and example. span_seconds: only samples
+    with start <= time < end, and examples are counted from the first of these. centres: instead of
+    `select`: gets the beginning and the end of the sound on the file's clock, in seconds, and
+    returns the times at which examples are centred, (n,) float64. Examples are then numbered in this
+    order, and where there is no sound, they are silent. windows: the examples.
 
     FFmpeg's best track is used. A track that begins late is placed by its first time stamp; gaps
     within it are closed. Silent tracks have examples, too.
@@ -92,57 +95,76 @@ def read_sound(
             )
             damage = f"{fault}, so sound may be missing" if fault else ""
         count = windows.count(samples)
-        if count:
-            selected = _selected(select, count)
-            chunk = max(1, chunk_examples * EXAMPLE_SAMPLES // windows.window_samples)
-            for numbers in _chunks(selected, chunk, windows, samples):
-                waves = _waves(spool, numbers, windows, samples, alive=alive)
-                centres = numbers * windows.hop_samples + waves.shape[1] / 2
-                yield Sound(numbers, origin_seconds + centres / windows.rate_hz, waves)
+        numbers, starts = _of_select(select, count, windows)
+        if centres and samples:
+            seconds = centres(origin_seconds, origin_seconds + samples / windows.rate_hz)
+            starts = (seconds - origin_seconds) * windows.rate_hz - windows.window_samples / 2
+            starts = np.rint(starts).astype(np.int64)
+            count = len(seconds)
+            numbers = np.arange(count)
+        else:
+            lengths = np.minimum(windows.window_samples, samples - starts)
+            seconds = origin_seconds + (starts + lengths / 2) / windows.rate_hz
+        most = max(1, chunk_examples * EXAMPLE_SAMPLES // windows.window_samples)
+        is_last_short = not centres and len(starts) and lengths[-1] < windows.window_samples
+        for chunk in _chunks(len(numbers), most, is_last_short=bool(is_last_short)):
+            length = windows.window_samples if centres else int(lengths[chunk.start])
+            waves = _waves(spool, starts[chunk], length, samples, alive)
+            yield Sound(numbers[chunk], seconds[chunk], waves)
         state = "heard" if count else "short"
         if samples and peak < _SILENCE:
             state = "silent"
         yield SoundDone(SoundInfo(state, samples / windows.rate_hz, peak, count, damage))
 
 
-def _selected(select: Callable[[int], np.ndarray], count: int) -> np.ndarray:
-    """The numbers of the selected examples, ascending, each once."""
-    selected = np.unique(np.asarray(select(count), dtype=np.int64))
-    if len(selected) and not 0 <= selected[0] <= selected[-1] < count:
+class _Chosen(NamedTuple):
+    """Examples that were chosen by number. numbers: ascending, each once; starts: number of their
+    first sample. Both (n,)."""
+
+    numbers: np.ndarray
+    starts: np.ndarray
+
+
+def _of_select(select: Callable[[int], np.ndarray], count: int, windows: SoundWindows) -> _Chosen:
+    """The examples that `select` chooses among this number."""
+    numbers = np.empty(0, np.int64)
+    if count:
+        numbers = np.unique(np.asarray(select(count), dtype=np.int64))
+    if len(numbers) and not 0 <= numbers[0] <= numbers[-1] < count:
         raise ValueError(
             f"`select` must return example numbers from 0 to {count - 1} "
-            f"(got {selected[0]} to {selected[-1]})"
+            f"(got {numbers[0]} to {numbers[-1]})"
         )
-    return selected
+    return _Chosen(numbers, numbers * windows.hop_samples)
 
 
-def _chunks(
-    numbers: np.ndarray, chunk_examples: int, windows: SoundWindows, samples: int
-) -> Iterator[np.ndarray]:
+def _chunks(examples: int, most: int, *, is_last_short: bool) -> Iterator[slice]:
     """The examples of each message. A last example that is shorter has a message of its own."""
-    is_whole = len(numbers) and windows.length(int(numbers[-1]), samples) == windows.window_samples
-    whole = numbers if is_whole else numbers[:-1]
-    for begin in range(0, len(whole), chunk_examples):
-        yield whole[begin : begin + chunk_examples]
-    if len(numbers) > len(whole):
-        yield numbers[-1:]
+    whole = examples - is_last_short
+    for begin in range(0, whole, most):
+        yield slice(begin, min(begin + most, whole))
+    if is_last_short:
+        yield slice(whole, examples)
 
 
 def _waves(
     spool: IO[bytes],
-    numbers: np.ndarray,
-    windows: SoundWindows,
+    starts: np.ndarray,
+    length: int,
     samples: int,
-    *,
     alive: Callable[[], None],
 ) -> np.ndarray:
-    """The samples of examples of one length, (n, samples) float32, from those in `spool`."""
-    length = windows.length(int(numbers[0]), samples)
-    waves = np.empty((len(numbers), length), dtype=np.float32)
-    for number, wave in zip(numbers, waves, strict=True):
+    """The samples of examples of `length` that begin at `starts` (n,), from the `samples` samples in
+    `spool`, (n, length) float32. Before the first and after the last sample there is silence."""
+    waves = np.zeros((len(starts), length), dtype=np.float32)
+    for start, wave in zip(starts.tolist(), waves, strict=True):
         alive()
-        spool.seek(int(number) * windows.hop_samples * _SAMPLE_BYTES)
-        wave[:] = np.frombuffer(spool.read(length * _SAMPLE_BYTES), dtype=np.float32)
+        first, end = max(0, start), min(samples, start + length)
+        if first >= end:
+            continue
+        spool.seek(first * _SAMPLE_BYTES)
+        heard = np.frombuffer(spool.read((end - first) * _SAMPLE_BYTES), dtype=np.float32)
+        wave[first - start : end - start] = heard
     return waves
 
 

@@ -5,7 +5,7 @@ import pickle
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,13 @@ import numpy as np
 from reelbank.data.errors import InputError
 from reelbank.data.system.faults import is_machine_error, unreadable
 from reelbank.data.system.processes import end_with_parent, ignore_stops
-from reelbank.data.video.frames import SAMPLE_FRAMES, Reading, decode, probe
+from reelbank.data.video.frames import (
+    LEAST_SKIPPED_FRAMES,
+    SAMPLE_FRAMES,
+    Reading,
+    decode,
+    probe,
+)
 from reelbank.data.video.function_work import FunctionWork, set_threads
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.messages import (
@@ -28,11 +34,14 @@ from reelbank.data.video.messages import (
     SoundDone,
     SoundFailed,
     SoundMessage,
+    Start,
 )
 from reelbank.data.video.opening import DecodeError
 from reelbank.data.video.process import wire
 from reelbank.data.video.process.ring import FrameMemory, RingWriter
 from reelbank.data.video.sound import read_sound
+from reelbank.data.video.timed_sound import Centres, TimedSound
+from reelbank.data.video.timeline import FrameCount
 
 _ALIVE_SECONDS = 1.0  # a busy process reports this often; far below any TIMEOUT
 
@@ -115,8 +124,15 @@ class _Server:
         except InputError as error:  # a library is not installed correctly
             wire.send(self.connection, wire.Broken(str(error)))
             return
+        together: list[Message | wire.Broken] = []
         for message in self._messages(Path(path), reading):
-            wire.send(self.connection, message, self.memory)
+            together.append(message)
+            if isinstance(
+                message, Start
+            ):  # sent with the next one, so that the parent wakes up once
+                continue
+            wire.send(self.connection, *together, memory=self.memory)
+            together.clear()
             self.last_sent = time.monotonic()
 
     def alive(self) -> None:
@@ -134,18 +150,37 @@ class _Server:
 
     def _messages(self, path: Path, reading: Reading) -> Iterator[Message | wire.Broken]:
         """The messages of the sound, then those of the pictures."""
+        timed = TimedSound(self._read_sound, self._counted_frames, path, reading)
         if reading.sound is not None:
-            sounds = read_sound(
-                path,
-                reading.sound,
-                alive=self.alive,
-                span_seconds=reading.span_seconds,
-                limits=self.options.limits,
-                windows=reading.sound_windows,
-            )
+            sounds = timed.messages()
             yield from self._or_failure(sounds, path, failed=SoundFailed, decoder="auto")
         pictures = self._pictures(path, reading)
-        yield from self._or_failure(pictures, path, failed=Failed, decoder=reading.decoder)
+        for message in self._or_failure(pictures, path, failed=Failed, decoder=reading.decoder):
+            if isinstance(message, Start):
+                timed.true_frames = message.frames
+            if isinstance(message, Done) and timed.is_wrong:
+                sounds = timed.messages_again()
+                yield from self._or_failure(sounds, path, failed=SoundFailed, decoder="auto")
+            yield message
+
+    def _read_sound(
+        self, path: Path, reading: Reading, centres: Centres | None
+    ) -> Iterator[SoundMessage]:
+        assert reading.sound is not None
+        return read_sound(
+            path,
+            reading.sound,
+            alive=self.alive,
+            span_seconds=reading.span_seconds,
+            limits=self.options.limits,
+            centres=centres,
+            windows=reading.sound_windows,
+        )
+
+    def _counted_frames(self, path: Path, reading: Reading) -> Generator[PictureMessage]:
+        """The messages about the pictures of a file, of which none is selected."""
+        memory = FrameMemory()
+        yield from self._decoded(path, reading, _no_frame, memory, least_skipped_frames=1)
 
     def _pictures(self, path: Path, reading: Reading) -> Iterator[PictureMessage]:
         if reading.functions:
@@ -164,10 +199,11 @@ class _Server:
         self,
         path: Path,
         reading: Reading,
-        select: Callable[[int], np.ndarray],
+        select: Callable[[FrameCount], np.ndarray],
         memory: FrameMemory,
         *,
         processor_seconds: Callable[[], float] = time.process_time,
+        least_skipped_frames: int = LEAST_SKIPPED_FRAMES,
     ) -> Iterator[PictureMessage]:
         return decode(
             path,
@@ -181,6 +217,7 @@ class _Server:
             image_fps=reading.image_fps,
             memory=memory,
             processor_seconds=processor_seconds,
+            least_skipped_frames=least_skipped_frames,
         )
 
     def _or_failure(
@@ -229,6 +266,11 @@ class _Server:
                 "with 'reelbank doctor'"
             )
         return failed(reason)
+
+
+def _no_frame(frames: int) -> np.ndarray:
+    """A selection."""
+    return np.empty(0, np.int64)
 
 
 def _reason_of(error: Exception) -> str:

@@ -41,6 +41,7 @@ def dataset_of(options: ExtractOptions) -> Dataset:
         seed=options.seed,
         bank=options.bank,
         image_fps=options.image_fps or 0.0,
+        dataset_name=options.dataset_name,
     )
 
 

@@ -1,7 +1,8 @@
 """Optical flow fields, computed in decode processes with OpenCV's methods."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from reelbank.extract.networks.preprocessing import Resize
 @dataclass(frozen=True)
 class FlowFields:
     """A picture function (data.video.functions). Result k is the flow from picture k to the next
-    one, (2, H, W) float32 pixels, for every field of the samplings.
+    one, or between those of the ticks k and k + 1, (2, H, W) float32 pixels, for every field of the
+    samplings.
 
     method: "dis" or "farneback"; resize: of the pictures that the flow is computed from
     """
@@ -31,8 +33,25 @@ class FlowFields:
 
     def begin(self, frames: int) -> "_Fields":
         """Begin a video."""
-        numbers = [sampling.rows(frames).numbers.ravel() for sampling in self.samplings]
-        return _Fields(self, frames, set(np.concatenate(numbers).tolist()))
+        rows = [sampling.rows(frames) for sampling in self.samplings]
+        numbers = np.unique(np.concatenate([of_sampling.numbers.ravel() for of_sampling in rows]))
+        pictures = rows[0].pictures
+        if pictures is None:
+            pairs = zip(numbers.tolist(), numbers.tolist(), (numbers + 1).tolist(), strict=True)
+            return _Fields(self, frames, [_Pair(*pair) for pair in pairs])
+        ends = (pictures[numbers].tolist(), pictures[numbers + 1].tolist())
+        # None of these is made of the only picture of a video and a following one.
+        return _Fields(
+            self, 0, [_Pair(*pair) for pair in zip(numbers.tolist(), *ends, strict=True)]
+        )
+
+
+class _Pair(NamedTuple):
+    """A field, and the pictures between which it lies."""
+
+    number: int
+    first: int
+    second: int
 
 
 @dataclass(frozen=True)
@@ -46,25 +65,33 @@ class _Last:
 class _Fields:
     """The fields of one video."""
 
-    def __init__(self, function: FlowFields, frames: int, numbers: set[int]) -> None:
-        self._function, self._frames, self._numbers = function, frames, numbers
+    def __init__(self, function: FlowFields, frames: int, pairs: Sequence[_Pair]) -> None:
+        self._function, self._frames = function, frames
+        self._ending: dict[int, list[_Pair]] = {}  # by their second picture, ascending
+        for pair in pairs:
+            self._ending.setdefault(pair.second, []).append(pair)
         self._last: _Last | None = None
 
     def see(self, number: int, picture: np.ndarray) -> Iterator[Numbered]:
         last, resized = self._last, resize_picture(picture, self._function.resize)
         grey = cv2.cvtColor(resized, cv2.COLOR_RGB2GRAY)
         self._last = _Last(number, grey)
-        if last is None or number != last.number + 1 or last.number not in self._numbers:
-            return
-        if grey.shape != last.grey.shape:  # the picture size changes within the video
-            size_px = (last.grey.shape[0], last.grey.shape[1])
-            grey = cv2.cvtColor(resize_picture(resized, Resize(size_px)), cv2.COLOR_RGB2GRAY)
-        yield self._field(last, grey)
+        for pair in self._ending.get(number, ()):
+            if pair.first == number:  # on screen at two ticks of a timeline
+                yield self._field(pair.number, grey, grey)
+            elif last is not None and pair.first == last.number:
+                second = grey
+                if grey.shape != last.grey.shape:  # the picture size changes within the video
+                    size_px = (last.grey.shape[0], last.grey.shape[1])
+                    second = cv2.cvtColor(
+                        resize_picture(resized, Resize(size_px)), cv2.COLOR_RGB2GRAY
+                    )
+                yield self._field(pair.number, last.grey, second)
 
     def end(self) -> Iterator[Numbered]:
         if self._frames == 1 and self._last:  # a video of one picture pairs it with itself
-            yield self._field(self._last, self._last.grey)
+            yield self._field(self._last.number, self._last.grey, self._last.grey)
 
-    def _field(self, first: _Last, second: np.ndarray) -> Numbered:
-        field = opencv_flow(self._function.method, first.grey, second)  # (H, W, 2)
-        return Numbered(first.number, field.transpose(2, 0, 1))
+    def _field(self, number: int, first: np.ndarray, second: np.ndarray) -> Numbered:
+        field = opencv_flow(self._function.method, first, second)  # (H, W, 2)
+        return Numbered(number, field.transpose(2, 0, 1))

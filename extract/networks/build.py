@@ -13,7 +13,7 @@ from torch import nn
 
 from reelbank.data.errors import InputError
 from reelbank.data.plugins import is_user_file
-from reelbank.extract.networks.cut import cut
+from reelbank.extract.networks.backbones.registry import BACKBONES, load_backbone
 from reelbank.extract.networks.fused import with_fused_steps
 from reelbank.extract.networks.inputs import (
     RGB,
@@ -231,7 +231,7 @@ def build(
     base.model.eval().requires_grad_(False)
     if len(set(nodes)) < len(nodes):
         raise InputError(f"NODE={' '.join(nodes)}: must name each node only once")
-    parts = cut(base.model, nodes, name) if nodes else base.model
+    parts = _cut(base.model, nodes, name) if nodes else base.model
     preprocessing = sized(base.preprocessing)
     kind = "waves" if base.waves else base.kind
     whole = NormalisedNetwork(parts, nodes, preprocessing, kind, pool=pool).eval()
@@ -252,6 +252,13 @@ def build(
     return _prepared(network, whole)
 
 
+def _cut(model: nn.Module, nodes: tuple[str, ...], name: str) -> nn.Module:
+    # It loads torchvision, which takes seconds and which some networks do not need.
+    from reelbank.extract.networks.cut import cut
+
+    return cut(model, nodes, name)
+
+
 def _prepared(network: Network, whole: NormalisedNetwork) -> Network:
     """The network with batch norm folded, and its version for the CPU, checked with an input of its
     size."""
@@ -261,7 +268,9 @@ def _prepared(network: Network, whole: NormalisedNetwork) -> Network:
     on_cpu = with_fused_steps(folded, inputs, expected, name)
     largest_step_bytes = largest_step(folded, inputs)
     if inputs.shape[1:] != shape:
-        check_size(folded, shape, name)
+        # The check loads a part of torch that takes seconds, so it is left out where it is known.
+        if not (name in BACKBONES and load_backbone(name).reads_larger):
+            check_size(folded, shape, name)
         largest_step_bytes *= math.prod(shape) / inputs[0].numel()
     return replace(
         network, module=folded, cpu_module=on_cpu, largest_step_bytes=round(largest_step_bytes)

@@ -15,18 +15,8 @@ from torchvision import ops
 from torchvision.models.feature_extraction import DualGraphModule, NodePathTracer
 
 from reelbank.data.errors import InputError
-
-# Modules that torch.fx keeps whole, with the classes derived from them: timm's "same" padding
-# depends on the size of the picture, and a trace cannot branch on a size.
-SIZE_DEPENDENT = (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)
-
-
-class CutByName(nn.Module):
-    """A network that knows how to give the outputs of its modules; torch.fx does not follow it."""
-
-    def cut(self, nodes: tuple[str, ...], name: str) -> nn.Module:
-        """See the function `cut`."""
-        raise NotImplementedError
+from reelbank.extract.networks.by_name import CutByName
+from reelbank.extract.networks.module import SIZE_DEPENDENT
 
 
 def cut(model: nn.Module, nodes: tuple[str, ...], name: str) -> nn.Module:

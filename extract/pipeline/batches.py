@@ -106,7 +106,8 @@ class ClipBatches:
     def _outputs(self) -> Sequence[torch.Tensor]:
         """The features of the clips in the buffer, and of the places that fill the last step up,
         (at least clips * crops, ...) per node."""
-        self.buffer[self.count :] = 0
+        if self.count < self.capacity:
+            self.buffer[self.count :] = 0
         inputs = self.buffer.flatten(0, 1)
         needed = self.count * self.crops
         steps = [

@@ -5,8 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torchvision.transforms.v2 import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from reelbank.data.video.functions import UnfitPicture
 from reelbank.extract.in_decoders.filters import resized_px
@@ -25,25 +23,29 @@ def resize(frames: torch.Tensor, how: Resize) -> torch.Tensor:
     """
     size = resized_px(frames.shape[-2], frames.shape[-1], how)
     if not how.rounded:
-        return F.resize(
-            frames.float(),
-            list(size),
-            interpolation=InterpolationMode(how.interpolation),
-            antialias=how.antialias,
-        )
+        return _resize_by_torch(frames.float(), size, how)
     # Without AVX, torch resizes by another rule: through float32.
     if frames.device.type == "cpu" and "AVX" in torch.backends.cpu.get_cpu_capability():
-        frames = F.resize(
-            frames,
-            list(size),
-            interpolation=InterpolationMode(how.interpolation),
-            antialias=how.antialias,
-        )
+        frames = _resize_by_torch(frames, size, how)
     else:
         frames = resize_exactly(frames, size, how.interpolation, how.antialias)
     if how.fill and isinstance(how.size_px, tuple):
         return _bordered(frames, how.size_px, how.fill)
     return frames
+
+
+def _resize_by_torch(frames: torch.Tensor, size: tuple[int, int], how: Resize) -> torch.Tensor:
+    """As torchvision's `resize` does it: loading torchvision takes seconds."""
+    if frames.shape[-2:] == size:
+        return frames
+    is_smooth = how.interpolation != "nearest"
+    return torch.nn.functional.interpolate(
+        frames,
+        size,
+        mode=how.interpolation,
+        align_corners=False if is_smooth else None,
+        antialias=how.antialias and is_smooth,
+    )
 
 
 def _bordered(

@@ -150,9 +150,11 @@ class Forward:
 
     def _rounded(self, module: Callable, inputs: Tensor) -> tuple[Tensor, ...]:
         """The features with the chosen precision."""
-        autocast = torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None)
-        with self.rounding(), autocast:
-            return module(inputs)
+        with self.rounding():
+            if self.dtype is None:
+                return module(inputs)
+            with torch.autocast(self.device.type, self.dtype):
+                return module(inputs)
 
     def _check(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the first batch compiled and in eager mode. Compiled code is dropped if it fails or

@@ -62,22 +62,20 @@ class Items:
     stream has used them.
 
     numbers: the numbers of the items that are needed, ascending
+    pictures: for pairs on a timeline, the pictures between which they lie (see `Rows`)
     """
 
     stream: Stream
     resize: Resize
     numbers: np.ndarray
+    pictures: np.ndarray | None = None
     blocks: list[Block] = field(default_factory=list)  # in the order of their numbers
     first_needed: int = 0  # items with lower numbers are not needed any more
     last: tuple[int, Tensor] | None = None  # number and picture that may begin the next pair
 
     def take(self, numbers: np.ndarray, frames: Tensor, flow: FlowMethod | None) -> None:
         """Compute items from frames (n, 3, H, W) uint8 on the device, as decoded."""
-        is_needed = _are_among(numbers, self.numbers)
-        if self.stream.reads_pairs:
-            is_needed |= _are_among(numbers - 1, self.numbers)
-            # A video of a single picture pairs it with itself, see `only_picture`.
-            is_needed |= (numbers == 0) & (0 in self.numbers)
+        is_needed = self._are_needed(numbers)
         if not is_needed.any():
             return
         chosen = numbers[is_needed].tolist()
@@ -91,7 +89,11 @@ class Items:
             self._keep(chosen, pictures, None, flow)
             return
         row = [*([self.last] if self.last else []), *zip(chosen, pictures, strict=True)]
+        is_new = len(row) == len(chosen)  # whether there was no picture before
         self.last = row[-1]
+        if self.pictures is not None:
+            self._compute_pairs(self._pairs_on_timeline(row, is_new=is_new), flow)
+            return
         needed = set(self.numbers.tolist())
         pairs = [
             (number, first, second)
@@ -99,6 +101,48 @@ class Items:
             if following == number + 1 and number in needed
         ]
         self._compute_pairs(pairs, flow)
+
+    def _are_needed(self, numbers: np.ndarray) -> np.ndarray:
+        """Which pictures the items are made of, (n,) bool."""
+        if self.pictures is not None:
+            among_firsts = _are_among(numbers, self.pictures[self.numbers])
+            return among_firsts | _are_among(numbers, self.pictures[self.numbers + 1])
+        is_needed = _are_among(numbers, self.numbers)
+        if self.stream.reads_pairs:
+            is_needed |= _are_among(numbers - 1, self.numbers)
+            # A video of a single picture pairs it with itself, see `only_picture`.
+            is_needed |= (numbers == 0) & (0 in self.numbers)
+        return is_needed
+
+    def _pairs_on_timeline(
+        self, row: Sequence[tuple[int, Tensor]], *, is_new: bool
+    ) -> list[tuple[int, Tensor, Tensor]]:
+        """The numbers and pictures of the items that the pictures of `row` complete, ascending. A
+        picture that is on screen at two ticks is also paired with itself."""
+        assert self.pictures is not None
+        firsts, seconds = self.pictures[self.numbers], self.pictures[self.numbers + 1]
+        items_of: dict[tuple[int, int], list[int]] = {}
+        of_items = zip(self.numbers.tolist(), firsts.tolist(), seconds.tolist(), strict=True)
+        for number, first, second in of_items:
+            items_of.setdefault((first, second), []).append(number)
+        pairs: list[tuple[int, Tensor, Tensor]] = []
+        before = [None, *row] if is_new else row
+        arrived = row if is_new else row[1:]
+        for previous, (number, picture) in zip(before, arrived, strict=False):
+            if previous is not None:
+                for item in items_of.get((previous[0], number), ()):
+                    pairs.append((item, previous[1], picture))
+            for item in items_of.get((number, number), ()):
+                pairs.append((item, picture, picture))
+        return pairs
+
+    def complete_until(self, picture: int) -> int:
+        """The number of the last item that needs no picture after this one."""
+        if not self.stream.reads_pairs:
+            return picture
+        if self.pictures is None:
+            return picture - 1  # a pair has the number of its first picture
+        return int(np.searchsorted(self.pictures, picture, "right")) - 2
 
     def take_fields(self, numbers: np.ndarray, fields: Tensor) -> None:
         """Compute items from flow fields (n, 2, H, W) float32 on the device, which are lent."""
@@ -109,6 +153,8 @@ class Items:
 
     def only_picture(self, flow: FlowMethod | None) -> None:
         """Compute the only pair of a video of one picture: the picture with itself."""
+        if self.pictures is not None:
+            return  # it is paired with itself anyway
         if self.stream.reads_pairs and self.last and not self.blocks and 0 in self.numbers:
             picture = self.last[1]
             self._compute_pairs([(0, picture, picture)], flow)

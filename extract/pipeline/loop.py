@@ -29,11 +29,13 @@ from reelbank.data.video.messages import (
     Sound,
     SoundDone,
     SoundFailed,
+    SoundRestart,
     Start,
     Times,
 )
 from reelbank.data.video.pool import DecodePool
 from reelbank.data.video.sampling import Followed, Sampling
+from reelbank.data.video.timeline import FrameCount
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.networks.preprocessing import Resize
 from reelbank.extract.pipeline.batches import ClipBatches
@@ -163,6 +165,9 @@ class Extraction:
                 video.tracks[name].fail(message.reason)
         elif isinstance(message, Sound):
             self._listen(video, message)
+        elif isinstance(message, SoundRestart):
+            for name in self._listening(video):
+                video.tracks[name] = Track(self.dtype)
         elif isinstance(message, SoundDone):
             video.sound = message.info
             for name in self._listening(video):
@@ -184,8 +189,8 @@ class Extraction:
             if self.pipelines[name].looks and not track.reason
         ]
 
-    def _start(self, video: VideoInProgress, frames: int) -> None:
-        """Choose the rows of a video with this number of frames, and prepare their items."""
+    def _start(self, video: VideoInProgress, frames: FrameCount) -> None:
+        """Choose the rows of a video with these frames, and prepare their items."""
         assert self.threads is not None
         video.items.clear()
         shared_names = video.shared_names
@@ -200,10 +205,15 @@ class Extraction:
                 video.followers[name] = follower
                 continue
             track = video.tracks[name]
-            track.start(*rows.rows(frames), fields=rows.fields)
+            with video.failing([name]):  # a timeline may be too long
+                of_video = rows.rows(frames)
+                track.start(of_video, fields=rows.fields)
+            if track.reason:
+                continue
             key = (pipeline.stream.name, pipeline.resize)
             items = shared.setdefault(
-                key, Items(pipeline.stream, pipeline.resize, np.empty(0, np.int64))
+                key,
+                Items(pipeline.stream, pipeline.resize, np.empty(0, np.int64), of_video.pictures),
             )
             items.numbers = np.union1d(items.numbers, track.grid)
             video.items[name] = items
@@ -227,9 +237,7 @@ class Extraction:
                         self._follow(name, video, frames)
         for items, names in video.distinct_items():
             if not video.shared_names.intersection(names):
-                # A pair has the number of its first picture: it is complete one picture later.
-                last_number = int(numbers[-1]) - items.stream.reads_pairs
-                self._send_off(video, items, names, last_number)
+                self._send_off(video, items, names, items.complete_until(int(numbers[-1])))
 
     def _take(self, video: VideoInProgress, message: Computed) -> None:
         """Process what the decode process computed."""
@@ -344,7 +352,7 @@ class Extraction:
                 with video.failing(users):
                     items.only_picture(self.flow)
         for items, names in video.distinct_items():
-            self._send_off(video, items, names, info.frames)
+            self._send_off(video, items, names, max(info.frames, int(items.numbers[-1])))
         for name in self._looking(video):
             with video.failing([name]):
                 if name in video.rows or name in video.followers:

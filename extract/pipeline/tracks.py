@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from reelbank.data.video import clips
-from reelbank.data.video.sampling import Sampling
+from reelbank.data.video.sampling import Rows, Sampling
 from reelbank.extract.pipeline.boxes import Box, boxes
 
 
@@ -59,18 +59,23 @@ class Track:
     # Features of further rows, (n, ...) per node: used while the number of rows is unknown.
     appended: list[list[np.ndarray]] = field(default_factory=list)
     fields: bool = False
+    on_timeline: np.ndarray | None = None  # (K,) seconds, for clips that are measured in time
     largest: list[float] = field(default_factory=list)
 
-    def start(self, grid: np.ndarray, views: np.ndarray, *, fields: bool) -> None:
-        """Set the rows: grid (K, s), the picture numbers of their clips, and views (K,)."""
+    def start(self, rows_of_video: Rows, *, fields: bool) -> None:
+        """Set the rows. fields: whether they are made of flow fields."""
+        grid, views = rows_of_video.numbers, rows_of_video.views  # (K, s), (K,)
         self.grid, self.views, self.fields = grid, views, fields
+        self.on_timeline = rows_of_video.seconds
         # Equal clips are computed once. Sorted by their first picture, the clips become complete in
         # the order of the queue.
         lowest, highest = grid.min(1), grid.max(1)
         if (lowest[1:] > lowest[:-1]).all():  # already distinct and sorted
             chosen, rows = np.arange(len(grid)), list(np.arange(len(grid))[:, None])
         else:
-            marked = np.column_stack([lowest, views, grid[:, 0]])
+            # On a timeline, clips that begin with the same picture may go on with others.
+            begins = grid[:, 0] if self.on_timeline is None else grid
+            marked = np.column_stack([lowest, views, begins])
             _, chosen, inverse = np.unique(marked, axis=0, return_index=True, return_inverse=True)
             inverse = inverse.ravel()
             order = np.argsort(inverse, kind="stable")
@@ -124,7 +129,10 @@ class Track:
             value[places] = array
 
     def times(self, seconds: Mapping[int, float]) -> None:
-        """Set the times of the rows, from the times of all pictures by number."""
+        """Set the times of the rows, from the times of all pictures by number, or of a timeline."""
+        if self.on_timeline is not None:
+            self.seconds = self.on_timeline
+            return
         last = max(seconds)
         ends = np.column_stack([self.grid[:, 0], np.minimum(self.grid[:, -1] + self.fields, last)])
         of_ends = np.array([seconds[number] for number in ends.ravel().tolist()], np.float64)

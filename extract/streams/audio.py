@@ -5,13 +5,20 @@ from typing import Any
 
 from torch import Tensor
 
-from reelbank.data.feature_recipe import FeatureRecipe, RowsPart
+from reelbank.data.feature_recipe import ClipsPart, FeatureRecipe, RowsPart, WindowsPart
 from reelbank.data.store.records import NO_SOUND, Failure
-from reelbank.data.video.sampling import Examples, Sampling
+from reelbank.data.video.sampling import Examples, Sampling, TimedExamples
 from reelbank.data.video.sound import SoundInfo
 from reelbank.extract.networks.preprocessing import RGB_ORDER, Preprocessing, pair
 from reelbank.extract.pipeline.logmel import LOGMEL_PX, logmel
-from reelbank.extract.streams.base import Computation, Stream, StreamOptions, side
+from reelbank.extract.streams.base import (
+    Computation,
+    Stream,
+    StreamOptions,
+    grid_options,
+    side,
+    time_values,
+)
 
 FRONT_END = "vggish log-mel, 16 kHz"
 # Scales log-mel values to the range of inputs of image networks. VGGish reads them unscaled.
@@ -32,10 +39,11 @@ class Audio(Stream):
         *("views", "jitter", "windows", "window", "grid", "stride"),
         *("clip", "resize", "antialias"),
     )
+    options_on_timeline = ("windows", "window", "grid", "stride")
     named_options = ("size",)
 
     def clips(self, options: StreamOptions, grid: Sampling) -> Examples:
-        return Examples(options.steps)
+        return TimedExamples(options.steps, grid) if grid.ticks else Examples(options.steps)
 
     def examples(self, waves: Tensor) -> Tensor:
         return logmel(waves)
@@ -57,11 +65,22 @@ class Audio(Stream):
 
     def recipe(self, computation: Computation) -> FeatureRecipe:
         steps, preprocessing = computation.options.steps, computation.preprocessing
+        recipe = self.network_recipe(computation)
+        sampling = "sigma"
+        if isinstance(computation.sampling, TimedExamples):
+            grid = computation.sampling.grid
+            sampling = grid.sampling
+            recipe = dataclasses.replace(
+                recipe,
+                clips=ClipsPart(grid.clip_frames, grid.grid_frames, grid.stride_frames),
+                windows=WindowsPart(grid.windows, grid.window_frames) if grid.windows else None,
+                **time_values(grid.ticks),
+            )
         waves = computation.network.waves if computation.network else None
         if waves:
             return dataclasses.replace(
-                self.network_recipe(computation),
-                rows=RowsPart(steps, "sigma" if steps else "all"),
+                recipe,
+                rows=RowsPart(steps, sampling if steps else "all"),
                 preprocessing={
                     "window_samples": waves.windows.window_samples,
                     "hop_samples": waves.windows.hop_samples,
@@ -71,8 +90,8 @@ class Audio(Stream):
                 extra={"front_end": dict(waves.about)},
             )
         return dataclasses.replace(
-            self.network_recipe(computation),
-            rows=RowsPart(steps, "sigma" if steps else "all"),
+            recipe,
+            rows=RowsPart(steps, sampling if steps else "all"),
             preprocessing={
                 "crop_px": list(pair(preprocessing.crop_px)),
                 "mean": list(preprocessing.mean),
@@ -83,6 +102,11 @@ class Audio(Stream):
 
     def options_of(self, recipe: FeatureRecipe) -> dict[str, Any]:
         assert recipe.preprocessing is not None
-        if "crop_px" not in recipe.preprocessing:  # the network has its own front end
-            return self.rows_of(recipe)
-        return self.rows_of(recipe) | {"size": side(recipe.preprocessing["crop_px"])}
+        options = self.rows_of(recipe)
+        if "crop_px" in recipe.preprocessing:  # otherwise, the network has its own front end
+            options |= {"size": side(recipe.preprocessing["crop_px"])}
+        if recipe.clips:
+            options |= grid_options(recipe, own_frames=1)
+        if recipe.windows:
+            options |= {"windows": recipe.windows.count, "window": recipe.windows.frames}
+        return options

@@ -17,6 +17,7 @@ from reelbank.data.feature_recipe import (
     WindowsPart,
 )
 from reelbank.data.identity import extractor_name
+from reelbank.extract.lengths import seconds_text, whole_ticks
 from reelbank.extract.networks.inputs import InputKind, InputSpec
 from reelbank.extract.networks.preprocessing import (
     RGB_ORDER,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # reading the options and printing their help must not import
     from reelbank.data.video.functions import PictureFunction
     from reelbank.data.video.sampling import Examples, Sampling
     from reelbank.data.video.sound import SoundInfo
+    from reelbank.data.video.timeline import Ticks
     from reelbank.extract.flow.methods import FlowMethod
     from reelbank.extract.networks.build import Network
 
@@ -50,6 +52,7 @@ class StreamOptions:
     nodes: tuple[str, ...]
     pool: bool
     clip_frames: int
+    clip_seconds: float  # instead of clip_frames: the frames of a clip are spread over this time
     resize_px: int | tuple[int, int]  # short side, or height and width
     crop_px: int
     antialias: bool | None
@@ -133,6 +136,8 @@ class Stream:
 
     # Options of the command that the stream does not use.
     unused_options: ClassVar[tuple[str, ...]] = ()
+    # Of these, the options that it uses if clips are measured in time (FPS, STRIDE=0.5s).
+    options_on_timeline: ClassVar[tuple[str, ...]] = ()
     # Options of the command that exist only for streams that list them here.
     own_options: ClassVar[tuple[str, ...]] = ()
     # Options that, if there are other streams, apply to this one only as NAME=stream=value.
@@ -247,6 +252,7 @@ class Stream:
             windows=windows,
             views=ViewsPart(clips.views, clips.seed) if clips.views else None,
             jitter=True if clips.views and options.jitter else None,
+            **time_values(clips.ticks),
         )
 
     def network_recipe(self, computation: Computation) -> FeatureRecipe:
@@ -296,12 +302,13 @@ class Stream:
         options = self.rows_of(recipe) | {
             "decoder": recipe.decoder,
             "clip": str(clips.clip_frames),
-            "grid": clips.grid_frames if clips.grid_frames > own_frames else 0,
-            "stride": clips.stride_frames,
+            **grid_options(recipe, own_frames),
             "size": side(preprocessing["crop_px"]),
             "resize": resize_text(preprocessing["resize_px"]),
             "antialias": str(int(preprocessing.get("antialias", True))),  # recorded only if off
         }
+        if recipe.clip_seconds is not None:
+            options["clip"] = seconds_text(recipe.clip_seconds)
         if not self.has_network:
             options |= {"clip": "", "size": "", "antialias": ""}
         if preprocessing.get("fill"):
@@ -327,6 +334,28 @@ class Stream:
     def seeds_of(self, recipe: FeatureRecipe) -> set[int]:
         """The values of SEED that the stream used for random choices."""
         return {recipe.views.seed} if recipe.views else set()
+
+
+def time_values(ticks: "Ticks | None") -> dict[str, Any]:
+    """The values of a recipe that describe clips that are measured in time; {} if they are not."""
+    return {key: value for key, value in vars(ticks).items() if value} if ticks else {}
+
+
+def grid_options(recipe: FeatureRecipe, own_frames: int) -> dict[str, Any]:
+    """The options FPS, STRIDE and GRID, read from a recipe. own_frames: length of the stream's own
+    clip, if it is not given in seconds."""
+    assert recipe.clips
+    clip_seconds = recipe.clip_seconds or 0.0
+    stride, grid = str(recipe.clips.stride_frames), ""
+    if recipe.stride_seconds:
+        stride = seconds_text(recipe.stride_seconds)
+    if recipe.fps and clip_seconds:
+        own_frames = whole_ticks(clip_seconds, recipe.fps)
+    if recipe.grid_seconds and recipe.grid_seconds > clip_seconds:
+        grid = seconds_text(recipe.grid_seconds)
+    elif not recipe.grid_seconds and recipe.clips.grid_frames > own_frames:
+        grid = str(recipe.clips.grid_frames)
+    return {"stride": stride, "grid": grid} | ({"fps": recipe.fps} if recipe.fps else {})
 
 
 def side(size_px: Any) -> str:

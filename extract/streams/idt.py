@@ -53,7 +53,7 @@ class ImprovedTrajectories(Stream):
     row_blocks = tuple(idt.BLOCKS.values())
     unused_options = (
         *("extractor", "weights", "split", "width", "node", "at", "preset", "size", "antialias"),
-        *("views", "jitter", "windows", "window", "grid", "stride", "clip", "t", "sampling"),
+        *("views", "jitter", "windows", "window", "grid", "stride", "clip", "fps", "t", "sampling"),
         *("crops", "keep_crops", "pool", "precision", "compile", "batch"),
         *("flow", "flow_weights"),
     )

@@ -29,7 +29,7 @@ class Magnitude(Stream):
     usual_resize_px = 128
     unused_options = (
         *("extractor", "weights", "split", "width", "node", "at", "preset", "size", "antialias"),
-        *("views", "jitter", "windows", "window", "grid", "stride", "clip"),
+        *("views", "jitter", "windows", "window", "grid", "stride", "clip", "fps"),
     )
 
     def clips(self, options: StreamOptions, grid: Sampling) -> Sampling:

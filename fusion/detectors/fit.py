@@ -166,8 +166,9 @@ def _cut(options: AnomalyOptions, videos: StoreVideos, abnormal: Collection[str]
         options.validation,
         seed,
     )
-    held_out = _not_learned(videos, usable) or set(drawn)
-    validation = usable & np.isin(ids, list(held_out))
+    stated = ids[(videos.parts == "validation") & normal].tolist()
+    held_out = set(stated) or _not_learned(videos, usable) or set(drawn)
+    validation = np.isin(ids, list(held_out))
     train = usable & ~validation
     if train.sum() < 2 or not validation.any():
         raise InputError(

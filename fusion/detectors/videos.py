@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.data.datasets.types import PARTS
 from reelbank.data.errors import InputError
 from reelbank.data.store.bank import find_store
 from reelbank.data.store.reader import Store
@@ -23,8 +24,8 @@ from reelbank.heads.training.planning.parts import VideoFacts
 class StoreVideos:
     """The labelled videos of one split of a store, or of several stores of embeddings.
 
-    ids (V), vectors (V, D) float64, labels (V), groups (V), parts (V) "train" or "test"; store: the
-    store's identity, store_recipe: its recipe; unlabelled: number of videos of the split without a
+    ids (V), vectors (V, D) float64, labels (V), groups (V), parts (V) of PARTS; store: the store's
+    identity, store_recipe: its recipe; unlabelled: number of videos of the split without a
     label, which are left out because it is unknown whether they are normal; learned: the videos
     that at least one head or backbone was trained on here.
     """
@@ -92,9 +93,6 @@ def read_videos(options: AnomalyOptions) -> StoreVideos:
         )
 
 
-_PARTS = ("train", "test")
-
-
 def _videos_of_split(stores: Sequence[Store], split: str) -> dict[str, VideoFacts]:
     """The videos that at least one of the stores has in a part of the split, by id."""
     videos: dict[str, VideoFacts] = {}
@@ -102,7 +100,7 @@ def _videos_of_split(stores: Sequence[Store], split: str) -> dict[str, VideoFact
         number = list(store.dataset.splits).index(split)
         columns = (store.video_ids, store.labels, store.groups, store.parts)
         for name, label, group, parts in zip(*columns, strict=True):
-            if parts[number] in _PARTS:
+            if parts[number] in PARTS:
                 videos.setdefault(name, VideoFacts(label, group, parts[number]))
     return videos
 

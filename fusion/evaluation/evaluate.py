@@ -272,14 +272,6 @@ def write_csv(path: Path, entries: Iterable[Entry], part: str) -> None:
         writer.writerow(("run", *FACTS, "part", "measure", "of", *Share._fields))
         for entry in entries:
             facts = (entry.name, *(entry.fact(key) for key in FACTS), part)
-            writer.after(facts).writerows(
-                (figure.measure, figure.of, *_numbers(figure.share))
-                for figure in run_figures(entry)
+            writer.after(facts).write_numbers(
+                ((figure.measure, figure.of), figure.share) for figure in run_figures(entry)
             )
-
-
-def _numbers(figure: Share) -> Share | tuple[float | str, ...]:
-    """The numbers as cells; nan, of a figure without an interval, is empty."""
-    if math.isnan(figure.low):
-        return tuple("" if math.isnan(value) else value for value in figure)
-    return figure

@@ -55,6 +55,16 @@ class Entry:
         """Hash of the recipe without split and seed."""
         return experiment(self.recipe)
 
+    @cached_property
+    def names(self) -> tuple[str, str]:
+        """Title and features of the run's model, for people."""
+        return title(self.recipe), features(self.recipe, self.random_networks)
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The recipe's options by dotted name, without split and seed."""
+        return flattened(without_repetition(self.recipe))
+
     @property
     def coarse(self) -> dict[str, list[str]]:
         """The classes of each coarse category that the scores contain. It is {} if the data set has
@@ -130,22 +140,13 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
 
 
 def _label(entry: Entry) -> str:
-    return " ".join(filter(None, names_of(entry)))
-
-
-def names_of(entry: Entry) -> tuple[str, str]:
-    """Title and features of a run's model, for people."""
-    return title(entry.recipe), features(entry.recipe, entry.random_networks)
+    return " ".join(filter(None, entry.names))
 
 
 def _differences(entry: Entry, others: Sequence[Entry]) -> str:
     """The options in which a recipe differs from others that have the same title and features."""
-    namesakes = [
-        flattened(without_repetition(other.recipe))
-        for other in others
-        if names_of(other) == names_of(entry)
-    ]
-    settings = flattened(without_repetition(entry.recipe))
+    namesakes = [other.settings for other in others if other.names == entry.names]
+    settings = entry.settings
     differing = [
         key for key in settings if any(other.get(key) != settings[key] for other in namesakes)
     ]
@@ -197,7 +198,7 @@ def _only_run(
     if len(runs) == 1:
         return runs[0]
     example = next(entry for entry in entries if entry.experiment == member)
-    name = f"{' '.join(names_of(example))} (for example the run {example.name})"
+    name = f"{' '.join(example.names)} (for example the run {example.name})"
     raise InputError(
         f"split {split or '-'}, seed {seed or '-'}: the model {name} has "
         f"{len(runs) or 'no'} runs, but every model needs exactly one run per split and "

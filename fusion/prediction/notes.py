@@ -55,7 +55,7 @@ def damage_notes(paths: Sequence[Path], video_ids: set[str]) -> list[str]:
     remarks: dict[str, str] = {}
     for path in paths:
         with Store.open(path) as store:
-            damage = damage_among(store.video_ids, store.sources)
+            damage = damage_among(store.ids_when_used, store.sources)
         damaged |= {name: text for name, text in damage.videos.items() if name in video_ids}
         remarks |= {name: text for name, text in damage.remarks.items() if name in video_ids}
     notes = [damage_line(damaged, len(video_ids))] if damaged else []

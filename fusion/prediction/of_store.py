@@ -1,7 +1,7 @@
 """The command `predict STORE=` with one run. The videos are scored and written piece by piece, so a
 store of any size needs little memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from reelbank.data.console import counted, percent, print_lines
 from reelbank.data.scores.likeliest import Likeliest, likeliest
 from reelbank.data.scores.table import Scores, TableFacts, save_in_pieces
 from reelbank.data.store.bank import find_store
-from reelbank.data.text_files import SafeWriter, csv_file
+from reelbank.data.text_files import SafeWriter, csv_field, csv_file
 from reelbank.fusion.options import PredictOptions
 from reelbank.fusion.prediction.features import own_files
 from reelbank.fusion.prediction.notes import backbone_notes, damage_notes, training_notes
@@ -155,9 +155,10 @@ def _heading(count: int) -> Sequence[str]:
 
 def _write_rows(writer: SafeWriter, piece: _Piece) -> None:
     numbers, chances = piece.best.numbers, piece.best.chances
-    names = np.array(piece.scores.classes, dtype=object)
-    columns: list[Sequence[object]] = [piece.scores.video_ids]
+    # Formatting a million rows cell by cell would take longer than most heads do.
+    names = np.array(list(map(csv_field, piece.scores.classes)), dtype=object)
+    columns: list[Iterable[str]] = [map(csv_field, piece.scores.video_ids)]
     for place in range(numbers.shape[1]):
         columns.append(names[numbers[:, place]].tolist())
         columns.append([f"{chance:.6f}" for chance in chances[:, place].tolist()])
-    writer.writerows(zip(*columns, [""] * len(numbers), strict=True))
+    writer.write_fields(zip(*columns, [""] * len(numbers), strict=True))

@@ -6,6 +6,7 @@ from typing import ClassVar
 from reelbank.data.banks import WithBanks
 from reelbank.data.datasets.options import (
     csv_option,
+    dataset_name_option,
     dataset_option,
     image_fps_option,
     lists_option,
@@ -28,7 +29,7 @@ class ReproduceOptions(Checked, WithBanks):
 
     GROUPS: ClassVar[dict[str, str]] = {
         "What to reproduce": "system only split seed quick set scores plan",
-        "Videos": "dataset root lists csv classes image_fps",
+        "Videos": "dataset root lists csv dataset_name classes image_fps",
         "Another network": "extractor weights resize size",
         "Machine": "device cluster workers bank banks",
     }
@@ -43,6 +44,7 @@ class ReproduceOptions(Checked, WithBanks):
     root: str = root_option()
     lists: str = lists_option()
     csv: str = csv_option()
+    dataset_name: str = dataset_name_option()
     image_fps: float | None = image_fps_option()
     classes: tuple[str, ...] = option((), "use only the videos of these classes", unset="all")
     only: tuple[str, ...] = option(

@@ -10,6 +10,7 @@ from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
 from reelbank.data.options import parse, words_of
 from reelbank.data.scores import table as score_tables
+from reelbank.data.system.cluster import told_once
 from reelbank.extract.run import extract
 from reelbank.extract.summary import NOT_ALL_READ
 from reelbank.fusion.anomaly import detect_anomalies
@@ -75,6 +76,7 @@ def reproduce(options: ReproduceOptions) -> int:
     return 1 if reproduction.failed else 0
 
 
+@told_once()  # each step is a command
 def reproduce_system(options: ReproduceOptions) -> Reproduction:
     """Make the missing stores and runs, then the tables and the report. Progress is printed.
 

@@ -73,7 +73,7 @@ def other_network(options: ReproduceOptions) -> dict[str, str]:
 
 def _data_options(options: ReproduceOptions) -> dict[str, Any]:
     """The options about the data, which `extract` and `pretrain` share."""
-    names = ("root", "lists", "csv", "classes", "image_fps")
+    names = ("root", "lists", "csv", "dataset_name", "classes", "image_fps")
     values = {name: getattr(options, name) or None for name in names}
     machine = {name: getattr(options, name) for name in ("device", "cluster", "bank", "banks")}
     return {"dataset": options.dataset, **values, **machine}

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from reelbank.data.console import print_lines
-from reelbank.data.datasets.registry import load_dataset
+from reelbank.data.datasets.registry import load_dataset, name_option
 from reelbank.data.datasets.types import Dataset
 from reelbank.data.errors import InputError
+from reelbank.data.store.known_datasets import with_known_name
 from reelbank.data.system.cluster import tell_cluster
 from reelbank.data.system.memory import enough_memory
 from reelbank.extract.device import check_device_of_cluster, chosen_device
@@ -181,7 +182,11 @@ def planned_work(options: ReproduceOptions) -> Work:
         classes=options.classes,
         bank=options.bank,
         image_fps=options.image_fps or 0.0,
+        dataset_name=options.dataset_name,
     )
+    if not options.dataset_name:
+        dataset = with_known_name(dataset, options.dataset, options.searched)
+        options = replace(options, dataset_name=name_option(options.dataset, dataset))
     known_splits = _known_splits(options, dataset)
     figures = figures_of(recipe, options.only)
     chosen = chosen_cells(cells(recipe, options.only), dataset)

@@ -9,10 +9,11 @@ import torch
 
 from reelbank.data.banks import AnyBank
 from reelbank.data.console import print_lines
-from reelbank.data.datasets.registry import load_dataset
+from reelbank.data.datasets.registry import load_dataset, name_option
 from reelbank.data.datasets.types import Dataset
 from reelbank.data.errors import InputError
 from reelbank.data.identity import HUGGINGFACE
+from reelbank.data.store.known_datasets import with_known_name
 from reelbank.data.store.reader import Store
 from reelbank.data.video.limits import Limits
 from reelbank.extract.device import chosen_device
@@ -63,6 +64,7 @@ def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset
             root=options.root,
             lists=options.lists,
             csv=options.csv,
+            dataset_name=options.dataset_name,
             classes=options.classes,
             t=options.t,
             flow=options.flow,
@@ -89,7 +91,13 @@ def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset
         seed=options.seed,
         bank=options.bank,
         image_fps=options.image_fps or 0.0,
+        dataset_name=options.dataset_name,
     )
+    if not options.dataset_name:
+        dataset = with_known_name(dataset, options.dataset, options.searched)
+        extraction = dataclasses.replace(
+            extraction, dataset_name=name_option(options.dataset, dataset)
+        )
     check_one_class(options, multilabel=dataset.multilabel)
     for split in plan_splits(options, dataset.name, dataset.splits):
         weights_of(weights, split, options)

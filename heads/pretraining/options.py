@@ -6,6 +6,7 @@ from typing import ClassVar
 from reelbank.data.banks import WithBanks
 from reelbank.data.datasets.options import (
     csv_option,
+    dataset_name_option,
     dataset_option,
     image_fps_option,
     lists_option,
@@ -35,7 +36,7 @@ class PretrainOptions(Checked, WithBanks):
     """Options of the command `pretrain`. Options that `extract` also has mean the same there."""
 
     GROUPS: ClassVar[dict[str, str]] = {
-        "Videos": "dataset root lists csv classes without image_fps split",
+        "Videos": "dataset root lists csv dataset_name classes without image_fps split",
         "Network": "stream extractor weights width freeze dropout",
         "Input": "t segments clip flow flow_weights resize size jitter flip",
         "Optimisation": (
@@ -48,6 +49,7 @@ class PretrainOptions(Checked, WithBanks):
     root: str = root_option()
     lists: str = lists_option()
     csv: str = csv_option()
+    dataset_name: str = dataset_name_option()
     classes: tuple[str, ...] = option(
         (),
         "train only on these classes; their order is that of the data set, not the order "
@@ -179,7 +181,8 @@ class PretrainOptions(Checked, WithBanks):
     validation: float = option(
         0.2,
         "fraction of the training part to hold out for validation. Groups of related videos "
-        "are held out as a whole; 0 holds out nothing",
+        "are held out as a whole; 0 holds out nothing. If the split has a validation part, that part "
+        "is used instead",
         lowest=0,
         below=1,
     )

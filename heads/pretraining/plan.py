@@ -22,6 +22,8 @@ from reelbank.heads.recipe import Training
 from reelbank.heads.runs.leak_guard import hash_text, origin, seen_tests, trainings
 from reelbank.heads.training.planning.parts import VideoFacts, chosen_classes, held_out_videos
 
+_LEARNED_PARTS = frozenset(("train", "validation"))
+
 
 @dataclass(frozen=True)
 class PretrainPlan:
@@ -75,7 +77,7 @@ def plan_run(
     of the split."""
     check_one_class(options, multilabel=store.dataset.multilabel)
     classes = chosen_classes(store, options.classes, options.without)
-    videos = _training_videos(store, classes, split)
+    videos = _learned_videos(store, classes, split)
     held_out = held_out_videos(videos, options.validation)
     notes = []
     if options.validation and not held_out:
@@ -96,7 +98,9 @@ def plan_run(
             "weights of the last epoch"
         )
     ids = {
-        "train": [name for name in videos if name not in held_out],
+        "train": [
+            name for name, facts in videos.items() if facts.part == "train" and name not in held_out
+        ],
         "validation": [name for name in videos if name in held_out],
     }
     _check_unseen(store, options, split, trunk)
@@ -113,16 +117,17 @@ def plan_run(
     )
 
 
-def _training_videos(store: Store, classes: Sequence[str], split: str) -> dict[str, VideoFacts]:
-    """The training videos of a split, by id. Raises InputError when there are none."""
+def _learned_videos(store: Store, classes: Sequence[str], split: str) -> dict[str, VideoFacts]:
+    """The training and validation videos of a split, by id. Raises InputError when there are no
+    training videos."""
     number = store.dataset.splits.index(split)
     videos = {}
     for name, label, group, parts in zip(
         store.video_ids, store.labels, store.groups, store.parts, strict=True
     ):
-        if label in classes and parts[number] == "train":
-            videos[name] = VideoFacts(label, group, "train")
-    if not videos:
+        if label in classes and parts[number] in _LEARNED_PARTS:
+            videos[name] = VideoFacts(label, group, parts[number])
+    if not any(facts.part == "train" for facts in videos.values()):
         raise InputError(
             f"SPLIT={split}: {store.path} contains no training video of this split; 'reelbank "
             "inspect' describes the store"
@@ -184,7 +189,7 @@ def _recipe(
 
 
 def _coverage(store: Store, classes: Sequence[str]) -> str:
-    """The hash of the videos that at least one split trains on, and of their pixels."""
+    """The hash of the videos that at least one split trains or validates on, and of their pixels."""
     columns = (
         store.video_ids,
         store.labels,
@@ -198,7 +203,7 @@ def _coverage(store: Store, classes: Sequence[str]) -> str:
         {
             name: [label, group, parts, rows, checksum]
             for name, label, group, parts, rows, checksum in facts
-            if label in classes and "train" in parts
+            if label in classes and not _LEARNED_PARTS.isdisjoint(parts)
         }
     )
 

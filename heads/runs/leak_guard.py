@@ -25,16 +25,19 @@ from reelbank.heads.recipe import RunRecipe
 # When 13,000 videos are compared with 10,000, two videos are confused in two of a million
 # comparisons.
 _DIGITS = 12
+_AT_ONCE = 1 << 14  # hashes
 
 
 def video_hashes(store: Store) -> dict[str, set[str]]:
     """The two hashes of each video of a store, by id, with 12 hex digits each. The first is of data
     set and id, and does not depend on the file. The second is of the file's name without folders
     and extension, its size and the span that was cut out, and does not depend on the data set."""
-    return {
-        name: set(_hashes_of(store, name, source))
-        for name, source in zip(store.video_ids, store.sources, strict=True)
-    }
+    return dict(_all_hashes(store))
+
+
+def _all_hashes(store: Store) -> Iterator[tuple[str, set[str]]]:
+    for name, source in zip(store.video_ids, store.sources, strict=True):
+        yield name, set(_hashes_of(store, name, source))
 
 
 def _hashes_of(store: Store, video_id: str, source: Mapping[str, Any]) -> Iterator[str]:
@@ -68,10 +71,12 @@ def hash_text(store: Store, video_ids: Iterable[str]) -> str:
     used = set(video_ids)
     facts = zip(store.video_ids, store.sources, strict=True)
     of_videos = (_hashes_of(store, name, source) for name, source in facts if name in used)
-    joined = "".join(itertools.chain.from_iterable(of_videos))
-    # As one array, because a million hashes as texts would take 100 MB.
-    hashes = np.unique(np.frombuffer(joined.encode(), f"S{_DIGITS}"))
-    return hashes.tobytes().decode()
+    # As arrays, because a million hashes as texts would take 100 MB.
+    arrays = [np.empty(0, f"S{_DIGITS}")]
+    all_hashes = itertools.chain.from_iterable(of_videos)
+    while chunk := list(itertools.islice(all_hashes, _AT_ONCE)):
+        arrays.append(np.array(chunk, f"S{_DIGITS}"))
+    return np.unique(np.concatenate(arrays)).tobytes().decode()
 
 
 def saw_of(
@@ -150,7 +155,7 @@ def seen_videos(store: Store, weights: Any = None, learned_alone: bool = False) 
     # 003, and all clips may have the same size.
     return {
         name
-        for name, hashes in video_hashes(store).items()
+        for name, hashes in _all_hashes(store)
         if hashes & elsewhere or _id_hash(store, name) in same_dataset
     }
 

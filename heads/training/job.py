@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reelbank.data.console import print_lines
 from reelbank.data.identity import canonical
+from reelbank.data.positions import positions
 from reelbank.data.store.reader import Store
 from reelbank.heads.training.material import SharedRows
 from reelbank.heads.training.planning.leaks import copied_tests
@@ -43,8 +44,8 @@ def with_copied_tests(plans: Sequence[RunPlan], rows: SharedRows, store: Store) 
     """The plans, with lines on the test videos of their splits that are copies of training videos.
     store: where the rows are from, or one of several with the same rows of each video."""
     # Clean rows come before those of augmented views, which differ between copies.
-    clean_rows = dict(zip(store.video_ids, store.rows.tolist(), strict=True))
-    means = rows.data.video_means([clean_rows[video.id] for video in rows.videos])
+    clean_rows = store.rows[positions(rows.videos.ids, store.video_ids)].tolist()
+    means = rows.data.video_means(clean_rows)
     lines_of: dict[str, tuple[str, ...]] = {}
     found = []
     for plan in plans:

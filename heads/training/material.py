@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from reelbank.data.positions import positions
 from reelbank.data.store.reader import Store
-from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.records import DatasetDescription
+from reelbank.data.store.videos import StoredVideos
 from reelbank.heads.recipe import RunRecipe, Scoring, Training
 from reelbank.heads.training import scoring as score_rules
 from reelbank.heads.training.batches import Loaded, RowReading
@@ -41,12 +43,11 @@ class SharedRows:
     dataset: DatasetDescription
     recipes: list[dict[str, Any]]
     paths: list[str]
-    videos: list[StoredVideo]
+    videos: StoredVideos
 
     def material(self, recipe: RunRecipe, device: torch.device) -> RunMaterial:
         """With the labels of a run's classes, on the device."""
-        texts = [video.label for video in self.videos]
-        labels = label_numbers(texts, recipe.classes, self.dataset)
+        labels = label_numbers(self.videos.labels, recipe.classes, self.dataset)
         if recipe.scoring.multilabel:
             labels = labels.astype(np.float32)
         return RunMaterial(
@@ -223,10 +224,8 @@ def open_rows(
         device=device,
         workers=workers,
     )
-    rows_of = scored_rows(score, len(ids))
-    times = np.array(
-        [store.times_seconds(name)[rows].mean() for name, rows in zip(ids, rows_of, strict=True)]
-    )
+    scored_times = zip(store.times_of(ids), scored_rows(score, len(ids)), strict=True)
+    times = np.fromiter((of_video[rows].mean() for of_video, rows in scored_times), np.float64)
     return SharedRows(
         data=data,
         learn=learn,
@@ -235,20 +234,8 @@ def open_rows(
         dataset=store.dataset,
         recipes=[member.recipe for member in stores],
         paths=[str(member.path) for member in stores],
-        videos=_videos(store, ids),
+        videos=StoredVideos.of(store, positions(ids, store.video_ids)),
     )
-
-
-def _videos(store: Store, ids: Sequence[str]) -> list[StoredVideo]:
-    """The store's metadata of these videos."""
-    facts = zip(
-        store.video_ids, store.labels, store.groups, store.parts, store.sources, strict=True
-    )
-    by_id = {
-        name: StoredVideo(name, label, group, tuple(parts), source)
-        for name, label, group, parts, source in facts
-    }
-    return [by_id[name] for name in ids]
 
 
 def readings_of(stores: Sequence[Store], recipe: RunRecipe) -> list[RowReading]:

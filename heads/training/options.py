@@ -352,7 +352,8 @@ class TrainOptions(Checked, WithBanks):
     validation: float = option(
         0.2,
         "fraction of the training part to hold out for validation. Groups of related videos "
-        "are held out as a whole; 0 holds out nothing",
+        "are held out as a whole; 0 holds out nothing. If the split has a validation part, that part "
+        "is used instead",
         lowest=0,
         below=1,
     )

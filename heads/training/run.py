@@ -4,10 +4,9 @@ embeddings."""
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,12 @@ from tqdm import tqdm
 from reelbank.data.console import printable
 from reelbank.data.errors import InputError
 from reelbank.data.identity import canonical, signature
+from reelbank.data.positions import positions
 from reelbank.data.scores import table as score_tables
 from reelbank.data.scores.table import Scores, TableFacts
 from reelbank.data.scores.top_k import places_of_true
 from reelbank.data.store.parts import parts_folder
-from reelbank.data.store.writer import StoreWriter
+from reelbank.data.store.whole import write_whole
 from reelbank.data.system.locks import check_locks
 from reelbank.extract.device import chosen_device
 from reelbank.extract.networks.build import Trunk
@@ -100,11 +100,8 @@ class _RunInTraining:
         self.spec = _spec_of(plan)
         self.write_recipe()
         self.material = rows.material(plan.recipe, chosen_device(device))
-        number_of = {name: number for number, name in enumerate(self.material.data.ids)}
         self.videos = {
-            part: torch.tensor(
-                [number_of[name] for name in names], dtype=torch.int64, device=device
-            )
+            part: torch.from_numpy(positions(names, self.material.data.ids)).to(device)
             for part, names in plan.ids.items()
         }
 
@@ -252,7 +249,7 @@ class _RunInTraining:
             labels=labels.astype(np.uint8 if material.scoring.multilabel else np.int64),
             classes=recipe.classes,
             about=about,
-            groups=tuple(self.rows.videos[number].group for number in numbers),
+            groups=tuple(self.rows.videos.groups[number] for number in numbers),
         )
         path = self.path / f"scores-{part}.npz"
         pieces = (
@@ -284,7 +281,7 @@ class _RunInTraining:
         everything = torch.arange(len(material.data.ids), device=self.device)
         pieces = outputs_in_pieces(model, material, everything)
         # A store keeps embeddings as float16.
-        embeddings = [piece.embeddings.cpu().numpy().astype(np.float16) for piece in pieces]
+        embeddings = (piece.embeddings.cpu().numpy().astype(np.float16) for piece in pieces)
         write_embeddings(self.plan, self.rows, embeddings)
 
     def write_metrics(
@@ -362,7 +359,7 @@ def _normalised_rows(
         yield model.normalise(torch.from_numpy(rows).float().to(device)[None])[0].cpu().numpy()
 
 
-def write_embeddings(plan: RunPlan, rows: SharedRows, pieces: Sequence[np.ndarray]) -> None:
+def write_embeddings(plan: RunPlan, rows: SharedRows, pieces: Iterable[np.ndarray]) -> None:
     """Write a feature store with one row (1, E) float16 for each video. The time of the row is the
     mean of the times of the video's rows. pieces: the embeddings (n, E) float16 of one range of
     videos after another."""
@@ -377,14 +374,11 @@ def write_embeddings(plan: RunPlan, rows: SharedRows, pieces: Sequence[np.ndarra
         "extractor": plan.path.name,
         "weights": Provenance.of_head(plan.path.name, plan.saw).to_json(),
     }
-    writer = StoreWriter(path, recipe, rows.dataset, part_videos=len(rows.videos))
-    try:
-        embeddings = itertools.chain.from_iterable(pieces)
-        for video, embedding, seconds in zip(
-            rows.videos, embeddings, rows.times_seconds, strict=True
-        ):
-            writer.add(video, embedding[None], np.array([seconds]))  # (1, E), (1,)
-        if not writer.finish(rows.videos):
-            raise RuntimeError(f"the store of embeddings {path} could not be completed")
-    finally:
-        writer.close()
+    write_whole(
+        path,
+        recipe,
+        rows.dataset,
+        rows.videos,
+        pieces=pieces,
+        times_seconds=rows.times_seconds,
+    )

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from reelbank.data.console import print_lines
+from reelbank.data.positions import positions
 from reelbank.data.store.reader import Store
 from reelbank.data.system.machine import SHARED_MEMORY, Limit, available_memory
 from reelbank.heads.training.batches import (
@@ -241,10 +242,8 @@ def _gibibytes(size_bytes: int) -> str:
 
 def needed_bytes(store: Store, ids: tuple[str, ...], views: bool) -> int:
     """The size in bytes of these videos' rows with all crops, as in the store."""
-    number_of = dict(
-        zip(store.video_ids, (store.all_rows if views else store.rows).tolist(), strict=True)
-    )
-    rows = sum(number_of[name] for name in ids)
+    counts = store.all_rows if views else store.rows
+    rows = int(counts[positions(ids, store.video_ids)].sum())
     return rows * store.dtype.itemsize * math.prod(store.row_shape)
 
 
@@ -253,5 +252,4 @@ def views_of(store: Store, ids: Sequence[str], *, views: bool) -> Iterator[np.nd
     views: include augmented rows."""
     if views:
         return (store.views(name) for name in ids)
-    number_of = dict(zip(store.video_ids, store.rows.tolist(), strict=True))
-    return (number_of[name] for name in ids)
+    return iter(store.rows[positions(ids, store.video_ids)].tolist())

@@ -10,6 +10,7 @@ import numpy as np
 from reelbank.data.datasets import folder
 from reelbank.data.datasets.registry import namings
 from reelbank.data.datasets.types import NamedVideo, Naming
+from reelbank.data.datasets.video_table import read_video_table
 from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.sources import Source
 from reelbank.data.store.options import ImportOptions
@@ -42,7 +43,7 @@ def labelled(source: Source, options: ImportOptions) -> Labelled:
 
 
 def _from_table(source: Source, options: ImportOptions) -> Labelled:
-    rows, columns = folder.read_csv(Path(options.csv).expanduser())
+    rows, columns = read_video_table(Path(options.csv).expanduser())
     row_of = _by_name([row for _, row in rows])
     ids = [next((name for name in names if name in row_of), "") for names in source.names]
     missing = [names[0] for names, name in zip(source.names, ids, strict=True) if not name]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import numpy as np
+import xxhash
 
 from reelbank.data.identity import canonical
 from reelbank.data.store.file.tree import CheckedFile
@@ -36,8 +37,41 @@ class Place(NamedTuple):
         return int(self.dtype.itemsize * np.prod(self.shape[1:], dtype=np.int64))
 
 
-class Numbers:
-    """A column of numbers in a file: like an array, but read when it is used.
+class LazyNumbers(ABC):
+    """Numbers that are read when they are used: like an array, along its first axis."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def read(self, first: int, last: int) -> np.ndarray:
+        """The entries `first` to `last` - 1."""
+
+    @overload
+    def __getitem__(self, at: slice) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, at: int) -> Any: ...
+    def __getitem__(self, at: int | slice) -> Any:
+        if isinstance(at, slice):
+            first, last, step = at.indices(len(self))
+            if step != 1:
+                return np.asarray(self)[at]
+            return self.read(first, max(first, last))
+        number = _position(at, len(self))
+        return self.read(number, number + 1)[0]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        values = self.read(0, len(self))
+        return values if dtype is None else values.astype(dtype)
+
+    def chunks(self, size: int = 1 << 16) -> Iterator[np.ndarray]:
+        """All entries, in arrays of at most `size`."""
+        for first in range(0, len(self), size):
+            yield self[first : first + size]
+
+
+class Numbers(LazyNumbers):
+    """A column of numbers in a file.
 
     check: gets every array that is read, (n, ...), and returns what is wrong with it, or "".
     """
@@ -53,29 +87,7 @@ class Numbers:
     def __len__(self) -> int:
         return self.shape[0]
 
-    @overload
-    def __getitem__(self, at: slice) -> np.ndarray: ...
-    @overload
-    def __getitem__(self, at: int) -> Any: ...
-    def __getitem__(self, at: int | slice) -> Any:
-        if isinstance(at, slice):
-            first, last, step = at.indices(len(self))
-            if step != 1:
-                return np.asarray(self)[at]
-            return self._read(first, max(first, last))
-        number = _position(at, len(self))
-        return self._read(number, number + 1)[0]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        values = self._read(0, len(self))
-        return values if dtype is None else values.astype(dtype)
-
-    def chunks(self, size: int = 1 << 16) -> Iterator[np.ndarray]:
-        """All entries, in arrays of at most `size`."""
-        for first in range(0, len(self), size):
-            yield self[first : first + size]
-
-    def _read(self, first: int, last: int) -> np.ndarray:
+    def read(self, first: int, last: int) -> np.ndarray:
         if self._kept is not None:
             return self._kept[first:last]
         # Whoever reads about many videos, one by one, reads a large column only twice.
@@ -114,6 +126,22 @@ class LazySequence(Sequence[T], Generic[T], ABC):
         """The same items as a file keeps them."""
         return [encoded(item) for item in self.items(first, last)]
 
+    def lengths(self) -> np.ndarray:
+        """(V,) int64: how many bytes each item has in a file."""
+        return np.concatenate([np.empty(0, np.int64), *map(_lengths, self._all_encoded())])
+
+    def hashes(self) -> np.ndarray:
+        """(V,) uint64: xxh3 (64 bits) of each item as a file keeps it."""
+        return np.concatenate([np.empty(0, np.uint64), *map(_hashes, self._all_encoded())])
+
+    def distinct(self) -> list[T]:
+        """The different items, in the order in which they come first."""
+        return list(dict.fromkeys(self))
+
+    def _all_encoded(self) -> Iterator[list[bytes]]:
+        for first in range(0, len(self), CHUNK):
+            yield self.encoded(first, min(len(self), first + CHUNK))
+
     @overload
     def __getitem__(self, at: int) -> T: ...
     @overload
@@ -151,6 +179,26 @@ def _position(at: int, length: int) -> int:
 def encoded(item: Any) -> bytes:
     """Text as UTF-8, and facts as JSON. Raises UnicodeEncodeError."""
     return (item if isinstance(item, str) else canonical(item)).encode("utf-8")
+
+
+def _lengths(texts: Sequence[bytes]) -> np.ndarray:
+    return np.fromiter(map(len, texts), np.int64, len(texts))
+
+
+def _hashes(texts: Sequence[bytes]) -> np.ndarray:
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts))
+
+
+def item_hashes(items: Sequence[Any]) -> np.ndarray:
+    """(V,) uint64: xxh3 (64 bits) of each item of any sequence as a file keeps it."""
+    if isinstance(items, LazySequence):
+        return items.hashes()
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, map(encoded, items)), np.uint64, len(items))
+
+
+def distinct_items(items: Sequence[T]) -> list[T]:
+    """The different items of any sequence, in the order in which they come first."""
+    return items.distinct() if isinstance(items, LazySequence) else list(dict.fromkeys(items))
 
 
 def encoded_items(items: Sequence[Any], first: int, last: int) -> list[bytes]:
@@ -226,6 +274,11 @@ class JsonTexts(LazySequence[Mapping[str, Any]]):
         start = bounds[0]
         pairs = zip(bounds, bounds[1:], strict=False)
         return [text[low - start : high - start] for low, high in pairs]
+
+    def lengths(self) -> np.ndarray:
+        lengths = np.diff(np.asarray(self._offsets))
+        self._texts.file.require((lengths >= 0).all(), f"/{self._name} has impossible offsets")
+        return lengths
 
     def items(self, first: int, last: int) -> list[Mapping[str, Any]]:
         return list(map(self._parsed, self.encoded(first, last)))

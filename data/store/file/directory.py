@@ -34,7 +34,7 @@ from reelbank.data.store.file.columns import (
 )
 from reelbank.data.store.file.hdf5_checks import MOST_EXPANSION, UnsafeFile, links, plain
 from reelbank.data.store.file.header import DamagedFile
-from reelbank.data.store.file.index import DTYPES, READ_PART_NAMES, Index
+from reelbank.data.store.file.index import DTYPES, PART_NAMES, Index
 from reelbank.data.store.file.keys import Keys, key_hash
 from reelbank.data.store.file.tree import CheckedFile
 from reelbank.data.store.records import DatasetDescription, Failure
@@ -169,7 +169,7 @@ def read_index(file: CheckedFile) -> tuple[Index, bool]:
         video_ids=ids,
         labels=Texts("labels", columns["labels"], label_check),
         groups=Texts("groups", columns["groups"]),
-        parts=Coded(columns["parts"], lambda row: tuple(READ_PART_NAMES[code] for code in row)),
+        parts=Coded(columns["parts"], lambda row: tuple(PART_NAMES[code] for code in row)),
         offsets=columns["offsets"],
         times_seconds=columns["times_seconds"],
         views=columns["views"],
@@ -219,7 +219,7 @@ def _check_of(name: str, places: Mapping[str, Place]) -> Any:
         return lambda values: "" if np.isfinite(values).all() else fault
     if name == "parts":
         return lambda values: (
-            "" if values.max() < len(READ_PART_NAMES) else "/parts contains an unknown code"
+            "" if values.max() < len(PART_NAMES) else "/parts contains an unknown code"
         )
     if name == "key_numbers":
         return lambda values: "" if values.max() < keys else "/key_numbers has unknown numbers"
@@ -289,9 +289,9 @@ def check_columns(file: CheckedFile, index: Index) -> None:
     index.failures.items()  # reads all of them
 
 
-def check_keys(file: CheckedFile, index: Index) -> None:
+def check_keys(file: CheckedFile, index: Index) -> np.ndarray:
     """Check that the table of hashes finds every video and every failure, and no id occurs twice.
-    Raises DamagedFile and UnreadableFile."""
+    Returns the hashes of the videos, (V,) uint64. Raises DamagedFile and UnreadableFile."""
     keys = index.keys
     assert keys
     hashes, numbers = keys.tables()
@@ -311,6 +311,7 @@ def check_keys(file: CheckedFile, index: Index) -> None:
             first += len(ids)
     for position in np.flatnonzero(hashes[:-1] == hashes[1:]).tolist():
         keys.find(keys.id_of(int(numbers[position])))
+    return by_number[: len(index)].copy()
 
 
 def check_hdf5(file: CheckedFile, opened: h5py.File) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from reelbank.data.store.file.about import check_ids, parse_earlier_about, require
 from reelbank.data.store.file.hdf5_checks import UnsafeFile, links, plain, strings
-from reelbank.data.store.file.index import DTYPES, PART_NAMES, Index, are_views
+from reelbank.data.store.file.index import DTYPES, EARLIER_PART_NAMES, Index, are_views
 
 # Type and number of axes of the datasets of numbers, but for the features.
 _TABLES = {
@@ -61,12 +61,15 @@ def read_earlier_index(
         labelled.update(about.dataset.label_names(label))
     require(labelled <= set(about.dataset.classes), "/labels contains a class that is not listed")
     require(codes.shape == (videos, len(about.dataset.splits)), "/parts does not fit the splits")
-    require(not codes.size or int(codes.max()) < len(PART_NAMES), "/parts contains an unknown code")
+    require(
+        not codes.size or int(codes.max()) < len(EARLIER_PART_NAMES),
+        "/parts contains an unknown code",
+    )
     index = Index(
         video_ids=video_ids,
         labels=labels,
         groups=groups,
-        parts=[tuple(PART_NAMES[code] for code in row) for row in codes.tolist()],
+        parts=[tuple(EARLIER_PART_NAMES[code] for code in row) for row in codes.tolist()],
         offsets=offsets,
         times_seconds=times_seconds,
         views=views,

@@ -8,20 +8,50 @@ import numpy as np
 
 from reelbank.data.errors import InputError
 from reelbank.data.store.file.about import to_text
-from reelbank.data.store.file.columns import CHUNK, encoded, encoded_items, text_width
-from reelbank.data.store.file.index import READ_PART_NAMES, Index
+from reelbank.data.store.file.columns import (
+    CHUNK,
+    LazySequence,
+    distinct_items,
+    encoded,
+    encoded_items,
+    item_hashes,
+    text_width,
+)
+from reelbank.data.store.file.index import PART_NAMES, Index
 from reelbank.data.store.file.keys import key_tables
+from reelbank.data.store.versions import Versions
 
-_CODE_OF_PART = {part: code for code, part in enumerate(READ_PART_NAMES)}
+_CODE_OF_PART = {part: code for code, part in enumerate(PART_NAMES)}
 
 
 class Column(NamedTuple):
-    """A column that is to be written. chunks: its entries in arrays, so that a large column is never
-    in memory as a whole."""
+    """A column that is to be written.
+
+    A column with entries of the videos is made some videos at a time, so that all such columns can be
+    written in one pass over the videos: `of_videos` gives the entries of the videos `first` to
+    `last` - 1. Another column is `whole`.
+    """
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
-    chunks: Callable[[], Iterator[np.ndarray]]
+    of_videos: Callable[[int, int], np.ndarray] | None = None
+    whole: np.ndarray | None = None
+    videos: int = 0
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """All entries, in arrays."""
+        if self.of_videos is None:
+            assert self.whole is not None
+            yield self.whole
+            return
+        for first, last in video_chunks(self.videos):
+            yield self.of_videos(first, last)
+
+
+def video_chunks(videos: int) -> Iterator[tuple[int, int]]:
+    """The numbers of the videos, first and last + 1, that are written at once."""
+    for first in range(0, videos, CHUNK):
+        yield first, min(videos, first + CHUNK)
 
 
 def columns(index: Index) -> dict[str, Column]:
@@ -37,86 +67,110 @@ def _columns(index: Index) -> dict[str, Column]:
     videos, failures = len(index), index.failures
     failure_ids = list(failures)
     failure_texts = [encoded(failures[video_id].to_json()) for video_id in failure_ids]
-    ids = (*_chunks(index.video_ids), [encoded(video_id) for video_id in failure_ids])
-    key_hashes, key_numbers = key_tables(
-        (each for chunk in ids for each in chunk), videos + len(failure_ids)
-    )
-    code_of = {versions: code for code, versions in enumerate(dict.fromkeys(index.versions))}
-    version_codes = np.fromiter(map(code_of.__getitem__, index.versions), np.uint32, videos)
+    hashes = np.concatenate([item_hashes(index.video_ids), item_hashes(failure_ids)])
+    key_hashes, key_numbers = key_tables(hashes)
+    made = distinct_items(index.versions)
+    about = to_text(index.about, made).encode()
     sources, source_offsets = _json_columns(index.sources)
-    about = to_text(index.about, list(code_of)).encode()
+    offsets = np.asarray(index.offsets, "<i8")
+
+    def rows(values: Any, dtype: str) -> Column:
+        def of_videos(first: int, last: int) -> np.ndarray:
+            return np.asarray(values[int(offsets[first]) : int(offsets[last])], dtype)
+
+        return Column(np.dtype(dtype), (len(values),), of_videos, videos=videos)
+
     return {
         "about": _whole(np.frombuffer(about, np.uint8)),
-        "offsets": _numbers(index.offsets, "<i8"),
-        "times_seconds": _numbers(index.times_seconds, "<f8"),
-        "views": _numbers(index.views, "|u1"),
+        "offsets": _whole(offsets),
+        "times_seconds": rows(index.times_seconds, "<f8"),
+        "views": rows(index.views, "|u1"),
         "video_ids": _texts(index.video_ids),
         "labels": _texts(index.labels),
         "groups": _texts(index.groups),
         "parts": _parts(index),
         "checksums": _numbers(index.checksums, "<u8"),
-        "versions": _numbers(version_codes, "<u4"),
+        "versions": _versions(index, made),
         "sources": sources,
-        "source_offsets": source_offsets,
-        "failure_ids": _texts(failure_ids),
+        "source_offsets": _whole(source_offsets),
+        "failure_ids": _whole(_fixed_length(list(map(encoded, failure_ids)))),
         "failures": _whole(np.frombuffer(b"".join(failure_texts), np.uint8)),
         "failure_offsets": _whole(np.cumsum([0, *map(len, failure_texts)], dtype="<i8")),
-        "key_hashes": _numbers(key_hashes, "<u8"),
-        "key_numbers": _numbers(key_numbers, "<u4"),
+        "key_hashes": _whole(key_hashes.astype("<u8", copy=False)),
+        "key_numbers": _whole(key_numbers.astype("<u4", copy=False)),
     }
 
 
 def _whole(values: np.ndarray) -> Column:
-    return Column(values.dtype, values.shape, lambda: iter([values]))
+    return Column(values.dtype, values.shape, whole=values)
 
 
 def _numbers(values: Any, dtype: str) -> Column:
-    """values: an array or a column."""
-    size = 1 << 16
+    """values: an array or a column, with one number of each video."""
 
-    def chunks() -> Iterator[np.ndarray]:
-        for first in range(0, len(values), size):
-            yield np.asarray(values[first : first + size]).astype(dtype, copy=False)
+    def of_videos(first: int, last: int) -> np.ndarray:
+        return np.asarray(values[first:last], dtype)
 
-    return Column(np.dtype(dtype), (len(values),), chunks)
+    return Column(np.dtype(dtype), (len(values),), of_videos, videos=len(values))
+
+
+def _text_type(width: int) -> np.dtype[Any]:
+    return h5py.string_dtype("utf-8", width)
+
+
+def _fixed_length(texts: Sequence[bytes]) -> np.ndarray:
+    width = max([1, *map(len, texts)])
+    return np.array(texts, f"S{width}").astype(_text_type(width))
 
 
 def _texts(texts: Sequence[str]) -> Column:
     width = text_width(texts)
-    dtype = h5py.string_dtype("utf-8", width)
+    dtype = _text_type(width)
 
-    def chunks() -> Iterator[np.ndarray]:
-        for chunk in _chunks(texts):
-            yield np.array(chunk, f"S{width}").astype(dtype)
+    def of_videos(first: int, last: int) -> np.ndarray:
+        return np.array(encoded_items(texts, first, last), f"S{width}").astype(dtype)
 
-    return Column(dtype, (len(texts),), chunks)
+    return Column(dtype, (len(texts),), of_videos, videos=len(texts))
 
 
 def _parts(index: Index) -> Column:
     splits = len(index.about.dataset.splits)
 
-    def chunks() -> Iterator[np.ndarray]:
-        for first in range(0, len(index), CHUNK):
-            of_videos = index.parts[first : first + CHUNK]
-            codes = [[_CODE_OF_PART[part] for part in parts] for parts in of_videos]
-            yield np.array(codes, np.uint8).reshape(len(codes), splits)
+    def of_videos(first: int, last: int) -> np.ndarray:
+        codes = [[_CODE_OF_PART[part] for part in parts] for parts in index.parts[first:last]]
+        return np.array(codes, np.uint8).reshape(len(codes), splits)
 
-    return Column(np.dtype(np.uint8), (len(index), splits), chunks)
+    return Column(np.dtype(np.uint8), (len(index), splits), of_videos, videos=len(index))
 
 
-def _json_columns(items: Sequence[Any]) -> tuple[Column, Column]:
+def _versions(index: Index, made: Sequence[Versions]) -> Column:
+    code_of = {versions: code for code, versions in enumerate(made)}
+
+    def of_videos(first: int, last: int) -> np.ndarray:
+        chunk = index.versions[first:last]
+        # Most videos share one object, whose hash takes longer than all else here.
+        by_identity = {
+            id(each): code_of[each] for each in {id(each): each for each in chunk}.values()
+        }
+        return np.fromiter((by_identity[id(each)] for each in chunk), "<u4", len(chunk))
+
+    return Column(np.dtype("<u4"), (len(index),), of_videos, videos=len(index))
+
+
+def _json_columns(items: Sequence[Any]) -> tuple[Column, np.ndarray]:
     """The texts, one after the other, and the offsets of each, (V + 1,)."""
-    lengths = [np.fromiter(map(len, chunk), np.int64, len(chunk)) for chunk in _chunks(items)]
-    offsets = np.cumsum(np.concatenate([[0], *lengths]), dtype="<i8")
+    texts: Sequence[bytes] = ()
+    if isinstance(items, LazySequence):
+        lengths = items.lengths()
+    else:
+        texts = list(map(encoded, items)) if len(items) <= CHUNK else ()  # or they are made again
+        lengths = np.fromiter(map(len, texts or map(encoded, items)), np.int64, len(items))
+    offsets = np.zeros(len(lengths) + 1, "<i8")
+    np.cumsum(lengths, out=offsets[1:])
 
-    def chunks() -> Iterator[np.ndarray]:
-        for chunk in _chunks(items):
-            yield np.frombuffer(b"".join(chunk), np.uint8)
+    def of_videos(first: int, last: int) -> np.ndarray:
+        of_chunk = texts[first:last] if texts else encoded_items(items, first, last)
+        return np.frombuffer(b"".join(of_chunk), np.uint8)
 
-    return Column(np.dtype(np.uint8), (int(offsets[-1]),), chunks), _numbers(offsets, "<i8")
-
-
-def _chunks(items: Sequence[Any]) -> Iterator[list[bytes]]:
-    """The items as a file keeps them, some at a time."""
-    for first in range(0, len(items), CHUNK):
-        yield encoded_items(items, first, min(len(items), first + CHUNK))
+    shape = (int(offsets[-1]),)
+    return Column(np.dtype(np.uint8), shape, of_videos, videos=len(items)), offsets

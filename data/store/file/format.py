@@ -1,6 +1,7 @@
 """One feature file: HDF5 behind a checked header. The format is described in docs/store.md."""
 
 import contextlib
+import functools
 import hashlib
 import io
 import os
@@ -21,16 +22,18 @@ from reelbank.data.store.file.directory import (
     read_index,
 )
 from reelbank.data.store.file.earlier import read_earlier_index
+from reelbank.data.store.file.facts import Facts, facts_of
 from reelbank.data.store.file.header import (
     BLOCK_BYTES,
     DamagedFile,
-    Header,
     check_index_digest,
     digest_range,
     read_at,
     read_header,
+    write_at,
 )
 from reelbank.data.store.file.index import Index
+from reelbank.data.store.file.read_back import check_header, read_back
 from reelbank.data.store.file.tree import CheckedFile, Hdf5View
 from reelbank.data.store.file.writing import flat_bytes, write_bytes
 
@@ -54,31 +57,15 @@ def write(path: Path, index: Index, videos: Iterable[np.ndarray], compression: s
     file = path.open("x+b", buffering=0)
     try:
         with file:
-            header = write_bytes(file, index, videos, compression)
+            written = write_bytes(file, index, videos, compression)
             os.fsync(file.fileno())
-        if not _is_on_disk(path, header):
-            raise DamagedFile(
-                f"{path}: the bytes on disk differ from those that were written; check the disk"
-            )
+            header = written.header._replace(whole_sha256=read_back(path, written))
+            write_at(file.fileno(), header.packed(), 0)
+            os.fsync(file.fileno())
+        check_header(path, header)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
-
-
-def _is_on_disk(path: Path, header: Header) -> bool:
-    """Whether a file that was just written has this header and the bytes that it promises. They are
-    read once: the checksums of the videos are of the same bytes."""
-    with open_regular(path) as file:
-        fd, digest = file.fileno(), hashlib.sha256()
-        block = os.pread(fd, BLOCK_BYTES, 0)
-        is_complete = digest_range(digest, fd, BLOCK_BYTES, header.file_bytes)
-        has_length = os.fstat(fd).st_size == header.file_bytes
-    return (
-        is_complete
-        and has_length
-        and block == header.packed()
-        and digest.digest() == header.whole_sha256
-    )
 
 
 class FeatureFile:
@@ -111,11 +98,12 @@ class FeatureFile:
             file = stack.enter_context(open_regular(path))
             try:
                 self.header = read_header(file.fileno(), path)
-                if whole and (reason := self._digest_damage(file.fileno())):
-                    raise DamagedFile(f"{path}: {reason}")
                 if self.header.version > 2:
-                    self._checked = CheckedFile(path, file, self.header, check_all=check_index)
-                else:
+                    is_checked = check_index and not whole
+                    self._checked = CheckedFile(path, file, self.header, check_all=is_checked)
+                if whole and (reason := self._whole_damage(file.fileno())):
+                    raise DamagedFile(f"{path}: {reason}")
+                if not self._checked:
                     check_index_digest(file.fileno(), self.header, path)
             except OSError as error:  # a fault of the disk, which says nothing about the file
                 raise UnreadableFile(
@@ -156,6 +144,21 @@ class FeatureFile:
         digest = hashlib.sha256()
         complete = digest_range(digest, fd, BLOCK_BYTES, self.header.file_bytes)
         return "" if complete and digest.digest() == self.header.whole_sha256 else _DIGEST_DAMAGE
+
+    def _whole_damage(self, fd: int) -> str:
+        """As `_digest_damage`; also checks every block of the index, and reads each byte only once.
+        Raises DamagedFile."""
+        if not self._checked:
+            return self._digest_damage(fd)
+        digest, header = hashlib.sha256(), self.header
+        complete, position = True, BLOCK_BYTES
+        for start, end in header.index_spans:
+            complete &= digest_range(digest, fd, position, start)  # the features
+            for data in self._checked.runs(start, end):
+                digest.update(data.data)
+            position = end
+        digest.update(self._checked.table)
+        return "" if complete and digest.digest() == header.whole_sha256 else _DIGEST_DAMAGE
 
     def _read_earlier_index(self, file: io.FileIO) -> tuple[Index, bool]:
         header = self.header
@@ -238,10 +241,12 @@ class FeatureFile:
                 reason = "" if digest.digest() == self.header.whole_sha256 else _DIGEST_DAMAGE
         return lines or ([f"{self.path}: {reason}"] if reason else [])
 
-    def check_keys(self) -> None:
-        """Check that every video is found by its id. Raises DamagedFile and UnreadableFile."""
-        if self._checked:
-            check_keys(self._checked, self.index)
+    @functools.cached_property
+    def facts(self) -> Facts:
+        """What the file is merged by. That every video is found by its id is checked too. Raises
+        DamagedFile and UnreadableFile."""
+        hashes = check_keys(self._checked, self.index) if self._checked else None
+        return facts_of(self.index, hashes)
 
     def _check_index(self) -> None:
         """Check every byte of the index and every value. Raises DamagedFile and UnreadableFile."""

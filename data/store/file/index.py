@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 
 from reelbank.data.store.file.about import About, VideoFacts
-from reelbank.data.store.file.columns import CHUNK, Numbers
+from reelbank.data.store.file.columns import CHUNK, LazyNumbers, Numbers
 from reelbank.data.store.file.keys import Keys
 from reelbank.data.store.records import Failure
 from reelbank.data.store.versions import Versions
 
 DTYPES = (np.dtype("<f2"), np.dtype("u1"))  # of features: numbers, or pictures and flow maps
-PART_NAMES = ("", "train", "test")  # codes 0, 1, 2 of /parts
-# Code 3 is reserved for the videos that a model is selected on. It is read, but not written yet.
-READ_PART_NAMES = (*PART_NAMES, "validation")
+EARLIER_PART_NAMES = ("", "train", "test")  # codes 0, 1, 2 of /parts, in format versions 1 and 2
+PART_NAMES = (*EARLIER_PART_NAMES, "validation")  # code 3
 
 
 @dataclass(frozen=True)
@@ -61,10 +60,10 @@ class Index:
     labels: Sequence[str]
     groups: Sequence[str]
     parts: Sequence[Sequence[str]]
-    offsets: np.ndarray | Numbers
-    times_seconds: np.ndarray | Numbers
-    views: np.ndarray | Numbers
-    checksums: np.ndarray | Numbers
+    offsets: np.ndarray | LazyNumbers
+    times_seconds: np.ndarray | LazyNumbers
+    views: np.ndarray | LazyNumbers
+    checksums: np.ndarray | LazyNumbers
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     about: About
@@ -154,7 +153,7 @@ class Index:
     @functools.cached_property
     def has_views(self) -> bool:
         """Whether any row belongs to an augmented view."""
-        if isinstance(self.views, Numbers):
+        if isinstance(self.views, LazyNumbers):
             return any(bool(chunk.any()) for chunk in self.views.chunks())
         return bool(self.views.any())
 

@@ -1,6 +1,6 @@
 """Finding videos and failures of a feature file by their ids: a table of hashes in ascending order."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import xxhash
@@ -16,12 +16,11 @@ def key_hash(video_id: str) -> int:
     return xxhash.xxh3_64_intdigest(video_id.encode("utf-8"))
 
 
-def key_tables(ids: Iterable[bytes], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The table of `count` ids: their hashes in ascending order, (N,) uint64, and the number of the
-    id that each belongs to, (N,) uint32."""
-    hashes = np.fromiter(map(xxhash.xxh3_64_intdigest, ids), np.uint64, count)
-    order = np.argsort(hashes, kind="stable")
-    return hashes[order], order.astype(np.uint32)
+def key_tables(hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The table of ids whose hashes are (N,) uint64: the hashes in ascending order, (N,) uint64, and
+    the number of the id that each belongs to, (N,) uint32."""
+    order = np.argsort(hashes, kind="stable").astype(np.uint32)
+    return hashes[order], order
 
 
 class Keys:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,9 @@ def tree_block_bytes(index_bytes: int) -> int:
     return size
 
 
-def block_digests(file: io.FileIO, span: tuple[int, int], size: int, whole: Any) -> bytes:
-    """The SHA-256 of every block of a span of the file, one after the other; all bytes are also
-    added to the hashlib digest `whole`. Raises DamagedFile if the file is too short."""
+def block_digests(file: io.FileIO, span: tuple[int, int], size: int) -> bytes:
+    """The SHA-256 of every block of a span of the file, one after the other. Raises DamagedFile if
+    the file is too short."""
     start, end = span
     digests = []
     buffer = np.empty(min(size, end - start), np.uint8)
@@ -50,9 +50,51 @@ def block_digests(file: io.FileIO, span: tuple[int, int], size: int, whole: Any)
         block = buffer[: min(size, end - first)]
         if not read_at(file.fileno(), block, first):
             raise ends_early(file, end)
-        whole.update(block.data)
         digests.append(hashlib.sha256(block.data).digest())
     return b"".join(digests)
+
+
+class BlockDigests:
+    """The SHA-256 of every block of some spans of a file, from the bytes as they are written: in any
+    order, each byte once. Only blocks that are not complete yet are kept in memory."""
+
+    def __init__(self, spans: Sequence[tuple[int, int]], size: int) -> None:
+        counts = [-(-(end - start) // size) for start, end in spans]
+        self._spans, self._size = list(zip(spans, _firsts(counts), strict=True)), size
+        self._digests: list[bytes] = [b""] * sum(counts)
+        self._begun: dict[
+            int, tuple[bytearray, int]
+        ] = {}  # block -> its bytes, how many are missing
+
+    def add(self, start: int, data: memoryview) -> None:
+        """Bytes that were written at `start`, inside one span."""
+        (first, last), number = next(
+            span for span in self._spans if span[0][0] <= start and start + len(data) <= span[0][1]
+        )
+        while data:
+            block, offset = divmod(start - first, self._size)
+            block_bytes = min(self._size, last - first - block * self._size)
+            piece = data[: block_bytes - offset]
+            self._add_to(number + block, block_bytes, offset, piece)
+            data, start = data[len(piece) :], start + len(piece)
+
+    def _add_to(self, number: int, block_bytes: int, offset: int, piece: memoryview) -> None:
+        if len(piece) == block_bytes:
+            self._digests[number] = hashlib.sha256(piece).digest()
+            return
+        content, missing = self._begun.pop(number, (bytearray(block_bytes), block_bytes))
+        content[offset : offset + len(piece)] = piece
+        missing -= len(piece)
+        if missing:
+            self._begun[number] = (content, missing)
+        else:
+            self._digests[number] = hashlib.sha256(content).digest()
+
+    def table(self) -> bytes:
+        """All digests, one after the other. Raises ValueError if a block is incomplete."""
+        if self._begun or not all(self._digests):
+            raise ValueError("not every byte of the index was written")
+        return b"".join(self._digests)
 
 
 class GoneFile(InputError):
@@ -69,6 +111,7 @@ class CheckedFile:
 
     Any number of threads may read. If the file was closed, each read opens it again. Raises
     DamagedFile if the table of digests is damaged, and OSError. check_all: check every block now.
+    table: the digests of the blocks, one after the other.
     """
 
     def __init__(
@@ -78,13 +121,16 @@ class CheckedFile:
         self._identity = _identity(file.fileno())
         table = np.empty(header.file_bytes - header.digests_start, np.uint8)
         is_complete = read_at(file.fileno(), table, header.digests_start)
-        self._digests = table.tobytes()
-        if not is_complete or hashlib.sha256(self._digests).digest() != header.index_sha256:
+        self.table = table.tobytes()
+        if not is_complete or hashlib.sha256(self.table).digest() != header.index_sha256:
             raise DamagedFile(f"{path}: its index is damaged")
         self._spans = list(zip(header.index_spans, _firsts(tree_blocks(header)), strict=True))
         self._kept: dict[int, np.ndarray] = {}
         self._lock = threading.Lock()
-        if sum(tree_blocks(header)) <= _SMALL_BLOCKS:
+        # How much is read at once: blocks that are kept are not read again.
+        is_small = sum(tree_blocks(header)) <= _SMALL_BLOCKS
+        self._run_bytes = max(0 if is_small else _RUN_BYTES, header.tree_block_bytes)
+        if is_small:
             for (start, end), _ in self._spans:
                 for first in range(start, end, header.tree_block_bytes):
                     self.read(first, first + 1)
@@ -94,8 +140,14 @@ class CheckedFile:
     def check_all(self) -> None:
         """Check every block. Raises DamagedFile and UnreadableFile."""
         for (start, end), _ in self._spans:
-            for first in range(start, end, _RUN_BYTES):
-                self.read(first, min(end, first + _RUN_BYTES))
+            for _ in self.runs(start, end):
+                pass
+
+    def runs(self, start: int, end: int) -> Iterator[np.ndarray]:
+        """The bytes `start` to `end` - 1 of one span, from its beginning, as arrays that are read at
+        once. Raises as `read`."""
+        for first in range(start, end, self._run_bytes):
+            yield self.read(first, min(end, first + self._run_bytes))
 
     def damaged(self, line: str) -> DamagedFile:
         """An error with the file's name and this line."""
@@ -125,7 +177,9 @@ class CheckedFile:
             block_start = first + block * size
             # Neighbouring blocks are read at once.
             wanted = min(end, last) - block_start
-            count = max(1, min(-(-wanted // size), _RUN_BYTES // size))
+            count = max(1, min(-(-wanted // size), self._run_bytes // size))
+            if number + block in self._kept:
+                count = 1
             data = self._blocks(
                 number + block, count, (block_start, min(last, block_start + count * size))
             )
@@ -154,14 +208,13 @@ class CheckedFile:
         for each in range(count):
             digest = hashlib.sha256(data[each * size : (each + 1) * size].data).digest()
             place = (number + each) * DIGEST_BYTES
-            self.require(
-                digest == self._digests[place : place + DIGEST_BYTES], "its index is damaged"
-            )
-        if count == 1:
-            with self._lock:
-                if len(self._kept) >= _KEPT_BLOCKS:
-                    del self._kept[next(iter(self._kept))]
-                self._kept[number] = data
+            self.require(digest == self.table[place : place + DIGEST_BYTES], "its index is damaged")
+        # Whoever reads on begins in the last block.
+        last = data if count == 1 else data[(count - 1) * size :].copy()
+        with self._lock:
+            if len(self._kept) >= _KEPT_BLOCKS:
+                del self._kept[next(iter(self._kept))]
+            self._kept[number + count - 1] = last
         return data
 
     @contextlib.contextmanager

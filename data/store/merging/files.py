@@ -4,16 +4,20 @@ thousands."""
 import contextlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from reelbank.data.store.file.facts import Facts
 from reelbank.data.store.file.format import FeatureFile
 from reelbank.data.store.file.index import Index
 from reelbank.data.store.file.tree import GoneFile
+from reelbank.data.store.versions import Versions
 
-_OPEN_PARTS = 4096  # whose indexes stay in memory
+# Whose indexes stay in memory: a merge takes some thousand videos at a time, usually of 64 parts.
+_OPEN_PARTS = 512
 
 
 class OpenParts:
@@ -22,12 +26,18 @@ class OpenParts:
     def __init__(self, most: int = _OPEN_PARTS) -> None:
         self._most = most
         self._files: OrderedDict[Path, FeatureFile] = OrderedDict()
+        self._versions: dict[tuple[Versions, ...], tuple[Versions, ...]] = {}
 
     def keep(self, file: FeatureFile) -> None:
         """Keep a part that was just opened."""
         self._files[file.path] = file
         if len(self._files) > self._most:
             self._files.popitem(last=False)
+
+    def shared(self, facts: Facts) -> Facts:
+        """The same facts. Those that were made with the same versions share them in memory."""
+        versions = self._versions.setdefault(facts.versions, facts.versions)
+        return replace(facts, versions=versions)
 
     def file(self, path: Path) -> FeatureFile:
         """The part at this path. Raises what FeatureFile raises."""
@@ -41,11 +51,13 @@ class OpenParts:
 
 
 class PartFile:
-    """A checked part of a store, which is opened again when it is used after a long time."""
+    """A checked part of a store, which is opened again when it is used after a long time. with_facts:
+    keep what it is merged by in memory."""
 
-    def __init__(self, file: FeatureFile, kept: OpenParts) -> None:
+    def __init__(self, file: FeatureFile, kept: OpenParts, *, with_facts: bool = False) -> None:
         self.path, self.size_bytes, self._kept = file.path, file.size_bytes, kept
         self.cost = file.index.about.cost
+        self._facts = kept.shared(file.facts) if with_facts else None
         kept.keep(file)
 
     @property
@@ -63,9 +75,10 @@ class PartFile:
                 raise GoneFile(self.path) from None
             yield read
 
-    def check_keys(self) -> None:
+    @property
+    def facts(self) -> Facts:
         """As of a FeatureFile."""
-        self._file().check_keys()
+        return self._facts or self._file().facts
 
     def damage(self, *, with_values: bool = False) -> list[str]:
         """As of a FeatureFile. Raises GoneFile if the part is gone."""

@@ -15,10 +15,10 @@ def id_hashes(video_ids: Sequence[str]) -> np.ndarray:
     return np.fromiter(map(key_hash, video_ids), np.uint64, len(video_ids))
 
 
-def ids_digest(video_ids: Sequence[str]) -> str:
-    """The same for the same ids in any order. Raises RuntimeError if an id comes twice: no reader
-    accepts such a file."""
-    hashes = np.sort(id_hashes(video_ids))
+def ids_digest(hashes: np.ndarray, video_ids: Sequence[str]) -> str:
+    """The same for the same ids in any order. hashes: (V,) those of the ids, which are read only if
+    two are equal. Raises RuntimeError if an id comes twice: no reader accepts such a file."""
+    hashes = np.sort(hashes)
     if (hashes[1:] == hashes[:-1]).any() and len(set(video_ids)) < len(video_ids):
         raise RuntimeError(
             f"internal error: of {len(video_ids)} videos for one file, "

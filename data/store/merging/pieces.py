@@ -1,11 +1,11 @@
 """Videos of several files in the order of a file that is to be written, as arrays."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from reelbank.data.store.file.columns import LazySequence, Taken
+from reelbank.data.store.file.columns import Taken
 from reelbank.data.store.merging.files import File, Place
 
 
@@ -53,10 +53,6 @@ class Pieces:
             np.concatenate([self.numbers, other.numbers]),
         )
 
-    def video_ids(self) -> LazySequence[str]:
-        """The ids of the videos, read when they are used."""
-        return Taken([(file.index.video_ids, numbers) for file, numbers in self.runs()])
-
     def count_among(self, places: Sequence[Place]) -> int:
         """How many of these places are among the videos."""
         if not places:
@@ -78,21 +74,36 @@ class Pieces:
             if first < last:
                 yield self.files[self.file_numbers[first]], self.numbers[first:last]
 
+    def video_ids(self) -> Iterator[str]:
+        """The ids of the videos."""
+        for file, numbers in self.runs():
+            yield from Taken([(file.index.video_ids, numbers)])
+
+    def used_files(self) -> list[File]:
+        """The files that any of the videos is in, in the order in which they come first."""
+        numbers, firsts = np.unique(self.file_numbers, return_index=True)
+        return [self.files[number] for number in numbers[np.argsort(firsts)].tolist()]
+
+    def gathered(self, values_of: Callable[[File], np.ndarray]) -> np.ndarray:
+        """(V,) a number of each video. values_of: those of all videos of a file."""
+        gathered = [values_of(file)[numbers] for file, numbers in self.runs()]
+        return np.concatenate(gathered) if gathered else np.empty(0, np.int64)
+
+    def hashes(self) -> np.ndarray:
+        """(V,) uint64: xxh3 of the ids. Raises DamagedFile if a file does not find its videos."""
+        return self.gathered(lambda file: file.facts.hashes).astype(np.uint64, copy=False)
+
     def rows(self) -> np.ndarray:
-        """(V,) int64: how many rows each video has. Each file is asked once."""
-        rows = np.empty(len(self), np.int64)
-        for number, file in enumerate(self.files):
-            are_here = self.file_numbers == number
-            rows[are_here] = np.diff(np.asarray(file.index.offsets))[self.numbers[are_here]]
-        return rows
+        """(V,) int64: how many rows each video has."""
+        return self.gathered(lambda file: file.facts.rows)
 
     def sizes_bytes(self) -> np.ndarray:
         """(V,) int64: about how many bytes each video needs in a file."""
-        sizes = np.empty(len(self), np.int64)
-        rows = self.rows()
-        for number, file in enumerate(self.files):
-            index, are_here = file.index, self.file_numbers == number
-            row_bytes = index.dtype.itemsize * int(np.prod(index.row_shape))
-            own_bytes = max(0, file.size_bytes - len(index.times_seconds) * row_bytes)
-            sizes[are_here] = rows[are_here] * row_bytes + own_bytes // max(1, len(index))
-        return sizes
+        return self.gathered(_sizes_bytes)
+
+
+def _sizes_bytes(file: File) -> np.ndarray:
+    index, rows = file.index, file.facts.rows
+    row_bytes = index.dtype.itemsize * int(np.prod(index.row_shape))
+    own_bytes = max(0, file.size_bytes - int(rows.sum()) * row_bytes)
+    return rows * row_bytes + own_bytes // max(1, len(rows))

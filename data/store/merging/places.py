@@ -60,9 +60,17 @@ class Places(Mapping[str, Place]):
             return None
         return Place(self._parts[code >> _NUMBER_BITS], code & ((1 << _NUMBER_BITS) - 1))
 
-    def part_ids(self) -> Iterator[str]:
+    def part_ids(self) -> Collection[str]:
         """The ids of all videos in parts, in the order in which they came."""
-        return iter(self._in_parts)
+        return self._in_parts.keys()
+
+    def is_in_part(self, video_id: str) -> bool:
+        """Whether a part has a video."""
+        return video_id in self._in_parts
+
+    def ids_in_both(self) -> Collection[str]:
+        """The videos that a part and a finished file have."""
+        return self._part_has_again
 
     def is_in_both(self, video_id: str) -> bool:
         """Whether a part and a finished file have a video."""

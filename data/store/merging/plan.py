@@ -37,7 +37,8 @@ class Output:
 @dataclass(frozen=True)
 class Request:
     """What a store is to hold: a list of videos with labels, groups and parts that replace older
-    ones, and the data set that describes them. about: recipe and combined data set."""
+    ones, and the data set that describes them. about: recipe, combined data set, and what
+    is known about all of its videos."""
 
     about: About
     own_dataset: DatasetDescription
@@ -90,15 +91,22 @@ def packed(catalog: Catalog) -> list[Output]:
 def _new_ids(catalog: Catalog, listed: Mapping[str, StoredVideo]) -> list[str]:
     """The videos that only parts have, or of which a part has another version: those of the list in
     its order, then the others."""
-    where, new = catalog.where, set[str]()
-    for video_id in where.part_ids():
-        finished = where.in_finished(video_id) if where.is_in_both(video_id) else None
-        if finished is None or not _are_same(where[video_id], finished):
-            new.add(video_id)
-    ordered = [video_id for video_id in listed if video_id in new]
-    if len(ordered) < len(new):
-        ordered += [each for each in where.part_ids() if each in new and each not in listed]
+    where, same = catalog.where, set[str]()
+    for video_id in where.ids_in_both():
+        finished = where.in_finished(video_id)
+        if finished is not None and _are_same(where[video_id], finished):
+            same.add(video_id)
+    ordered = [each for each in listed if where.is_in_part(each) and each not in same]
+    if len(ordered) < len(where.part_ids()) - len(same):
+        ordered += [each for each in where.part_ids() if each not in listed and each not in same]
     return ordered
+
+
+def _new_again(catalog: Catalog, new_ids: Sequence[str]) -> set[str]:
+    """Those of the new videos that a finished file has too."""
+    if not catalog.finished_files:
+        return set()
+    return {video_id for video_id in new_ids if catalog.where.is_in_both(video_id)}
 
 
 def _are_same(first: Place, second: Place) -> bool:
@@ -138,7 +146,7 @@ def _described_anew(
     catalog: Catalog, request: Request, new_ids: Sequence[str]
 ) -> list[FeatureFile]:
     """The finished files with videos whose label, group or parts the list changes."""
-    splits, new = request.about.dataset.splits, set(new_ids)
+    splits, new = request.about.dataset.splits, _new_again(catalog, new_ids)
     changed: dict[int, FeatureFile] = {}
     for video_id, place in catalog.where.in_finished_of(request.listed):
         if video_id in new or id(place.file) in changed:
@@ -178,7 +186,7 @@ def _merged(
     bounds = [0, len(pieces)]
     if total_bytes > largest_bytes:
         bounds = output_bounds(pieces.sizes_bytes(), largest_bytes)
-    overriding = _overriding(catalog, files, set(new_ids))
+    overriding = _overriding(catalog, files, _new_again(catalog, new_ids))
     has_final = catalog.final is None or catalog.final in files
     newest = max((more_number(file.path) for file in catalog.more), default=0)
     outputs = []
@@ -205,7 +213,7 @@ def _in_order(catalog: Catalog, files: Sequence[FeatureFile], new_ids: Sequence[
     where = catalog.where
     if not files:
         return where.pieces_in_parts(new_ids)
-    new = dict.fromkeys(new_ids)
+    new, placed = _new_again(catalog, new_ids), set[str]()
     several = {
         video_id: where[video_id] if video_id in new else where.in_finished(video_id)
         for video_id in where.in_several()
@@ -219,14 +227,14 @@ def _in_order(catalog: Catalog, files: Sequence[FeatureFile], new_ids: Sequence[
                 continue
             is_before = any(each.index.find(video_id) is not None for each in files[:position])
             newest[number] = None if is_before else place
-            new.pop(video_id, None)
+            placed.add(video_id)
         runs += with_newest(file, newest)
-    return Pieces.of(runs) + where.pieces_in_parts(list(new))
+    return Pieces.of(runs) + where.pieces_in_parts([each for each in new_ids if each not in placed])
 
 
 def _overriding(catalog: Catalog, files: Sequence[FeatureFile], new: Set[str]) -> list[Place]:
     """The newest places of the videos in these finished files or in `new` that other finished files
-    have too."""
+    have too. new: new videos that a finished file has."""
     others = [file for file in catalog.finished_files if file not in files]
     where = catalog.where
     places = []

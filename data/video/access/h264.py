@@ -34,6 +34,7 @@ _CHROMA_444 = 3
 _ENCODER = re.compile(rb"x264 - core (\d+)")
 _OLDEST_X264 = 33
 _MOST_NUMBER_BITS = 16
+_MOST_SLICES = 64  # a packet with more is looked at on its own
 _LENGTH_BYTES = 4  # the usual size of the length before each unit
 
 
@@ -99,6 +100,7 @@ class H264:
             & (first & 0x80 > 0)
             & np.any(heads[:, 6:8], axis=1)
         )
+        is_usual |= _is_sliced(file, heads, np.flatnonzero(~is_usual))
         looks = np.where(header & 0x60, PLAIN, DISPOSABLE)
         beginnings = big_endian(heads[:, 5:])
         for number in np.flatnonzero(~is_usual).tolist():
@@ -215,6 +217,33 @@ def _skip_scaling(bits: Bits, size: int) -> None:
         if following:
             following = (last + bits.read_signed_exp_golomb()) % 256
         last = following or last
+
+
+def _is_sliced(file: PacketFile, heads: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Which packets consist of several slices of one picture that is not an IDR picture, and of
+    nothing else, (packets,) bool. heads: first bytes of all packets, (packets, 9) int64; numbers:
+    the packets in question, ascending, (n,) int64."""
+    heads = heads[numbers]
+    header, lengths, sizes = heads[:, 4], big_endian(heads[:, :4]), file.sizes[numbers]
+    is_right = (
+        (lengths > _LENGTH_BYTES)
+        & (header & 0x9F == _SLICE)
+        & (heads[:, 5] & 0x80 > 0)
+        & np.any(heads[:, 6:8], axis=1)
+    )
+    at = _LENGTH_BYTES + lengths  # the next slice
+    for _ in range(_MOST_SLICES):
+        going = np.flatnonzero(is_right & (at < sizes))
+        if not len(going):
+            break
+        units = file.bytes_at(file.positions[numbers[going]] + at[going], _LENGTH_BYTES + 2)
+        lengths = big_endian(units[:, :4])
+        at[going] += _LENGTH_BYTES + lengths
+        is_next = (lengths > 1) & (units[:, 4] == header[going]) & (units[:, 5] & 0x80 == 0)
+        is_right[going] = is_next & (at[going] <= sizes[going])
+    is_sliced = np.zeros(len(file.sizes), bool)
+    is_sliced[numbers] = is_right & (at == sizes)
+    return is_sliced
 
 
 def _check_encoder(unit: bytes) -> None:

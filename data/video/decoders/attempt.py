@@ -1,5 +1,6 @@
 """One attempt to read the selected frames of a video, in order or by seeking."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -7,11 +8,12 @@ import numpy as np
 from reelbank.data.video.access.plan import Run, plan
 from reelbank.data.video.decoders.damage import Trouble, with_damage
 from reelbank.data.video.decoders.pyav import Frame
-from reelbank.data.video.decoders.scan import UNKNOWN_FPS, Scan, frame_seconds
+from reelbank.data.video.decoders.scan import Scan, frame_seconds
 from reelbank.data.video.limits import Guard
 from reelbank.data.video.messages import Frames, VideoInfo
 from reelbank.data.video.opening import DecodeError
 from reelbank.data.video.process.ring import FrameMemory
+from reelbank.data.video.timeline import UNKNOWN_FPS, FrameCount
 
 # Tolerance when times are compared with the limits of a span: both are rounded.
 _ROUNDING_SECONDS = 1e-6
@@ -30,7 +32,7 @@ class Attempt:
         chunk: "Chunk",
     ) -> None:
         self.scan, self.total, self.clock = scan, total, clock
-        self.is_span = span_seconds is not None
+        self.span_seconds = span_seconds
         self.seconds = np.arange(total) / (scan.fps or UNKNOWN_FPS) if clock is None else clock
         self.first, self.end = _in_span(self.seconds, span_seconds)
         self.is_selected = np.zeros(total, dtype=bool)
@@ -48,9 +50,24 @@ class Attempt:
         """The number of frames, within the span if there is one."""
         return self.end - self.first
 
-    def choose(self, select: Callable[[int], np.ndarray]) -> None:
+    @property
+    def frame_count(self) -> FrameCount:
+        """The same, with the times of the frames."""
+        last = float(self.seconds[-1])
+        end = last + 1 / (self.scan.fps or UNKNOWN_FPS)
+        # Some headers state an end at the beginning of the last frame.
+        shortest = float(np.diff(self.seconds).min(initial=math.inf))
+        if self.scan.end_seconds - last > (shortest / 2 if shortest < math.inf else 0.0):
+            end = self.scan.end_seconds
+        if self.end < self.total:
+            end = float(self.seconds[self.end])
+        if self.span_seconds is not None:
+            end = min(end, self.span_seconds[1])
+        return FrameCount(self.seconds[self.first : self.end], end)
+
+    def choose(self, select: Callable[[FrameCount], np.ndarray]) -> None:
         """Make the selection. Raises ValueError."""
-        self.is_selected[self.first + _checked(select(self.count), self.count)] = True
+        self.is_selected[self.first + _checked(select(self.frame_count), self.count)] = True
 
     def selected(self, frames: Iterator[Frame], guard: Guard) -> Iterator[Frames]:
         """The selected ones among the frames of a reader. Sets `is_right`."""
@@ -135,7 +152,7 @@ class Attempt:
             self.scan,
             mended=len(mended) or min(self.trouble.unstamped, self.count),
             lost=lost,
-            is_span=self.is_span,
+            is_span=self.span_seconds is not None,
         )
 
 

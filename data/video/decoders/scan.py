@@ -22,6 +22,7 @@ from reelbank.data.video.opening import (
     open_container,
     video_stream,
 )
+from reelbank.data.video.timeline import UNKNOWN_FPS
 
 # The header of an MPEG picture is near the beginning of its packet, after the headers of the
 # sequence and of the group of pictures.
@@ -30,7 +31,6 @@ _MPEG_PLACES = 1000  # temporal_reference has 10 bits and counts to 1023
 # The header of an AVI chunk: each frame takes at least this much, so a larger number of frames in
 # the file's header cannot be true.
 _SMALLEST_CHUNK_BYTES = 8
-UNKNOWN_FPS = 25.0  # FFmpeg assumes the same for a stream without a container
 # One frame an hour (slides) up to the fastest cameras; rates outside come from wrong time bases.
 _PLAUSIBLE_FPS = (1 / 3600, 10_000.0)
 
@@ -43,7 +43,8 @@ class Scan:
     None if the times make no sense. missing: packets that the file promises and does not contain;
     if not `is_exact`, estimated from its duration. fault: a fault in the structure of the file that
     can lose frames. ignore_edits: the edit list is wrong and hides frames. index: the packets, if
-    they prove which frames can be decoded without those before them.
+    they prove which frames can be decoded without those before them. end_seconds: when the last
+    frame ends, according to the file; 0.0 if unknown.
     """
 
     frames: int
@@ -58,6 +59,7 @@ class Scan:
     remark: str = ""
     ignore_edits: bool = False
     index: PacketIndex | None = None
+    end_seconds: float = 0.0
 
 
 class _Place(NamedTuple):
@@ -85,6 +87,13 @@ class _Packets:
     places: list[_Place] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     index: PacketIndex | None = None
+    last_stamp: int = -1  # the latest presentation time, and how long its frame is displayed
+    last_duration: int = 0
+
+    def note_last(self, packet: "av.Packet[av.VideoStream]") -> None:
+        """Keep the duration of the packet whose frame is displayed last."""
+        if packet.pts is not None and packet.pts > self.last_stamp:
+            self.last_stamp, self.last_duration = packet.pts, packet.duration or 0
 
 
 def scan_file(path: Path, guard: Guard, *, by_tables: bool = True) -> Scan:
@@ -129,6 +138,7 @@ def scan_file(path: Path, guard: Guard, *, by_tables: bool = True) -> Scan:
         remark=f"its header's time scales contradict each other ({scales}), so its edit list is not followed",
         ignore_edits=True,
         index=None,
+        end_seconds=0.0,
     )
 
 
@@ -171,6 +181,7 @@ def _read_packets(
                 # A discarded packet is needed to decode others, but its frame is not displayed.
                 if not packet.is_discard:
                     packets.stamps.append(packet.pts)
+                    packets.note_last(packet)
                     if packet.dts is not None:
                         packets.order.append(packet.dts)
         except av.error.FFmpegError as error:
@@ -225,7 +236,7 @@ def _scan_of(
     if gaps > missing:
         missing, is_exact = gaps, False
     # Damage is found by decoding, so a file that seems damaged is decoded in order.
-    is_sound = not (fault or missing or packets.complaints or rate.remark)
+    is_whole = not (fault or missing or packets.complaints) and rate.seconds is not None
     return Scan(
         frames=frames,
         seconds=rate.seconds,
@@ -237,8 +248,18 @@ def _scan_of(
         is_exact=is_exact,
         fault=fault,
         remark=rate.remark,
-        index=packets.index if is_sound and rate.seconds is not None else None,
+        index=packets.index if is_whole and not rate.remark else None,
+        end_seconds=_end_seconds(stream, packets, origin) if is_whole else 0.0,
     )
+
+
+def _end_seconds(stream: av.VideoStream, packets: _Packets, origin_seconds: float) -> float:
+    """When the last frame ends, according to the header of the file or its last packet; 0.0 if
+    unknown."""
+    end = packets.last_stamp + packets.last_duration if packets.last_duration else 0
+    if stream.duration:
+        end = (stream.start_time or 0) + stream.duration
+    return end * float(stream.time_base or 0) - origin_seconds if end else 0.0
 
 
 class _Rate(NamedTuple):

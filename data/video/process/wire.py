@@ -27,11 +27,13 @@ from reelbank.data.video.messages import (
     SoundDone,
     SoundFailed,
     SoundInfo,
+    SoundRestart,
     Start,
     Times,
     VideoInfo,
 )
 from reelbank.data.video.process.ring import Ring, RingWriter
+from reelbank.data.video.timeline import FrameCount
 
 _TASK, _GO_ON, _FREE, _FILE = b"T", b"!", b"F", b"f"
 
@@ -82,7 +84,7 @@ WireMessage = Message | Ready | Alive | Large | Broken | Full
 _CLASSES = {
     kind.__name__: kind
     for kind in (
-        *(Start, Restart, Frames, Done, Failed, Sound, SoundDone, SoundFailed),
+        *(Start, Restart, Frames, Done, Failed, Sound, SoundRestart, SoundDone, SoundFailed),
         *(Times, Computed, NotComputed),
         *(Ready, Alive, Large, Broken, Full),
     )
@@ -90,13 +92,32 @@ _CLASSES = {
 _INFO_CLASSES = {Done: VideoInfo, SoundDone: SoundInfo}
 
 
-def send(connection: socket.socket, message: WireMessage, memory: RingWriter | None = None) -> None:
-    """Send a message. Blocks until the other side reads it. memory: where the pixels of Frames and
-    the values of Computed lie."""
-    arrays: list[np.ndarray] = []
-    if isinstance(message, Frames):
+def send(
+    connection: socket.socket, *messages: WireMessage, memory: RingWriter | None = None
+) -> None:
+    """Send messages at once. Blocks until the other side reads them. memory: where the pixels of
+    Frames and the values of Computed lie; only the last message may be one of these."""
+    # One call for all of it, so that the other side does not wake up for a part.
+    data: list[bytes] = []
+    for message in messages:
+        data += _packed(message, memory)
+    connection.sendall(b"".join(data))
+    if isinstance(messages[-1], Frames | Computed):
         assert memory is not None
-        fields: tuple = (message.pixels.shape, memory.slot, memory.own is not None)
+        if memory.own is not None:
+            socket.send_fds(connection, [_FILE], [memory.own])
+        memory.sent()
+
+
+def _packed(message: WireMessage, memory: RingWriter | None) -> list[bytes]:
+    """The bytes of a message."""
+    arrays: list[np.ndarray] = []
+    if isinstance(message, Start):
+        fields: tuple = (message.frames, message.frames.end_seconds)
+        arrays = [message.frames.seconds]
+    elif isinstance(message, Frames):
+        assert memory is not None
+        fields = (message.pixels.shape, memory.slot, memory.own is not None)
         arrays = [message.numbers, message.seconds]
     elif isinstance(message, Computed):
         assert memory is not None
@@ -115,19 +136,17 @@ def send(connection: socket.socket, message: WireMessage, memory: RingWriter | N
     else:
         fields = astuple(message)
     head = json.dumps([type(message).__name__, *fields]).encode()
-    # One call for all of it, so that the other side does not wake up for a part.
-    connection.sendall(b"".join([_with_length(head), *(array.tobytes() for array in arrays)]))
-    if isinstance(message, Frames | Computed):
-        assert memory is not None
-        if memory.own is not None:
-            socket.send_fds(connection, [_FILE], [memory.own])
-        memory.sent()
+    return [_with_length(head), *(array.tobytes() for array in arrays)]
 
 
 def receive(connection: socket.socket, ring: Ring) -> WireMessage:
     """Wait for a message. ring: of the process. Raises EOFError if the other side has ended."""
     name, *fields = json.loads(read_bytes(connection))
     kind = _CLASSES[name]
+    if kind is Start:
+        seconds = np.empty(fields[0], np.float64)
+        _read_into(connection, seconds.data.cast("B"))
+        return Start(FrameCount(seconds, fields[1]))
     if kind is Frames:
         shape, slot, is_own = fields
         numbers, seconds = _read_numbers(connection, shape[0])

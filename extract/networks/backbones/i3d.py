@@ -175,5 +175,6 @@ BACKBONE = Backbone(
     preprocessing=Preprocessing(resize_px=256, crop_px=224, mean=(0.5,) * 3, std=(0.5,) * 3),
     kind="video",
     clip_frames=64,
+    reads_larger=True,  # every layer pads its input, and the last one averages maps of any size
     checkpoints=CheckpointFormat(from_checkpoint, settle),
 )

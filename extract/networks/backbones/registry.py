@@ -29,6 +29,8 @@ class Backbone:
     clip_frames: pictures, or flow fields, of a clip; 1 for networks other than video networks
     has_dropout: whether the network contains dropout, so that training does not add any
     trained_from: the default of WEIGHTS in `pretrain`
+    reads_larger: whether it reads every input whose length, height and width are at least those of
+        an input that it reads
     """
 
     build: Callable[..., nn.Module]
@@ -39,6 +41,7 @@ class Backbone:
     has_width: bool = False
     has_dropout: bool = False
     trained_from: str = ""
+    reads_larger: bool = False
 
 
 def load_backbone(name: str) -> Backbone:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from reelbank.data.console import nearest
 from reelbank.data.errors import InputError
-from reelbank.extract.networks.cut import CutByName
+from reelbank.extract.networks.by_name import CutByName
 from reelbank.extract.networks.huggingface.families import Family
 
 

@@ -1,9 +1,9 @@
-"""Test videos that are not independent of the training videos: copies, and groups that lie in both
+"""Test videos that are not independent of the training videos: copies, and groups that lie in several
 parts. Training continues; `train` and the report say what was found."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,54 +11,78 @@ import numpy as np
 from reelbank.data.console import counted, some
 from reelbank.data.datasets import folder
 from reelbank.data.datasets.registry import is_of_dataset
+from reelbank.data.datasets.types import PARTS
+from reelbank.data.positions import positions
 from reelbank.data.store.copies import Copy, near_copies, same_files
 from reelbank.data.store.reader import Store
-from reelbank.data.store.records import StoredVideo
+from reelbank.data.store.videos import StoredVideos
+from reelbank.heads.training.planning.parts import VideoFacts
 
 MOST_NAMED = 5
 
 
 def divided_groups(store: Store, split: str) -> list[str]:
-    """A line on the groups that have videos in both train and test of a split.
+    """Lines on the groups that have test videos and videos that a head learns from or is chosen on,
+    and on those that have videos for both.
 
     Groups of a folder that its CSV divides are stored as unknown, so for folders they are guessed
     from the names again.
     """
     number = store.dataset.splits.index(split)
-    groups, origin = dict(zip(store.video_ids, store.groups, strict=True)), ""
-    if is_of_dataset(store.dataset.name, folder.NAME) and not all(store.groups):
+    groups, origin = store.groups, ""
+    if is_of_dataset(store.dataset.name, folder.NAME) and not all(groups):
         labels = dict(zip(store.video_ids, store.labels, strict=True))
         guessed = folder.guess_groups(labels)
-        groups = {name: group or guessed[name] for name, group in groups.items()}
+        named = zip(store.video_ids, groups, strict=True)
+        groups = [group or guessed[name] for name, group in named]
         origin = " (guessed from file names)"
-    in_train: set[str] = set()
-    tests: dict[str, list[str]] = defaultdict(list)
-    for name, parts in zip(store.video_ids, store.parts, strict=True):
-        if parts[number] == "train":
-            in_train.add(groups[name])
-        elif parts[number] == "test":
-            tests[groups[name]].append(name)
-    divided = sorted(group for group in tests if group and group in in_train)
-    if not divided:
+    by_part = {part: Counter[str]() for part in (*PARTS, "")}  # videos of each group
+    for group, parts in zip(groups, store.parts, strict=True):
+        by_part[parts[number]][group] += 1
+    lines = []
+    for part, earlier_part in (("test", "train"), ("test", "validation"), ("validation", "train")):
+        counts = by_part[part]
+        divided = sorted(group for group in counts if group and by_part[earlier_part][group])
+        if divided:
+            videos = sum(counts[group] for group in divided)
+            earlier_name = "training" if earlier_part == "train" else earlier_part
+            lines.append(
+                f"split {split}: the {part} part contains {counted(videos, 'video')} from groups of "
+                f"related videos that are also in the {earlier_name} part. Groups{origin}: "
+                f"{some(divided, MOST_NAMED)}"
+            )
+    return lines
+
+
+def split_notes(store: Store, split: str, videos: Mapping[str, VideoFacts]) -> list[str]:
+    """A line on a split that was drawn at random, and on videos of a folder whose groups are unknown.
+    videos: those of the split, by id."""
+    is_drawn = store.listing is not None and store.listing.is_drawn
+    unknown = sum(not facts.group for facts in videos.values())
+    if not unknown:
+        drawn = f"split {split} was drawn at random; no group of related videos is divided"
+        return [drawn] if is_drawn else []
+    if not is_drawn and not is_of_dataset(store.dataset.name, folder.NAME):
         return []
-    videos = sum(len(tests[group]) for group in divided)
+    drawn = " was drawn at random, and" if is_drawn else ":"
     return [
-        f"split {split}: the test part contains {counted(videos, 'video')} from groups of "
-        f"related videos that are also in the training part. Groups{origin}: "
-        f"{some(divided, MOST_NAMED)}"
+        f"split {split}{drawn} the groups of {unknown:,} of its {len(videos):,} videos are unknown. If "
+        "related videos, such as clips of one recording, are in different parts, the results are too "
+        "high; docs/datasets.md describes how to state groups and the split"
     ]
 
 
 def copied_tests(
-    videos: Sequence[StoredVideo], means: np.ndarray, ids: Mapping[str, Sequence[str]], split: str
+    videos: StoredVideos, means: np.ndarray, ids: Mapping[str, Sequence[str]], split: str
 ) -> list[str]:
     """Lines on the test videos that are copies of training or validation videos.
 
     videos: V; means: (V, D) float32, their mean features; ids: of the parts of the split.
     """
-    number_of = {video.id: number for number, video in enumerate(videos)}
-    learned = [*ids["train"], *ids["validation"]]
-    files = same_files({video.id: video.source for video in videos}, ids["test"], learned)
+    numbers = {part: positions(names, videos.ids) for part, names in ids.items()}
+    learned = np.concatenate([numbers["train"], numbers["validation"]])
+    tests = numbers["test"]
+    files = same_files(videos.ids, videos.sources, tests, learned)
     same = {copy.video for copy in files}
     lines = []
     if files:
@@ -67,11 +91,11 @@ def copied_tests(
             f"the same bytes as a training video: {_pairs(files, '=')}"
         )
     near = near_copies(
-        [video.id for video in videos],
+        videos.ids,
         means,
-        [video.group for video in videos],
-        train=[number_of[name] for name in learned],
-        test=[number_of[name] for name in ids["test"] if name not in same],
+        videos.groups,
+        train=learned,
+        test=[number for number in tests.tolist() if videos.ids[number] not in same],
     )
     if near.copies:
         lines.append(

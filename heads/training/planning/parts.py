@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from reelbank.data.console import class_hint, some
 from reelbank.data.datasets.splits import cut_validation
+from reelbank.data.datasets.types import PARTS
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.identity import signature_of
+from reelbank.data.positions import positions
 from reelbank.data.store.reader import Store
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoFacts:
-    """The facts about a video that a plan needs. part: "train" or "test"."""
+    """The facts about a video that a plan needs. part: one of PARTS."""
 
     label: str
     group: str
@@ -33,14 +34,16 @@ def videos_of_split(
 ) -> dict[str, VideoFacts]:
     """The videos of a split that are used, by id. Raises InputError when there is no training
     video."""
-    number, available = store.dataset.splits.index(split), set(common)
-    videos = {}
-    for name, label, group, parts in zip(
-        store.video_ids, store.labels, store.groups, store.parts, strict=True
-    ):
+    number, wanted = store.dataset.splits.index(split), frozenset(classes)
+    videos: dict[str, VideoFacts] = {}
+    takes_part: dict[VideoFacts, VideoFacts | None] = {}  # equal facts are kept once
+    for position in positions(common, store.video_ids).tolist():
+        label, group, parts = store.labels[position], store.groups[position], store.parts[position]
         facts = VideoFacts(label, group, parts[number])
-        if name in available and _takes_part(store, facts, classes):
-            videos[name] = facts
+        if facts not in takes_part:
+            takes_part[facts] = facts if _takes_part(store, facts, wanted) else None
+        if used := takes_part[facts]:
+            videos[store.video_ids[position]] = used
     if not any(facts.part == "train" for facts in videos.values()):
         raise InputError(
             f"SPLIT={split}: the store contains no training video of this split; 'reelbank "
@@ -49,18 +52,20 @@ def videos_of_split(
     return videos
 
 
-def _takes_part(store: Store, facts: VideoFacts, classes: Sequence[str]) -> bool:
-    """Whether a video belongs to a part and has one of the classes. In multi-label data, a test
-    video with none of the classes is used too, as a negative for every class."""
-    if facts.part not in ("train", "test"):
+def _takes_part(store: Store, facts: VideoFacts, classes: Set[str]) -> bool:
+    """Whether a video belongs to a part and has one of the classes. In multi-label data, a test or
+    validation video with none of the classes is used too, as a negative for every class."""
+    if facts.part not in PARTS:
         return False
-    if is_multilabel(store) and facts.part == "test":
+    if is_multilabel(store) and facts.part != "train":
         return True
-    return bool(set(store.dataset.label_names(facts.label)).intersection(classes))
+    return not classes.isdisjoint(store.dataset.label_names(facts.label))
 
 
 def absent_notes(stores: Sequence[Store], common: Sequence[str]) -> list[str]:
     """A line about the videos that are missing in one of the stores."""
+    if len(stores) == 1:
+        return []
     first = stores[0]
     unused = {
         name for name, parts in zip(first.video_ids, first.parts, strict=True) if not any(parts)
@@ -76,9 +81,12 @@ def absent_notes(stores: Sequence[Store], common: Sequence[str]) -> list[str]:
 
 
 def held_out_videos(videos: dict[str, VideoFacts], share: float) -> set[str]:
-    """The training videos that are held out for validation."""
+    """The videos for validation: the validation part of the split if it has one, otherwise this
+    share of the training videos; none if the share is 0."""
     if not share:
         return set()
+    if stated := stated_validation(videos):
+        return stated
     train = {name: facts for name, facts in videos.items() if facts.part == "train"}
     labels = [facts.label for facts in train.values()]
     groups = [facts.group for facts in train.values()]
@@ -87,11 +95,16 @@ def held_out_videos(videos: dict[str, VideoFacts], share: float) -> set[str]:
     return cut_validation(tuple(train), labels, groups, share, 0)
 
 
+def stated_validation(videos: dict[str, VideoFacts]) -> set[str]:
+    """The validation part of the split; empty if the split has none."""
+    return {name for name, facts in videos.items() if facts.part == "validation"}
+
+
 def parts_of(videos: dict[str, VideoFacts], held_out: set[str]) -> dict[str, tuple[str, ...]]:
     train = [name for name, facts in videos.items() if facts.part == "train"]
     return {
         "train": tuple(name for name in train if name not in held_out),
-        "validation": tuple(name for name in train if name in held_out),
+        "validation": tuple(name for name in videos if name in held_out),
         "test": tuple(name for name, facts in videos.items() if facts.part == "test"),
     }
 
@@ -106,7 +119,8 @@ def class_notes(
     """Lines about classes that have no video in a part."""
     notes = []
     for part, names in ids.items():
-        present = set().union(*(store.dataset.label_names(videos[name].label) for name in names))
+        labels = {videos[name].label for name in names}
+        present = set().union(*map(store.dataset.label_names, labels))
         absent = [name for name in classes if name not in present]
         if absent and (names or part == "test"):
             name = "training" if part == "train" else part
@@ -118,15 +132,17 @@ def class_notes(
 
 def coverage_of(stores: Sequence[Store], videos: dict[str, VideoFacts], held_out: set[str]) -> str:
     """Hash of the videos, the part of each, and the checksums of their features."""
-    features = []
-    for store in stores:
-        facts_of_rows = zip(store.rows.tolist(), store.checksums.tolist(), strict=True)
-        features.append(dict(zip(store.video_ids, facts_of_rows, strict=True)))
+    names = list(videos)
+    places = [positions(names, store.video_ids) for store in stores]
 
     def values() -> Iterator[tuple[str, list[Any]]]:
-        for name in sorted(videos):
+        for number in sorted(range(len(names)), key=names.__getitem__):
+            name = names[number]
             facts = videos[name]
-            of_stores = itertools.chain.from_iterable(rows.get(name, ()) for rows in features)
+            of_stores: list[int] = []
+            for store, found in zip(stores, places, strict=True):
+                if (place := int(found[number])) >= 0:
+                    of_stores += (int(store.rows[place]), int(store.checksums[place]))
             yield name, [facts.label, facts.group, facts.part, *of_stores, name in held_out]
 
     return signature_of(values())
@@ -142,7 +158,7 @@ def chosen_classes(
         if name not in store.dataset.classes:
             hint = class_hint(name, store.dataset.classes)
             raise InputError(f"WITHOUT: {store.dataset.name} has no class '{name}'{hint}")
-    present = set().union(*(store.dataset.label_names(label) for label in store.labels))
+    present = set().union(*map(store.dataset.label_names, set(store.labels)))
     for name in names:
         if name not in present:
             hint = class_hint(name, present)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from reelbank.data.banks import Banks
+from reelbank.data.console import counted
 from reelbank.data.errors import InputError
 from reelbank.data.store.bank import find_store
 from reelbank.data.store.reader import Store
@@ -24,7 +25,7 @@ from reelbank.heads.training.planning.initial import (
     initial_runs,
     initial_weights,
 )
-from reelbank.heads.training.planning.leaks import divided_groups
+from reelbank.heads.training.planning.leaks import divided_groups, split_notes
 from reelbank.heads.training.planning.parts import (
     VideoFacts,
     absent_notes,
@@ -34,6 +35,7 @@ from reelbank.heads.training.planning.parts import (
     held_out_videos,
     is_multilabel,
     parts_of,
+    stated_validation,
     videos_of_split,
 )
 from reelbank.heads.training.planning.shared_recipe import shared_recipe
@@ -128,12 +130,9 @@ def plan_run(
     classes = chosen_classes(stores[0], options.classes, options.without)
     videos = videos_of_split(stores[0], common, classes, split)
     notes = absent_notes(stores, common)
+    notes += split_notes(stores[0], split, videos)
     held_out = _held_out(videos, options, dataset=stores[0].dataset.name, split=split)
-    if options.validation_store:
-        notes.append(
-            f"split {split}: the {len(held_out)} validation videos were chosen with "
-            f"VALIDATION_STORE={options.validation_store}"
-        )
+    notes += _validation_origin(videos, held_out, options, split)
     if options.validation and not held_out:
         notes.append(
             f"split {split}: {_why_none_held_out(options)}, so there is no validation "
@@ -176,10 +175,10 @@ def plan_run(
 def _held_out(
     videos: dict[str, VideoFacts], options: TrainOptions, *, dataset: str, split: str
 ) -> set[str]:
-    """The training videos of the validation part. With VALIDATION_STORE, they are those of the
-    groups that a run on that store holds out. Raises InputError if that store is of another data
-    set or split."""
-    if not options.validation_store:
+    """The videos for validation. With VALIDATION_STORE, they are the training videos of the groups
+    that a run on that store holds out, unless the split has a validation part. Raises InputError if
+    that store is of another data set or split."""
+    if not options.validation_store or stated_validation(videos):
         return held_out_videos(videos, options.validation)
     given = f"VALIDATION_STORE={options.validation_store}"
     if not options.validation:
@@ -212,6 +211,29 @@ def _held_out(
 def _group_key(video_id: str, facts: VideoFacts) -> tuple[str, str]:
     """A video without a group is its own group."""
     return facts.group, "" if facts.group else video_id
+
+
+def _validation_origin(
+    videos: dict[str, VideoFacts], held_out: set[str], options: TrainOptions, split: str
+) -> list[str]:
+    """A line on videos for validation that were not cut from the training part as usual."""
+    stated = len(stated_validation(videos))
+    if stated and not held_out:
+        return [
+            f"split {split}: VALIDATION=0, so the {counted(stated, 'video')} of its validation part "
+            "are not used"
+        ]
+    if stated:
+        return [
+            f"split {split}: validation uses the {counted(stated, 'video')} of its validation part, "
+            "and no training videos"
+        ]
+    if options.validation_store:
+        return [
+            f"split {split}: the {len(held_out)} validation videos were chosen with "
+            f"VALIDATION_STORE={options.validation_store}"
+        ]
+    return []
 
 
 def _why_none_held_out(options: TrainOptions) -> str:

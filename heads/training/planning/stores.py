@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.data.errors import InputError
+from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.identity import canonical, signature
 from reelbank.data.store.bank import find_store, is_passed_over, opened
 from reelbank.data.store.reader import Store
@@ -224,7 +225,18 @@ def check_joined(stores: Sequence[Store]) -> None:
 
 def _not_joined(first: Store, other: Store, difference: str) -> InputError:
     names = f"{first.path.name} and {other.path.name}"
-    return InputError(f"mid fusion: {names} {difference}; extract the streams together")
+    return InputError(f"mid fusion: {names} {difference}; {_hint(first, other)}")
+
+
+def _hint(first: Store, other: Store) -> str:
+    is_sound = {FeatureRecipe.from_json(store.recipe).is_sound for store in (first, other)}
+    is_timed = all({"fps", "stride_seconds"} & store.recipe.keys() for store in (first, other))
+    if len(is_sound) == 1 or is_timed:
+        return "extract the streams together"
+    return (
+        "extract the streams together, with FPS or with STRIDE in seconds, which put sound and "
+        "pictures on one grid"
+    )
 
 
 def _check_recipes(first: Store, other: Store) -> None:
@@ -235,7 +247,10 @@ def _check_recipes(first: Store, other: Store) -> None:
             f"{other.path.name} is from {other.dataset.name}; choose stores of the same "
             "data set"
         )
-    keys = ["views", "views_seed", "windows", "crops_kept"]
+    keys = ["views", "views_seed", "windows"]
+    # Sound has no crops.
+    if bool(first.recipe.get("crops_kept")) != bool(other.recipe.get("crops_kept")):
+        keys.append("crops_kept")
     if first.recipe.get("crops_kept"):  # otherwise crops are averaged, however many there are
         keys.append("crops")
     for key in keys:
@@ -279,7 +294,10 @@ def _half_stride_seconds(
 ) -> float:
     """Half of the time from one clip to the next, plus a millisecond because the times of frames
     are rounded."""
-    fps = source.get("fps") or 0
-    if fps > 0 and "stride_frames" in store.recipe:
-        return store.recipe["stride_frames"] / fps / 2 + 1e-3
+    recipe = store.recipe
+    if recipe.get("stride_seconds"):
+        return recipe["stride_seconds"] / 2 + 1e-3
+    fps = recipe.get("fps") or source.get("fps") or 0
+    if fps > 0 and "stride_frames" in recipe:
+        return recipe["stride_frames"] / fps / 2 + 1e-3
     return (float(np.median(np.diff(times_seconds))) / 2 if len(times_seconds) > 1 else 0.0) + 1e-3
