@@ -158,6 +158,19 @@ def test_rows_equal_those_of_transformers(saved: Saved, tmp_path: Path) -> None:
     assert relative(found[:-1], found[1:]) > 0.01
 
 
+@pytest.mark.parametrize("saved", ["clap"], indirect=True)
+def test_sound_at_times_of_a_grid(saved: Saved, tmp_path: Path) -> None:
+    """Examples that are centred at given times are whole, with silence outside of the track."""
+    path = draw(tmp_path / "clip.mkv", rate_hz=8000)
+    found, times = features(saved, path, "T=0", "STRIDE=1s")
+    assert len(times) == 3 and np.diff(times) == pytest.approx([1, 1])
+    silence = np.zeros(16_000, np.float32)
+    samples = np.concatenate([silence, wave(0, 8000), silence])
+    starts = [round(time * 8000) - 8000 + len(silence) for time in times]
+    expected = [of_sound(saved, samples[start : start + 16_000]) for start in starts]
+    assert relative(found, np.concatenate(expected)) < 1e-4
+
+
 @pytest.mark.parametrize("saved", ["clip", "xclip"], indirect=True)
 def test_nodes_are_vectors_and_token_maps(saved: Saved, tmp_path: Path) -> None:
     """NODE= gives the mean of the tokens of a module, AT= all of them."""
