@@ -173,6 +173,7 @@ class _Server:
             span_seconds=reading.span_seconds,
             limits=self.options.limits,
             centres=centres,
+            windows=reading.sound_windows,
         )
 
     def _counted_frames(self, path: Path, reading: Reading) -> Generator[PictureMessage]:
