@@ -227,8 +227,14 @@ class FeatureRecipe:
 
     @property
     def uses_timm(self) -> bool:
-        """Whether the numbers can depend on the version of timm."""
-        return str(self.extractor).startswith("timm:")
+        """Whether the numbers can depend on the version of timm, which some models of transformers
+        contain."""
+        return str(self.extractor).startswith("timm:") or self.uses_transformers
+
+    @property
+    def uses_transformers(self) -> bool:
+        """Whether the numbers can depend on the version of transformers."""
+        return str(self.extractor).startswith("hf:")
 
     @property
     def has_own_code(self) -> bool:

@@ -37,8 +37,8 @@ _swept: set[Path] = set()  # folders that this process has cleaned; it lists a f
 def replacing(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary name to write to. The file replaces `path` when the block ends without an error.
     durable: sync the file to disk first. Raises LostLock if this process had a lock on a file of
-    the folder, and another process has taken it over. The file gets the permissions that the umask gives, even if the
-    library that writes it sets others (safetensors: 0600)."""
+    the folder, and another process has taken it over. The file gets the permissions that the umask
+    gives, even if the library that writes it sets others (safetensors: 0600)."""
     _sweep(path.parent, path.name)
     temporary = path.with_name(f".{path.name}{_mark()}")
     temporary.touch()

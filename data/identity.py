@@ -4,13 +4,26 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
+
+HUGGINGFACE = "hf:"  # begins the names of extractors of transformers
+
+
+def is_model_folder(extractor: str) -> bool:
+    """Whether an extractor of transformers is a folder, not a name on the hub (owner/name). It is
+    decided by the text alone: a folder is written as hf:./x, hf:/x, hf:~/x or hf:x."""
+    text = extractor.removeprefix(HUGGINGFACE)
+    return text != extractor and (text.startswith((".", "/", "~")) or "/" not in text)
 
 
 def extractor_name(extractor: str) -> str:
     """The name of an extractor in a recipe. An extractor in a user's file is named by the file's
-    stem and the function, without the folder (the recipe contains a hash of its weights)."""
+    stem and the function, and one in a folder by the folder's name, without the path (the recipe
+    contains a hash of its weights)."""
+    if is_model_folder(extractor):
+        path = Path(extractor.removeprefix(HUGGINGFACE)).expanduser()
+        return f"{HUGGINGFACE}{path.resolve().name}"
     file_name, _, function = extractor.rpartition(":")
     return f"{PurePath(file_name).stem}.{function}" if file_name.endswith(".py") else extractor
 

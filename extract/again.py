@@ -9,7 +9,7 @@ from typing import Any
 from reelbank.data.banks import AnyBank, Banks
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe, FlowPart
-from reelbank.data.identity import differences, extractor_name
+from reelbank.data.identity import HUGGINGFACE, differences, extractor_name, is_model_folder
 from reelbank.data.plugins import is_user_file
 from reelbank.data.store.records import identity
 from reelbank.data.video.images import ASSUMED_FPS
@@ -32,7 +32,7 @@ FOLLOWED = ("tvl1", "dis", "farneback")
 class UserFiles:
     """Files and settings that a recipe does not contain and the user may have to name.
 
-    extractors: user networks, as file.py:function
+    extractors: user networks, as file.py:function, and models of transformers, as hf:<folder>
     streams: user streams, as file.py:Class
     weights, flow_weights: files of state dicts, for stores that were made with such files
     bank: the bank, or several, with the weights that were trained here
@@ -143,7 +143,16 @@ def _network(recipe: Mapping[str, Any], files: UserFiles) -> dict[str, Any]:
             f"the recipe of the features names the file {extractor} as extractor; this file is not "
             "run, because recipes may be untrusted; extract again"
         )
-    if "." in extractor and ":" not in extractor:
+    if is_model_folder(extractor):
+        named = [path for path in files.extractors if extractor_name(path) == extractor]
+        if not named:
+            name = extractor.removeprefix(HUGGINGFACE)
+            raise InputError(
+                f"the features were made with a model of transformers in the folder {name}; give "
+                f"EXTRACTOR={HUGGINGFACE}<path of {name}>"
+            )
+        extractor = named[0]
+    elif "." in extractor and ":" not in extractor:
         # A user's file, named by its stem and function (see `extractor_name`).
         stem, _, function = extractor.rpartition(".")
         extractor = own_extractor(extractor, files)

@@ -20,7 +20,6 @@ from reelbank.data.video.frames import DecodeError, VideoInfo, probe
 from reelbank.data.video.images import ASSUMED_FPS
 from reelbank.data.video.limits import Limits
 from reelbank.data.video.sampling import Followed, Sampling, TimedExamples
-from reelbank.data.video.sound import RATE_HZ, example_count
 from reelbank.data.video.timeline import FrameCount, TooManyTicks
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.job import batch_inputs
@@ -127,6 +126,8 @@ def _tell_videos(plan: StreamPlan, videos: int, missing: int, *, comes_first: bo
     )
     for absent in plan.to_download:
         print_lines(f"  weights to download: {absent}")
+    if plan.network and (facts := plan.network.weights.facts):
+        print_lines(f"  weights: {facts}")
 
 
 def _tell_rows(
@@ -248,7 +249,8 @@ def _rows_of(video: Video, plan: StreamPlan, header: Callable[[Path], VideoInfo 
         timed = _timed_frames(info, seconds) if info.width else None
         return Rows(len(sampling.centres(timed, 0.0, seconds)), videos=1)
     if not isinstance(sampling, Sampling):
-        examples = example_count(round(seconds * RATE_HZ)) if info.audio else 0
+        of_sound = sampling.sound_windows
+        examples = of_sound.count(round(seconds * of_sound.rate_hz)) if info.audio else 0
         rows = min(examples, sampling.steps or examples)
         return Rows(rows, videos=int(rows > 0))
     if not info.width:  # a file with sound but without pictures
@@ -290,8 +292,7 @@ def _network_seconds(
         return 0.0
     batch = batch_inputs(options, device, network)
     forward = Forward(network, options.precision, options.compile, device, inputs)
-    dtype = torch.float32 if network.kind == "sound" else torch.uint8
-    blank = torch.zeros((batch, *network.input_shape), dtype=dtype, device=device)
+    blank = torch.zeros((batch, *network.input_shape), dtype=network.input_dtype, device=device)
     for _ in range(2):  # the first one warms up
         started = time.perf_counter()
         float(forward(blank)[0].sum())  # waits for the device
@@ -317,10 +318,9 @@ def _flow_seconds(plan: StreamPlan, flow: FlowMethod, device: torch.device) -> f
 
 def _row_numbers(options: ExtractOptions, network: Network, device: torch.device) -> list[int]:
     """The size of a row of each node."""
-    dtype = torch.float32 if network.kind == "sound" else torch.uint8
     with torch.inference_mode():
         outputs = network.module.to(device)(
-            torch.zeros((1, *network.input_shape), dtype=dtype, device=device)
+            torch.zeros((1, *network.input_shape), dtype=network.input_dtype, device=device)
         )
     kept = (options.crops or 1) if options.keep_crops else 1
     return [output[0].numel() * kept for output in outputs]

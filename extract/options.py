@@ -78,8 +78,8 @@ class ExtractOptions(Checked, WithBanks):
     extractor: str = option(
         "",
         "network that computes the features, per stream: torchvision:<model>, timm:<model>, "
-        "i3d, c3d, bn_inception, motion_cnn, vggish, pixels, or <file>.py:<function> for your "
-        "own network",
+        "hf:<owner>/<model> or hf:<folder> for a model of transformers, i3d, c3d, bn_inception, "
+        "motion_cnn, vggish, pixels, or <file>.py:<function> for your own network",
         unset="torchvision:resnet50; vggish for audio; torchvision:resnet18 for toy",
     )
     weights: str = option(

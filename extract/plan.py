@@ -237,7 +237,7 @@ def _network(
             "video networks and optical flow; leave CLIP out"
         )
     stored = Preprocessing.from_json(about["preprocessing"]) if folder else None
-    return networks.build(
+    network = networks.build(
         extractor,
         of_stream.nodes,
         of_stream.weights,
@@ -251,6 +251,12 @@ def _network(
         clip_frames=clip_frames or None,
         sized=lambda of_weights: _sized(stream, of_stream, extractor, stored or of_weights),
     )
+    if network.waves and of_stream.crop_px:
+        raise InputError(
+            f"SIZE={of_stream.crop_px}: {extractor} reads sound by its own feature extractor, which "
+            "has no pictures; leave SIZE out"
+        )
+    return network
 
 
 def _sized(
@@ -325,7 +331,17 @@ def _with_samplings(options: ExtractOptions, plans: list[StreamPlan]) -> list[St
         )
         kind = Examples if plan.stream.input == "sound" else Sampling
         chosen = returned(plan.stream, "clips", plan.stream.clips(plan.options, rows), kind)
+        waves = plan.network.waves if plan.network else None
+        if waves and isinstance(chosen, Examples):
+            chosen = dataclasses.replace(chosen, sound_windows=waves.windows)
         sampled.append(dataclasses.replace(plan, sampling=chosen))
+    kinds = [plan.sampling for plan in sampled]
+    windows = {chosen.sound_windows for chosen in kinds if isinstance(chosen, Examples)}
+    if len(windows) > 1:  # a file's sound is decoded once, at one rate
+        raise InputError(
+            f"STREAM={' '.join(options.stream)}: the networks of these streams read sound in "
+            "examples of different lengths; extract each stream in a separate command"
+        )
     return sampled
 
 

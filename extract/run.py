@@ -155,7 +155,9 @@ def extract_dataset(
             lease = Lease(needed, {video.id: names_of(jobs, video) for video in needed})
             with one_device:
                 begins = [DeviceReport(status="decoding the first videos")]
-                reports = itertools.chain(begins, map(DeviceReport, one_device.run([lease])))
+                # The first video takes that status away.
+                of_videos = (DeviceReport(video, status="") for video in one_device.run([lease]))
+                reports = itertools.chain(begins, of_videos)
                 _follow(reports, needed, unread)
             _tell_decoded(one_device.decoded, plans)
         every_video = [stored_video(video) for video in dataset.videos]
@@ -226,7 +228,7 @@ def _follow(reports: Iterable[DeviceReport], videos: Sequence[Video], unread: Un
             for line in report.lines:
                 bar.write(printable(line))
             bar.update(-report.again)
-            if report.status or report.video:
+            if report.status is not None:
                 is_new, status = report.status != status, report.status
                 if is_new or (status and sys.stderr.isatty()):  # the time that it shows goes on
                     bar.set_postfix_str(status)

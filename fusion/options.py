@@ -234,8 +234,8 @@ class PredictOptions(Checked, WithBanks):
     )
     extractor: str = option(
         "",
-        "your own network as <file>.py:<function>, if it computed the features; write several "
-        "networks as 'a b'",
+        "your own network as <file>.py:<function>, or the folder of a model of transformers as "
+        "hf:<folder>, if it computed the features; write several networks as 'a b'",
     )
     stream: str = option(
         "",

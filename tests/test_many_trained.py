@@ -96,7 +96,7 @@ def test_positions_are_those_of_a_dictionary(data: st.DataObject) -> None:
     if data.draw(st.booleans()):
         names.sort(key=[*among, "absent"].index)
     expected = [among.index(name) if name in among else -1 for name in names]
-    assert positions(names, among).tolist() == expected
+    assert positions(names, among, absent=-1).tolist() == expected
 
 
 @settings(deadline=None)

@@ -17,6 +17,7 @@ from reelbank.data.datasets import toy_drawing
 from reelbank.data.video import sound
 from reelbank.data.video.frames import DecodeError, decode
 from reelbank.data.video.messages import Frames, Sound, SoundDone, SoundInfo
+from reelbank.data.video.sampling import SoundWindows
 from reelbank.data.video.sound import example_count, read_sound
 
 NOTHING = SoundInfo("none", 0.0, 0.0, 0)
@@ -88,6 +89,16 @@ def test_examples_that_do_not_exist_cannot_be_selected(tmp_path):
     path = write_wave(tmp_path / "two.wav", np.full(30960, 1000, dtype=np.int16))
     with pytest.raises(ValueError, match=r"example numbers from 0 to 1 \(got 0 to 2\)"):
         hear(path, lambda count: np.arange(count + 1))
+
+
+def test_examples_of_a_network_that_pads_by_hand() -> None:
+    """Windows of 10 s at 1 kHz, one after the other: a last one of at least 5 s counts, and so does
+    an only one of at least 0.5 s."""
+    windows = SoundWindows(1000, 10_000, 10_000, least_samples=500)
+    counts = {0: 0, 499: 0, 500: 1, 4000: 1, 14_999: 1, 15_000: 2, 20_000: 2, 24_999: 2, 25_000: 3}
+    assert {samples: windows.count(samples) for samples in counts} == counts
+    assert [windows.length(number, 25_000) for number in range(3)] == [10_000, 10_000, 5000]
+    assert windows.length(0, 14_999) == 10_000 and windows.length(0, 700) == 700
 
 
 def test_example_counts_by_hand():

@@ -18,6 +18,8 @@ from reelbank.data.errors import InputError
 from reelbank.data.store import commands as shelf
 from reelbank.data.store.file import format as feature_file
 from reelbank.data.store.file.header import DamagedFile, read_range
+from reelbank.data.store.file.tree import tree_block_bytes
+from reelbank.data.store.merging.files import OpenParts, PartFile
 from reelbank.data.store.reader import Store
 from reelbank.data.store.writer import StoreWriter
 
@@ -645,6 +647,44 @@ def test_a_file_that_ends_early_is_named_with_both_lengths(tmp_path):
             read_range(file, 0, 10)
 
 
+@pytest.mark.parametrize("position", [0, 520, -1])  # header, index, table of digests
+def test_damage_of_a_part_that_is_opened_again_is_told(tmp_path, position):
+    fill(tmp_path / "made.h5", range(2), finish=False, part_videos=1)
+    paths, kept = sorted((tmp_path / "made.parts").glob("part+*")), OpenParts(most=1)
+    first, second = (PartFile(feature_file.FeatureFile(path), kept) for path in paths)
+    content = bytearray(paths[0].read_bytes())
+    content[position] ^= 1
+    paths[0].write_bytes(content)
+    (line,) = first.damage()
+    assert str(paths[0]) in line and second.damage() == []
+
+
+def test_an_index_has_blocks_that_a_header_can_state():
+    assert tree_block_bytes(1 << 29) == 1 << 14
+    assert tree_block_bytes((1 << 29) + 1) == 1 << 15
+    assert tree_block_bytes(1 << 39) == 1 << 24
+    for size_bytes in ((1 << 39) + 1, 1 << 62):
+        with pytest.raises(InputError, match="too many for one file"):
+            tree_block_bytes(size_bytes)
+
+
+@pytest.mark.parametrize("compression", ["", "gzip"])
+def test_a_file_is_written_with_as_many_videos_as_its_index_lists(tmp_path, compression):
+    fill(tmp_path / "made.h5", range(3))
+    index = feature_file.FeatureFile(tmp_path / "made.h5").index
+    values = [made_values(number).astype(np.float16) for number in range(3)]
+    path = tmp_path / "other.h5"
+    for given, told in (
+        ([*values, values[0]], "more videos were given"),
+        (values[:2], "lists more"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            feature_file.write(path, index, given, compression)
+        assert not path.exists()
+    feature_file.write(path, index, values, compression)
+    assert feature_file.FeatureFile(path).damage() == []
+
+
 def with_large_index(path, parts=2):
     """An unfinished store of a few parts, each of which has an index of hundreds of blocks."""
     with StoreWriter(path, RECIPE, DATASET, part_videos=2) as writer:
@@ -681,15 +721,36 @@ def test_a_part_whose_index_is_damaged_while_the_writer_runs_is_not_merged(tmp_p
         assert sorted(writer.done) == sorted(made_video(number).id for number in (2, 3))
 
 
-def test_a_part_whose_table_hides_videos_is_extracted_again(tmp_path, caplog):
+def changed_offset(position, by):
+    """A change of one entry of the offsets of the facts about video files."""
+
+    def change(datasets):
+        offsets = np.array(datasets["source_offsets"])
+        offsets[position] += by
+        return {"source_offsets": offsets}
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda _: {"key_hashes": np.arange(4, dtype="<u8")}, "/key_hashes does not fit the ids"),
+        (changed_offset(-1, 1 << 62), "/sources has impossible offsets"),
+        (changed_offset(-1, -1), "/sources has impossible offsets"),
+        (changed_offset(0, 1), "/sources has impossible offsets"),
+        (changed_offset(1, -(1 << 62)), "/sources has impossible offsets"),
+    ],
+)
+def test_a_part_with_an_impossible_table_is_extracted_again(tmp_path, caplog, change, told):
     datasets, features = plain_index(tmp_path / "good.h5")
     part = tmp_path / "made.parts" / f"part+{1:020d}++{0:032x}.h5"
     part.parent.mkdir()
-    build(part, {**datasets, "key_hashes": np.arange(4, dtype="<u8")}, features)
+    build(part, {**datasets, **change(datasets)}, features)
+    (line,) = feature_file.FeatureFile(part).damage()
+    assert told in line
     fill(tmp_path / "made.h5", range(4))
-    assert f"{part}: /key_hashes does not fit the ids; this part of the store is ignored" in (
-        caplog.text
-    )
+    assert f"{part}: {told}; this part of the store is ignored" in caplog.text
     check_holds(tmp_path / "made.h5", range(4))
     with Store.open(tmp_path / "made.h5") as store:
         assert store.finished and store.verify() == []

@@ -17,8 +17,14 @@ def cut_validation(
     Groups are tried in an order drawn with `seed`, and taken if that brings the classes closer to
     their share. Every class of two or more groups keeps a group in the training part, and gets one
     in the validation part if the other classes of its groups allow it. The result does not depend
-    on the order of the videos. Raises InputError unless 0 <= fraction < 1.
+    on the order of the videos. Raises InputError unless 0 <= fraction < 1, and ValueError for lists
+    of different lengths.
     """
+    if not len(ids) == len(labels) == len(groups):
+        raise ValueError(
+            f"ids, labels and groups must have the same length (got {len(ids)}, {len(labels)} and "
+            f"{len(groups)})"
+        )
     if not 0 <= fraction < 1:
         raise InputError(f"the validation fraction must be at least 0 and below 1 (got {fraction})")
     if fraction == 0:

@@ -18,7 +18,7 @@ from reelbank.data.store.file.about import recipe_differences
 from reelbank.data.store.file.format import FeatureFile
 from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.file.tree import GoneFile
-from reelbank.data.store.merging.files import File, OpenParts, PartFile, Place
+from reelbank.data.store.merging.files import OPEN_PARTS, File, OpenParts, PartFile, Place
 from reelbank.data.store.merging.places import Places
 from reelbank.data.store.parts import link_followed, more_files, part_files, parts_folder
 from reelbank.data.store.records import Cost, DatasetDescription, DatasetListing, Failure
@@ -45,8 +45,9 @@ class Catalog:
     finished file. more: the finished files with what was added later, oldest first. parts: oldest
     first. damaged: parts that were left out -> why. merged: finished files that a newer one has
     replaced and a killed process has left. where: video id -> its features. row_kind: None while
-    there are no rows. with_facts: whether what parts are merged by is kept in memory. listing: of the
-    data set, as the file that was written last records it.
+    there are no rows. kept_parts: parts with their indexes in memory. with_facts: whether what parts
+    are merged by is kept in memory. listing: of the data set, as the file that was written last
+    records it.
     """
 
     final: FeatureFile | None = None
@@ -63,7 +64,7 @@ class Catalog:
     _costs: list[Cost] = field(default_factory=list)
     listing: DatasetListing | None = None
     _listed_at: str = ""
-    _kept_parts: OpenParts = field(default_factory=OpenParts)
+    kept_parts: OpenParts = field(default_factory=OpenParts)
     row_kind: RowKind | None = None
     with_facts: bool = False
 
@@ -96,7 +97,7 @@ class Catalog:
         self._check(file)
         if not self.parts:
             self._finished_failures = dict(self.failures)
-        part = PartFile(file, self._kept_parts, with_facts=self.with_facts)
+        part = PartFile(file, self.kept_parts, with_facts=self.with_facts)
         self.parts.append(part)
         self.where.enter_part(part)
         self._enter(file)
@@ -263,15 +264,16 @@ def scan(
     with_parts: bool = True,
     with_facts: bool = False,
     known_damage: Mapping[Path, str] | None = None,
+    open_parts: int = OPEN_PARTS,
 ) -> Catalog:
     """Open the finished files and all parts of a store; damaged parts are left out and logged.
 
     whole: check every byte of the parts, for a writer. Otherwise their headers and indexes are
     checked, and features when they are read. with_parts: or only the finished files. with_facts: keep
     what the parts are merged by in memory, for a writer. known_damage: parts that are known to be
-    damaged, and why. Raises InputError if a finished file is damaged or cannot be read, if files of
-    different recipes are mixed, and with `whole` if a part cannot be read; without it such a part is
-    left out.
+    damaged, and why. open_parts: how many parts keep their indexes in memory. Raises InputError if a
+    finished file is damaged or cannot be read, if files of different recipes are mixed, and with
+    `whole` if a part cannot be read; without it such a part is left out.
     """
     path = link_followed(path)
     for _ in range(_SCANS):
@@ -282,6 +284,7 @@ def scan(
                 with_parts=with_parts,
                 with_facts=with_facts,
                 known_damage=known_damage or {},
+                open_parts=open_parts,
             )
         except (FileNotFoundError, GoneFile):  # merged and removed after it was listed
             continue
@@ -297,9 +300,12 @@ def _scan(
     with_parts: bool,
     with_facts: bool,
     known_damage: Mapping[Path, str],
+    open_parts: int,
 ) -> Catalog:
     folder = parts_folder(path)
-    catalog = Catalog(damaged=dict(known_damage), with_facts=with_facts)
+    catalog = Catalog(
+        damaged=dict(known_damage), kept_parts=OpenParts(open_parts), with_facts=with_facts
+    )
     # Parts are listed first, and the final file is opened last of the finished ones: files are
     # removed only after the files that they were merged into have their names, and the final file
     # gets its name last.
@@ -312,7 +318,7 @@ def _scan(
             try:
                 file = FeatureFile(part, whole=whole, check_index=True)
                 if with_facts:
-                    assert file.facts
+                    file.check_facts()
             except (DamagedFile, UnreadableFile) as error:
                 # Its videos would be extracted again, although the part may be intact.
                 if whole and isinstance(error, UnreadableFile):

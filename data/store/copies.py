@@ -118,7 +118,7 @@ def unit_vectors(means: np.ndarray, fitted: Sequence[int] | np.ndarray) -> np.nd
     # A few features at a time, because copies of all would take several times their memory.
     for block in _blocks(means.shape[1]):
         features = means[:, block]  # (V, n)
-        of_fitted = features[fitted]
+        of_fitted = np.ascontiguousarray(features[fitted])  # its order decides how numpy sums
         deviation = of_fitted.std(0)
         deviation[deviation == 0] = np.inf  # such a feature distinguishes no videos
         vectors[:, block] = (features - of_fitted.mean(0)) / deviation

@@ -44,7 +44,7 @@ def merged_index(
     each file once, if they are written some videos at a time. Raises DamagedFile if a file does not
     find its videos by their ids."""
     pieces, kind = output.pieces, catalog.row_kind
-    described = Described(pieces, request)
+    described = Described(pieces, request, pieces.chunks(catalog.kept_parts.most))
     offsets = np.zeros(len(pieces) + 1, np.int64)
     np.cumsum(pieces.rows(), out=offsets[1:])
     rows = MergedRows(pieces, offsets)
@@ -69,6 +69,7 @@ def merged_index(
             versions=MergedVersions(pieces),
             failures=output.failures,
         ),
+        chunks=described.chunks,
     )
 
 

@@ -350,7 +350,7 @@ class Store:
             last = first + len(video_ids)
             if files[0].index.video_ids[first:last] == list(video_ids):
                 return [(files[0], range(first, last))]
-        found = positions(video_ids, files[0].index.video_ids)
+        found = positions(video_ids, files[0].index.video_ids, absent=-1)
         if (found < 0).any():
             self._places(video_ids)  # raises InputError
         return [(files[0], found.tolist())]

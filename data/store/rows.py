@@ -1,6 +1,6 @@
 """Rows of videos that are to be stored: checked, and as the index of a new part."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,8 @@ import numpy as np
 from reelbank.data.errors import InputError
 from reelbank.data.store.file.about import About, VideoFacts
 from reelbank.data.store.file.format import checksum
-from reelbank.data.store.file.index import DTYPES, Index, are_views
-from reelbank.data.store.records import StoredVideo
+from reelbank.data.store.file.index import DTYPES, PART_NAMES, Index, are_views
+from reelbank.data.store.records import DatasetDescription, StoredVideo
 
 _MOST_VIEWS = 256  # a view's number is one byte
 _EXPONENT = np.uint16(0x7C00)  # of float16: all of these bits are set in NaN and infinity
@@ -70,6 +70,29 @@ def _is_finite(stored: np.ndarray) -> bool:
     if stored.dtype == np.uint8:
         return True
     return bool((stored.view("<u2") & _EXPONENT).max() < _EXPONENT)
+
+
+def times_fault(times_seconds: np.ndarray) -> str:
+    """What is wrong with the times of rows, (K,) float64; "" if they are finite."""
+    is_finite = np.isfinite(times_seconds)
+    if is_finite.all():
+        return ""
+    return f"times must be finite, but {(~is_finite).sum()} of {len(times_seconds)} are NaN or infinite"
+
+
+def labelling_fault(
+    dataset: DatasetDescription, classes: Set[str], label: str, parts: Sequence[str]
+) -> str:
+    """What is wrong with a video's label and its parts of the splits; "" if they are allowed.
+    classes: those of the data set."""
+    for name in dataset.label_names(label):
+        if name not in classes:
+            return f"its class {name!r} must be one of the data set's classes"
+    if len(parts) != len(dataset.splits) or not set(parts) <= set(PART_NAMES):
+        return (
+            f"must have one part (train, validation, test or '') for each split (got {list(parts)})"
+        )
+    return ""
 
 
 def check_views(video_id: str, views: np.ndarray, *, rows: int) -> None:

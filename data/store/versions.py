@@ -21,6 +21,7 @@ _DISTRIBUTIONS = {
     "torch": ("torch",),
     "torchvision": ("torchvision",),
     "timm": ("timm",),
+    "transformers": ("transformers",),
     "av": ("av",),
     "opencv": ("opencv-python-headless", "opencv-python"),
     "pillow": ("pillow",),
@@ -103,8 +104,8 @@ def _ffmpeg() -> str:
 
 def that_count(versions: Versions, recipe: Mapping[str, Any]) -> Versions:
     """The versions that features of this recipe can depend on: all except reelbank's, which the
-    recipe's features_version covers, and those of timm and OpenCV if the recipe does not use
-    them."""
+    recipe's features_version covers, and those of timm, transformers and OpenCV if the recipe does
+    not use them."""
     features = FeatureRecipe.from_json(recipe)
     may_use_all = features.has_own_code  # it may import any package
     unused = {"reelbank"}
@@ -112,6 +113,8 @@ def that_count(versions: Versions, recipe: Mapping[str, Any]) -> Versions:
         unused.add("opencv")
     if not (features.uses_timm or may_use_all):
         unused.add("timm")
+    if not (features.uses_transformers or may_use_all):
+        unused.add("transformers")
     return Versions(tuple(pair for pair in versions.packages if pair[0] not in unused))
 
 

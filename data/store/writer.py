@@ -24,9 +24,9 @@ from reelbank.data.store.file.about import (
 )
 from reelbank.data.store.file.format import COMPRESSIONS, FeatureFile
 from reelbank.data.store.file.header import DamagedFile
-from reelbank.data.store.file.index import PART_NAMES
 from reelbank.data.store.merge import DamagedPart
 from reelbank.data.store.merging.committing import commit, settle
+from reelbank.data.store.merging.files import OPEN_PARTS
 from reelbank.data.store.merging.groups import check_groups
 from reelbank.data.store.merging.plan import Request, planned
 from reelbank.data.store.merging.tiers import LARGEST_BYTES
@@ -48,7 +48,14 @@ from reelbank.data.store.records import (
     Failure,
     StoredVideo,
 )
-from reelbank.data.store.rows import VideoRows, as_stored, check_views, part_index
+from reelbank.data.store.rows import (
+    VideoRows,
+    as_stored,
+    check_views,
+    labelling_fault,
+    part_index,
+    times_fault,
+)
 from reelbank.data.store.stored import StoredFeatures
 from reelbank.data.store.versions import Made
 from reelbank.data.system.locks import Lock, holder, lock
@@ -66,7 +73,8 @@ class StoreWriter(StoredFeatures):
     checked when a video is added. shard: several writers may write one store at the same time if
     they have different names of shards. compression: "gzip" or "lzf" needs less disk space but more
     time. largest_file_bytes: `finish` divides a larger store among several files of about this size,
-    and merges no files into a larger one. made: device, streams and package versions with which the
+    and merges no files into a larger one. open_parts: how many parts keep their indexes in memory.
+    made: device, streams and package versions with which the
     features are computed. They are recorded for information, together with the time for which the
     writer was open. listing: of the data set, which the files record.
 
@@ -89,6 +97,7 @@ class StoreWriter(StoredFeatures):
         shard: str = "",
         compression: str = "",
         largest_file_bytes: int = LARGEST_BYTES,
+        open_parts: int = OPEN_PARTS,
         made: Made | None = None,
         listing: DatasetListing | None = None,
     ) -> None:
@@ -97,11 +106,11 @@ class StoreWriter(StoredFeatures):
             raise InputError(f"compression {compression!r}: choose from gzip, lzf, or none")
         dataset.check_classes()
         super().__init__(path, recipe, dataset)
-        self.listing = listing
+        self.listing, self._classes = listing, frozenset(dataset.classes)
         check_no_link(self.path)
         self._folder = parts_folder(self.path)
         self._shard, self._compression = shard, compression
-        self._largest_file_bytes = largest_file_bytes
+        self._largest_file_bytes, self._open_parts = largest_file_bytes, open_parts
         self._names = PartNames(self._folder, shard)
         self._part_videos, self._part_seconds = part_videos, part_seconds
         self._open: dict[str, VideoRows] = {}
@@ -112,7 +121,9 @@ class StoreWriter(StoredFeatures):
         try:
             remove_leftovers(self._folder, shard)
             check_numbers(self._folder)
-            self._catalog = scan(self.path, whole=True, with_facts=True)
+            self._catalog = scan(
+                self.path, whole=True, with_facts=True, open_parts=self._open_parts
+            )
             self._check_recipe()
         except BaseException:
             self._release()
@@ -187,12 +198,8 @@ class StoreWriter(StoredFeatures):
                 f"{video.id}: must have one time for each of its {len(stored)} rows "
                 f"(got times of shape {times.shape})"
             )
-        is_finite = np.isfinite(times)  # (K,)
-        if not is_finite.all():
-            raise InputError(
-                f"{video.id}: times must be finite, but {(~is_finite).sum()} of {len(times)} are "
-                "NaN or infinite"
-            )
+        if reason := times_fault(times):
+            raise InputError(f"{video.id}: {reason}")
         of_view = np.zeros(len(stored), np.uint8) if views is None else np.array(views)  # (K,)
         check_views(video.id, of_view, rows=len(stored))
         row_kind, own_kind = self._row_kind(), (stored.shape[1:], stored.dtype)
@@ -221,17 +228,8 @@ class StoreWriter(StoredFeatures):
 
     def _check_video(self, video: StoredVideo) -> None:
         check_ids([video.id])
-        for name in self.dataset.label_names(video.label):
-            if name not in self.dataset.classes:
-                raise InputError(
-                    f"{video.id}: its class {name!r} must be one of the data set's classes"
-                )
-        known_parts = set(video.parts) <= set(PART_NAMES)
-        if len(video.parts) != len(self.dataset.splits) or not known_parts:
-            raise InputError(
-                f"{video.id}: must have one part (train, validation, test or '') for each split (got "
-                f"{list(video.parts)})"
-            )
+        if reason := labelling_fault(self.dataset, self._classes, video.label, video.parts):
+            raise InputError(f"{video.id}: {reason}")
 
     def _row_kind(self) -> tuple[tuple[int, ...], np.dtype[Any]] | None:
         """Shape and type of the store's rows, None while it has no videos."""
@@ -338,7 +336,9 @@ class StoreWriter(StoredFeatures):
 
     def _reread(self, known_damage: Mapping[Path, str]) -> None:
         self._catalog.close()
-        self._catalog = scan(self.path, with_facts=True, known_damage=known_damage)
+        self._catalog = scan(
+            self.path, with_facts=True, known_damage=known_damage, open_parts=self._open_parts
+        )
         self._check_recipe()
 
     def close(self) -> None:

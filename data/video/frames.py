@@ -39,6 +39,7 @@ from reelbank.data.video.messages import (
 )
 from reelbank.data.video.opening import DecodeError, open_container, video_stream
 from reelbank.data.video.process.ring import FrameMemory
+from reelbank.data.video.sampling import USUAL_WINDOWS, SoundWindows
 from reelbank.data.video.timeline import FrameCount
 
 DECODERS = ("auto", "pyav", "opencv", "decord")
@@ -58,7 +59,7 @@ class Reading:
     """What to read of a video; picklable if its selections are.
 
     select: as for `decode`; None to read no pictures. sound: as `select` of `sound.read_sound`;
-    None to read no sound. span_seconds: read pictures and sound only within [start, end) on the
+    None to read no sound. sound_windows: its examples. span_seconds: read pictures and sound only within [start, end) on the
     file's clock. image_fps: frame rate of a folder of images, 0 if unknown. functions: computed
     from the pictures that they need, whether or not `select` chooses these.
     """
@@ -69,6 +70,7 @@ class Reading:
     span_seconds: tuple[float, float] | None = None
     image_fps: float = 0.0
     functions: Sequence[PictureFunction] = ()
+    sound_windows: SoundWindows = USUAL_WINDOWS
 
 
 def decode(

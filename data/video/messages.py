@@ -152,9 +152,9 @@ class Failed:
 class Sound:
     """Selected examples of sound, ascending, each once.
 
-    numbers: (n,) int64, counted from 0; example i is the samples [15360 i, 15360 i + 15600).
-    seconds: (n,) float64, the centres of the examples, on the same clock as the pictures. waves:
-    (n, 15600) float32.
+    numbers: (n,) int64, counted from 0; example i is usually the samples [15360 i, 15360 i +
+    15600), see `sampling.SoundWindows`. seconds: (n,) float64, the centres of the examples, on the
+    same clock as the pictures. waves: (n, 15600) float32, or another number of samples.
     """
 
     numbers: np.ndarray

@@ -2,7 +2,7 @@
 imports nothing slow."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -205,11 +205,45 @@ class Needed:
 
 
 @dataclass(frozen=True)
+class SoundWindows:
+    """The examples into which a sound track is cut: `window_samples` every `hop_samples`, mono, at
+    `rate_hz`. The usual values are those of VGGish: 0.975 s every 0.96 s.
+
+    least_samples: of the last example, if it may be shorter than a window, because the network pads
+    it itself; 0 if every example is a whole window.
+    """
+
+    rate_hz: int = 16_000
+    window_samples: int = 15_600  # 96 windows of 25 ms every 10 ms
+    hop_samples: int = 15_360
+    least_samples: int = 0
+
+    def count(self, samples: int) -> int:
+        """The number of examples of a track with this number of samples."""
+        if self.least_samples == 0:
+            if samples < self.window_samples:
+                return 0
+            return 1 + (samples - self.window_samples) // self.hop_samples
+        if samples < self.least_samples:
+            return 0
+        # A last example that is less than half a window is left out, unless it is the only one.
+        return max(1, 1 + (samples - self.window_samples // 2) // self.hop_samples)
+
+    def length(self, number: int, samples: int) -> int:
+        """The number of samples of an example."""
+        return min(self.window_samples, samples - number * self.hop_samples)
+
+
+USUAL_WINDOWS = SoundWindows()
+
+
+@dataclass(frozen=True)
 class Examples:
     """Which examples of a sound track become rows: all, or `steps` (T) of them, chosen by sigma, if
-    there are more."""
+    there are more. sound_windows: how the track is cut into examples."""
 
     steps: int | None = None
+    sound_windows: SoundWindows = field(default=USUAL_WINDOWS, kw_only=True)
 
     def __call__(self, examples: int) -> np.ndarray:
         if self.steps is None or examples <= self.steps:

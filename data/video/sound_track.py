@@ -1,4 +1,4 @@
-"""The decoded sound of one track, as mono float32 at 16 kHz.
+"""The decoded sound of one track, as mono float32 at the rate that a network reads.
 
 VGGish (Hershey et al. 2017, `vggish_input.py`) takes the mean over channels. FFmpeg's own downmix
 weights them differently, so channels are kept through resampling and averaged here.
@@ -15,8 +15,8 @@ import numpy as np
 from reelbank.data.video.limits import Guard
 from reelbank.data.video.opening import DecodeError, check_whole, errors
 
-RATE_HZ = 16_000
-# Telephones have 8000. A lower rate would let a small file claim hours of sound at 16 kHz.
+RATE_HZ = 16_000  # the usual rate
+# Telephones have 8000. A lower rate would let a small file claim hours of sound.
 _LEAST_RATE_HZ = 1000
 # PyAV reads beyond the list of planes of a frame with 8 or more, which kills the process.
 _MOST_PLANES = 7
@@ -39,27 +39,29 @@ def decoded_sound(
     stream: av.AudioStream,
     packets: "Packets",
     guard: Guard,
+    *,
+    rate_hz: int = RATE_HZ,
 ) -> Iterator[Piece]:
     """The whole track in pieces. The first piece is placed by its time stamp, the others follow
     without gaps. packets: is filled. Raises DecodeError if the track cannot be read completely."""
     begin_seconds, samples = 0.0, 0
-    mono = _Mono()
+    mono = _Mono(rate_hz)
     try:
         for frame in _frames(container, stream, packets, guard.alive):
-            guard.passed(samples / RATE_HZ)
+            guard.passed(samples / rate_hz)
             if not mono.begun and frame.pts is not None and frame.time_base:
                 begin_seconds = (
                     float(frame.pts * frame.time_base) - (container.start_time or 0) / 1e6
                 )
             for wave in mono.take(frame):
-                yield Piece(begin_seconds + samples / RATE_HZ, wave)
+                yield Piece(begin_seconds + samples / rate_hz, wave)
                 samples += len(wave)
         for wave in mono.flush():
-            yield Piece(begin_seconds + samples / RATE_HZ, wave)
+            yield Piece(begin_seconds + samples / rate_hz, wave)
             samples += len(wave)
     except av.error.FFmpegError as error:
         raise DecodeError(
-            f"sound damaged after {samples / RATE_HZ:.2f} s: {error.strerror}"
+            f"sound damaged after {samples / rate_hz:.2f} s: {error.strerror}"
         ) from None
     # Uncompressed samples (PCM) may be cut at any place, so a cut last packet is not damage.
     check_whole(
@@ -216,11 +218,11 @@ class _Packing:
 
 
 class _Mono:
-    """Converts frames of any format, rate and layout to mono float32 at 16 kHz. If these change
+    """Converts frames of any format, rate and layout to mono float32 at one rate. If these change
     within a track, a new resampler is used."""
 
-    def __init__(self) -> None:
-        self.begun = False
+    def __init__(self, rate_hz: int) -> None:
+        self.rate_hz, self.begun = rate_hz, False
         self.source: tuple[str, int, str, int] | None = None
         self.resampler: av.AudioResampler | None = None
 
@@ -235,7 +237,10 @@ class _Mono:
         source = (frame.format.name, frame.sample_rate, frame.layout.name, frame.layout.nb_channels)
         if source != self.source:
             yield from self.flush()
-            self.source, self.resampler = source, av.AudioResampler("flt", frame.layout, RATE_HZ)
+            self.source, self.resampler = (
+                source,
+                av.AudioResampler("flt", frame.layout, self.rate_hz),
+            )
         assert self.resampler is not None
         frame.pts = None  # samples follow each other without gaps, whatever their time stamps
         yield from self._means(self.resampler.resample(frame))

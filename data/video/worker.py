@@ -128,9 +128,8 @@ class _Server:
         together: list[Message | wire.Broken] = []
         for message in self._messages(Path(path), reading):
             together.append(message)
-            if isinstance(
-                message, Start
-            ):  # sent with the next one, so that the parent wakes up once
+            # A Start is sent with the next message, so that the parent wakes up once.
+            if isinstance(message, Start):
                 continue
             wire.send(self.connection, *together, memory=self.memory)
             together.clear()
@@ -175,6 +174,7 @@ class _Server:
             span_seconds=reading.span_seconds,
             limits=self.options.limits,
             centres=centres,
+            windows=reading.sound_windows,
         )
 
     def _counted_frames(self, path: Path, reading: Reading) -> Generator[PictureMessage]:

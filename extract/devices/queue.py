@@ -79,13 +79,14 @@ class DeviceReport:
     """A report about a video, or lines of a process that are not about a video.
 
     again: how many videos that were reported before have to be extracted again, less the videos that
-    are committed although their reports are lost; status: what is being done, for the progress bar
+    are committed although their reports are lost; status: what is being done, for the progress bar,
+    "" for nothing, None if that has not changed
     """
 
     video: VideoReport | None = None
     lines: tuple[str, ...] = ()
     again: int = 0
-    status: str = ""
+    status: str | None = None
 
 
 @dataclass

@@ -8,13 +8,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from reelbank.data.errors import InputError
 from reelbank.data.plugins import is_user_file
 from reelbank.extract.networks.backbones.registry import BACKBONES, load_backbone
 from reelbank.extract.networks.fused import with_fused_steps
-from reelbank.extract.networks.inputs import RGB, InputKind, InputSpec, NetworkKind
+from reelbank.extract.networks.inputs import (
+    RGB,
+    InputKind,
+    InputSpec,
+    NetworkKind,
+    WaveInput,
+)
 from reelbank.extract.networks.module import (
     NormalisedNetwork,
     Pixels,
@@ -52,6 +59,7 @@ class Trunk:
     weights: Provenance
     width: float | None = None
     to_download: str = ""
+    waves: WaveInput | None = None
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class Network:
     """A network ready for extraction.
 
     module: (B, C, h, w) uint8, (B, C, s, h, w) for a video network, (B, 96, 64) float32 log-mel for
-    sound -> tuple of float32 tensors (B, ...), one per node. channels: C. weights: as of Trunk.
+    sound, or (B, *waves.shape) -> tuple of float32 tensors (B, ...), one per node. channels: C. weights: as of Trunk.
     cpu_module: the module with equal features that is fastest in float32 on a CPU; None for `module`
     largest_step_bytes: memory that the largest layer reads and writes for one input, approximately.
     """
@@ -77,6 +85,7 @@ class Network:
     to_download: str = ""
     cpu_module: nn.Module | None = None
     largest_step_bytes: int = 0
+    waves: WaveInput | None = None  # of an audio network that reads samples
 
     @property
     def is_video(self) -> bool:
@@ -90,10 +99,17 @@ class Network:
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input without the batch."""
-        h, w = pair(self.preprocessing.crop_px)
+        if self.waves:
+            return self.waves.shape
         if self.kind == "sound":
             return LOGMEL_PX
+        h, w = pair(self.preprocessing.crop_px)
         return (self.channels, self.clip_frames, h, w) if self.is_video else (self.channels, h, w)
+
+    @property
+    def input_dtype(self) -> torch.dtype:
+        is_rounded = self.kind != "sound" and self.preprocessing.rounded
+        return torch.uint8 if is_rounded else torch.float32
 
 
 def trunk(
@@ -162,6 +178,7 @@ def trunk(
         weights=origin,
         width=network.width,
         to_download=network.to_download,
+        waves=network.waves,
     )
 
 
@@ -216,7 +233,8 @@ def build(
         raise InputError(f"NODE={' '.join(nodes)}: must name each node only once")
     parts = _cut(base.model, nodes, name) if nodes else base.model
     preprocessing = sized(base.preprocessing)
-    whole = NormalisedNetwork(parts, nodes, preprocessing, base.kind, pool=pool).eval()
+    kind = "waves" if base.waves else base.kind
+    whole = NormalisedNetwork(parts, nodes, preprocessing, kind, pool=pool).eval()
     network = Network(
         name=base.name,
         module=whole,
@@ -229,6 +247,7 @@ def build(
         extractor=name,
         width=base.width,
         to_download=base.to_download,
+        waves=base.waves,
     )
     return _prepared(network, whole)
 

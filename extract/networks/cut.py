@@ -15,6 +15,7 @@ from torchvision import ops
 from torchvision.models.feature_extraction import DualGraphModule, NodePathTracer
 
 from reelbank.data.errors import InputError
+from reelbank.extract.networks.by_name import CutByName
 from reelbank.extract.networks.module import SIZE_DEPENDENT
 
 
@@ -24,6 +25,8 @@ def cut(model: nn.Module, nodes: tuple[str, ...], name: str) -> nn.Module:
     errors: InputError for an unknown node, or a network that torch.fx cannot follow."""
     if not nodes:
         return model
+    if isinstance(model, CutByName):
+        return model.cut(nodes, name)
     graph, names = _traced(model, nodes=" ".join(nodes), name=name, training=False)
     (whole,) = graph.find_nodes(op="output")
     values = {node: _find(names, node, name) for node in nodes}

@@ -1,12 +1,18 @@
 """The inputs that streams give to networks. Imported without torch, as streams are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from reelbank.data.errors import InputError
 from reelbank.extract.networks.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from reelbank.data.video.sampling import SoundWindows
 
 NetworkKind = Literal["image", "video", "sound"]
 
@@ -16,6 +22,21 @@ class InputKind(Enum):
 
     PICTURES = "pictures"
     LOGMEL = "log-mel"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaveInput:
+    """The input of an audio network that reads the samples themselves, by its own front end.
+
+    windows: how a sound track is cut into examples, and at which rate
+    prepare: examples (n, samples) float32 -> network inputs (n, *shape) float32, on the CPU
+    about: the front end, for recipes
+    """
+
+    windows: "SoundWindows"
+    prepare: "Callable[[np.ndarray], Tensor]"
+    shape: tuple[int, ...]
+    about: Mapping[str, Any]
 
 
 def _unchanged(preprocessing: Preprocessing) -> Preprocessing:

@@ -6,6 +6,7 @@ import functools
 import math
 import sys
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch.fx.experimental.optimization import fuse
 from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
 from reelbank.data.system.memory import full_memory
+from reelbank.extract.networks.by_name import CutByName
 from reelbank.extract.networks.inputs import NetworkKind
 from reelbank.extract.networks.preprocessing import Preprocessing, pair
 
@@ -27,7 +29,8 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)  # those that `fuse` f
 
 class NormalisedNetwork(nn.Module):
     """Normalises on the device and runs the trunk: (B, C, [s,] h, w) uint8 or (B, 96, 64) log-mel
-    -> tuple of float32."""
+    -> tuple of float32. The kind "waves" is an audio network with its own front end, whose inputs
+    reach it unchanged."""
 
     mean: Tensor
     std: Tensor
@@ -37,7 +40,7 @@ class NormalisedNetwork(nn.Module):
         trunk: nn.Module,
         nodes: tuple[str, ...],
         preprocessing: Preprocessing,
-        kind: NetworkKind,
+        kind: NetworkKind | Literal["waves"],
         *,
         pool: bool,
     ) -> None:
@@ -45,11 +48,17 @@ class NormalisedNetwork(nn.Module):
         self.nodes, self.trunk, self.pool, self.kind = nodes, trunk, pool, kind
         self.bgr, self.size = preprocessing.order == "bgr", pair(preprocessing.crop_px)
         shape = (1, -1, 1, 1, 1) if kind == "video" else (1, -1, 1, 1)
-        scale = 1 if kind == "sound" else 255
+        scale = 1 if kind in ("sound", "waves") else 255
         self.register_buffer("mean", torch.tensor(preprocessing.mean).view(shape) * scale)
         self.register_buffer("std", torch.tensor(preprocessing.std).view(shape) * scale)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        output = self.trunk(inputs if self.kind == "waves" else self._normalised(inputs))
+        is_cut = isinstance(output, dict)
+        outputs = tuple(output[node] for node in self.nodes) if is_cut else (output,)
+        return tuple((pooled(y) if self.pool else y).float().contiguous() for y in outputs)
+
+    def _normalised(self, inputs: Tensor) -> Tensor:
         if self.kind == "sound":
             x = inputs[:, None]  # (B, 1, 96, 64)
             if tuple(x.shape[-2:]) != self.size:
@@ -57,13 +66,9 @@ class NormalisedNetwork(nn.Module):
         else:
             x = (inputs.flip(1) if self.bgr else inputs).float()
         x = (x - self.mean) / self.std
-        x = x.contiguous(
+        return x.contiguous(
             memory_format=torch.channels_last if x.ndim == 4 else torch.channels_last_3d
         )
-        output = self.trunk(x)
-        is_cut = isinstance(output, dict)
-        outputs = tuple(output[node] for node in self.nodes) if is_cut else (output,)
-        return tuple((pooled(y) if self.pool else y).float().contiguous() for y in outputs)
 
 
 class _Tracer(fx.Tracer):
@@ -165,6 +170,8 @@ def with_folded_batch_norm(
     The result is compared with the features of the original network, `expected`. A network that
     torch.fx cannot trace, or whose result differs, stays as it is, and a note says so.
     """
+    if isinstance(whole.trunk, CutByName):
+        return whole
     folded = copy.copy(whole)
     folded._modules = dict(whole._modules)
     reason = ""
@@ -215,11 +222,11 @@ def print_once(line: str) -> None:
     print_lines(line, file=sys.stderr)
 
 
-def example_input(kind: NetworkKind, input_shape: tuple[int, ...]) -> Tensor:
+def example_input(kind: NetworkKind | Literal["waves"], input_shape: tuple[int, ...]) -> Tensor:
     """A batch of one input with random values, always the same."""
     generator = torch.Generator().manual_seed(0)
     shape = (1, *input_shape)
-    if kind == "sound":
+    if kind in ("sound", "waves"):
         return torch.randn(shape, generator=generator)
     return torch.randint(256, shape, dtype=torch.uint8, generator=generator)
 

@@ -17,18 +17,23 @@ RGB_ORDER = "rgb"  # of the channels
 class Resize:
     """size_px: short side, or height and width; interpolation: "bilinear", "bicubic" or "nearest";
     antialias: smooth pictures when they are reduced; fill: grey levels of a border that fills up a
-    picture of another aspect ratio to height and width (None: the picture is stretched)."""
+    picture of another aspect ratio to height and width (None: the picture is stretched); rounded:
+    to whole grey levels, uint8."""
 
     size_px: int | tuple[int, int]
     interpolation: str = "bilinear"
     antialias: bool = True
     fill: tuple[int, ...] | None = None
+    rounded: bool = True
 
 
 @dataclass(frozen=True)
 class Preprocessing:
     """Resize (short side, or height and width), crop, (x / 255 - mean) / std, in the channel order
     the weights were trained in.
+
+    rounded: as of Resize; centre: how half a pixel in the corner of the centre crop is rounded, to
+    an even number ("even", as torchvision does) or down ("down", as transformers does).
 
     Log-mel examples are not resized or cropped by it: crop_px is what they are brought to (height,
     width), and mean and std are those of the log-mel values themselves.
@@ -42,16 +47,20 @@ class Preprocessing:
     order: str = RGB_ORDER  # or "bgr"
     antialias: bool = True
     fill: tuple[int, ...] | None = None
+    rounded: bool = True
+    centre: str = "even"
 
     @property
     def resize(self) -> Resize:
-        return Resize(self.resize_px, self.interpolation, self.antialias, self.fill)
+        return Resize(
+            self.resize_px, self.interpolation, self.antialias, self.fill, rounded=self.rounded
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """The entry of a recipe. `antialias` and `fill` are left out if they have their usual
-        values, so that earlier recipes, which do not contain them, stay equal."""
+        """The entry of a recipe. Some settings are left out if they have their usual values, so
+        that earlier recipes, which do not contain them, stay equal."""
         values = dataclasses.asdict(self)
-        usual = {"antialias": True, "fill": None}
+        usual = {"antialias": True, "fill": None, "rounded": True, "centre": "even"}
         kept = {
             name: value
             for name, value in values.items()

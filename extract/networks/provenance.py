@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from reelbank.data.console import printable
 from reelbank.data.errors import InputError
 
 # "head": the embeddings of a trained head; "unknown": written by another tool or an early version
@@ -20,6 +21,7 @@ _FORMS: tuple[tuple[Kind, str], ...] = (
     ("random", r"random, seed (?P<seed>0|[1-9][0-9]{0,19})"),
     ("file", r"file (?P<name>.+)"),
     ("published", r"pretrained (?P<publisher>timm) (?P<name>\S+) (?P<tag>\S+)"),
+    ("published", r"pretrained (?P<publisher>hf) (?P<name>.+)"),
     ("published", r"pretrained (?P<name>[^\s.]+)\.(?P<tag>\S+)"),
     ("trained", r"trained here, (?P<name>.+)"),
     ("head", r"head, (?P<name>.+)"),
@@ -32,14 +34,16 @@ class Provenance:
 
     name: the file, without its folder; the published weights (a torchvision enum or a timm model);
         or the folder of the training run
-    publisher, tag: "torchvision" or "timm", and which of its weights for the network
+    publisher, tag: "torchvision", "timm" or "hf", and which of its weights for the network
     seed: random weights
     width: share of the network's units; recorded for weights trained here
     preset, batch_norm_eps: only where they differ from the network's own
     family, saw: of weights trained here, the hash that all splits share and the videos used for
         training, as `heads/runs/leak_guard.py` reads them
     sha256: of all parameters and buffers; "" until pretrained weights are downloaded
-    code_sha256: of the user's file that defines the network
+    code_sha256: of the user's file that defines the network, or of the configuration of a model of
+        transformers
+    revision, license: as the publisher states them; for the user only, not part of recipes
     """
 
     kind: Kind
@@ -54,6 +58,8 @@ class Provenance:
     saw: Mapping[str, Any] | None = None
     sha256: str | None = None
     code_sha256: str = ""
+    revision: str = ""
+    license: str = ""
 
     @classmethod
     def without_weights(cls) -> "Provenance":
@@ -79,6 +85,11 @@ class Provenance:
         return cls(kind="published", publisher="timm", name=name, tag=tag or "default")
 
     @classmethod
+    def of_transformers(cls, name: str) -> "Provenance":
+        """name: of the model on the hub (owner/name), or of its folder."""
+        return cls(kind="published", publisher="hf", name=name)
+
+    @classmethod
     def of_builder(cls) -> "Provenance":
         """Weights that the user's own function has set."""
         return cls(kind="builder")
@@ -91,13 +102,15 @@ class Provenance:
     @property
     def source(self) -> str:
         """The origin as one short phrase: "random, seed 4", "file x.pth"."""
-        published = f"timm {self.name}" if self.publisher == "timm" else self.name
-        separator = " " if self.publisher == "timm" else "."
+        published = {
+            "timm": f"timm {self.name} {self.tag}",
+            "hf": f"hf {self.name}",
+        }.get(self.publisher, f"{self.name}.{self.tag}")
         phrases: dict[Kind, str] = {
             "none": NO_WEIGHTS_SOURCE,
             "random": f"random, seed {self.seed}",
             "file": f"file {self.name}",
-            "published": f"pretrained {published}{separator}{self.tag}",
+            "published": f"pretrained {published}",
             "builder": BUILDER_SOURCE,
             "trained": f"trained here, {self.name}",
             "head": f"head, {self.name}",
@@ -110,6 +123,17 @@ class Provenance:
         """The origin for a table: without the seed, and without the folder of a training run."""
         shorter: dict[Kind, str] = {"random": "random", "trained": "trained here", "head": "head"}
         return shorter.get(self.kind, self.source or NO_WEIGHTS_SOURCE)
+
+    @property
+    def facts(self) -> str:
+        """What the user should know about published weights; "" for others."""
+        if self.kind != "published":
+            return ""
+        facts = [self.source.removeprefix("pretrained ")]
+        facts += [f"revision {self.revision[:12]}"] if self.revision else []
+        facts += [f"license {self.license or 'unknown'}"]
+        facts += [f"SHA-256 {self.sha256[:16]}"] if self.sha256 else []
+        return printable(", ".join(facts))
 
     @property
     def option(self) -> str:

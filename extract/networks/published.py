@@ -31,11 +31,18 @@ _unreachable: dict[str, tuple[float, str]] = {}
 
 @contextlib.contextmanager
 def fetching(
-    name: str, place: str, remedy: str, option: str = "WEIGHTS", server: str = ""
+    name: str,
+    place: str,
+    remedy: str,
+    option: str = "WEIGHTS",
+    server: str = "",
+    *,
+    has_other_weights: bool = True,
 ) -> Iterator[None]:
     """Context that turns errors of a loader into an InputError with a remedy.
 
-    option: the option that requests the weights; server: remembered if it cannot be reached
+    option: the option that requests the weights; server: remembered if it cannot be reached;
+    has_other_weights: whether the option may be a file or "random" instead
     """
     try:
         until, reason = _unreachable.get(server, (0.0, ""))
@@ -46,10 +53,10 @@ def fetching(
         reason = reason_of(error)
         if server and _is_no_connection(error):
             _unreachable[server] = (time.monotonic() + REMEMBERED_SECONDS, reason)
+        others = f", or give {option}=<path of a state dict> or {option}=random"
         raise InputError(
             f"{option}=pretrained: the weights of {name} could not be loaded from {place} "
-            f"({reason}). Without a network connection, {remedy}, or give {option}=<path of a "
-            f"state dict> or {option}=random"
+            f"({reason}). Without a network connection, {remedy}{others if has_other_weights else ''}"
         ) from error
 
 

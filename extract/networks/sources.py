@@ -1,5 +1,5 @@
-"""Networks by name, with their weights, without their classifier: of torchvision, of timm, our own
-backbones, or of a user's file."""
+"""Networks by name, with their weights, without their classifier: of torchvision, of timm, of
+transformers, our own backbones, or of a user's file."""
 
 import dataclasses
 from pathlib import Path
@@ -7,6 +7,7 @@ from pathlib import Path
 from reelbank.data.errors import InputError
 from reelbank.data.plugins import is_user_file
 from reelbank.extract.networks.backbones.registry import BACKBONES, load_backbone
+from reelbank.extract.networks.huggingface.load import kind_of_transformers, load_transformers
 from reelbank.extract.networks.inputs import NetworkKind
 from reelbank.extract.networks.libraries.timm_networks import load_timm
 from reelbank.extract.networks.libraries.torchvision_networks import (
@@ -18,6 +19,7 @@ from reelbank.extract.networks.provenance import Provenance
 from reelbank.extract.networks.types import LoadedNetwork, NetworkRequest
 from reelbank.extract.networks.weights import fit_state, load_state, seeded, widen_input
 
+_TRANSFORMERS = "hf"
 LIBRARIES = {"torchvision": load_torchvision, "timm": load_timm}
 
 
@@ -30,11 +32,13 @@ def load_network(request: NetworkRequest) -> LoadedNetwork:
         network = _load_backbone(request)
     elif library in LIBRARIES and name:
         network = _load_library_network(request, library, name)
+    elif library == _TRANSFORMERS and name:
+        network = load_transformers(request)
     elif is_user_file(request.extractor):
         network = _load_user_network(request)
     else:
         raise request.error(
-            f"must be torchvision:<model>, timm:<model>, {', '.join(BACKBONES)} or "
+            f"must be torchvision:<model>, timm:<model>, hf:<model>, {', '.join(BACKBONES)} or "
             "path/to/file.py:<function>, for example torchvision:resnet50"
         )
     if request.width != 1.0 and network.width is None:
@@ -51,6 +55,8 @@ def kind_of(extractor: str) -> NetworkKind:
     library, _, name = extractor.partition(":")
     if library == "torchvision":
         return "video" if is_torchvision_video(name) else "image"
+    if library == _TRANSFORMERS:
+        return kind_of_transformers(extractor)
     if is_user_file(extractor):
         return load_user_network(NetworkRequest(extractor=extractor)).kind
     return "video" if extractor == "clip_pixels" else "image"

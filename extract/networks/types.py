@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from reelbank.data.errors import InputError
-from reelbank.extract.networks.inputs import NetworkKind
+from reelbank.extract.networks.inputs import NetworkKind, WaveInput
 from reelbank.extract.networks.preprocessing import Preprocessing
 from reelbank.extract.networks.provenance import Provenance
 
@@ -65,6 +65,7 @@ class LoadedNetwork:
     clip_frames: pictures of a clip; 1 for networks other than video networks
     to_download: pretrained weights that are missing, as text; the model's are then random
     width: share of its units, None where that cannot be chosen
+    waves: of an audio network that reads samples; None for one that reads log-mel examples
     """
 
     name: str
@@ -76,3 +77,4 @@ class LoadedNetwork:
     to_download: str = ""
     width: float | None = None
     checkpoints: CheckpointFormat = CheckpointFormat()
+    waves: WaveInput | None = None

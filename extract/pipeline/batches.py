@@ -60,9 +60,10 @@ class ClipBatches:
         self.step_inputs = self.capacity * crops
         if device.type == "cpu":
             self.step_inputs = _largest_divisor(self.step_inputs, batch)
-        dtype = torch.float32 if network.kind == "sound" else torch.uint8
         self.buffer = torch.zeros(
-            (self.capacity, crops, *network.input_shape), dtype=dtype, device=device
+            (self.capacity, crops, *network.input_shape),
+            dtype=network.input_dtype,
+            device=device,
         )
         self.clips: list[_Clips] = []  # of the batch that is being filled
         self.count = 0  # of their clips

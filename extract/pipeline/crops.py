@@ -15,16 +15,18 @@ from reelbank.extract.pipeline.resize import resize_exactly
 
 
 def resize(frames: torch.Tensor, how: Resize) -> torch.Tensor:
-    """(n, 3, H, W) uint8 -> (n, 3, H', W') uint8, the same bytes on every device; a size of one
-    number is the short side.
+    """(n, 3, H, W) uint8 -> (n, 3, H', W') uint8, the same bytes on every device, or float32 if it
+    is not rounded; a size of one number is the short side.
 
     The result is PIL's, except for differences of one grey level in a few pixels. Raises
     UnfitPicture as `resized_px` does.
     """
     size = resized_px(frames.shape[-2], frames.shape[-1], how)
+    if not how.rounded:
+        return _resize_by_torch(frames.float(), size, how)
     # Without AVX, torch resizes by another rule: through float32.
     if frames.device.type == "cpu" and "AVX" in torch.backends.cpu.get_cpu_capability():
-        frames = _resize_on_cpu(frames, size, how)
+        frames = _resize_by_torch(frames, size, how)
     else:
         frames = resize_exactly(frames, size, how.interpolation, how.antialias)
     if how.fill and isinstance(how.size_px, tuple):
@@ -32,7 +34,7 @@ def resize(frames: torch.Tensor, how: Resize) -> torch.Tensor:
     return frames
 
 
-def _resize_on_cpu(frames: torch.Tensor, size: tuple[int, int], how: Resize) -> torch.Tensor:
+def _resize_by_torch(frames: torch.Tensor, size: tuple[int, int], how: Resize) -> torch.Tensor:
     """As torchvision's `resize` does it: loading torchvision takes seconds."""
     if frames.shape[-2:] == size:
         return frames
@@ -65,11 +67,11 @@ def flipped(items: torch.Tensor) -> torch.Tensor:
 
 
 def corners(
-    picture_px: tuple[int, int], crop_px: int | tuple[int, int], crops: int
+    picture_px: tuple[int, int], crop_px: int | tuple[int, int], crops: int, centre: str = "even"
 ) -> list[tuple[int, int]]:
     """(top, left) of the crops of a picture, without mirrored ones, in torchvision's order. 1: the
-    centre. 5, 10: top left, top right, bottom left, bottom right, centre. Raises UnfitPicture if
-    the picture is smaller than a crop."""
+    centre. 5, 10: top left, top right, bottom left, bottom right, centre. centre: as of
+    Preprocessing. Raises UnfitPicture if the picture is smaller than a crop."""
     h, w = pair(crop_px)
     bottom, right = picture_px[0] - h, picture_px[1] - w
     if min(bottom, right) < 0:
@@ -77,6 +79,8 @@ def corners(
             f"a picture of {picture_px[1]} x {picture_px[0]} is smaller than the crop, {w} x {h}"
         )
     middle = (round(bottom / 2), round(right / 2))
+    if centre == "down":
+        middle = (bottom // 2, right // 2)
     if crops == 1:
         return [middle]
     return [(0, 0), (0, right), (bottom, 0), (bottom, right), middle]

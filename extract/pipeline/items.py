@@ -251,7 +251,8 @@ _NONE_HINT = (
 def computed_items(
     stream: Stream, pictures: Tensor, following: Tensor | None, flow: FlowMethod | None
 ) -> Tensor:
-    """The items that a stream computes from pictures (n, 3, H, W) uint8.
+    """The items that a stream computes from pictures (n, 3, H, W), uint8, or float32 if the
+    network's pictures are not rounded.
 
     Raises InputError, which ends the run, if a stream of the user's fails with a mistake in its code
     or returns anything but n items of the declared kind: the same would happen for every video.
@@ -270,8 +271,11 @@ def computed_items(
             f"STREAM={stream.name}: items() must return a tensor with one item for each of the "
             f"{len(pictures)} pictures (got {returned})"
         )
+    # Pictures that are not rounded to grey levels are float32, and so are the items.
     is_expected = (
-        items.dtype == torch.uint8 and items.ndim == 4 and items.shape[1] == stream.channels
+        items.dtype in (torch.uint8, pictures.dtype)
+        and items.ndim == 4
+        and items.shape[1] == stream.channels
     )
     if stream.has_network and not is_expected:
         raise InputError(
@@ -292,4 +296,5 @@ def as_large(picture: Tensor, other: Tensor) -> Tensor:
     """The picture resized to the size of `other`: all items of a clip need one size."""
     if picture.shape == other.shape:
         return picture
-    return resize(picture[None], Resize((other.shape[-2], other.shape[-1])))[0]
+    size_px = (other.shape[-2], other.shape[-1])
+    return resize(picture[None], Resize(size_px, rounded=picture.dtype == torch.uint8))[0]

@@ -6,7 +6,7 @@ import functools
 import torch
 from torch import Tensor
 
-from reelbank.data.video.sound import RATE_HZ
+from reelbank.data.video.sound_track import RATE_HZ
 
 # Windows of 25 ms every 10 ms, padded with zeros to a power of two.
 WINDOW_SAMPLES, HOP_SAMPLES, FFT_SAMPLES = 400, 160, 512

@@ -172,7 +172,7 @@ class Extraction:
         elif isinstance(message, SoundDone):
             video.sound = message.info
             for name in self._listening(video):
-                if reason := self.pipelines[name].stream.absence(message.info):
+                if reason := self.pipelines[name].absence(message.info):
                     video.tracks[name].fail(reason)
         elif isinstance(message, SoundFailed):
             for name in self._listening(video):
@@ -317,16 +317,14 @@ class Extraction:
 
     def _listen(self, video: VideoInProgress, message: Sound) -> None:
         """Process sound examples that the decoder selected."""
-        sounds = torch.from_numpy(message.waves)
-        if self.device.type == "cuda":
-            sounds = sounds.pin_memory().to(self.device, non_blocking=True)
-        by_stream: dict[str, list[str]] = {}
+        by_front_end: dict[Hashable, list[str]] = {}
         for name in self._listening(video):
-            by_stream.setdefault(self.pipelines[name].stream.name, []).append(name)
-        for names in by_stream.values():
+            if not video.tracks[name].reason:
+                by_front_end.setdefault(self.pipelines[name].front_end, []).append(name)
+        for names in by_front_end.values():
             examples = None
             with video.failing(names):
-                examples = self.pipelines[names[0]].stream.examples(sounds)  # (n, 96, 64)
+                examples = self.pipelines[names[0]].examples(message.waves, self.device)
             if examples is None:
                 continue
             for name in names:

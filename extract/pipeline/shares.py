@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from reelbank.data.video.frames import Reading
 from reelbank.data.video.functions import PictureFunction
-from reelbank.data.video.sampling import Examples, Needed, Sampling
+from reelbank.data.video.sampling import USUAL_WINDOWS, Examples, Needed, Sampling
 from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.networks.preprocessing import Resize
 from reelbank.extract.pipeline.streams import StreamPipeline, Task
@@ -56,4 +56,5 @@ def reading_of(task: Task, decoder: str, shares: Sequence[Share]) -> Reading:
         task.span_seconds,
         task.image_fps,
         [share.function for share in shares],
+        examples.sound_windows if examples else USUAL_WINDOWS,
     )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from reelbank.data.store.records import NO_SOUND, Failure
 from reelbank.data.video.frames import VideoInfo
 from reelbank.data.video.sampling import Examples, Sampling
 from reelbank.data.video.sound import SoundInfo
@@ -45,6 +47,33 @@ class StreamPipeline:
     def looks(self) -> bool:
         """Whether the stream reads pictures, not sound."""
         return self.stream.input == "pictures"
+
+    @property
+    def front_end(self) -> Hashable:
+        """For sound: pipelines with the same front end share its examples."""
+        waves = self.network.waves if self.network else None
+        return (self.stream.name, id(waves) if waves else None)
+
+    def examples(self, waves: np.ndarray, device: torch.device) -> Tensor:
+        """For sound: the network inputs (n, ...) of examples (n, samples), on the device."""
+        own = self.network.waves if self.network else None
+        inputs = own.prepare(waves) if own else torch.from_numpy(waves)
+        if device.type == "cuda":
+            inputs = inputs.pin_memory().to(device, non_blocking=True)
+        return inputs if own else self.stream.examples(inputs)
+
+    def absence(self, sound: SoundInfo) -> str:
+        """For sound: the reason why an undamaged file has no rows; "" if it has some."""
+        own = self.network.waves if self.network else None
+        if own and sound.state != "none" and not sound.examples:
+            windows = own.windows
+            least_seconds = (windows.least_samples or windows.window_samples) / windows.rate_hz
+            reason = (
+                f"its sound track of {sound.seconds:.2f} s is shorter than the shortest example of "
+                f"the network ({least_seconds:g} s)"
+            )
+            return str(Failure(reason, kind=NO_SOUND))
+        return self.stream.absence(sound)
 
     def fill(
         self, inputs: Tensor, items: Items, clips: Sequence[Clip], rows: Sampling | Examples
@@ -83,7 +112,9 @@ class StreamPipeline:
 
     def _fill_clean(self, inputs: Tensor, piece: Piece) -> None:
         crops, block = inputs.shape[1], piece.block
-        places = corners(block.picture_px, self._crop_px, crops)
+        assert self.network is not None
+        centre = self.network.preprocessing.centre
+        places = corners(block.picture_px, self._crop_px, crops, centre)
         if crops == 1:
             pictures = block.items[None]  # a single crop is copied fastest as it was decoded
         elif crops == len(places):

@@ -76,6 +76,19 @@ class Audio(Stream):
                 windows=WindowsPart(grid.windows, grid.window_frames) if grid.windows else None,
                 **time_values(grid.ticks),
             )
+        waves = computation.network.waves if computation.network else None
+        if waves:
+            return dataclasses.replace(
+                recipe,
+                rows=RowsPart(steps, sampling if steps else "all"),
+                preprocessing={
+                    "window_samples": waves.windows.window_samples,
+                    "hop_samples": waves.windows.hop_samples,
+                    "rate_hz": waves.windows.rate_hz,
+                    "least_samples": waves.windows.least_samples,
+                },
+                extra={"front_end": dict(waves.about)},
+            )
         return dataclasses.replace(
             recipe,
             rows=RowsPart(steps, sampling if steps else "all"),
@@ -89,7 +102,9 @@ class Audio(Stream):
 
     def options_of(self, recipe: FeatureRecipe) -> dict[str, Any]:
         assert recipe.preprocessing is not None
-        options = self.rows_of(recipe) | {"size": side(recipe.preprocessing["crop_px"])}
+        options = self.rows_of(recipe)
+        if "crop_px" in recipe.preprocessing:  # otherwise, the network has its own front end
+            options |= {"size": side(recipe.preprocessing["crop_px"])}
         if recipe.clips:
             options |= grid_options(recipe, own_frames=1)
         if recipe.windows:

@@ -177,7 +177,7 @@ class FileFeatures:
 
 
 def own_files(text: str) -> tuple[str, ...]:
-    """The values file.py:name of one object, whose path may contain spaces, or of several
-    objects."""
-    is_one = Path(text.rpartition(":")[0]).is_file()
+    """The values file.py:name or hf:folder of one object, whose path may contain spaces, or of
+    several objects."""
+    is_one = Path(text.rpartition(":")[0]).is_file() or Path(text.removeprefix("hf:")).is_dir()
     return (text,) if is_one else tuple(text.split())

@@ -12,6 +12,7 @@ from reelbank.data.console import print_lines
 from reelbank.data.datasets.registry import load_dataset, name_option
 from reelbank.data.datasets.types import Dataset
 from reelbank.data.errors import InputError
+from reelbank.data.identity import HUGGINGFACE
 from reelbank.data.store.known_datasets import with_known_name
 from reelbank.data.store.reader import Store
 from reelbank.data.video.limits import Limits
@@ -109,6 +110,11 @@ def pixel_sizes(options: PretrainOptions, weights: str) -> dict[str, Any]:
     Raises InputError for a network that does not take pixels, missing weights, a FREEZE module that
     the network does not have, and crops larger than the pictures.
     """
+    if options.extractor.startswith(HUGGINGFACE):
+        raise InputError(
+            f"EXTRACTOR={options.extractor}: models of transformers are not trained here; give a "
+            "network of torchvision or timm"
+        )
     kind = kind_of(options.extractor)
     stream = load_stream(options.stream)
     fields = 0

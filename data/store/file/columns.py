@@ -21,6 +21,7 @@ CHUNK = 4096  # entries that are read at once
 _SMALL_BYTES = 1 << 16  # a column up to this size is kept in memory after its first use
 _MOST_KEPT_BYTES = 1 << 26  # of a column that is kept after it was read piece by piece
 _FEW = 64  # entries: of a video, and not of a chunk
+_NEAR = 64  # entries of facts that are read in about the time of one more reading
 _MOST_TEXT_BYTES = 1 << 24  # of the facts about one video
 
 
@@ -276,8 +277,14 @@ class JsonTexts(LazySequence[Mapping[str, Any]]):
         return [text[low - start : high - start] for low, high in pairs]
 
     def lengths(self) -> np.ndarray:
-        lengths = np.diff(np.asarray(self._offsets))
-        self._texts.file.require((lengths >= 0).all(), f"/{self._name} has impossible offsets")
+        file, name = self._texts.file, self._name
+        offsets = np.asarray(self._offsets)
+        lengths = np.diff(offsets)
+        is_inside = offsets[0] == 0 and offsets[-1] == len(self._texts)
+        is_possible = bool(is_inside and (offsets[1:] >= offsets[:-1]).all())
+        file.require(is_possible, f"/{name} has impossible offsets")
+        is_short = lengths.max(initial=0) <= _MOST_TEXT_BYTES
+        file.require(is_short, f"/{name} has a text that is too long")
         return lengths
 
     def items(self, first: int, last: int) -> list[Mapping[str, Any]]:
@@ -346,12 +353,23 @@ class Taken(LazySequence[T]):
             items, numbers = self._pieces[number]
             begin = int(self._ends[number]) - len(numbers)
             wanted = numbers[first - begin : last - begin]
-            # Neighbours in the sequence are read at once.
-            breaks = np.flatnonzero(np.diff(wanted) != 1) + 1
-            for run in np.split(wanted, breaks):
-                collected += read(items, int(run[0]), int(run[-1]) + 1)
+            for near in _read_at_once(wanted):
+                low, high = int(near[0]), int(near[-1]) + 1
+                found = read(items, low, high)
+                if len(near) < high - low:
+                    found = [found[place] for place in (near - low).tolist()]
+                collected += found
             first += len(wanted)
         return collected
+
+
+def _read_at_once(numbers: np.ndarray) -> Iterator[np.ndarray]:
+    """The numbers of items in pieces of ascending numbers that are near each other, and at most
+    CHUNK apart."""
+    steps = np.diff(numbers)
+    for run in np.split(numbers, np.flatnonzero((steps < 1) | (steps > _NEAR)) + 1):
+        chunks = (run - run[0]) // CHUNK
+        yield from np.split(run, np.flatnonzero(np.diff(chunks)) + 1)
 
 
 def text_width(texts: Sequence[Any]) -> int:

@@ -282,6 +282,8 @@ def check_columns(file: CheckedFile, index: Index) -> None:
     )
     for _ in index.all_rows():
         pass
+    if isinstance(index.sources, JsonTexts):
+        index.sources.lengths()  # they must fill their place, or the file could not be merged
     for column in (index.labels, index.groups, index.parts, index.sources):
         for _ in column:
             pass

@@ -33,7 +33,7 @@ from reelbank.data.store.file.header import (
     write_at,
 )
 from reelbank.data.store.file.index import Index
-from reelbank.data.store.file.read_back import check_header, read_back
+from reelbank.data.store.file.read_back import check_header, differs, read_back
 from reelbank.data.store.file.tree import CheckedFile, Hdf5View
 from reelbank.data.store.file.writing import flat_bytes, write_bytes
 
@@ -63,9 +63,22 @@ def write(path: Path, index: Index, videos: Iterable[np.ndarray], compression: s
             write_at(file.fileno(), header.packed(), 0)
             os.fsync(file.fileno())
         check_header(path, header)
+        if written.ranges:
+            _check_compressed(path)
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def _check_compressed(path: Path) -> None:
+    """HDF5 has written the compressed features, so they are decompressed, and compared with the
+    checksums in the index, which we wrote. Raises DamagedFile."""
+    try:
+        lines = FeatureFile(path).damage()
+    except DamagedFile as error:
+        lines = [str(error)]
+    if lines:
+        raise differs(path)
 
 
 class FeatureFile:
@@ -247,6 +260,10 @@ class FeatureFile:
         DamagedFile and UnreadableFile."""
         hashes = check_keys(self._checked, self.index) if self._checked else None
         return facts_of(self.index, hashes)
+
+    def check_facts(self) -> None:
+        """Check what the file is merged by, which stays in memory. Raises as `facts`."""
+        _ = self.facts
 
     def _check_index(self) -> None:
         """Check every byte of the index and every value. Raises DamagedFile and UnreadableFile."""

@@ -53,7 +53,8 @@ class Index:
     int64, first row of each video. times_seconds: (R,) float64. views: (R,) uint8, 0 for a clean
     row, n for a row of the n-th augmented view. checksums: (V,) uint64, xxh3 of the bytes of each
     video's rows. dtype: of the rows, one of DTYPES. facts: sources, versions and failures. keys:
-    the table of a file for finding ids.
+    the table of a file for finding ids. chunks: the videos, first and last + 1, that are best read at
+    once; CHUNK at a time if it is empty.
     """
 
     video_ids: Sequence[str]
@@ -69,6 +70,7 @@ class Index:
     about: About
     facts: VideoFacts
     keys: Keys | None = None
+    chunks: Sequence[tuple[int, int]] = ()
 
     def __len__(self) -> int:
         """Number of videos."""

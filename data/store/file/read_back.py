@@ -42,8 +42,9 @@ def read_back(path: Path, written: Written) -> bytes:
         is_right &= read_at(file.fileno(), table, header.digests_start)
         is_right &= table.tobytes() == written.table
         whole.update(table.data)
+        is_right &= all(_range_digest(file, *each[:2]) == each[2] for each in written.ranges)
     if not is_right:
-        raise _differs(path)
+        raise differs(path)
     return whole.digest()
 
 
@@ -51,7 +52,7 @@ def check_header(path: Path, header: Header) -> None:
     """Raises DamagedFile if the file on disk does not begin with this header."""
     with open_regular(path) as file:
         if os.pread(file.fileno(), BLOCK_BYTES, 0) != header.packed():
-            raise _differs(path)
+            raise differs(path)
 
 
 def _digests(file: io.FileIO, span: tuple[int, int], size: int, whole: Any) -> list[bytes]:
@@ -76,7 +77,15 @@ def _pieces(
         yield data
 
 
-def _differs(path: Path) -> DamagedFile:
+def _range_digest(file: io.FileIO, start: int, end: int) -> bytes:
+    digest = xxhash.xxh3_128()
+    for data in _pieces(file, start, end):
+        digest.update(data.data)
+    return digest.digest()
+
+
+def differs(path: Path) -> DamagedFile:
+    """The error for a file that is not what was written."""
     return DamagedFile(
         f"{path}: the bytes on disk differ from those that were written; check the disk"
     )

@@ -16,6 +16,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.files import UnreadableFile, open_regular
 from reelbank.data.store.file.header import (
     DIGEST_BYTES,
+    MOST_TREE_BLOCK_BYTES,
     DamagedFile,
     Header,
     ends_early,
@@ -33,7 +34,12 @@ _RUN_BYTES = 1 << 20  # that are read at once
 
 
 def tree_block_bytes(index_bytes: int) -> int:
-    """The size of the blocks of a new file with an index of this size."""
+    """The size of the blocks of a new file with an index of this size. Raises InputError if no file
+    can have it."""
+    if index_bytes > MOST_TREE_BLOCK_BYTES * _USUAL_BLOCKS:
+        raise InputError(
+            f"{index_bytes} bytes about videos are too many for one file; store fewer videos in it"
+        )
     size = _BLOCK_BYTES
     while index_bytes > size * _USUAL_BLOCKS:
         size *= 2

@@ -11,8 +11,8 @@ import hashlib
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import h5py
@@ -39,12 +39,14 @@ class Written:
 
     header: without the digest of the whole file, which is computed when the file is read back. table:
     the digests of the blocks. features: xxh3 (128 bits) of uncompressed features; of no bytes if there
-    are none.
+    are none. ranges: of a file with compressed features, first byte, end, and xxh3 (128 bits) of what
+    we wrote ourselves, from memory.
     """
 
     header: Header
     table: bytes
     features: bytes
+    ranges: Sequence[tuple[int, int, bytes]] = ()
 
 
 def write_bytes(
@@ -166,7 +168,7 @@ def _stream(
         if column.whole is not None and column.whole.size:
             put(column.whole, position[name])
     values, given = iter(videos), 0
-    for first, last in video_chunks(len(index)):
+    for first, last in index.chunks or video_chunks(len(index)):
         for name, column in layout.items():
             if column.of_videos is not None:
                 entries = column.of_videos(first, last)
@@ -183,6 +185,8 @@ def _stream(
             raise ValueError(f"/{name} has other entries than the index says")
     if given < len(index):
         raise ValueError("the index lists more videos than were given")
+    if next(values, None) is not None:  # also runs a generator to its end
+        raise ValueError("more videos were given than the index lists")
 
 
 class _Features:
@@ -264,7 +268,7 @@ def _write_compressed(
 ) -> Written:
     """As `write_bytes`. HDF5 places the compressed features itself, so the file is read for the
     digests."""
-    fd = raw.fileno()
+    fd, ranges = raw.fileno(), list[tuple[int, int, bytes]]()
     sink = _Sink(fd)
     with contextlib.ExitStack() as stack:
         stack.callback(_raise_kept, sink)  # runs last, after HDF5 was closed
@@ -274,7 +278,9 @@ def _write_compressed(
         first_rows = iter(index.offsets[: len(index)].tolist())
 
         def put(data: np.ndarray, start: int) -> None:
-            write_at(fd, data.reshape(-1).view(np.uint8), start)
+            view = data.reshape(-1).view(np.uint8).data
+            write_at(fd, view, start)
+            ranges.append((start, start + len(view), xxhash.xxh3_128_digest(view)))
 
         def put_values(values: np.ndarray) -> None:
             first = next(first_rows)
@@ -285,9 +291,10 @@ def _write_compressed(
         file.flush()
     places["features"] = Place(0, index.dtype, (index.row_count, *index.row_shape))
     header = _header(places, os.fstat(fd).st_size)
-    write_at(fd, _directory(places), header.directory_start)
+    put(_directory(places), header.directory_start)
     (span,) = header.index_spans
-    return _with_table(fd, header, block_digests(raw, span, header.tree_block_bytes), _NOTHING)
+    table = block_digests(raw, span, header.tree_block_bytes)
+    return replace(_with_table(fd, header, table, _NOTHING), ranges=ranges)
 
 
 def _compressed_dataset(file: h5py.File, index: Index, compression: str) -> h5py.Dataset:

@@ -12,26 +12,27 @@ import numpy as np
 
 from reelbank.data.store.file.facts import Facts
 from reelbank.data.store.file.format import FeatureFile
+from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.file.index import Index
 from reelbank.data.store.file.tree import GoneFile
 from reelbank.data.store.versions import Versions
 
 # Whose indexes stay in memory: a merge takes some thousand videos at a time, usually of 64 parts.
-_OPEN_PARTS = 512
+OPEN_PARTS = 512
 
 
 class OpenParts:
     """The parts that were used last, with their indexes; at most `most`."""
 
-    def __init__(self, most: int = _OPEN_PARTS) -> None:
-        self._most = most
+    def __init__(self, most: int = OPEN_PARTS) -> None:
+        self.most = most
         self._files: OrderedDict[Path, FeatureFile] = OrderedDict()
         self._versions: dict[tuple[Versions, ...], tuple[Versions, ...]] = {}
 
     def keep(self, file: FeatureFile) -> None:
         """Keep a part that was just opened."""
         self._files[file.path] = file
-        if len(self._files) > self._most:
+        if len(self._files) > self.most:
             self._files.popitem(last=False)
 
     def shared(self, facts: Facts) -> Facts:
@@ -81,11 +82,14 @@ class PartFile:
         return self._facts or self._file().facts
 
     def damage(self, *, with_values: bool = False) -> list[str]:
-        """As of a FeatureFile. Raises GoneFile if the part is gone."""
+        """As of a FeatureFile; also a line if the part cannot be opened again, because its header or
+        its table is damaged now. Raises GoneFile if the part is gone."""
         try:
             return self._file().damage(with_values=with_values)
         except FileNotFoundError:
             raise GoneFile(self.path) from None
+        except DamagedFile as error:
+            return [str(error)]
 
     def _file(self) -> FeatureFile:
         try:

@@ -1,6 +1,7 @@
 """Columns of videos that are in several files, for a file that they are merged into: read when they are
 written."""
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -153,10 +154,11 @@ class _RowColumn(LazyNumbers):
 
 
 class Described:
-    """The videos with the labels, groups and parts that the store is to hold."""
+    """The videos with the labels, groups and parts that the store is to hold. chunks: of videos, first
+    and last + 1, that are read at once."""
 
-    def __init__(self, pieces: Pieces, request: Request) -> None:
-        self.pieces, self.request = pieces, request
+    def __init__(self, pieces: Pieces, request: Request, chunks: Sequence[tuple[int, int]]) -> None:
+        self.pieces, self.request, self.chunks = pieces, request, chunks
         self._columns = (
             Merged(pieces, lambda index: index.video_ids),
             Merged(pieces, lambda index: index.labels),
@@ -172,6 +174,17 @@ class Described:
             self._videos = list(map(self.request.described, map(StoredVideo, *columns)))
             self._range = (first, last)
         return self._videos
+
+    @functools.cached_property
+    def widths(self) -> dict[str, int]:
+        """Bytes of the longest label and of the longest group, both from one pass over the videos."""
+        widths = {"label": 1, "group": 1}
+        for first, last in self.chunks:
+            videos = self.videos(first, last)
+            for name, width in widths.items():
+                own = text_width([getattr(video, name) for video in videos])
+                widths[name] = max(width, own)
+        return widths
 
     def column(self, name: str, stored_bytes: Callable[[File], int] | None = None) -> "_Field":
         """One field of all videos. stored_bytes: the longest text that a file has room for."""
@@ -196,7 +209,7 @@ class _Field(LazySequence[Any]):
     def width(self) -> int:
         """Bytes of the longest text; of many videos, of the longest that there is room for."""
         if len(self) <= CHUNK:
-            return text_width(self.items(0, len(self)))
+            return self._described.widths[self._name]
         assert self._stored_bytes
         stored = map(self._stored_bytes, self._described.pieces.used_files())
         listed = {getattr(video, self._name) for video in self._described.request.listed.values()}

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reelbank.data.store.file.columns import Taken
+from reelbank.data.store.file.columns import CHUNK, Taken
 from reelbank.data.store.merging.files import File, Place
 
 
@@ -74,6 +74,18 @@ class Pieces:
             if first < last:
                 yield self.files[self.file_numbers[first]], self.numbers[first:last]
 
+    def chunks(self, open_files: int) -> list[tuple[int, int]]:
+        """The videos, first and last + 1, that are read at once, one column after the other: at most
+        CHUNK, of at most three quarters of `open_files` files, so that no file has to be opened twice
+        for them."""
+        most, ends, used = max(1, open_files * 3 // 4), [0], set[int]()
+        for number, file_number in enumerate(self.file_numbers.tolist()):
+            used.add(file_number)
+            if number - ends[-1] == CHUNK or len(used) > most:
+                ends.append(number)
+                used = {file_number}
+        return list(zip(ends, [*ends[1:], len(self)], strict=True)) if len(self) else []
+
     def video_ids(self) -> Iterator[str]:
         """The ids of the videos."""
         for file, numbers in self.runs():
@@ -99,7 +111,8 @@ class Pieces:
 
     def sizes_bytes(self) -> np.ndarray:
         """(V,) int64: about how many bytes each video needs in a file."""
-        return self.gathered(_sizes_bytes)
+        sizes = {id(file): _sizes_bytes(file) for file in self.used_files()}  # opens each once
+        return self.gathered(lambda file: sizes[id(file)])
 
 
 def _sizes_bytes(file: File) -> np.ndarray:

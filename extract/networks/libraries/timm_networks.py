@@ -43,6 +43,7 @@ def load_timm(request: NetworkRequest, name: str) -> LoadedNetwork:
     origin = Provenance.random(request.seed)
     if is_pretrained:
         origin = Provenance.of_timm(name, config.get("tag"))
+        origin = dataclasses.replace(origin, license=str(config.get("license") or ""))
     return LoadedNetwork(
         name=name,
         model=model,

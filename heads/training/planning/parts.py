@@ -133,7 +133,7 @@ def class_notes(
 def coverage_of(stores: Sequence[Store], videos: dict[str, VideoFacts], held_out: set[str]) -> str:
     """Hash of the videos, the part of each, and the checksums of their features."""
     names = list(videos)
-    places = [positions(names, store.video_ids) for store in stores]
+    places = [positions(names, store.video_ids, absent=-1) for store in stores]
 
     def values() -> Iterator[tuple[str, list[Any]]]:
         for number in sorted(range(len(names)), key=names.__getitem__):

@@ -1,0 +1,1 @@
+"""Networks of transformers, from a local folder or the Hugging Face hub."""
