@@ -223,9 +223,8 @@ def test_a_death_over_the_sound_costs_no_picture_and_one_over_the_pictures_no_so
         assert others[0] == Start(last.info.frames)
         for got, right in zip(others[1:], pictures, strict=True):
             assert same(got, right)
-    # A Start travels with the first picture, which the death of the decoder prevents.
     kinds = [type(message) for message in messages["killed by pictures"]]
-    assert kinds == [Sound, SoundDone, Failed]
+    assert kinds == [Sound, SoundDone, Start, Failed]
     assert messages["killed by pictures"][-1] == Failed(*died)
     assert messages["sound alone"] == [SoundFailed(*died), Done(probe(clip))]
     assert messages["by both"][0] == SoundFailed(*died)
