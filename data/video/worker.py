@@ -125,14 +125,8 @@ class _Server:
         except InputError as error:  # a library is not installed correctly
             wire.send(self.connection, wire.Broken(str(error)))
             return
-        together: list[Message | wire.Broken] = []
         for message in self._messages(Path(path), reading):
-            together.append(message)
-            # A Start is sent with the next message, so that the parent wakes up once.
-            if isinstance(message, Start):
-                continue
-            wire.send(self.connection, *together, memory=self.memory)
-            together.clear()
+            wire.send(self.connection, message, memory=self.memory)
             self.last_sent = time.monotonic()
 
     def alive(self) -> None:
