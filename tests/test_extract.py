@@ -330,13 +330,12 @@ for pause_seconds in sys.stdin:
 """
 
 
-@pytest.mark.parametrize("kills", [10, pytest.param(20, marks=pytest.mark.long)])
-def test_killed_at_many_moments_it_goes_on_and_ends_equal(ours, kills):
+def test_killed_at_many_moments_it_goes_on_and_ends_equal(ours):
     """kill -9 at random moments of one extraction: committed videos are not extracted again, and
     the finished store is the same as without kills."""
     words = (*BASIC, "PART_SECONDS=0.1")
     assert run(*words, "BANK=undisturbed") == 0
-    rng = random.Random(0)
+    kills, rng = 10, random.Random(0)
     committed: set[str] = set()
     counts = []
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}

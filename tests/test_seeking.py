@@ -150,13 +150,16 @@ def test_a_thousand_drawn_sets_of_every_kind_of_file(folder: Path) -> None:
 @pytest.mark.long
 def test_drawn_sets_of_the_odd_files_and_the_real_clips() -> None:
     paths = [real("odd", row["file"]) for row in real_rows("odd.csv") if row["frames_pyav"]]
-    paths += [real(*row["file"].split("/")) for row in real_rows("clips.csv")]
+    # Clips of UCF-101 are AVI files, which are always read in order: some are enough.
+    clips = [real(*row["file"].split("/")) for row in real_rows("clips.csv")]
+    paths += [path for path in clips if "ucf101" not in path.parts]
+    paths += [path for path in clips if "ucf101" in path.parts][::8]
     paths += sorted(real("clips", "other").glob("*.m[pk]*"))
     paths += sorted(real("faults", "video").iterdir())
     sought = 0
     for path in paths:
         sought += SOUGHT in check_file(path, sets=4 if "ucf101" not in path.parts else 2)
-    assert len(paths) > 290 and sought > 35
+    assert len(paths) > 100 and sought > 35
 
 
 @pytest.mark.parametrize("name", ["slices.mp4", "closed.mp4", "hevc_open.mp4"])

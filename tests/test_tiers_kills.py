@@ -85,12 +85,13 @@ def kill_at(wanted):
         setattr(os, name, counted(getattr(os, name)))
 
 folder = Path(sys.argv[1])
+prepare(folder / "prepared" / "made.h5")
+before = held(folder / "prepared" / "made.h5")
 wanted = 0
 while True:
     wanted += 1
     path = folder / str(wanted) / "made.h5"
-    prepare(path)
-    before = held(path)
+    shutil.copytree(folder / "prepared", path.parent)
     child = os.fork()
     if not child:
         kill_at(wanted)
@@ -143,8 +144,9 @@ def test_killed_at_every_call_that_makes_removes_or_syncs_a_name(tmp_path, actio
 @pytest.mark.long
 @pytest.mark.parametrize("action", ACTIONS)
 def test_killed_at_every_file_operation(tmp_path, action):
-    operations = (*NAMES, "pwrite", "write", "pread", "preadv", "ftruncate", "fstat", "close")
-    assert kills(tmp_path, action, operations) > 50
+    # A kill at a call that only reads leaves the same files as one at the next call of these.
+    operations = (*NAMES, "pwrite", "write", "ftruncate", "close")
+    assert kills(tmp_path, action, operations) > 10
 
 
 AT_ONCE = (
