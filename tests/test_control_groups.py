@@ -16,6 +16,7 @@ import joblib
 import numpy as np
 import pytest
 from conftest import testdata
+from joblib.externals.loky import get_reusable_executor
 
 from reelbank.data.datasets import toy, toy_drawing
 from reelbank.data.store.reader import Store
@@ -360,6 +361,8 @@ def test_runs_side_by_side_share_one_copy_of_the_features(tmp_path: Path) -> Non
     def files(_: object) -> int:
         return len(list(tmp_path.rglob("*.pkl")))
 
+    # Processes that an earlier test started would keep its folder.
+    get_reusable_executor().shutdown()
     counts = joblib.Parallel(n_jobs=2, temp_folder=tmp_path, mmap_mode="c")(
         joblib.delayed(files)(data) for _ in range(6)
     )
