@@ -79,7 +79,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
                 way: open_features([store], tuple(names), [RowReading()], read_from=way)
                 for way in ("memory", "disk")
             }
-            table, _ = tables((views_of(store, name, False) for name in names), Rule(), names)
+            table, _ = tables(views_of(store, names, views=False), Rule(), names)
 
             def from_store(data: Loaded | Streamed) -> None:
                 for _ in data.batches(table, torch.randperm(VIDEOS).split(BATCH)):

@@ -101,7 +101,8 @@ def main() -> None:
     for name, text in about.items():
         print(f"{name}: {text}")
     print(
-        "\nTime of the other / time of Reelbank: median (quartiles). Above 1, Reelbank is faster.\n"
+        "\nTime of the other / time of Reelbank: median (quartiles). Above 1, Reelbank is faster. "
+        "Rows of growth are exponents.\n"
     )
     for row in table:
         print(row.line())

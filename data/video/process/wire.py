@@ -92,17 +92,12 @@ _CLASSES = {
 _INFO_CLASSES = {Done: VideoInfo, SoundDone: SoundInfo}
 
 
-def send(
-    connection: socket.socket, *messages: WireMessage, memory: RingWriter | None = None
-) -> None:
-    """Send messages at once. Blocks until the other side reads them. memory: where the pixels of
-    Frames and the values of Computed lie; only the last message may be one of these."""
+def send(connection: socket.socket, message: WireMessage, memory: RingWriter | None = None) -> None:
+    """Send a message. Blocks until the other side reads it. memory: where the pixels of Frames and
+    the values of Computed lie."""
     # One call for all of it, so that the other side does not wake up for a part.
-    data: list[bytes] = []
-    for message in messages:
-        data += _packed(message, memory)
-    connection.sendall(b"".join(data))
-    if isinstance(messages[-1], Frames | Computed):
+    connection.sendall(b"".join(_packed(message, memory)))
+    if isinstance(message, Frames | Computed):
         assert memory is not None
         if memory.own is not None:
             socket.send_fds(connection, [_FILE], [memory.own])
