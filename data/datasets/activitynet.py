@@ -5,17 +5,16 @@ The annotations of the official testing subset are not public, so the validation
 part, as in publications.
 """
 
-import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
 from reelbank.data.datasets.discovery import existing_folder
+from reelbank.data.datasets.lists import json_list
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec
 from reelbank.data.datasets.untrimmed import Action, Annotated, untrimmed_dataset
 from reelbank.data.errors import InputError
-from reelbank.data.text_files import read_text
 
 LIST = "activity_net.v1-3.min.json"
 _PARTS = {"training": "train", "validation": "test", "testing": ""}
@@ -45,14 +44,7 @@ def _youtube_id(name: str) -> str:
 
 def read_annotations(path: Path) -> dict[str, Annotated]:
     """The annotations by the id of YouTube. Raises InputError that names the video."""
-    try:
-        document = json.loads(read_text(path))
-    except FileNotFoundError:
-        raise InputError(f"LISTS: {path} is missing") from None
-    except OSError as error:
-        raise InputError(f"LISTS: {path} cannot be read: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not valid JSON ({error})") from None
+    document = json_list(path)
     database = document.get("database") if isinstance(document, dict) else None
     if not isinstance(database, dict) or not database:
         raise InputError(f"{path}: expected an object with the key 'database'")

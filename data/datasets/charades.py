@@ -4,8 +4,6 @@ Training videos are cut into their annotated actions, and each action becomes a 
 are not cut, and their label contains all their actions. There is one split, the official one.
 """
 
-import csv
-import io
 import os
 import re
 from collections import Counter
@@ -16,6 +14,7 @@ from typing import NamedTuple
 
 from reelbank.data.console import counted, some
 from reelbank.data.datasets.discovery import existing_folder, find_videos
+from reelbank.data.datasets.lists import csv_list
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.errors import InputError
 from reelbank.data.text_files import read_text
@@ -70,34 +69,15 @@ def read_annotations(path: Path, part: str, classes: dict[str, str]) -> list[Ann
     """The rows of one of the two CSVs; `classes` is the result of `read_classes`. Raises InputError
     with line and column."""
     rows: list[Annotated] = []
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
-    try:
-        columns = next(reader, [])
-        absent = [name for name in _COLUMNS if columns.count(name) != 1]
-        if absent:
+    for _, where, row in csv_list(path, _text(path), _COLUMNS):
+        if not re.fullmatch(r"[\w-]+", row["id"]):
             raise InputError(
-                f"{path}, line 1: the header must contain the column '{absent[0]}' exactly once "
-                f"(got the columns {some(columns, 12) or '(none)'})"
+                f"{where}, column id: the id must consist of letters, digits, '-' and '_' "
+                f"(got '{row['id']}')"
             )
-        for cells in reader:
-            where = f"{path}, line {reader.line_num}"
-            if not cells:
-                continue
-            if len(cells) != len(columns):
-                raise InputError(
-                    f"{where}: expected {len(columns)} cells, one per column (got {len(cells)})"
-                )
-            row = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
-            if not re.fullmatch(r"[\w-]+", row["id"]):
-                raise InputError(
-                    f"{where}, column id: the id must consist of letters, digits, '-' and '_' "
-                    f"(got '{row['id']}')"
-                )
-            length_seconds = _seconds(row["length"], f"{where}, column length")
-            actions = tuple(_actions(row["actions"], f"{where}, column actions", classes))
-            rows.append(Annotated(row["id"], part, row["subject"], actions, length_seconds))
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from None
+        length_seconds = _seconds(row["length"], f"{where}, column length")
+        actions = tuple(_actions(row["actions"], f"{where}, column actions", classes))
+        rows.append(Annotated(row["id"], part, row["subject"], actions, length_seconds))
     return rows
 
 

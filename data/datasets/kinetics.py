@@ -4,8 +4,6 @@ from another video of YouTube, with official lists.
 Many clips are no longer available, so a folder usually contains only a part of them.
 """
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -15,6 +13,7 @@ from typing import NamedTuple
 
 from reelbank.data.console import some
 from reelbank.data.datasets.discovery import existing_folder, find_videos
+from reelbank.data.datasets.lists import csv_list
 from reelbank.data.datasets.types import PARTS, Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.errors import InputError
 from reelbank.data.text_files import read_text
@@ -171,35 +170,14 @@ def read_list(path: Path) -> list[tuple[int, Clip, str]]:
     except OSError as error:
         raise InputError(f"LISTS: {path} cannot be read: {error}") from None
     rows = []
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        columns = [name.strip() for name in next(reader, [])]
-        absent = [name for name in _COLUMNS if columns.count(name) != 1]
-        if absent:
+    for line, where, row in csv_list(path, text, _COLUMNS):
+        if not re.fullmatch(r"[\w-]{11}", row["youtube_id"], re.ASCII):
             raise InputError(
-                f"{path}, line 1: the header must contain the column '{absent[0]}' exactly once (got "
-                f"the columns {some(columns, 12) or '(none)'})"
+                f"{where}, column youtube_id: expected 11 letters, digits, '-' and '_' (got "
+                f"'{row['youtube_id'][:40]}')"
             )
-        for cells in reader:
-            where = f"{path}, line {reader.line_num}"
-            if not cells:
-                continue
-            if len(cells) != len(columns):
-                raise InputError(
-                    f"{where}: expected {len(columns)} cells, one per column (got {len(cells)})"
-                )
-            row = dict(zip(columns, (cell.strip() for cell in cells), strict=True))
-            if not re.fullmatch(r"[\w-]{11}", row["youtube_id"], re.ASCII):
-                raise InputError(
-                    f"{where}, column youtube_id: expected 11 letters, digits, '-' and '_' (got "
-                    f"'{row['youtube_id'][:40]}')"
-                )
-            start, end = (_seconds(row, name, where) for name in _COLUMNS[1:])
-            rows.append(
-                (reader.line_num, Clip(row["youtube_id"], start, end), row.get("label", ""))
-            )
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: {error}") from None
+        start, end = (_seconds(row, name, where) for name in _COLUMNS[1:])
+        rows.append((line, Clip(row["youtube_id"], start, end), row.get("label", "")))
     return rows
 
 

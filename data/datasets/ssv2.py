@@ -5,16 +5,15 @@ The labels of the official test list were not public for years, so results are r
 validation list: it is the test part here, and the videos of the test list are in no part.
 """
 
-import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from reelbank.data.console import some
 from reelbank.data.datasets.discovery import existing_folder, find_videos
+from reelbank.data.datasets.lists import json_list
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.errors import InputError
-from reelbank.data.text_files import read_text
 
 # With the prefix in the first distribution, without it in the present one.
 _PREFIX = "something-something-v2-"
@@ -78,7 +77,7 @@ def load(options: DatasetOptions) -> Dataset:
 
 def read_classes(path: Path) -> tuple[str, ...]:
     """The classes in the order of their numbers, from `{"<class>": "<number>"}`. Raises InputError."""
-    document = _read_json(path)
+    document = json_list(path, _EXPECTED)
     numbers = [str(number) for number in document.values()] if isinstance(document, dict) else []
     if not numbers or sorted(numbers) != sorted(map(str, range(len(numbers)))):
         raise InputError(
@@ -91,7 +90,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
 def read_list(path: Path, classes: tuple[str, ...]) -> dict[str, str]:
     """The number of each video -> its class, "" if the list has none. Raises InputError."""
     known = {name.casefold(): name for name in classes}
-    document = _read_json(path)
+    document = json_list(path, _EXPECTED)
     if not isinstance(document, list):
         raise InputError(f"{path}: expected a list of objects")
     labels: dict[str, str] = {}
@@ -114,17 +113,6 @@ def _path(lists: Path, name: str) -> Path:
     """The file of this name, with or without the prefix."""
     with_prefix = lists / f"{_PREFIX}{name}"
     return with_prefix if with_prefix.exists() else lists / name
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(read_text(path))
-    except FileNotFoundError:
-        raise InputError(f"LISTS: {path} is missing; the folder must contain {_EXPECTED}") from None
-    except OSError as error:
-        raise InputError(f"LISTS: {path} cannot be read: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: is not valid JSON ({error})") from None
 
 
 SSV2 = DatasetSpec(load, takes_lists=True)
