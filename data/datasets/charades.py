@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from reelbank.data.console import counted, some
+from reelbank.data.console import some
 from reelbank.data.datasets.discovery import existing_folder, find_videos
 from reelbank.data.datasets.lists import csv_list
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
+from reelbank.data.datasets.untrimmed import change_notes, span_inside
 from reelbank.data.errors import InputError
 from reelbank.data.text_files import read_text
 
@@ -131,11 +132,9 @@ def cut_out(row: Annotated, path: Path, classes: dict[str, str]) -> Actions:
     videos, changes, numbers = [], Counter[str](), Counter[str]()
     for code, start, end in row.actions:
         numbers[code] += 1
-        inside = min(end, row.length_seconds)
-        if start >= inside:
-            changes["left out"] += 1
+        span_seconds = span_inside(start, end, row.length_seconds, changes)
+        if span_seconds is None:
             continue
-        changes["cut short"] += inside < end
         video_id = f"{row.id}/{code}-{numbers[code]}"
         videos.append(
             Video(
@@ -144,7 +143,7 @@ def cut_out(row: Annotated, path: Path, classes: dict[str, str]) -> Actions:
                 label=classes[code],
                 group=row.subject,
                 parts=("train",),
-                span_seconds=(start, inside),
+                span_seconds=span_seconds,
             )
         )
     return Actions(videos, changes)
@@ -191,14 +190,7 @@ def load(options: DatasetOptions) -> Dataset:
         notes.append(f"{count}; missing: {some(missing)}")
     if foreign:
         notes.append(f"videos left out because neither CSV file lists them: {some(foreign)}")
-    if changes["left out"]:
-        why = "without a duration, or with a start after the end of the video"
-        notes.append(f"left out {counted(changes['left out'], 'action')} {why}")
-    if changes["cut short"]:
-        notes.append(
-            f"shortened {counted(changes['cut short'], 'action')} with an end after the end of "
-            "the video"
-        )
+    notes += change_notes(changes)
     if without_action:
         notes.append(
             f"training videos left out because they contain no actions: {some(without_action)}"

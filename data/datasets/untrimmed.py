@@ -96,37 +96,22 @@ def _labels(row: Annotated, classes: Sequence[str]) -> str:
     return ";".join(name for name in classes if name in names)
 
 
-def _cut_out(row: Annotated, whole: Video, changes: Counter[str]) -> list[Video]:
-    """Each action as a video `<file>/<class>-<n>`, n counted from 1 in each class. `changes` counts
-    actions that are 'cut short' at the end of the file, or 'left out'."""
-    videos, numbers = [], Counter[str]()
-    for label, start, end in row.actions:
-        word = re.sub(r"\W+", "_", label)
-        numbers[word] += 1
-        inside = min(end, row.length_seconds)
-        if start >= inside:
-            changes["left out"] += 1
-            continue
-        changes["cut short"] += inside < end
-        videos.append(
-            Video(
-                f"{whole.id}/{word}-{numbers[word]}",
-                whole.path,
-                label,
-                group=whole.group,
-                parts=whole.parts,
-                span_seconds=(start, inside),
-            )
-        )
-    return videos
+def span_inside(
+    start_seconds: float, end_seconds: float, length_seconds: float, changes: Counter[str]
+) -> tuple[float, float] | None:
+    """The part of an action that is inside its video, or None. `changes` counts actions that are 'cut
+    short' at the end of the video, or 'left out' because they have no duration or begin after it."""
+    inside_seconds = min(end_seconds, length_seconds)
+    if start_seconds >= inside_seconds:
+        changes["left out"] += 1
+        return None
+    changes["cut short"] += inside_seconds < end_seconds
+    return start_seconds, inside_seconds
 
 
-def _notes(
-    file_of: Mapping[str, str], rows: Mapping[str, Annotated], changes: Counter[str]
-) -> list[str]:
+def change_notes(changes: Counter[str]) -> list[str]:
+    """What `span_inside` has counted, as notes of a data set."""
     notes = []
-    if len(file_of) < len(rows):
-        notes.append(f"ROOT contains {len(file_of):,} of the {len(rows):,} listed videos")
     if changes["left out"]:
         notes.append(
             f"left out {counted(changes['left out'], 'action')} without a duration, or with a start "
@@ -138,3 +123,35 @@ def _notes(
             "video"
         )
     return notes
+
+
+def _cut_out(row: Annotated, whole: Video, changes: Counter[str]) -> list[Video]:
+    """Each action as a video `<file>/<class>-<n>`, n counted from 1 in each class. changes: as of
+    `span_inside`."""
+    videos, numbers = [], Counter[str]()
+    for label, start, end in row.actions:
+        word = re.sub(r"\W+", "_", label)
+        numbers[word] += 1
+        span_seconds = span_inside(start, end, row.length_seconds, changes)
+        if span_seconds is None:
+            continue
+        videos.append(
+            Video(
+                f"{whole.id}/{word}-{numbers[word]}",
+                whole.path,
+                label,
+                group=whole.group,
+                parts=whole.parts,
+                span_seconds=span_seconds,
+            )
+        )
+    return videos
+
+
+def _notes(
+    file_of: Mapping[str, str], rows: Mapping[str, Annotated], changes: Counter[str]
+) -> list[str]:
+    notes = []
+    if len(file_of) < len(rows):
+        notes.append(f"ROOT contains {len(file_of):,} of the {len(rows):,} listed videos")
+    return notes + change_notes(changes)
