@@ -117,12 +117,12 @@ def drawn(bars: list[Bar]) -> str:
             x += part
     y = 20 + len(bars) * height
     for number, (stage, colour) in enumerate(STAGES.items()):
-        x, line = left + number % 3 * 250, y + number // 3 * 24
+        x, line = left + number % 2 * 380, y + number // 2 * 24
         parts.append(f'<rect x="{x}" y="{line - 12}" width="14" height="14" fill="{colour}"/>')
         parts.append(f'<text x="{x + 20}" y="{line}">{stage}</text>')
-    size = f'width="{width}" height="{y + 40}" viewBox="0 0 {width} {y + 40}"'
+    size = f'width="{width}" height="{y + 64}" viewBox="0 0 {width} {y + 64}"'
     style = 'font-family="sans-serif" font-size="14"'
-    whole = f'<rect width="{width}" height="{y + 40}" fill="white"/>'
+    whole = f'<rect width="{width}" height="{y + 64}" fill="white"/>'
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>', whole, *parts, "</svg>"]
     return "\n".join(lines) + "\n"
 
