@@ -1,11 +1,13 @@
 """Options of the commands stores, inspect, verify, pack, remove, import and export."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from reelbank.data.banks import WithBanks
 from reelbank.data.feature_recipe import DEFAULT_STREAM
 from reelbank.data.options import bank_option, banks_option, json_option, option
 from reelbank.data.ranges import Checked
+from reelbank.data.store.exchange.formats.registry import FORMATS
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class ImportOptions(Checked):
 class ExportOptions(Checked, WithBanks):
     """Options of the command `export`."""
 
+    OF_FORMATS: ClassVar[tuple[str, ...]] = ()  # options that only some formats use
+
     store: str = option(
         "",
         "feature store, given as the start of its hash or as the path of its file",
@@ -110,7 +114,14 @@ class ExportOptions(Checked, WithBanks):
     )
     to: str = option(
         "",
-        "folder to create (one .npy file per video), or .h5 file to create (one dataset per video)",
+        "folder to create (one .npy file per video), or .h5 file to create (one dataset per video); "
+        "with FORMAT, the folder or file of this format",
+    )
+    format: str = option(
+        "",
+        "format of the files, see docs/store.md",
+        choices=tuple(FORMATS),
+        unset="by the ending of TO, and npy for a folder",
     )
     split: str = option(
         "",

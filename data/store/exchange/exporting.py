@@ -2,43 +2,33 @@
 
 from pathlib import Path
 
-import h5py
-import numpy as np
-
 from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
 from reelbank.data.files import temporary_folder
-from reelbank.data.options import check_ending
 from reelbank.data.store.bank import find_store
+from reelbank.data.store.exchange.formats.choosing import chosen_format
+from reelbank.data.store.exchange.formats.types import Export
 from reelbank.data.store.options import ExportOptions
 from reelbank.data.store.reader import Store
 from reelbank.data.text_files import csv_file
 
-_HDF5_ENDINGS = (".h5", ".hdf5")
-
 
 def export(options: ExportOptions) -> int:
-    """Write a store's clean rows as one array per video, and `<to>.csv` (path,label,group,split)
-    with which `import` reads them back.
+    """Write a store's clean rows in a format of another tool, and for some formats `<to>.csv`
+    (path,label,group,split) with which `import` reads them back.
 
-    Both get their names when they are complete. Raises InputError for an existing target, one that
-    cannot be written, or damaged features; then nothing is left behind.
+    The files get their names when they are complete. Raises InputError for an existing target, one
+    that cannot be written, a format that cannot hold the store, or damaged features; then nothing
+    is left behind.
     """
     if not options.to:
         raise InputError("give TO=<new folder>, or TO=<new file that ends in .h5>")
-    if not options.to.endswith("/"):
-        check_ending(
-            "TO",
-            options.to,
-            _HDF5_ENDINGS,
-            ", or a new folder for .npy files, followed by '/' if its name contains a dot",
-        )
+    chosen = chosen_format(options)
     target = Path(options.to).expanduser().absolute()
     table = target.parent / f"{target.name}.csv"
-    if target.exists() or table.exists():
+    if target.exists() or (chosen.has_table and table.exists()):
         raise InputError(
-            f"TO={options.to}: {target if target.exists() else table} already exists; give a new "
-            "folder, or a new file that ends in .h5"
+            f"TO={options.to}: {target if target.exists() else table} already exists; give a new name"
         )
     with Store.open(find_store(options.searched, options.store)) as store:
         splits = store.dataset.splits
@@ -50,17 +40,20 @@ def export(options: ExportOptions) -> int:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with temporary_folder(target.name, target.parent) as partial:
-                _export_arrays(store, partial / target.name)
-                split_number = splits.index(options.split) if options.split else 0
-                _export_table(store, partial / table.name, split_number)
+                lines = chosen.write(Export(store, partial / target.name, target, options))
+                if chosen.has_table:
+                    split_number = splits.index(options.split) if options.split else 0
+                    _export_table(store, partial / table.name, split_number)
                 (partial / target.name).rename(target)
-                (partial / table.name).rename(table)
+                if chosen.has_table:
+                    (partial / table.name).rename(table)
         except OSError as error:
             why = error.strerror or " ".join(str(error).split())
             raise InputError(
                 f"TO={target}: cannot be written ({why}); free disk space, or choose another folder"
             ) from None
-        print_lines(f"wrote {len(store.video_ids)} videos to {target} and their labels to {table}")
+        labels = f" and their labels to {table}" if chosen.has_table else ""
+        print_lines(f"wrote {len(store.video_ids)} videos to {target}{labels}", *lines)
         weights = store.recipe.get("weights")
         if isinstance(weights, dict) and "saw" in weights:
             print_lines(
@@ -69,20 +62,6 @@ def export(options: ExportOptions) -> int:
                 "used for this training"
             )
     return 0
-
-
-def _export_arrays(store: Store, target: Path) -> None:
-    if target.suffix.lower() in _HDF5_ENDINGS:
-        # The name is new, so no lock is needed; some file systems have none.
-        with h5py.File(target, "w-", locking=False) as file:
-            for video_id in store.video_ids:
-                file[video_id] = store.features(video_id)[0]
-        return
-    target.mkdir(parents=True)
-    for video_id in store.video_ids:
-        path = target / f"{video_id}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, store.features(video_id)[0], allow_pickle=False)
 
 
 def _export_table(store: Store, table: Path, split_number: int) -> None:

@@ -1,0 +1,12 @@
+"""All formats of `export` by name. Add a format by adding a line.
+
+A format is a module with an ExportFormat (types.py). A module is imported when its format is used or
+when an ending has to be found, so it imports packages of an extra only in its `write`.
+"""
+
+FORMATS = {
+    "npy": "data.store.exchange.formats.npy:NPY",
+    "hdf5": "data.store.exchange.formats.hdf5:HDF5",
+}
+
+FOLDER_DEFAULT = "npy"  # if neither FORMAT nor an ending selects another

@@ -1,0 +1,40 @@
+"""What a format of `export` defines."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reelbank.data.store.options import ExportOptions
+from reelbank.data.store.reader import Store
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is exported.
+
+    store: open for reading. path: the new file or folder to write; it does not exist yet. target: the
+    name that it gets when it is complete, for files that contain paths. options: of the command.
+    """
+
+    store: Store
+    path: Path
+    target: Path
+    options: ExportOptions
+
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """A format of `export`.
+
+    title: names the format in messages. write: writes the clean rows of all videos; it returns lines
+    that are printed at the end, and raises InputError for a store that the format cannot hold.
+    endings: with which the name of the file can end, () if the format is a folder. has_table:
+    whether `<to>.csv` is written too, because the format has no labels. own_options: the names of
+    the options in ExportOptions.OF_FORMATS that the format uses.
+    """
+
+    title: str
+    write: Callable[[Export], Sequence[str]]
+    endings: tuple[str, ...] = ()
+    has_table: bool = False
+    own_options: tuple[str, ...] = ()
