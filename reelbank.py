@@ -24,13 +24,16 @@ if TYPE_CHECKING:
     from reelbank.fusion.predict import predict, top
     from reelbank.heads.notebook import train
     from reelbank.heads.runs.folder import find_runs, load_run
+    from reelbank.heads.torch_dataset import FeatureDataset, collate_features
 
 __all__ = [
+    "FeatureDataset",
     "InputError",
     "Scores",
     "Store",
     "StoreWriter",
     "__version__",
+    "collate_features",
     "evaluate",
     "extract_features",
     "find_runs",
@@ -57,10 +60,12 @@ __version__ = "0.1.0"
 
 # Public name -> the module that defines it, imported when the name is first used.
 PUBLIC = {
+    "FeatureDataset": "heads.torch_dataset",
     "InputError": "data.errors",
     "Scores": "data.scores.table",
     "Store": "data.store.reader",
     "StoreWriter": "data.store.writer",
+    "collate_features": "heads.torch_dataset",
     "evaluate": "fusion.notebook",
     "extract_features": "extract.notebook",
     "find_runs": "heads.runs.folder",

@@ -62,34 +62,6 @@ def test_a_pickled_store_is_opened_again_by_its_path(tmp_path, monkeypatch):
         pickle.loads(data)  # noqa: S301
 
 
-class Videos:
-    """A torch data set on a store."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def __getitem__(self, number: int) -> tuple[str, np.ndarray]:
-        video_id = self.store.video_ids[number]
-        return video_id, self.store[video_id]
-
-
-def test_a_data_loader_reads_a_store_in_spawned_processes(tmp_path, no_waiting):
-    from torch.utils.data import DataLoader
-
-    fill(tmp_path / "a.h5", range(3))
-    with Store.open(tmp_path / "a.h5") as store:
-        loader = DataLoader(
-            Videos(store), batch_size=None, num_workers=1, multiprocessing_context="spawn"
-        )
-        read = {video_id: values.numpy() for video_id, values in loader}
-        assert list(read) == list(store)
-        for video_id, values in read.items():
-            np.testing.assert_array_equal(values, store[video_id])
-
-
 SCRIPT = """
 import reelbank
 from typing import reveal_type

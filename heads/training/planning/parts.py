@@ -32,8 +32,20 @@ def is_multilabel(store: Store) -> bool:
 def videos_of_split(
     store: Store, common: Sequence[str], classes: Sequence[str], split: str
 ) -> dict[str, VideoFacts]:
-    """The videos of a split that are used, by id. Raises InputError when there is no training
-    video."""
+    """The `used_videos` of a split. Raises InputError when there is no training video."""
+    videos = used_videos(store, common, classes, split)
+    if not any(facts.part == "train" for facts in videos.values()):
+        raise InputError(
+            f"SPLIT={split}: the store contains no training video of this split; 'reelbank "
+            "inspect' describes the store"
+        )
+    return videos
+
+
+def used_videos(
+    store: Store, common: Sequence[str], classes: Sequence[str], split: str
+) -> dict[str, VideoFacts]:
+    """The videos of a part of the split that have one of the classes, by id."""
     number, wanted = store.dataset.splits.index(split), frozenset(classes)
     videos: dict[str, VideoFacts] = {}
     takes_part: dict[VideoFacts, VideoFacts | None] = {}  # equal facts are kept once
@@ -44,11 +56,6 @@ def videos_of_split(
             takes_part[facts] = facts if _takes_part(store, facts, wanted) else None
         if used := takes_part[facts]:
             videos[store.video_ids[position]] = used
-    if not any(facts.part == "train" for facts in videos.values()):
-        raise InputError(
-            f"SPLIT={split}: the store contains no training video of this split; 'reelbank "
-            "inspect' describes the store"
-        )
     return videos
 
 
