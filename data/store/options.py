@@ -85,7 +85,7 @@ class ImportOptions(Checked):
         "",
         "name of the data set; for ucf101, labels and splits are derived from the names of "
         "the videos",
-        unset="ucf101, if all videos are named as in UCF101",
+        unset="that of an exported store; ucf101, if all videos are named as in UCF101",
     )
     csv: str = option(
         "",
@@ -93,9 +93,15 @@ class ImportOptions(Checked):
         "FILE), label and, optionally, group and split. For multi-label data, use a column "
         "'labels' with class names separated by ';'",
     )
-    stream: str = option(DEFAULT_STREAM, "stream from which the features were computed")
+    stream: str = option(
+        "",
+        "stream from which the features were computed",
+        unset=f"that of an exported store, and {DEFAULT_STREAM} for other files",
+    )
     extractor: str = option(
-        "", "network or method that computed the features", unset="the name of the file"
+        "",
+        "network or method that computed the features",
+        unset="that of an exported store, and the name of other files",
     )
     bank: str = bank_option()
 

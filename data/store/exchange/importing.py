@@ -9,9 +9,12 @@ import numpy as np
 
 from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
+from reelbank.data.feature_recipe import DEFAULT_STREAM
+from reelbank.data.identity import in_file_name
 from reelbank.data.store.bank import stores_folder
 from reelbank.data.store.exchange.labels import labelled
-from reelbank.data.store.exchange.sources import Source, open_source, source_sha256
+from reelbank.data.store.exchange.source import Source
+from reelbank.data.store.exchange.sources import open_source, source_sha256
 from reelbank.data.store.file.hdf5_checks import ERRORS
 from reelbank.data.store.options import ImportOptions
 from reelbank.data.store.records import StoredVideo, identity
@@ -31,21 +34,18 @@ def import_store(options: ImportOptions) -> int:
         raise InputError(
             f"FILE={options.file}: must be an existing HDF5 file, or a folder of .npy files"
         )
-    with open_source(path, options.stream) as source:
+    with open_source(path, options.stream or DEFAULT_STREAM) as source:
         if not source.names:
             raise InputError(f"FILE={path}: contains no features")
         data = labelled(source, options)
         dataset, videos = data.dataset, data.videos
-        extractor = options.extractor or path.stem
-        recipe: dict[str, Any] = {
-            "stream": options.stream,
-            "extractor": extractor,
-            "imported": {"file": path.name, "layout": source.layout, "sha256": source_sha256(path)},
-            "times": "timestamps" if source.timed else "row numbers",
-        }
+        recipe = _recipe(source, options, path)
         key = identity(recipe, dataset.name)
-        short = re.sub(r"[^\w.]+", "_", extractor)
-        name = f"{dataset.name}-{options.stream}-{short}-{key[:8]}.h5"
+        short = re.sub(r"[^\w.]+", "_", recipe["extractor"])
+        names = [dataset.name, recipe["stream"]]
+        if source.recorded:  # untrusted
+            names = [in_file_name(name) for name in names]
+        name = f"{'-'.join(names)}-{short}-{key[:8]}.h5"
         store_path = stores_folder(options.bank) / name
         with StoreWriter(store_path, recipe, dataset, made=Made(versions=NOT_RECORDED)) as writer:
             for number, video in enumerate(videos):
@@ -63,6 +63,26 @@ def import_store(options: ImportOptions) -> int:
     for video_id, reason in failed.items():
         print_lines(f"  failed: {video_id}: {reason}")
     return int(bool(failed))
+
+
+def _recipe(source: Source, options: ImportOptions, path: Path) -> dict[str, Any]:
+    """The recipe of the imported store. Stream, network and weights are those with which the features
+    were extracted, if the files record them; so training on videos that the network has seen is
+    still noticed."""
+    exported = source.recorded.recipe if source.recorded else {}
+    texts = {key: exported.get(key) for key in ("stream", "extractor")}
+    recorded = {key: text for key, text in texts.items() if isinstance(text, str) and text}
+    recipe: dict[str, Any] = {
+        "stream": options.stream or recorded.get("stream", DEFAULT_STREAM),
+        "extractor": options.extractor or recorded.get("extractor", path.stem),
+        "imported": {"file": path.name, "layout": source.layout, "sha256": source_sha256(path)},
+        "times": "timestamps" if source.timed else "row numbers",
+    }
+    if exported:
+        recipe["imported"]["recipe"] = exported
+    if isinstance(exported.get("weights"), dict):
+        recipe["weights"] = exported["weights"]
+    return recipe
 
 
 def _add(writer: StoreWriter, video: StoredVideo, source: Source, number: int) -> None:

@@ -12,7 +12,7 @@ from reelbank.data.datasets.registry import namings
 from reelbank.data.datasets.types import NamedVideo, Naming
 from reelbank.data.datasets.video_table import read_video_table
 from reelbank.data.errors import InputError
-from reelbank.data.store.exchange.sources import Source
+from reelbank.data.store.exchange.source import Source
 from reelbank.data.store.options import ImportOptions
 from reelbank.data.store.records import DatasetDescription, StoredVideo
 from reelbank.data.text_files import readings
@@ -27,8 +27,13 @@ class Labelled:
 
 
 def labelled(source: Source, options: ImportOptions) -> Labelled:
-    """The data set of the videos, from their names if these tell class and split, otherwise from
-    CSV=. Raises InputError if a video has no entry, or if names and file contradict each other."""
+    """The data set of the videos: from CSV=, from the files themselves if they were exported with
+    labels, or from the names of the videos if these tell class and split. Raises InputError if a
+    video has no entry, or if names and file contradict each other."""
+    recorded = source.recorded
+    if recorded and not options.csv and options.dataset not in namings():
+        name = options.dataset or recorded.dataset.name
+        return Labelled(replace(recorded.dataset, name=name), list(recorded.videos))
     dataset_name = _dataset_of_names(source, options)
     if dataset_name:
         return _from_names(source, dataset_name, namings()[dataset_name])

@@ -1,15 +1,14 @@
 """Files with features of other tools: finding their videos and reading their rows.
 
 Layouts: an HDF5 file with `features` (V, T, ...) and `name` (V,); an HDF5 file with one dataset (T,
-...) per video id; a folder with one .npy (T, ...) per video; the output folder of video_features.
+...) per video id, which may have times and labels as attributes; a folder with one .npy (T, ...) or
+one .npz per video; the output folder of video_features.
 """
 
 import contextlib
 import hashlib
 import math
-import tokenize
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
@@ -17,36 +16,14 @@ import numpy as np
 
 from reelbank.data.errors import InputError
 from reelbank.data.files import check_regular
+from reelbank.data.store.exchange.arrays import read_npy
+from reelbank.data.store.exchange.hdf5_datasets import datasets_source
+from reelbank.data.store.exchange.npz_folder import npz_source
+from reelbank.data.store.exchange.source import Rows, Source
 from reelbank.data.store.exchange.video_features import VideoFiles, arranged
-from reelbank.data.store.file.hdf5_checks import ERRORS, UnsafeFile, strings, walk
+from reelbank.data.store.file.hdf5_checks import UnsafeFile, strings, walk
 
 _PACKED = {"features", "name"}
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A video's features (T, ...), the times (T,) of its rows in seconds, None if unknown, and its
-    frames per second, 0.0 if unknown."""
-
-    values: np.ndarray
-    times_seconds: np.ndarray | None = None
-    fps: float = 0.0
-
-
-@dataclass(frozen=True)
-class Source:
-    """Features of V videos in files of another tool.
-
-    names: for each video the names that it may have, the likeliest first. read: the rows of the
-    video with this number. facts: further tables (V,) or (V, S) of a packed HDF5 file. timed:
-    whether the rows come with times.
-    """
-
-    layout: str
-    names: list[tuple[str, ...]]
-    read: Callable[[int], Rows]
-    facts: dict[str, np.ndarray] = field(default_factory=dict)
-    timed: bool = False
 
 
 @contextlib.contextmanager
@@ -69,6 +46,14 @@ def open_source(path: Path, stream: str) -> Iterator[Source]:
 
 def _folder_source(path: Path, stream: str) -> Source:
     files = sorted(path.rglob("*.npy"))
+    npz_files = sorted(path.rglob("*.npz"))
+    if files and npz_files:
+        raise InputError(
+            f"FILE={path}: must contain either .npy or .npz files (got {len(files)} and "
+            f"{len(npz_files)}); import them from separate folders"
+        )
+    if npz_files:
+        return npz_source(path, npz_files)
     names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
     videos = arranged(names, stream)
     if not any(video.fps is not None or video.timestamps is not None for video in videos):
@@ -77,9 +62,7 @@ def _folder_source(path: Path, stream: str) -> Source:
             tuple(dict.fromkeys((name, video.name)))
             for name, video in zip(names, videos, strict=True)
         ]
-        return Source(
-            "npy per video", possible_names, lambda number: Rows(_read_npy(files[number]))
-        )
+        return Source("npy per video", possible_names, lambda number: Rows(read_npy(files[number])))
     possible_names = [(video.name, f"{video.name}_{video.key}") for video in videos]
     timed = any(video.timestamps is not None for video in videos)
     return Source(
@@ -96,7 +79,7 @@ def _read_video_files(files: Sequence[Path], video: VideoFiles, timed: bool) -> 
         raise InputError(f"its features ({video.key}) are missing; only its other files exist")
     if timed and video.timestamps is None:
         raise InputError("its _timestamps_ms.npy is missing")
-    values, times_seconds, fps = _read_npy(files[video.features]), None, 0.0
+    values, times_seconds, fps = read_npy(files[video.features]), None, 0.0
     if video.timestamps is not None:
         times_seconds = _numbers(files[video.timestamps]).reshape(-1) / 1000
         # Flow is between frames, so there is one row fewer than frames.
@@ -116,21 +99,10 @@ def _read_video_files(files: Sequence[Path], video: VideoFiles, timed: bool) -> 
 
 
 def _numbers(file: Path) -> np.ndarray:
-    values = _read_npy(file)
+    values = read_npy(file)
     if values.dtype.kind not in "fiu":
         raise InputError(f"FILE={file}: must contain numbers (got {values.dtype})")
     return values.astype(np.float64)
-
-
-def _read_npy(file: Path) -> np.ndarray:
-    # Mapped, so that a declared size larger than the file is rejected instead of allocated.
-    # Objects cannot be mapped.
-    try:
-        return np.lib.format.open_memmap(file, mode="r")
-    except (*ERRORS, SyntaxError, tokenize.TokenError) as error:
-        raise InputError(
-            f"FILE={file}: cannot be read as .npy ({' '.join(str(error).split())})"
-        ) from None
 
 
 def _hdf5_source(file: h5py.File, file_bytes: int) -> Source:
@@ -140,12 +112,7 @@ def _hdf5_source(file: h5py.File, file_bytes: int) -> Source:
         if datasets[name].ndim == 0:
             raise UnsafeFile(f"/{name} must be an array of features (got a single value)")
     if not is_packed:
-        videos = list(datasets.values())
-        return Source(
-            "HDF5 dataset per video",
-            [(name,) for name in datasets],
-            lambda number: Rows(videos[number][()]),
-        )
+        return datasets_source(file, datasets, file_bytes)
     names, features = strings(datasets["name"]), datasets["features"]
     if len(names) != len(features):
         raise UnsafeFile(
@@ -163,12 +130,12 @@ def _hdf5_source(file: h5py.File, file_bytes: int) -> Source:
 
 
 def source_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder: of the names and digests of its .npy files. Raises
-    InputError if one cannot be read."""
+    """SHA-256 of a file's bytes; of a folder: of the names and digests of its .npy or .npz files.
+    Raises InputError if one cannot be read."""
     if not path.is_dir():
         return _file_sha256(path)
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*.npy")):
+    for file in sorted(path.rglob("*.npy")) or sorted(path.rglob("*.npz")):
         line = f"{file.relative_to(path).as_posix()} {_file_sha256(file)}\n"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -148,20 +148,24 @@ def failure_fault(failure: Any) -> str:
 
 
 def _parse_document(text: bytes, form: str, keys: Mapping[str, type]) -> dict[str, Any]:
-    document = _parse_json(text)
+    document = parse_json(text)
     require(_has(document, keys), "/about does not have the expected keys")
-    dataset = document["dataset"]
-    require(
-        _has({"multilabel": False, **dataset}, _DATASET_KEYS),
-        "/about: dataset does not have the expected keys",
-    )
-    names = [dataset["classes"], dataset["splits"], *dataset["coarse"].values()]
-    require(all(map(_is_text_list, names)), "/about: class and split names must be text")
+    check_dataset(document["dataset"])
     require(
         document["format"] == form,
         f"/about: format must be {form!r} (got {document['format']!r})",
     )
     return dict(document)
+
+
+def check_dataset(dataset: Any) -> None:
+    """Raises UnsafeFile unless a value from JSON has the form of a data set's description."""
+    require(
+        isinstance(dataset, dict) and _has({"multilabel": False, **dataset}, _DATASET_KEYS),
+        "/about: dataset does not have the expected keys",
+    )
+    names = [dataset["classes"], dataset["splits"], *dataset["coarse"].values()]
+    require(all(map(_is_text_list, names)), "/about: class and split names must be text")
 
 
 def _about(document: Mapping[str, Any], written: Mapping[str, Any]) -> About:
@@ -183,7 +187,8 @@ def require(condition: bool, line: str) -> None:
         raise UnsafeFile(line)
 
 
-def _parse_json(text: bytes) -> Any:
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text from an untrusted file. Raises UnsafeFile."""
     try:
         return json.loads(text, parse_constant=_reject_constant)
     except (ValueError, RecursionError) as error:

@@ -1,17 +1,36 @@
-"""An HDF5 file with one dataset per video, (K, ...) float16 or uint8, named after its id."""
+"""An HDF5 file with one dataset per video, (K, ...) float16 or uint8, named after its id. Times, frame
+rate and labels of the video are attributes of the dataset; recipe and data set are an attribute of
+the file. So the file contains only datasets of features, as other tools expect."""
 
 from collections.abc import Sequence
 
 import h5py
+import numpy as np
 
+from reelbank.data.store.exchange.about import about_text
+from reelbank.data.store.exchange.attributes import ABOUT, write_text
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
+from reelbank.data.store.exchange.formats.videos import exported_videos
+
+# With the older format, an attribute has at most 64 KiB: 8,192 times. HDF5 1.8 is from 2008.
+_VERSIONS = ("v108", "v110")
 
 
 def _write(export: Export) -> Sequence[str]:
     # The name is new, so no lock is needed; some file systems have none.
-    with h5py.File(export.path, "w-", locking=False) as file:
-        for video_id in export.store.video_ids:
-            file[video_id] = export.store.features(video_id)[0]
+    with h5py.File(export.path, "w-", locking=False, libver=_VERSIONS) as file:
+        write_text(file, ABOUT, about_text(export.store))
+        for video in exported_videos(export.store):
+            values, times_seconds = export.store.features(video.id)
+            file[video.id] = values
+            dataset = file[video.id]
+            dataset.attrs["times_seconds"] = times_seconds
+            if video.fps:
+                dataset.attrs["fps"] = video.fps
+            write_text(dataset, "label", video.label)
+            write_text(dataset, "group", video.group)
+            if video.parts:
+                dataset.attrs["parts"] = np.array(video.parts, "S")
     return ()
 
 

@@ -6,6 +6,7 @@ when an ending has to be found, so it imports packages of an extra only in its `
 
 FORMATS = {
     "npy": "data.store.exchange.formats.npy:NPY",
+    "npz": "data.store.exchange.formats.npz:NPZ",
     "hdf5": "data.store.exchange.formats.hdf5:HDF5",
 }
 

@@ -1,0 +1,35 @@
+"""What the formats write about each video."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reelbank.data.store.reader import Store
+
+
+@dataclass(frozen=True)
+class ExportedVideo:
+    """A video of a store. label: class name, or names joined by ";" in a multi-label data set. parts:
+    one for each split. fps: 0.0 if unknown. source: facts about its file."""
+
+    id: str
+    label: str
+    group: str
+    parts: Sequence[str]
+    fps: float
+    source: Mapping[str, Any]
+
+
+def exported_videos(store: Store) -> Iterator[ExportedVideo]:
+    """The videos of a store, in its order."""
+    columns = (store.video_ids, store.labels, store.groups, store.parts, store.sources)
+    for video_id, label, group, parts, source in zip(*columns, strict=True):
+        fps = positive_number(source.get("fps"))
+        yield ExportedVideo(video_id, label, group, parts, fps, source)
+
+
+def positive_number(value: object) -> float:
+    """A fact about a file as a positive, finite number; 0.0 for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and 0 < value < math.inf else 0.0  # type: ignore[arg-type]
