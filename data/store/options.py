@@ -6,7 +6,7 @@ from typing import ClassVar
 from reelbank.data.banks import WithBanks
 from reelbank.data.feature_recipe import DEFAULT_STREAM
 from reelbank.data.options import bank_option, banks_option, json_option, option
-from reelbank.data.ranges import Checked
+from reelbank.data.ranges import MOST_FPS, MOST_ROWS, Checked
 from reelbank.data.store.exchange.formats.registry import FORMATS
 
 
@@ -93,6 +93,32 @@ class ImportOptions(Checked):
         "FILE), label and, optionally, group and split. For multi-label data, use a column "
         "'labels' with class names separated by ';'",
     )
+    annotations: str = option(
+        "",
+        "JSON file with the annotated actions of the videos, in the form of ActivityNet, "
+        "ActionFormer and OpenTAD; it replaces CSV",
+    )
+    stride: float = option(
+        0.0,
+        "for files without times: frames from one row to the next",
+        unset="unknown; the rows are numbered",
+        lowest=0,
+        highest=MOST_ROWS,
+    )
+    offset: float = option(
+        0.0,
+        "with STRIDE: frames from the beginning of a video to the centre of the first row "
+        "(offset_frames of OpenTAD, half of num_frames of ActionFormer)",
+        lowest=0,
+        highest=MOST_ROWS,
+    )
+    fps: float = option(
+        0.0,
+        "with STRIDE: frames per second of all videos",
+        unset="that of each video in ANNOTATIONS",
+        lowest=0,
+        highest=MOST_FPS,
+    )
     stream: str = option(
         "",
         "stream from which the features were computed",
@@ -110,7 +136,7 @@ class ImportOptions(Checked):
 class ExportOptions(Checked, WithBanks):
     """Options of the command `export`."""
 
-    OF_FORMATS: ClassVar[tuple[str, ...]] = ()  # options that only some formats use
+    OF_FORMATS: ClassVar[tuple[str, ...]] = ("annotations",)  # options that only some formats use
 
     store: str = option(
         "",
@@ -128,6 +154,12 @@ class ExportOptions(Checked, WithBanks):
         "format of the files, see docs/store.md",
         choices=tuple(FORMATS),
         unset="by the ending of TO, and npy for a folder",
+    )
+    annotations: str = option(
+        "",
+        "for FORMAT=opentad: JSON file with the annotated actions of the videos, "
+        "in the form of ActivityNet",
+        unset="annotations that were imported; otherwise each video is one action of its class",
     )
     split: str = option(
         "",

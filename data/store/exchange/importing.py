@@ -1,7 +1,8 @@
 """The command `import`: features of other tools as a store."""
 
 import re
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import DEFAULT_STREAM
 from reelbank.data.identity import in_file_name
 from reelbank.data.store.bank import stores_folder
+from reelbank.data.store.exchange.formats.videos import positive_number
 from reelbank.data.store.exchange.labels import labelled
-from reelbank.data.store.exchange.source import Source
+from reelbank.data.store.exchange.source import Rows, Source
 from reelbank.data.store.exchange.sources import open_source, source_sha256
 from reelbank.data.store.file.hdf5_checks import ERRORS
 from reelbank.data.store.options import ImportOptions
@@ -34,11 +36,20 @@ def import_store(options: ImportOptions) -> int:
         raise InputError(
             f"FILE={options.file}: must be an existing HDF5 file, or a folder of .npy files"
         )
+    if (options.offset or options.fps) and not options.stride:
+        raise InputError(
+            "STRIDE is missing; OFFSET and FPS need it (STRIDE=1 if every frame has a row)"
+        )
     with open_source(path, options.stream or DEFAULT_STREAM) as source:
         if not source.names:
             raise InputError(f"FILE={path}: contains no features")
+        if source.timed and options.stride:
+            raise InputError(
+                f"STRIDE={options.stride:g}: FILE={path} contains the times of the rows; leave STRIDE out"
+            )
         data = labelled(source, options)
         dataset, videos = data.dataset, data.videos
+        timing = Timing(options.stride, options.offset, options.fps)
         recipe = _recipe(source, options, path)
         key = identity(recipe, dataset.name)
         short = re.sub(r"[^\w.]+", "_", recipe["extractor"])
@@ -50,7 +61,7 @@ def import_store(options: ImportOptions) -> int:
         with StoreWriter(store_path, recipe, dataset, made=Made(versions=NOT_RECORDED)) as writer:
             for number, video in enumerate(videos):
                 if video.id not in writer.done:
-                    _add(writer, video, source, number)
+                    _add(writer, video, source.read, number, timing=timing)
             writer.finish(videos)
             failed = {
                 video.id: str(writer.failed[video.id])
@@ -76,8 +87,11 @@ def _recipe(source: Source, options: ImportOptions, path: Path) -> dict[str, Any
         "stream": options.stream or recorded.get("stream", DEFAULT_STREAM),
         "extractor": options.extractor or recorded.get("extractor", path.stem),
         "imported": {"file": path.name, "layout": source.layout, "sha256": source_sha256(path)},
-        "times": "timestamps" if source.timed else "row numbers",
+        "times": "timestamps" if source.timed or options.stride else "row numbers",
     }
+    if options.stride:
+        recipe["imported"] |= {"stride": options.stride, "offset": options.offset}
+        recipe["imported"] |= {"fps": options.fps} if options.fps else {}
     if exported:
         recipe["imported"]["recipe"] = exported
     if isinstance(exported.get("weights"), dict):
@@ -85,14 +99,42 @@ def _recipe(source: Source, options: ImportOptions, path: Path) -> dict[str, Any
     return recipe
 
 
-def _add(writer: StoreWriter, video: StoredVideo, source: Source, number: int) -> None:
+@dataclass(frozen=True)
+class Timing:
+    """For files without times: row i is centred at (i * stride_frames + offset_frames) / fps. All are
+    0.0 if they are not given; fps may be known for each video."""
+
+    stride_frames: float
+    offset_frames: float
+    fps: float
+
+    def times_seconds(self, rows: int, video_fps: float) -> np.ndarray:
+        """(rows,) the times of a video's rows; row numbers if there is no stride. Raises InputError
+        if the frame rate is not known."""
+        if not self.stride_frames:
+            return np.arange(rows, dtype=np.float64)
+        fps = self.fps or video_fps
+        if not fps:
+            raise InputError("its frame rate is not known; give FPS=")
+        return (np.arange(rows) * self.stride_frames + self.offset_frames) / fps
+
+
+def _add(
+    writer: StoreWriter,
+    video: StoredVideo,
+    read: Callable[[int], Rows],
+    number: int,
+    *,
+    timing: Timing,
+) -> None:
     try:
-        rows = source.read(number)
+        rows = read(number)
         values = rows.values[None] if rows.values.ndim == 1 else rows.values  # a vector is one row
+        fps = timing.fps or rows.fps or positive_number(video.source.get("fps"))
         times = rows.times_seconds
         if times is None:  # most layouts do not record times
-            times = np.arange(len(values), dtype=np.float64)
-        facts = {**video.source, **({"fps": rows.fps} if rows.fps else {})}
+            times = timing.times_seconds(len(values), fps)
+        facts = {**video.source, **({"fps": fps} if fps else {})}
         writer.add(replace(video, source=facts), values, times)
     except (InputError, *ERRORS) as error:
         writer.fail(video, str(error), by_machine=is_machine_error(error))

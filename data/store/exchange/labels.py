@@ -10,8 +10,9 @@ import numpy as np
 from reelbank.data.datasets import folder
 from reelbank.data.datasets.registry import namings
 from reelbank.data.datasets.types import NamedVideo, Naming
-from reelbank.data.datasets.video_table import read_video_table
+from reelbank.data.datasets.video_table import PART_OF_NAME, read_video_table
 from reelbank.data.errors import InputError
+from reelbank.data.store.exchange.annotations import Annotations, read_annotations
 from reelbank.data.store.exchange.source import Source
 from reelbank.data.store.options import ImportOptions
 from reelbank.data.store.records import DatasetDescription, StoredVideo
@@ -27,9 +28,13 @@ class Labelled:
 
 
 def labelled(source: Source, options: ImportOptions) -> Labelled:
-    """The data set of the videos: from CSV=, from the files themselves if they were exported with
+    """The data set of the videos: from CSV= or ANNOTATIONS=, from the files themselves if they were exported with
     labels, or from the names of the videos if these tell class and split. Raises InputError if a
     video has no entry, or if names and file contradict each other."""
+    if options.annotations:
+        if options.csv:
+            raise InputError(f"CSV={options.csv}: ANNOTATIONS contains labels too; leave one out")
+        return _from_annotations(source, options)
     recorded = source.recorded
     if recorded and not options.csv and options.dataset not in namings():
         name = options.dataset or recorded.dataset.name
@@ -45,6 +50,49 @@ def labelled(source: Source, options: ImportOptions) -> Labelled:
             "CSV=<file with the columns path,label,split>"
         )
     return _from_table(source, options)
+
+
+def _from_annotations(source: Source, options: ImportOptions) -> Labelled:
+    annotations = read_annotations(options.annotations)
+    name_of = [_annotated_name(names, annotations) for names in source.names]
+    missing = [names[0] for names, name in zip(source.names, name_of, strict=True) if not name]
+    if missing:
+        raise InputError(
+            f"ANNOTATIONS={options.annotations}: the file must list all videos of FILE, but "
+            f"{len(missing)} of the {len(source.names)} videos are missing, such as {missing[0]}"
+        )
+    annotated = [annotations.videos[name] for name in name_of]
+    multilabel = any(len(video.labels()) > 1 for video in annotated)
+    videos = []
+    for name, video in zip(name_of, annotated, strict=True):
+        labels = video.labels()
+        facts: dict[str, Any] = {"bytes": 0} | ({"fps": video.fps} if video.fps else {})
+        if video.duration_seconds:
+            facts["duration_seconds"] = video.duration_seconds
+        facts["annotations"] = [list(action) for action in video.actions]
+        videos.append(
+            StoredVideo(
+                id=name,
+                label=";".join(label for label in annotations.classes if label in labels),
+                parts=(PART_OF_NAME.get(video.subset.lower(), ""),),
+                source=facts,
+            )
+        )
+    dataset = DatasetDescription(
+        options.dataset or folder.NAME, annotations.classes, ("1",), multilabel=multilabel
+    )
+    return Labelled(dataset, videos)
+
+
+def _annotated_name(names: Sequence[str], annotations: Annotations) -> str:
+    """The name of a video in the annotations; "" if they do not have it. Its file may be in a folder,
+    and the official files of ActivityNet are named v_<id>."""
+    for name in names:
+        base = name.rpartition("/")[2]
+        for possible in (name, base, base.removeprefix("v_")):
+            if possible in annotations.videos:
+                return possible
+    return ""
 
 
 def _from_table(source: Source, options: ImportOptions) -> Labelled:

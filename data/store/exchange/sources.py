@@ -19,6 +19,7 @@ from reelbank.data.files import check_regular
 from reelbank.data.store.exchange.arrays import read_npy
 from reelbank.data.store.exchange.hdf5_datasets import datasets_source
 from reelbank.data.store.exchange.npz_folder import npz_source
+from reelbank.data.store.exchange.sidecar import SIDECAR, sidecar_source
 from reelbank.data.store.exchange.source import Rows, Source
 from reelbank.data.store.exchange.video_features import VideoFiles, arranged
 from reelbank.data.store.file.hdf5_checks import UnsafeFile, strings, walk
@@ -45,6 +46,8 @@ def open_source(path: Path, stream: str) -> Iterator[Source]:
 
 
 def _folder_source(path: Path, stream: str) -> Source:
+    if (path / SIDECAR).exists():
+        return sidecar_source(path)
     files = sorted(path.rglob("*.npy"))
     npz_files = sorted(path.rglob("*.npz"))
     if files and npz_files:

@@ -8,6 +8,7 @@ FORMATS = {
     "npy": "data.store.exchange.formats.npy:NPY",
     "npz": "data.store.exchange.formats.npz:NPZ",
     "hdf5": "data.store.exchange.formats.hdf5:HDF5",
+    "opentad": "data.store.exchange.formats.opentad:OPENTAD",
 }
 
 FOLDER_DEFAULT = "npy"  # if neither FORMAT nor an ending selects another

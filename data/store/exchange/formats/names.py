@@ -1,0 +1,34 @@
+"""Names of files in one folder, for tools that know no folders in the ids of videos."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+
+def flat_names(video_ids: Sequence[str], *, dots: bool = True) -> list[str]:
+    """A name without '/' for each video: the last part of its id if these differ, otherwise the id
+    with '__' between its parts. dots: whether names may contain dots; they become '_' otherwise."""
+    names = [_last(video_id, dots=dots) for video_id in video_ids]
+    if _are_distinct(names):
+        return names
+    names = [_whole(video_id, dots=dots) for video_id in video_ids]
+    if _are_distinct(names):
+        return names
+    taken = Counter(map(str.lower, names))
+    return [
+        name if taken[name.lower()] == 1 else f"{name}__{number}"
+        for number, name in enumerate(names)
+    ]
+
+
+def _are_distinct(names: Sequence[str]) -> bool:
+    """Also on file systems that ignore case."""
+    return len({name.lower() for name in names}) == len(names)
+
+
+def _last(video_id: str, *, dots: bool) -> str:
+    return _whole(video_id.rpartition("/")[2], dots=dots)
+
+
+def _whole(video_id: str, *, dots: bool) -> str:
+    name = video_id.replace("/", "__")
+    return name if dots else name.replace(".", "_")

@@ -1,0 +1,251 @@
+"""Temporal action localisation with OpenTAD, ActionFormer and TriDet: a flat folder of (T, C) float32
+arrays, annotations as JSON, a class map, and a list of missing files.
+
+The tools compute times from a stride: feature i is centred at (i * feat_stride + num_frames / 2) / fps
+(ActionFormer, libs/datasets/thumos14.py; OpenTAD calls num_frames / 2 offset_frames).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from reelbank.data.console import counted, some
+from reelbank.data.datasets.untrimmed import Action
+from reelbank.data.errors import InputError
+from reelbank.data.store.exchange.annotations import (
+    AnnotatedVideo,
+    Annotations,
+    annotations_json,
+    read_annotations,
+)
+from reelbank.data.store.exchange.formats.grid import RowGrid, row_grid
+from reelbank.data.store.exchange.formats.names import flat_names
+from reelbank.data.store.exchange.formats.types import Export, ExportFormat
+from reelbank.data.store.exchange.formats.videos import (
+    ExportedVideo,
+    exported_videos,
+    positive_number,
+)
+from reelbank.data.store.exchange.sidecar import write_sidecar
+from reelbank.data.store.reader import Store
+
+FEATURES, ANNOTATIONS, CLASS_MAP = "features", "annotations.json", "category_idx.txt"
+MISSING = "missing_files.txt"  # in the folder of features, as OpenTAD expects
+_SUBSETS = {"train": "training", "validation": "validation", "test": "testing", "": "unused"}
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is written. names: of the file of each video in the store, "" for a video that is left
+    out. missing: names of files that do not exist."""
+
+    names: Sequence[str]
+    annotations: Annotations
+    missing: Sequence[str]
+    notes: Sequence[str]
+
+
+def _write(export: Export) -> Sequence[str]:
+    store, videos = export.store, list(exported_videos(export.store))
+    _check(store, videos)
+    grid = row_grid(store, [video.fps for video in videos])
+    own = _own_videos(export, videos, grid)
+    if export.options.annotations:
+        plan = _given_plan(read_annotations(export.options.annotations), videos, own, grid)
+    else:
+        plan = _own_plan(store, videos, own)
+    folder = export.path / FEATURES
+    folder.mkdir(parents=True)
+    for video, name in zip(videos, plan.names, strict=True):
+        if name:
+            rows = store.features(video.id)[0].astype(np.float32)
+            np.save(folder / f"{name}.npy", rows, allow_pickle=False)
+    text = annotations_json(plan.annotations)
+    (export.path / ANNOTATIONS).write_text(text, encoding="utf-8")
+    classes = "".join(f"{name}\n" for name in plan.annotations.classes)
+    (export.path / CLASS_MAP).write_text(classes, encoding="utf-8")
+    missing = "".join(f"{name}\n" for name in plan.missing)
+    (folder / MISSING).write_text(missing, encoding="utf-8")
+    for name, snippet in _snippets(export, plan, grid).items():
+        (export.path / name).write_text(snippet, encoding="utf-8")
+    if all(plan.names):
+        paths = [f"{FEATURES}/{name}" for name in plan.names]
+        write_sidecar(export.path, store, paths)
+    return (
+        f"{grid}; actionformer.yaml and opentad.py contain these settings",
+        *plan.notes,
+        *([f"{MISSING} lists {counted(len(plan.missing), 'video')}"] if plan.missing else []),
+    )
+
+
+def _check(store: Store, videos: Sequence[ExportedVideo]) -> None:
+    if len(store.row_shape) != 1:
+        raise InputError(
+            f"{store.path}: FORMAT=opentad needs rows that are vectors (got {store.row_shape}); "
+            "extract with the default AT, and without KEEP_CROPS"
+        )
+    cut = next((video for video in videos if "span_seconds" in video.source), None)
+    if cut:
+        raise InputError(
+            f"{store.path}: {cut.id} is a part of a file, but FORMAT=opentad needs the features of whole "
+            "videos; extract them with DATASET=folder, and export with ANNOTATIONS=<JSON file>"
+        )
+
+
+def _own_videos(
+    export: Export, videos: Sequence[ExportedVideo], grid: RowGrid
+) -> list[AnnotatedVideo]:
+    """What the store says about each video."""
+    store, split = export.store, export.options.split
+    split_number = store.dataset.splits.index(split) if split else 0
+    annotated = []
+    for number, video in enumerate(videos):
+        duration = _duration_seconds(video) or _end_seconds(store, video.id, number, grid)
+        part = video.parts[split_number] if store.dataset.splits else "train"
+        labels = store.dataset.label_names(video.label)
+        actions = _stored_actions(video) or [Action(label, 0.0, duration) for label in labels]
+        annotated.append(AnnotatedVideo(_SUBSETS[part], actions, duration, float(grid.fps[number])))
+    return annotated
+
+
+def _duration_seconds(video: ExportedVideo) -> float:
+    """Of the file, 0.0 if it is not recorded."""
+    duration = positive_number(video.source.get("duration_seconds"))
+    frames = positive_number(video.source.get("frames"))
+    return duration or (frames / video.fps if video.fps else 0.0)
+
+
+def _end_seconds(store: Store, video_id: str, number: int, grid: RowGrid) -> float:
+    """The end of the clip of the last row."""
+    half_clip = max(grid.offset_frames, grid.stride_frames / 2) / float(grid.fps[number])
+    return float(store.times_seconds(video_id)[-1]) + half_clip
+
+
+def _stored_actions(video: ExportedVideo) -> list[Action]:
+    """The annotations that `import` recorded; [] if there are none."""
+    recorded = video.source.get("annotations")
+    actions = []
+    for action in recorded if isinstance(recorded, list) else []:
+        label, start, end = action
+        actions.append(Action(str(label), float(start), float(end)))
+    return actions
+
+
+def _own_plan(
+    store: Store, videos: Sequence[ExportedVideo], own: Sequence[AnnotatedVideo]
+) -> _Plan:
+    names = flat_names([video.id for video in videos])
+    used = set().union(*(video.labels() for video in own))
+    # The tools require that each class occurs.
+    classes = [label for label in store.dataset.classes if label in used]
+    notes = []
+    if not any(_stored_actions(video) for video in videos):
+        notes.append(
+            "the store contains no annotations, so each video is one action of its class, from its "
+            "beginning to its end; give ANNOTATIONS=<JSON file> for others"
+        )
+    missing = flat_names(list(store.failures))
+    annotations = Annotations(dict(zip(names, own, strict=True)), classes)
+    return _Plan(names, annotations, missing, notes)
+
+
+def _given_plan(
+    given: Annotations,
+    videos: Sequence[ExportedVideo],
+    own: Sequence[AnnotatedVideo],
+    grid: RowGrid,
+) -> _Plan:
+    """With the annotations of a file. Durations and subsets are those of the file."""
+    names = [_given_name(video.id, given.videos) for video in videos]
+    exported = [name for name in names if name]
+    twice = sorted({name for name in exported if exported.count(name) > 1})
+    if twice or not exported:
+        problem = (
+            f"two videos of the store mean {twice[0]}"
+            if twice
+            else "it names no video of the store"
+        )
+        raise InputError(
+            f"ANNOTATIONS: {problem}; the names must be those of the video files, with or without 'v_'"
+        )
+    database = dict(given.videos)
+    for name, video, number in zip(names, own, range(len(own)), strict=True):
+        if name:
+            duration = database[name].duration_seconds or video.duration_seconds
+            fps = float(grid.fps[number])
+            database[name] = replace(database[name], duration_seconds=duration, fps=fps)
+    missing = [name for name in given.videos if name not in set(exported)]
+    left_out = [video.id for video, name in zip(videos, names, strict=True) if not name]
+    notes = []
+    if left_out:
+        notes.append(
+            f"left out {counted(len(left_out), 'video')} that ANNOTATIONS does not name: "
+            f"{some(left_out)}"
+        )
+    return _Plan(names, Annotations(database, given.classes), missing, notes)
+
+
+def _given_name(video_id: str, given: Mapping[str, Any]) -> str:
+    base = video_id.rpartition("/")[2]
+    return next((name for name in (video_id, base, base.removeprefix("v_")) if name in given), "")
+
+
+def _snippets(export: Export, plan: _Plan, grid: RowGrid) -> dict[str, str]:
+    """The settings for each tool: name of a file -> text."""
+    used = {video.subset for video in plan.annotations.videos.values()}
+    held_out = next(
+        (name for name in ("validation", "testing", "test") if name in used), "validation"
+    )
+    folder, annotations = export.target / FEATURES, export.target / ANNOTATIONS
+    yaml = {
+        "json_file": json.dumps(str(annotations)),
+        "feat_folder": json.dumps(str(folder)),
+        "file_prefix": "~",
+        "file_ext": ".npy",
+        "num_classes": len(plan.annotations.classes),
+        "input_dim": export.store.row_shape[0],
+        "feat_stride": _number(grid.stride_frames),
+        "num_frames": _number(2 * grid.offset_frames),
+        "default_fps": _number(float(grid.fps[0])) if grid.equal_fps else "~",
+    }
+    python = {
+        "annotation_path": repr(str(annotations)),
+        "class_map": repr(str(export.target / CLASS_MAP)),
+        "data_path": repr(f"{folder}/"),
+        "block_list": f'data_path + "{MISSING}"',
+        "feature_stride": _number(grid.stride_frames),
+        "sample_stride": 1,
+        "offset_frames": f"{_number(grid.offset_frames)}  # OpenTAD uses whole frames",
+        "fps": f"{_number(float(grid.fps[0])) if grid.equal_fps else -1}  # -1: of each video",
+    }
+    return {
+        "actionformer.yaml": "".join(
+            [
+                "# For the configuration of ActionFormer or TriDet.\n",
+                "dataset_name: anet  # the loader 'thumos' ignores the class with label_id 4\n",
+                "train_split: ['training']\n",
+                f"val_split: [{json.dumps(held_out)}]\n",
+                "dataset: {\n",
+                *(f"  {key}: {value},\n" for key, value in yaml.items()),
+                "}\n",
+            ]
+        ),
+        "opentad.py": "".join(
+            [
+                "# For the configuration of the data set in OpenTAD.\n",
+                *(f"{key} = {value}\n" for key, value in python.items()),
+            ]
+        ),
+    }
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value.is_integer() else repr(value)
+
+
+OPENTAD = ExportFormat(
+    "a folder for OpenTAD, ActionFormer and TriDet", _write, own_options=("annotations",)
+)

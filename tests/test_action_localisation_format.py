@@ -1,0 +1,342 @@
+"""Export for OpenTAD, ActionFormer and TriDet, and import of their folders. The readers below follow the
+tools' own code: ActionFormer, libs/datasets/anet.py and thumos14.py, and libs/modeling/meta_archs.py;
+OpenTAD, opentad/datasets/thumos.py, base/padding_dataset.py and transforms/loading.py."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from reelbank.data.errors import InputError
+from reelbank.data.store.bank import find_store
+from reelbank.data.store.exchange.exporting import export
+from reelbank.data.store.exchange.importing import import_store
+from reelbank.data.store.options import ExportOptions, ImportOptions
+from reelbank.data.store.reader import Store
+from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.writer import StoreWriter
+
+CLASSES = ("walk", "run", "jump")  # nobody walks
+DATASET = DatasetDescription("made", CLASSES, ("1",))
+RATES = (25.0, 30.0, 25.0)
+ROWS = (5, 1, 8)
+VIDEOS = [
+    StoredVideo("a/one", "run", "", ("train",), {"bytes": 1, "fps": 25.0, "frames": 40}),
+    StoredVideo("a/two", "jump", "", ("test",), {"bytes": 1, "fps": 30.0, "duration_seconds": 0.9}),
+    StoredVideo("b/three", "jump", "", ("validation",), {"bytes": 1, "fps": 25.0}),
+]
+
+
+def values_of(number: int) -> np.ndarray:
+    """(K, 6) float32, exact in float16."""
+    return (number + np.arange(ROWS[number] * 6).reshape(-1, 6) / 8).astype(np.float32)
+
+
+def times_of(number: int) -> np.ndarray:
+    """Clips of 16 frames every 4 frames: the centre between the first and the last frame."""
+    return (np.arange(ROWS[number]) * 4 + 7.5) / RATES[number]
+
+
+def made_store(folder: Path, times=times_of, videos=VIDEOS, dataset=DATASET) -> Path:
+    with StoreWriter(folder / "stores" / "made.h5", {"stream": "rgb"}, dataset) as writer:
+        for number, video in enumerate(videos):
+            writer.add(video, values_of(number), times(number))
+        failed = StoredVideo("b/broken", "run", "", ("train",) * len(dataset.splits))
+        writer.fail(failed, "damaged")
+        assert writer.finish([*videos, failed])
+    return folder
+
+
+def export_made(folder: Path, to="out", **options) -> Path:
+    options = {"format": "opentad", **options}
+    assert export(ExportOptions(to=f"{folder}/{to}", bank=str(folder), **options)) == 0
+    return folder / to
+
+
+def import_made(path: Path, bank: Path, **options) -> Store:
+    assert import_store(ImportOptions(file=str(path), bank=str(bank), **options)) == 0
+    return Store.open(find_store(bank))
+
+
+def setting(folder: Path, key: str) -> str:
+    """A value of the snippet for ActionFormer, which is YAML in flow style."""
+    text = (folder / "actionformer.yaml").read_text()
+    (value,) = re.findall(rf"^  {key}: (.*),$", text, re.MULTILINE)
+    return str(value)
+
+
+def read_as_actionformer(folder: Path, subset: str) -> dict[str, dict]:
+    """The items of its data set: features (C, T), segments in units of features, labels, fps."""
+    stride, frames = float(setting(folder, "feat_stride")), float(setting(folder, "num_frames"))
+    database = json.loads(Path(json.loads(setting(folder, "json_file"))).read_text())["database"]
+    label_dict = {}
+    for value in database.values():
+        for act in value["annotations"]:
+            label_dict[act["label"]] = act["label_id"]
+    assert len(label_dict) == int(setting(folder, "num_classes"))
+    items = {}
+    for key, value in database.items():
+        if value["subset"].lower() not in (subset,):
+            continue
+        default_fps = setting(folder, "default_fps")
+        fps = value["fps"] if default_fps == "~" else float(default_fps)
+        feat_folder = Path(json.loads(setting(folder, "feat_folder")))
+        feats = np.load(feat_folder / f"{key}.npy").astype(np.float32)
+        segments = np.array([act["segment"] for act in value["annotations"]], np.float32)
+        items[key] = {
+            "feats": np.ascontiguousarray(feats.transpose()),
+            "segments": (segments * fps - 0.5 * frames) / stride,
+            "labels": [label_dict[act["label"]] for act in value["annotations"]],
+            "centres": (np.arange(len(feats)) * stride + 0.5 * frames) / fps,
+            "duration": value["duration"],
+        }
+        assert feats.shape[1] == int(setting(folder, "input_dim"))
+    return items
+
+
+def read_as_opentad(folder: Path, subset_name: str) -> dict[str, dict]:
+    """The items of its ThumosPaddingDataset with this subset."""
+    config: dict = {}
+    exec((folder / "opentad.py").read_text(), config)
+    database = json.loads(Path(config["annotation_path"]).read_text())["database"]
+    blocked = Path(config["block_list"]).read_text().splitlines()
+    class_map = Path(config["class_map"]).read_text(encoding="utf8").splitlines()
+    offset, stride = int(config["offset_frames"]), int(config["feature_stride"])
+    items = {}
+    for name, info in database.items():
+        if name in blocked or info["subset"] not in subset_name:
+            continue
+        scale = info["frame"] / info["duration"]
+        segments = [
+            [int(each / info["duration"] * info["frame"]) for each in anno["segment"]]
+            for anno in info["annotations"]
+        ]
+        feats = np.load(config["data_path"] + f"{name}.npy").astype(np.float32)
+        items[name] = {
+            "feats": feats,
+            "segments": (np.array(segments, np.float32) - offset) / stride,
+            "labels": [class_map.index(anno["label"]) for anno in info["annotations"]],
+            "centres": (np.arange(len(feats)) * stride + offset) / scale,
+        }
+    return items
+
+
+def test_actionformer_reads_features_at_the_times_of_the_store(tmp_path, capsys):
+    folder = export_made(made_store(tmp_path))
+    shown = capsys.readouterr().out
+    assert "stride 4 frames, offset 7.5 frames (num_frames 15), the frame rate of each" in shown
+    assert "each video is one action of its class" in shown
+    read = {
+        **read_as_actionformer(folder, "training"),
+        **read_as_actionformer(folder, "testing"),
+        **read_as_actionformer(folder, "validation"),
+    }
+    assert list(read) == ["one", "two", "three"]
+    for number, (name, label) in enumerate(zip(read, [0, 1, 1], strict=True)):
+        item = read[name]
+        assert item["feats"].dtype == np.float32 and item["labels"] == [label]
+        np.testing.assert_array_equal(item["feats"], values_of(number).T)
+        np.testing.assert_allclose(item["centres"], times_of(number), atol=1e-12)
+    # 40 frames at 25 fps: from 0 to 1.6 s, which is feature (1.6 * 25 - 7.5) / 4
+    np.testing.assert_allclose(read["one"]["segments"], [[-1.875, 8.125]])
+    assert [item["duration"] for item in read.values()][:2] == [1.6, 0.9]
+    # without a recorded length, the video ends with the last clip: half a clip after its centre
+    assert read["three"]["duration"] == pytest.approx((7 * 4 + 15) / 25)
+
+
+def test_opentad_reads_the_same_up_to_its_whole_frames(tmp_path):
+    folder = export_made(made_store(tmp_path))
+    (name, item), *others = read_as_opentad(folder, "training").items()
+    assert name == "one" and not others and item["labels"] == [0]
+    np.testing.assert_array_equal(item["feats"], values_of(0))
+    assert np.abs(item["centres"] - times_of(0)).max() <= 0.5 / 25 + 1e-9
+    np.testing.assert_allclose(item["segments"], [[(0 - 7) / 4, (40 - 7) / 4]])
+    assert (folder / "features" / "missing_files.txt").read_text() == "broken\n"
+    assert (folder / "category_idx.txt").read_text() == "run\njump\n"
+
+
+def test_an_export_is_imported_again(tmp_path):
+    folder = export_made(made_store(tmp_path))
+    with import_made(folder, tmp_path / "bank") as store:
+        assert store.dataset == DATASET and store.recipe["times"] == "timestamps"
+        assert store.video_ids == [video.id for video in VIDEOS]
+        for number, video in enumerate(VIDEOS):
+            values, times = store.features(video.id)
+            np.testing.assert_array_equal(values, values_of(number))
+            np.testing.assert_array_equal(times, times_of(number))
+            assert (store.labels[number], tuple(store.parts[number])) == (video.label, video.parts)
+            assert store.sources[number]["fps"] == RATES[number]
+
+
+ANNOTATIONS = {
+    "one": {
+        "subset": "Training",
+        "duration": 1.6,
+        "fps": 25,
+        "annotations": [
+            {"label": "Diving", "segment": [0.2, 0.8], "label_id": 1},
+            {"label": "Billiards", "segment": [0.5, 1.5], "label_id": 0},
+        ],
+    },
+    "gone": {
+        "subset": "Training",
+        "duration": 2.0,
+        "annotations": [{"label": "Diving", "segment": [0, 1], "label_id": 1}],
+    },
+    "two": {
+        "subset": "Test",
+        "duration": 0.9,
+        "frame": 27,
+        "annotations": [{"label": "Diving", "segment": [0, 0.3], "label_id": 1}],
+    },
+}
+
+
+def written_annotations(folder: Path, database=None) -> str:
+    path = folder / "thumos.json"
+    path.write_text(json.dumps({"database": ANNOTATIONS if database is None else database}))
+    return str(path)
+
+
+def test_annotations_of_untrimmed_videos_are_taken_from_a_file(tmp_path, capsys):
+    annotations = written_annotations(tmp_path)
+    folder = export_made(made_store(tmp_path), annotations=annotations)
+    shown = capsys.readouterr().out
+    assert "left out 1 video that ANNOTATIONS does not name: b/three" in shown
+    assert (folder / "features" / "missing_files.txt").read_text() == "gone\n"
+    (item,) = read_as_opentad(folder, "Training").values()
+    assert item["labels"] == [1, 0]
+    np.testing.assert_allclose(
+        item["segments"], [[(5 - 7) / 4, (20 - 7) / 4], [(12 - 7) / 4, (37 - 7) / 4]]
+    )
+    (item,) = read_as_actionformer(folder, "test").values()
+    np.testing.assert_allclose(item["segments"], [[-7.5 / 4, (9 - 7.5) / 4]], atol=1e-6)
+    np.testing.assert_allclose(item["centres"], times_of(1))
+
+
+def test_a_folder_of_these_tools_is_imported_with_times_and_labels(tmp_path):
+    (tmp_path / "i3d").mkdir()
+    for number, name in enumerate(("one", "v_two")):
+        np.save(tmp_path / "i3d" / f"{name}.npy", values_of(number))
+    options = {"annotations": written_annotations(tmp_path), "stride": 4.0, "offset": 8.0}
+    with import_made(tmp_path / "i3d", tmp_path / "bank", **options) as store:
+        assert store.video_ids == ["one", "two"] and store.dataset.multilabel
+        assert store.dataset.classes == ("Billiards", "Diving")
+        assert store.labels == ["Billiards;Diving", "Diving"]
+        assert store.parts == [["train"], ["test"]]
+        np.testing.assert_allclose(store.times_seconds("one"), [8 / 25, 12 / 25, 0.64, 0.8, 0.96])
+        np.testing.assert_allclose(store.times_seconds("two"), [8 / 30])  # 27 frames in 0.9 s
+        assert store.recipe["times"] == "timestamps"
+        bank = store.path.parent.parent
+    # the annotations are kept, so they are exported again
+    folder = tmp_path / "again"
+    assert export(ExportOptions(to=str(folder), bank=str(bank), format="opentad")) == 0
+    np.testing.assert_allclose(
+        read_as_actionformer(folder, "training")["one"]["segments"],
+        [[(5 - 8) / 4, (20 - 8) / 4], [(12.5 - 8) / 4, (37.5 - 8) / 4]],
+        rtol=1e-6,
+    )
+
+
+def test_fps_replaces_the_rates_of_the_annotations(tmp_path):
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "one.npy", values_of(0))
+    options = {"annotations": written_annotations(tmp_path), "stride": 4.0, "fps": 10.0}
+    with import_made(tmp_path / "in", tmp_path / "bank", **options) as store:
+        np.testing.assert_allclose(store.times_seconds("one"), [0, 0.4, 0.8, 1.2, 1.6])
+
+
+def equal_steps(number: int) -> np.ndarray:
+    return np.arange(ROWS[number]) * 0.5 + 0.25
+
+
+def test_rows_at_equal_times_get_a_grid_of_30_frames_a_second(tmp_path, capsys):
+    """With STRIDE=0.5s, a step is 12.5 or 15 frames of the files."""
+    folder = export_made(made_store(tmp_path, equal_steps))
+    assert "stride 15 frames, offset 7.5 frames (num_frames 15), 30 fps" in capsys.readouterr().out
+    centres = read_as_actionformer(folder, "validation")["three"]["centres"]
+    np.testing.assert_allclose(centres, equal_steps(2))
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        lambda number: times_of(number) ** 2,
+        lambda number: times_of(number) + number,  # not from the beginning
+        lambda number: times_of(number) * (1 + number),
+        lambda number: np.zeros(ROWS[number]),
+    ],
+)
+def test_rows_that_are_not_on_a_grid_are_refused(tmp_path, times):
+    made_store(tmp_path, times)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(InputError, match=r"made.h5: the (rows must be|format needs).*T=0"):
+        export_made(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_parts_of_files_and_rows_that_are_not_vectors_are_refused(tmp_path):
+    cut = [StoredVideo("a/run-1", "run", "", ("train",), {"bytes": 1, "span_seconds": [1, 2]})]
+    made_store(tmp_path / "cut", videos=cut)
+    with pytest.raises(InputError, match=r"a/run-1 is a part of a file.*ANNOTATIONS=<JSON file>"):
+        export_made(tmp_path / "cut")
+    with StoreWriter(tmp_path / "stores" / "made.h5", {"stream": "rgb"}, DATASET) as writer:
+        writer.add(VIDEOS[0], np.ones((5, 2, 3)), times_of(0))
+        assert writer.finish([VIDEOS[0]])
+    with pytest.raises(InputError, match=r"needs rows that are vectors \(got \(2, 3\)\)"):
+        export_made(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("database", "message"),
+    [
+        ({}, "must be a JSON object with the key 'database'"),
+        ({"one": []}, "video one: expected an object"),
+        (
+            {"one": {"annotations": [{"label": "a", "segment": [1]}]}},
+            "expected annotations such as",
+        ),
+        ({"one": {"annotations": [{"label": "a;b", "segment": [1, 2]}]}}, "expected annotations"),
+        ({"one": {"duration": -1}}, "duration, frame and fps must be numbers"),
+        (
+            {n: {"annotations": [{"label": "a", "segment": [0, 1], "label_id": n}]} for n in "01"},
+            "label_id of a must be the same whole number",
+        ),
+        ({"x": {"subset": "test"}}, "it names no video of the store"),
+    ],
+)
+def test_malformed_annotations_are_refused(tmp_path, database, message):
+    annotations = written_annotations(tmp_path, database)
+    with pytest.raises(InputError, match=message):
+        export_made(made_store(tmp_path), annotations=annotations)
+
+
+def test_options_that_do_not_fit_together_are_refused(tmp_path):
+    folder = export_made(made_store(tmp_path), to="npz", format="npz")
+    annotations = written_annotations(tmp_path)
+    for options, message in (
+        ({"stride": 4.0}, "contains the times of the rows; leave STRIDE out"),
+        ({"fps": 25.0}, "STRIDE is missing"),
+        ({"annotations": annotations, "csv": "x.csv"}, "leave one out"),
+        ({"annotations": annotations}, "1 of the 3 videos are missing, such as b/three"),
+        ({"annotations": "none.json"}, "none.json: cannot be read"),
+    ):
+        with pytest.raises(InputError, match=message):
+            import_made(folder, tmp_path / "bank", **options)
+    with pytest.raises(InputError, match="ANNOTATIONS is used only with FORMAT=opentad"):
+        export_made(tmp_path, to="x", format="npy", annotations=annotations)
+
+
+def test_a_video_without_a_known_rate_fails(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "gone.npy", values_of(0))
+    options = ImportOptions(
+        file=str(tmp_path / "in"),
+        bank=str(tmp_path / "bank"),
+        annotations=written_annotations(tmp_path),
+        stride=4.0,
+    )
+    assert import_store(options) == 1
+    assert "failed: gone: its frame rate is not known; give FPS=" in capsys.readouterr().out
