@@ -9,6 +9,8 @@ from reelbank.data.options import bank_option, banks_option, json_option, option
 from reelbank.data.ranges import MOST_FPS, MOST_ROWS, Checked
 from reelbank.data.store.exchange.formats.registry import FORMATS
 
+MOST_CROPS = 1000
+
 
 @dataclass(frozen=True)
 class StoresOptions(Checked, WithBanks):
@@ -119,6 +121,12 @@ class ImportOptions(Checked):
         lowest=0,
         highest=MOST_FPS,
     )
+    crops: int = option(
+        0,
+        "number of crops in files (T, CROPS, D), whose features are kept separately",
+        lowest=0,
+        highest=MOST_CROPS,
+    )
     stream: str = option(
         "",
         "stream from which the features were computed",
@@ -136,7 +144,10 @@ class ImportOptions(Checked):
 class ExportOptions(Checked, WithBanks):
     """Options of the command `export`."""
 
-    OF_FORMATS: ClassVar[tuple[str, ...]] = ("annotations",)  # options that only some formats use
+    OF_FORMATS: ClassVar[tuple[str, ...]] = (
+        "annotations",
+        "normal",
+    )  # options that only some formats use
 
     store: str = option(
         "",
@@ -157,9 +168,14 @@ class ExportOptions(Checked, WithBanks):
     )
     annotations: str = option(
         "",
-        "for FORMAT=opentad: JSON file with the annotated actions of the videos, "
+        "for FORMAT=opentad and mstcn: JSON file with the annotated actions of the videos, "
         "in the form of ActivityNet",
         unset="annotations that were imported; otherwise each video is one action of its class",
+    )
+    normal: str = option(
+        "",
+        "for FORMAT=tencrop: class of the normal videos",
+        unset="the only class whose name begins with 'normal'",
     )
     split: str = option(
         "",

@@ -94,6 +94,18 @@ def _action(annotation: Any, where: str) -> Action:
     return Action(facts["label"], float(facts["segment"][0]), float(facts["segment"][1]))
 
 
+def recorded_actions(value: Any) -> list[Action]:
+    """The actions of a video as a store records them, [[class, start, end], ...] in seconds. Raises
+    ValueError for a value of another form; its message begins with "must"."""
+    actions = []
+    for each in value if isinstance(value, list) else [value]:
+        is_action = isinstance(each, list) and len(each) == 3 and isinstance(each[0], str)
+        if not is_action or not all(map(is_time, each[1:])):
+            raise ValueError(f"must be lists of a class, a start and an end (got {str(each)[:80]})")
+        actions.append(Action(each[0], float(each[1]), float(each[2])))
+    return actions
+
+
 def is_time(value: Any) -> bool:
     """Whether a value from JSON is a finite number that is not negative."""
     return type(value) in (int, float) and 0 <= value < math.inf

@@ -55,7 +55,7 @@ def export(options: ExportOptions) -> int:
         labels = f" and their labels to {table}" if chosen.has_table else ""
         print_lines(f"wrote {len(store.video_ids)} videos to {target}{labels}", *lines)
         weights = store.recipe.get("weights")
-        if isinstance(weights, dict) and "saw" in weights:
+        if isinstance(weights, dict) and "saw" in weights and not chosen.has_recipe:
             print_lines(
                 "note: the network of these features was trained by reelbank, and the export does "
                 "not record which videos it was trained on; evaluate only on the split that was "

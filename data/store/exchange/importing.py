@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def import_store(options: ImportOptions) -> int:
         data = labelled(source, options)
         dataset, videos = data.dataset, data.videos
         timing = Timing(options.stride, options.offset, options.fps)
+        read = partial(_read, source, options.crops)
         recipe = _recipe(source, options, path)
         key = identity(recipe, dataset.name)
         short = re.sub(r"[^\w.]+", "_", recipe["extractor"])
@@ -61,7 +63,7 @@ def import_store(options: ImportOptions) -> int:
         with StoreWriter(store_path, recipe, dataset, made=Made(versions=NOT_RECORDED)) as writer:
             for number, video in enumerate(videos):
                 if video.id not in writer.done:
-                    _add(writer, video, source.read, number, timing=timing)
+                    _add(writer, video, read, number, timing=timing)
             writer.finish(videos)
             failed = {
                 video.id: str(writer.failed[video.id])
@@ -92,8 +94,12 @@ def _recipe(source: Source, options: ImportOptions, path: Path) -> dict[str, Any
     if options.stride:
         recipe["imported"] |= {"stride": options.stride, "offset": options.offset}
         recipe["imported"] |= {"fps": options.fps} if options.fps else {}
+    if options.crops:
+        recipe |= {"crops": options.crops, "crops_kept": True}
     if exported:
         recipe["imported"]["recipe"] = exported
+        if type(exported.get("crops")) is int and exported.get("crops_kept") is True:
+            recipe |= {"crops": exported["crops"], "crops_kept": True}
     if isinstance(exported.get("weights"), dict):
         recipe["weights"] = exported["weights"]
     return recipe
@@ -117,6 +123,18 @@ class Timing:
         if not fps:
             raise InputError("its frame rate is not known; give FPS=")
         return (np.arange(rows) * self.stride_frames + self.offset_frames) / fps
+
+
+def _read(source: Source, crops: int, number: int) -> Rows:
+    """The rows of video `number`. Raises InputError unless they have this number of crops, if it is
+    not 0."""
+    rows = source.read(number)
+    if crops and rows.values.shape[1:-1] != (crops,):
+        raise InputError(
+            f"its features must have the shape (T, {crops}, D), as CROPS={crops} says (got "
+            f"{rows.values.shape})"
+        )
+    return rows
 
 
 def _add(

@@ -1,17 +1,21 @@
 """`reelbank.npz` in a folder that is exported for another tool: what the files of that tool cannot
 hold, so that `import` restores the store. The other tool does not read it."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from reelbank.data.datasets.untrimmed import Action
 from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.about import about_text, parse_export_about
+from reelbank.data.store.exchange.annotations import recorded_actions
 from reelbank.data.store.exchange.arrays import read_npy, read_npz
 from reelbank.data.store.exchange.formats.videos import exported_videos
 from reelbank.data.store.exchange.source import Recorded, Rows, Source
-from reelbank.data.store.file.about import ids_fault
+from reelbank.data.store.file.about import ids_fault, parse_json
 from reelbank.data.store.file.hdf5_checks import UnsafeFile
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import StoredVideo
@@ -29,12 +33,21 @@ _FORMS = {
     "offsets": (1, "i"),
     "times_seconds": (1, "f"),
     "rows_axis": (0, "i"),
+    "actions": (0, "U"),  # JSON: number of a video -> [[class, start, end], ...] in seconds
 }
 
 
-def write_sidecar(folder: Path, store: Store, names: Sequence[str], *, rows_axis: int = 0) -> None:
+def write_sidecar(
+    folder: Path,
+    store: Store,
+    names: Sequence[str],
+    *,
+    rows_axis: int = 0,
+    actions: Sequence[Sequence[Action]] = (),
+) -> None:
     """Write the file. names: for each video the path of its .npy file below `folder`, without the
-    ending. rows_axis: the axis of these arrays along which the rows are."""
+    ending. rows_axis: the axis of these arrays along which the rows are. actions: of each video."""
+    numbered = {number: own for number, own in enumerate(actions) if own}
     videos = list(exported_videos(store))
     times = list(store.times_of(store.video_ids))
     np.savez(
@@ -50,6 +63,7 @@ def write_sidecar(folder: Path, store: Store, names: Sequence[str], *, rows_axis
         offsets=np.cumsum([0, *map(len, times)]),
         times_seconds=np.concatenate([np.empty(0), *times]),
         rows_axis=np.int64(rows_axis),
+        actions=np.str_(json.dumps(numbered)),
     )
 
 
@@ -70,12 +84,13 @@ def sidecar_source(folder: Path) -> Source:
         raise InputError(f"FILE={path}: {reason}")
     try:
         recipe, dataset = parse_export_about(str(arrays["about"]))
-    except UnsafeFile as error:
+        facts_of = _facts(parse_json(str(arrays["actions"])))
+    except (UnsafeFile, ValueError) as error:
         raise InputError(f"FILE={path}: {error}") from None
     columns = [arrays[name].tolist() for name in ("video_ids", "labels", "groups", "parts")]
     videos = [
-        StoredVideo(video_id, label, group, parts, {"bytes": 0})
-        for video_id, label, group, parts in zip(*columns, strict=True)
+        StoredVideo(video_id, label, group, parts, {"bytes": 0, **facts_of.get(str(number), {})})
+        for number, (video_id, label, group, parts) in enumerate(zip(*columns, strict=True))
     ]
 
     def read(number: int) -> Rows:
@@ -96,3 +111,12 @@ def sidecar_source(folder: Path) -> Source:
         timed=True,
         recorded=Recorded(dataset, videos, recipe),
     )
+
+
+def _facts(actions: Any) -> dict[str, dict[str, Any]]:
+    """The facts about each video with actions, by its number. Raises ValueError."""
+    if not isinstance(actions, dict):
+        raise ValueError("its actions must be a JSON object; export again")
+    for own in actions.values():
+        recorded_actions(own)
+    return {number: {"annotations": own} for number, own in actions.items()}

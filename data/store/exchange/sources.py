@@ -2,7 +2,8 @@
 
 Layouts: an HDF5 file with `features` (V, T, ...) and `name` (V,); an HDF5 file with one dataset (T,
 ...) per video id, which may have times and labels as attributes; a folder with one .npy (T, ...) or
-one .npz per video; the output folder of video_features.
+one .npz per video; the output folder of video_features; the folders of MS-TCN; a folder that
+`export` wrote for another tool.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.files import check_regular
 from reelbank.data.store.exchange.arrays import read_npy
 from reelbank.data.store.exchange.hdf5_datasets import datasets_source
+from reelbank.data.store.exchange.mstcn_folder import is_mstcn_folder, mstcn_source
 from reelbank.data.store.exchange.npz_folder import npz_source
 from reelbank.data.store.exchange.sidecar import SIDECAR, sidecar_source
 from reelbank.data.store.exchange.source import Rows, Source
@@ -48,6 +50,8 @@ def open_source(path: Path, stream: str) -> Iterator[Source]:
 def _folder_source(path: Path, stream: str) -> Source:
     if (path / SIDECAR).exists():
         return sidecar_source(path)
+    if is_mstcn_folder(path):
+        return mstcn_source(path)
     files = sorted(path.rglob("*.npy"))
     npz_files = sorted(path.rglob("*.npz"))
     if files and npz_files:

@@ -34,4 +34,6 @@ def _write(export: Export) -> Sequence[str]:
     return ()
 
 
-HDF5 = ExportFormat("an HDF5 file", _write, endings=(".h5", ".hdf5"), has_table=True)
+HDF5 = ExportFormat(
+    "an HDF5 file", _write, has_recipe=True, endings=(".h5", ".hdf5"), has_table=True
+)

@@ -1,5 +1,6 @@
 """Names of files in one folder, for tools that know no folders in the ids of videos."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -30,5 +31,7 @@ def _last(video_id: str, *, dots: bool) -> str:
 
 
 def _whole(video_id: str, *, dots: bool) -> str:
-    name = video_id.replace("/", "__")
+    name = re.sub(
+        r"[\x00-\x1f\x7f]", "_", video_id.replace("/", "__")
+    )  # lists have a name per line
     return name if dots else name.replace(".", "_")

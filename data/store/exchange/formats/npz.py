@@ -31,4 +31,4 @@ def _write(export: Export) -> Sequence[str]:
     return ()
 
 
-NPZ = ExportFormat("a folder of .npz files", _write)
+NPZ = ExportFormat("a folder of .npz files", _write, has_recipe=True)

@@ -6,9 +6,8 @@ The tools compute times from a stride: feature i is centred at (i * feat_stride 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -21,11 +20,13 @@ from reelbank.data.store.exchange.annotations import (
     annotations_json,
     read_annotations,
 )
+from reelbank.data.store.exchange.formats.actions import given_name, stored_actions
 from reelbank.data.store.exchange.formats.grid import RowGrid, row_grid
 from reelbank.data.store.exchange.formats.names import flat_names
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
 from reelbank.data.store.exchange.formats.videos import (
     ExportedVideo,
+    check_vectors,
     exported_videos,
     positive_number,
 )
@@ -73,7 +74,12 @@ def _write(export: Export) -> Sequence[str]:
         (export.path / name).write_text(snippet, encoding="utf-8")
     if all(plan.names):
         paths = [f"{FEATURES}/{name}" for name in plan.names]
-        write_sidecar(export.path, store, paths)
+        actions: list[Sequence[Action]] = []
+        if export.options.annotations:
+            actions = [plan.annotations.videos[name].actions for name in plan.names]
+        else:
+            actions = [stored_actions(video) for video in videos]
+        write_sidecar(export.path, store, paths, actions=actions)
     return (
         f"{grid}; actionformer.yaml and opentad.py contain these settings",
         *plan.notes,
@@ -82,11 +88,7 @@ def _write(export: Export) -> Sequence[str]:
 
 
 def _check(store: Store, videos: Sequence[ExportedVideo]) -> None:
-    if len(store.row_shape) != 1:
-        raise InputError(
-            f"{store.path}: FORMAT=opentad needs rows that are vectors (got {store.row_shape}); "
-            "extract with the default AT, and without KEEP_CROPS"
-        )
+    check_vectors(store, "opentad")
     cut = next((video for video in videos if "span_seconds" in video.source), None)
     if cut:
         raise InputError(
@@ -106,7 +108,7 @@ def _own_videos(
         duration = _duration_seconds(video) or _end_seconds(store, video.id, number, grid)
         part = video.parts[split_number] if store.dataset.splits else "train"
         labels = store.dataset.label_names(video.label)
-        actions = _stored_actions(video) or [Action(label, 0.0, duration) for label in labels]
+        actions = stored_actions(video) or [Action(label, 0.0, duration) for label in labels]
         annotated.append(AnnotatedVideo(_SUBSETS[part], actions, duration, float(grid.fps[number])))
     return annotated
 
@@ -124,16 +126,6 @@ def _end_seconds(store: Store, video_id: str, number: int, grid: RowGrid) -> flo
     return float(store.times_seconds(video_id)[-1]) + half_clip
 
 
-def _stored_actions(video: ExportedVideo) -> list[Action]:
-    """The annotations that `import` recorded; [] if there are none."""
-    recorded = video.source.get("annotations")
-    actions = []
-    for action in recorded if isinstance(recorded, list) else []:
-        label, start, end = action
-        actions.append(Action(str(label), float(start), float(end)))
-    return actions
-
-
 def _own_plan(
     store: Store, videos: Sequence[ExportedVideo], own: Sequence[AnnotatedVideo]
 ) -> _Plan:
@@ -142,7 +134,7 @@ def _own_plan(
     # The tools require that each class occurs.
     classes = [label for label in store.dataset.classes if label in used]
     notes = []
-    if not any(_stored_actions(video) for video in videos):
+    if not any(stored_actions(video) for video in videos):
         notes.append(
             "the store contains no annotations, so each video is one action of its class, from its "
             "beginning to its end; give ANNOTATIONS=<JSON file> for others"
@@ -159,7 +151,7 @@ def _given_plan(
     grid: RowGrid,
 ) -> _Plan:
     """With the annotations of a file. Durations and subsets are those of the file."""
-    names = [_given_name(video.id, given.videos) for video in videos]
+    names = [given_name(video.id, given.videos) for video in videos]
     exported = [name for name in names if name]
     twice = sorted({name for name in exported if exported.count(name) > 1})
     if twice or not exported:
@@ -186,11 +178,6 @@ def _given_plan(
             f"{some(left_out)}"
         )
     return _Plan(names, Annotations(database, given.classes), missing, notes)
-
-
-def _given_name(video_id: str, given: Mapping[str, Any]) -> str:
-    base = video_id.rpartition("/")[2]
-    return next((name for name in (video_id, base, base.removeprefix("v_")) if name in given), "")
 
 
 def _snippets(export: Export, plan: _Plan, grid: RowGrid) -> dict[str, str]:
@@ -247,5 +234,8 @@ def _number(value: float) -> str:
 
 
 OPENTAD = ExportFormat(
-    "a folder for OpenTAD, ActionFormer and TriDet", _write, own_options=("annotations",)
+    "a folder for OpenTAD, ActionFormer and TriDet",
+    _write,
+    has_recipe=True,
+    own_options=("annotations",),
 )

@@ -9,6 +9,9 @@ FORMATS = {
     "npz": "data.store.exchange.formats.npz:NPZ",
     "hdf5": "data.store.exchange.formats.hdf5:HDF5",
     "opentad": "data.store.exchange.formats.opentad:OPENTAD",
+    "mstcn": "data.store.exchange.formats.mstcn:MSTCN",
+    "tencrop": "data.store.exchange.formats.tencrop:TENCROP",
+    "video_features": "data.store.exchange.formats.video_features:VIDEO_FEATURES",
 }
 
 FOLDER_DEFAULT = "npy"  # if neither FORMAT nor an ending selects another

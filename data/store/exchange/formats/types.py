@@ -29,7 +29,8 @@ class ExportFormat:
     title: names the format in messages. write: writes the clean rows of all videos; it returns lines
     that are printed at the end, and raises InputError for a store that the format cannot hold.
     endings: with which the name of the file can end, () if the format is a folder. has_table:
-    whether `<to>.csv` is written too, because the format has no labels. own_options: the names of
+    whether `<to>.csv` is written too. has_recipe: whether the files contain the recipe, and so what
+    the network was trained on. own_options: the names of
     the options in ExportOptions.OF_FORMATS that the format uses.
     """
 
@@ -37,4 +38,5 @@ class ExportFormat:
     write: Callable[[Export], Sequence[str]]
     endings: tuple[str, ...] = ()
     has_table: bool = False
+    has_recipe: bool = False
     own_options: tuple[str, ...] = ()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reelbank.data.errors import InputError
 from reelbank.data.store.reader import Store
 
 
@@ -27,6 +28,15 @@ def exported_videos(store: Store) -> Iterator[ExportedVideo]:
     for video_id, label, group, parts, source in zip(*columns, strict=True):
         fps = positive_number(source.get("fps"))
         yield ExportedVideo(video_id, label, group, parts, fps, source)
+
+
+def check_vectors(store: Store, format_name: str) -> None:
+    """Raises InputError unless the rows of a store are vectors."""
+    if len(store.row_shape) != 1:
+        raise InputError(
+            f"{store.path}: FORMAT={format_name} needs rows that are vectors (got {store.row_shape}); "
+            "extract with the default AT, and without KEEP_CROPS"
+        )
 
 
 def positive_number(value: object) -> float:

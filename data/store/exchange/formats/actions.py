@@ -1,0 +1,57 @@
+"""Annotated actions of the videos of a store, for the formats that have a place for them."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from reelbank.data.datasets.untrimmed import Action
+from reelbank.data.errors import InputError
+from reelbank.data.store.exchange.annotations import (
+    AnnotatedVideo,
+    read_annotations,
+    recorded_actions,
+)
+from reelbank.data.store.exchange.formats.types import Export
+from reelbank.data.store.exchange.formats.videos import ExportedVideo
+
+
+def stored_actions(video: ExportedVideo) -> list[Action]:
+    """The actions that `import` recorded; [] if there are none. Raises InputError."""
+    try:
+        return recorded_actions(video.source.get("annotations", []))
+    except ValueError as error:
+        raise InputError(f"{video.id}: its annotations in the store {error}") from None
+
+
+def given_name(video_id: str, database: Mapping[str, AnnotatedVideo]) -> str:
+    """The name of a video in a file of annotations, "" if the file does not name it."""
+    base = video_id.rpartition("/")[2]
+    names = (video_id, base, base.removeprefix("v_"))
+    return next((name for name in names if name in database), "")
+
+
+def actions_of(export: Export, videos: Sequence[ExportedVideo]) -> list[list[Action]]:
+    """The actions of each video, of ANNOTATIONS= or as stored. Raises InputError if ANNOTATIONS does
+    not name one of the videos."""
+    if not export.options.annotations:
+        return [stored_actions(video) for video in videos]
+    database = read_annotations(export.options.annotations).videos
+    names = [given_name(video.id, database) for video in videos]
+    missing = [video.id for video, name in zip(videos, names, strict=True) if not name]
+    if missing:
+        raise InputError(
+            f"ANNOTATIONS={export.options.annotations}: the file must name all videos of the store, but "
+            f"{len(missing)} of {len(videos)} are missing, such as {missing[0]}"
+        )
+    return [list(database[name].actions) for name in names]
+
+
+def row_labels(actions: Sequence[Action], times_seconds: np.ndarray, other: str) -> list[str]:
+    """The class of each row: that of the action during which its time is, of several the one that
+    begins last; `other` without an action."""
+    labels = [other] * len(times_seconds)
+    for action in sorted(actions, key=lambda action: action.start_seconds):
+        inside = (times_seconds >= action.start_seconds) & (times_seconds <= action.end_seconds)
+        for row in np.flatnonzero(inside).tolist():
+            labels[row] = action.label
+    return labels
