@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reelbank.data.console import class_hint
+from reelbank.data.console import class_hint, counted
 from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.formats.names import flat_names
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
@@ -45,7 +45,8 @@ def _write(export: Export) -> Sequence[str]:
         lines = "".join(f"{folder / name}.npy\n" for name in (*abnormal, *others))
         (export.path / f"{part}.list").write_text(lines, encoding="utf-8")
         notes.append(
-            f"{part}.list: {len(abnormal)} abnormal videos, then {len(others)} videos of {normal}"
+            f"{part}.list: {counted(len(abnormal), 'abnormal video')}, then "
+            f"{counted(len(others), 'video')} of the class {normal}"
         )
     write_sidecar(export.path, store, [f"{_FEATURES}/{name}" for name in names])
     return (

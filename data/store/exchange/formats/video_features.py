@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from reelbank.data.console import counted
 from reelbank.data.identity import in_file_name
 from reelbank.data.store.exchange.formats.names import flat_names
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
@@ -30,9 +31,9 @@ def _write(export: Export) -> Sequence[str]:
             np.save(export.path / f"{name}_{ending}.npy", array, allow_pickle=False)
     write_sidecar(export.path, store, [f"{name}_{key}" for name in names])
     unknown = sum(not video.fps for video in videos)
-    return [f"the frame rates of {unknown} videos are unknown, so they have no _fps.npy"] * bool(
-        unknown
-    )
+    if not unknown:
+        return ()
+    return (f"no _fps.npy for {counted(unknown, 'video')}, whose frame rate is unknown",)
 
 
 def _key(store: Store) -> str:
