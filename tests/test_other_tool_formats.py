@@ -163,6 +163,19 @@ def test_a_folder_of_mstcn_is_imported_with_times_and_labels(tmp_path):
         assert (again / file).read_text() == (source / file).read_text()
 
 
+def test_classes_of_rows_become_actions_for_opentad(tmp_path):
+    source = foreign_mstcn(tmp_path / "gtea")
+    import_made(source, tmp_path / "bank", stride=1.0, fps=15.0).close()
+    options = ExportOptions(to=str(tmp_path / "out"), bank=str(tmp_path / "bank"), format="opentad")
+    assert export(options) == 0
+    database = json.loads((tmp_path / "out" / "annotations.json").read_text())["database"]
+    # rows 0 and 1 are pour, 3 and 4 are stir; an action ends between two rows
+    pour, stir = database["s1"]["annotations"]
+    assert (pour["label"], stir["label"]) == ("pour", "stir")
+    np.testing.assert_allclose(pour["segment"], [0, 1.5 / 15])
+    np.testing.assert_allclose(stir["segment"], [2.5 / 15, 4.5 / 15])
+
+
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [

@@ -1,6 +1,7 @@
 """Annotated actions of the videos of a store, for the formats that have a place for them."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -13,14 +14,31 @@ from reelbank.data.store.exchange.annotations import (
 )
 from reelbank.data.store.exchange.formats.types import Export
 from reelbank.data.store.exchange.formats.videos import ExportedVideo
+from reelbank.data.store.exchange.mstcn_folder import BACKGROUND, stored_row_labels
+from reelbank.data.store.reader import Store
 
 
-def stored_actions(video: ExportedVideo) -> list[Action]:
-    """The actions that `import` recorded; [] if there are none. Raises InputError."""
+def stored_actions(store: Store, video: ExportedVideo) -> list[Action]:
+    """The actions that `import` recorded, or runs of rows whose class it recorded; [] if there are
+    none. Raises InputError."""
     try:
-        return recorded_actions(video.source.get("annotations", []))
+        recorded = recorded_actions(video.source.get("annotations", []))
     except ValueError as error:
         raise InputError(f"{video.id}: its annotations in the store {error}") from None
+    return recorded or _actions_of_rows(video, store.times_seconds(video.id))
+
+
+def _actions_of_rows(video: ExportedVideo, times_seconds: np.ndarray) -> list[Action]:
+    """An action ends in the middle between its last row and the next one."""
+    labels = stored_row_labels(video.source, len(times_seconds))
+    half_step = float(np.diff(times_seconds).mean()) / 2 if len(times_seconds) > 1 else 0.0
+    actions = []
+    for label, run in groupby(range(len(labels)), key=labels.__getitem__):
+        rows = list(run)
+        if label != BACKGROUND:
+            start = max(0.0, float(times_seconds[rows[0]]) - half_step)
+            actions.append(Action(label, start, float(times_seconds[rows[-1]]) + half_step))
+    return actions
 
 
 def given_name(video_id: str, database: Mapping[str, AnnotatedVideo]) -> str:
@@ -34,7 +52,7 @@ def actions_of(export: Export, videos: Sequence[ExportedVideo]) -> list[list[Act
     """The actions of each video, of ANNOTATIONS= or as stored. Raises InputError if ANNOTATIONS does
     not name one of the videos."""
     if not export.options.annotations:
-        return [stored_actions(video) for video in videos]
+        return [stored_actions(export.store, video) for video in videos]
     database = read_annotations(export.options.annotations).videos
     names = [given_name(video.id, database) for video in videos]
     missing = [video.id for video, name in zip(videos, names, strict=True) if not name]

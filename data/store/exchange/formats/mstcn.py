@@ -36,7 +36,7 @@ def _write(export: Export) -> Sequence[str]:
     names = flat_names([video.id for video in videos], dots=False)
     actions = actions_of(export, videos)
     labels = _labels_of_rows(export, videos, actions)
-    used = set().union(*labels)
+    used: set[str] = set().union(*labels)
     classes = [*store.dataset.classes]
     classes += sorted(used.difference(classes))  # of annotations, and the background
     word_of = _words(classes)
@@ -64,10 +64,10 @@ def _labels_of_rows(
     for video, actions in zip(videos, actions_of_videos, strict=True):
         times_seconds = store.times_seconds(video.id)
         stored = stored_row_labels(video.source, len(times_seconds))
-        if actions or export.options.annotations:
-            labels.append(row_labels(actions, times_seconds, BACKGROUND))
-        elif stored:
+        if stored and not export.options.annotations:
             labels.append(stored)
+        elif actions or export.options.annotations:
+            labels.append(row_labels(actions, times_seconds, BACKGROUND))
         else:
             labels.append([_only_label(store, video)] * len(times_seconds))
     return labels

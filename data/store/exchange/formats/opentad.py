@@ -78,7 +78,7 @@ def _write(export: Export) -> Sequence[str]:
         if export.options.annotations:
             actions = [plan.annotations.videos[name].actions for name in plan.names]
         else:
-            actions = [stored_actions(video) for video in videos]
+            actions = [stored_actions(store, video) for video in videos]
         write_sidecar(export.path, store, paths, actions=actions)
     return (
         f"{grid}; actionformer.yaml and opentad.py contain these settings",
@@ -108,7 +108,7 @@ def _own_videos(
         duration = _duration_seconds(video) or _end_seconds(store, video.id, number, grid)
         part = video.parts[split_number] if store.dataset.splits else "train"
         labels = store.dataset.label_names(video.label)
-        actions = stored_actions(video) or [Action(label, 0.0, duration) for label in labels]
+        actions = stored_actions(store, video) or [Action(label, 0.0, duration) for label in labels]
         annotated.append(AnnotatedVideo(_SUBSETS[part], actions, duration, float(grid.fps[number])))
     return annotated
 
@@ -130,11 +130,12 @@ def _own_plan(
     store: Store, videos: Sequence[ExportedVideo], own: Sequence[AnnotatedVideo]
 ) -> _Plan:
     names = flat_names([video.id for video in videos])
-    used = set().union(*(video.labels() for video in own))
+    used: set[str] = set().union(*(video.labels() for video in own))
     # The tools require that each class occurs.
     classes = [label for label in store.dataset.classes if label in used]
+    classes += sorted(used.difference(classes))  # of actions that were imported
     notes = []
-    if not any(stored_actions(video) for video in videos):
+    if not any(stored_actions(store, video) for video in videos):
         notes.append(
             "the store contains no annotations, so each video is one action of its class, from its "
             "beginning to its end; give ANNOTATIONS=<JSON file> for others"

@@ -41,5 +41,6 @@ def check_vectors(store: Store, format_name: str) -> None:
 
 def positive_number(value: object) -> float:
     """A fact about a file as a positive, finite number; 0.0 for anything else."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and 0 < value < math.inf else 0.0  # type: ignore[arg-type]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return 0.0
+    return float(value) if 0 < value < math.inf else 0.0
