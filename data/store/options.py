@@ -144,10 +144,8 @@ class ImportOptions(Checked):
 class ExportOptions(Checked, WithBanks):
     """Options of the command `export`."""
 
-    OF_FORMATS: ClassVar[tuple[str, ...]] = (
-        "annotations",
-        "normal",
-    )  # options that only some formats use
+    # Options that only some formats use.
+    OF_FORMATS: ClassVar[tuple[str, ...]] = ("annotations", "normal", "root")
 
     store: str = option(
         "",
@@ -182,6 +180,9 @@ class ExportOptions(Checked, WithBanks):
         "split for the CSV file that is written next to the features; this file says whether "
         "a video is in the training or the test part",
         unset="the first split",
+    )
+    root: str = option(
+        "", "folder of the videos, for the formats whose files name the path of each video"
     )
     bank: str = bank_option()
     banks: tuple[str, ...] = banks_option()

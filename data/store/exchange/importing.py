@@ -35,7 +35,7 @@ def import_store(options: ImportOptions) -> int:
     path = Path(options.file).expanduser()
     if not options.file or not path.exists():
         raise InputError(
-            f"FILE={options.file}: must be an existing HDF5 file, or a folder of .npy files"
+            f"FILE={options.file}: must be an existing HDF5 file, a Parquet file, or a folder of .npy files"
         )
     if (options.offset or options.fps) and not options.stride:
         raise InputError(

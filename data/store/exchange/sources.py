@@ -3,7 +3,7 @@
 Layouts: an HDF5 file with `features` (V, T, ...) and `name` (V,); an HDF5 file with one dataset (T,
 ...) per video id, which may have times and labels as attributes; a folder with one .npy (T, ...) or
 one .npz per video; the output folder of video_features; the folders of MS-TCN; a folder that
-`export` wrote for another tool.
+`export` wrote for another tool; Parquet files.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from reelbank.data.store.exchange.arrays import read_npy
 from reelbank.data.store.exchange.hdf5_datasets import datasets_source
 from reelbank.data.store.exchange.mstcn_folder import is_mstcn_folder, mstcn_source
 from reelbank.data.store.exchange.npz_folder import npz_source
+from reelbank.data.store.exchange.parquet_source import parquet_source
 from reelbank.data.store.exchange.sidecar import SIDECAR, sidecar_source
 from reelbank.data.store.exchange.source import Rows, Source
 from reelbank.data.store.exchange.video_features import VideoFiles, arranged
@@ -32,6 +33,10 @@ _PACKED = {"features", "name"}
 @contextlib.contextmanager
 def open_source(path: Path, stream: str) -> Iterator[Source]:
     """The features in a file or folder. Raises InputError for an unsafe or unreadable file."""
+    if parquet_files := _parquet_files(path):
+        with parquet_source(parquet_files) as source:
+            yield source
+        return
     if path.is_dir():
         yield _folder_source(path, stream)
         return
@@ -45,6 +50,21 @@ def open_source(path: Path, stream: str) -> Iterator[Source]:
         raise InputError(
             f"FILE={path}: cannot be read as HDF5 ({' '.join(str(error).split())})"
         ) from None
+
+
+def _parquet_files(path: Path) -> list[Path]:
+    """The Parquet files that `path` is or contains. Raises InputError for a folder that contains other
+    features too."""
+    if not path.is_dir():
+        return [path] if path.suffix.lower() == ".parquet" else []
+    files = sorted(path.rglob("*.parquet"))
+    others = [*path.rglob("*.npy"), *path.rglob("*.npz")] if files else []
+    if others:
+        raise InputError(
+            f"FILE={path}: must contain either .parquet files or arrays (got {len(files)} and "
+            f"{len(others)}); import them from separate folders"
+        )
+    return files
 
 
 def _folder_source(path: Path, stream: str) -> Source:
@@ -137,12 +157,13 @@ def _hdf5_source(file: h5py.File, file_bytes: int) -> Source:
 
 
 def source_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes; of a folder: of the names and digests of its .npy or .npz files.
-    Raises InputError if one cannot be read."""
+    """SHA-256 of a file's bytes; of a folder: of the names and digests of its .npy, .npz or .parquet
+    files. Raises InputError if one cannot be read."""
     if not path.is_dir():
         return _file_sha256(path)
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*.npy")) or sorted(path.rglob("*.npz")):
+    files = _parquet_files(path) or sorted(path.rglob("*.npy")) or sorted(path.rglob("*.npz"))
+    for file in files:
         line = f"{file.relative_to(path).as_posix()} {_file_sha256(file)}\n"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()

@@ -12,6 +12,10 @@ FORMATS = {
     "mstcn": "data.store.exchange.formats.mstcn:MSTCN",
     "tencrop": "data.store.exchange.formats.tencrop:TENCROP",
     "video_features": "data.store.exchange.formats.video_features:VIDEO_FEATURES",
+    "parquet": "data.store.exchange.formats.parquet:PARQUET",
+    "datasets": "data.store.exchange.formats.parquet:DATASETS",
+    "embeddings": "data.store.exchange.formats.embeddings:EMBEDDINGS",
+    "lightly": "data.store.exchange.formats.embeddings:LIGHTLY",
 }
 
 FOLDER_DEFAULT = "npy"  # if neither FORMAT nor an ending selects another

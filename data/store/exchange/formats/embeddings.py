@@ -1,0 +1,114 @@
+"""One vector per video, the mean of its clean rows, for tools that show and search collections of
+videos: FiftyOne and LightlyStudio (a matrix and a table), and Lightly (a CSV file)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from reelbank.data.console import some
+from reelbank.data.datasets.discovery import existing_folder, find_videos
+from reelbank.data.errors import InputError
+from reelbank.data.store.exchange.formats.types import Export, ExportFormat
+from reelbank.data.store.reader import Store
+from reelbank.data.text_files import csv_file
+
+MATRIX, TABLE = "embeddings.npy", "samples.csv"
+
+
+def _write_matrix(export: Export) -> Sequence[str]:
+    """`embeddings.npy` (V, D) float32; `samples.csv` has a row for each row of it."""
+    store = export.store
+    paths = _paths_of(export)
+    export.path.mkdir()
+    shape = (len(store.video_ids), _length(store))
+    matrix = np.lib.format.open_memmap(
+        export.path / MATRIX, mode="w+", dtype=np.float32, shape=shape
+    )
+    for row, mean in zip(matrix, _means(store), strict=True):
+        row[...] = mean
+    matrix.flush()
+    splits = store.dataset.splits
+    split_number = splits.index(export.options.split) if export.options.split else 0
+    label_column = "labels" if store.dataset.multilabel else "label"
+    with csv_file(export.path / TABLE) as writer:
+        writer.writerow(["filepath", "id", label_column, "group", "split"])
+        columns = (store.video_ids, store.labels, store.groups, store.parts)
+        for video_id, label, group, parts in zip(*columns, strict=True):
+            part = parts[split_number] if splits else ""
+            writer.writerow([paths[video_id].as_posix(), video_id, label, group, part])
+    return ()
+
+
+def _write_lightly(export: Export) -> Sequence[str]:
+    """A CSV file with a line for each video: its name below ROOT, the numbers, and the index of its
+    class, -1 if it has none."""
+    store = export.store
+    if store.dataset.multilabel:
+        raise InputError(
+            f"FORMAT=lightly: a file has one class for each video, but {store.path} is multi-label; "
+            "use FORMAT=embeddings"
+        )
+    root = Path(export.options.root).expanduser().absolute()
+    paths = _paths_of(export)
+    number_of = {name: number for number, name in enumerate(store.dataset.classes)}
+    columns = (store.video_ids, store.labels, _means(store))
+    with csv_file(export.path) as writer:
+        writer.writerow(["filenames", *map("embedding_{}".format, range(_length(store))), "labels"])
+        writer.write_numbers(
+            (
+                (paths[video_id].relative_to(root).as_posix(),),
+                [*map(float, mean), number_of.get(label, -1)],
+            )
+            for video_id, label, mean in zip(*columns, strict=True)
+        )
+    return ()
+
+
+def _paths_of(export: Export) -> dict[str, Path]:
+    """The file of each video. Raises InputError if ROOT is not given, or does not contain all."""
+    if not export.options.root:
+        raise InputError(
+            f"ROOT must be the folder of the videos with FORMAT={export.options.format}, because "
+            "the files name the path of each video"
+        )
+    root = existing_folder(export.options.root, "ROOT", export.store.dataset.name)
+    found = find_videos(root.absolute()).paths
+    missing = [video_id for video_id in export.store.video_ids if video_id not in found]
+    if missing:
+        raise InputError(
+            f"ROOT={export.options.root}: does not contain {len(missing)} of the "
+            f"{len(export.store.video_ids)} videos of {export.store.path.name}: {some(missing)}; "
+            "give the folder from which the features were extracted"
+        )
+    return found
+
+
+def _crop_axes(store: Store) -> int:
+    return int(bool(store.recipe.get("crops_kept")))
+
+
+def _length(store: Store) -> int:
+    """D: a row is (D,), (crops, D), (D, H, W) or (crops, D, H, W)."""
+    return store.row_shape[_crop_axes(store)]
+
+
+def _means(store: Store) -> Iterator[np.ndarray]:
+    """Each video's mean over time, crops and, of feature maps, over space: (D,) float32."""
+    axis = 1 + _crop_axes(store)
+    for video_id in store.video_ids:
+        rows = np.moveaxis(store[video_id], axis, -1)  # (K, ..., D)
+        count = math.prod(rows.shape[:-1])
+        yield rows.reshape(count, -1).mean(0, dtype=np.float32)
+
+
+EMBEDDINGS = ExportFormat(
+    "a folder with one vector per video", _write_matrix, own_options=("root",)
+)
+LIGHTLY = ExportFormat(
+    "a .csv file with one vector per video",
+    _write_lightly,
+    endings=(".csv",),
+    own_options=("root",),
+)

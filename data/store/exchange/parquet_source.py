@@ -1,0 +1,248 @@
+"""Parquet files with one line per row of features, as `export FORMAT=parquet` writes them, or another
+tool: the columns `id` and `features`, and optionally `time_seconds` and `fps`. Labels are read only
+from our own exports, because there the metadata names the classes."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from reelbank.data.errors import InputError
+from reelbank.data.files import check_regular
+from reelbank.data.store.exchange.about import ExportAbout, parse_export_about
+from reelbank.data.store.exchange.arrow import parquet_packages
+from reelbank.data.store.exchange.source import Recorded, Rows, Source
+from reelbank.data.store.file.hdf5_checks import MOST_EXPANSION, UnsafeFile
+from reelbank.data.store.records import StoredVideo
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+METADATA = b"reelbank"
+ID, FEATURES, TIMES, FPS = "id", "features", "time_seconds", "fps"
+_OF_VIDEOS = (ID, TIMES, FPS, "label", "labels", "group")
+_BATCH_BYTES = 1 << 24  # of features that are read at once
+_BATCH_ROWS = 1 << 16  # of the other columns
+
+
+@dataclass(frozen=True)
+class _Video:
+    """Where a video's rows are in a file, and what its first line says. times_seconds: (K,), None if
+    the file has no times."""
+
+    file: int
+    first: int
+    last: int
+    line: dict[str, Any]
+    times_seconds: np.ndarray | None
+
+
+@contextlib.contextmanager
+def parquet_source(paths: Sequence[Path]) -> Iterator[Source]:
+    """The videos of these files. Raises InputError for a file that cannot be read, or whose columns
+    are other ones."""
+    parquet = parquet_packages().parquet
+    with contextlib.ExitStack() as closing:
+        files = []
+        for path in paths:
+            check_regular(path)
+            with _explained(path):
+                opened = parquet.ParquetFile(path)
+                files.append(_Features(path, closing.enter_context(opened)))
+        videos: list[_Video] = []
+        for number, file in enumerate(files):
+            videos += file.videos(number)
+        _check_unique(paths, [video.line[ID] for video in videos])
+        timed = all(video.times_seconds is not None for video in videos)
+
+        def read(number: int) -> Rows:
+            video = videos[number]
+            values = files[video.file].rows(video.first, video.last)
+            return Rows(values, video.times_seconds if timed else None, _rate(video.line.get(FPS)))
+
+        yield Source(
+            "parquet",
+            [(video.line[ID],) for video in videos],
+            read,
+            timed=timed,
+            recorded=_recorded(files, videos),
+        )
+
+
+class _Features:
+    """An open Parquet file. Its rows are read one after the other, in batches, because a file of
+    another tool may be one row group."""
+
+    def __init__(self, path: Path, file: Any) -> None:
+        self.path, self._file = path, file
+        names = file.schema_arrow.names
+        for name in (ID, FEATURES):
+            if names.count(name) != 1:
+                raise InputError(
+                    f"FILE={path}: must have the columns {ID} and {FEATURES} (got "
+                    f"{', '.join(names[:8])}); rename its columns"
+                )
+        self._restart()
+
+    @property
+    def about(self) -> ExportAbout | None:
+        """The recipe and data set of an export; None for a file of another tool."""
+        text = (self._file.schema_arrow.metadata or {}).get(METADATA)
+        return parse_export_about(text) if text is not None else None
+
+    def videos(self, number: int) -> list[_Video]:
+        """The videos of this file, whose number is given. The features are not read."""
+        names = self._file.schema_arrow.names
+        columns = [name for name in names if name in _OF_VIDEOS or name.startswith("part")]
+        videos: list[_Video] = []
+        position = 0
+        with _explained(self.path):
+            batches = self._file.iter_batches(_BATCH_ROWS, columns=columns)
+            lines = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
+            for video_id, group in itertools.groupby(lines, key=lambda line: line[ID]):
+                if not isinstance(video_id, str):
+                    raise ValueError(
+                        f"the column {ID} must be text (got {type(video_id).__name__})"
+                    )
+                of_video = list(group)
+                times = [line.get(TIMES) for line in of_video]
+                times_seconds = np.array(times, np.float64) if TIMES in names else None
+                last = position + len(times)
+                videos.append(_Video(number, position, last, of_video[0], times_seconds))
+                position = last
+        return videos
+
+    def rows(self, first: int, last: int) -> np.ndarray:
+        """The rows `first` to `last` - 1. Raises InputError if they cannot be read."""
+        with _explained(self.path):
+            if first < self._start:
+                self._restart()
+            while self._start + len(self._read) < last:
+                dropped = min(max(0, first - self._start), len(self._read))
+                batch = self._next()
+                self._start += dropped
+                kept = self._read[dropped:]
+                self._read = np.concatenate([kept, batch]) if len(kept) else batch
+            return self._read[first - self._start : last - self._start]
+
+    def _restart(self) -> None:
+        self._batches: Iterator[Any] | None = None
+        self._start, self._read = 0, np.empty(0)
+
+    def _next(self) -> np.ndarray:
+        if self._batches is None:
+            (first,) = itertools.islice(self._file.iter_batches(1, columns=[FEATURES]), 1)
+            row_bytes = max(1, dense(first.column(0)).nbytes)
+            rows, file_bytes = self._file.metadata.num_rows, self.path.stat().st_size
+            if rows * row_bytes > MOST_EXPANSION * file_bytes:
+                raise ValueError(
+                    f"it declares {rows * row_bytes} bytes of features, but has {file_bytes}"
+                )
+            size = max(1, _BATCH_BYTES // row_bytes)
+            self._batches = self._file.iter_batches(size, columns=[FEATURES])
+        return dense(next(self._batches).column(0))
+
+
+def dense(array: pa.Array) -> np.ndarray:
+    """Lists of equal lengths as an array, (R, ...). Raises ValueError for others."""
+    pa = parquet_packages().arrow
+    shape = [len(array)]
+    while pa.types.is_nested(array.type):
+        kind = array.type
+        if pa.types.is_fixed_size_list(kind):
+            size = kind.list_size
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            lengths = set(array.value_lengths().to_pylist())
+            size = max((length or 0 for length in lengths), default=0)
+            if len(lengths) > 1:
+                raise ValueError(f"the column {FEATURES} must have vectors of one length")
+        else:
+            raise ValueError(f"the column {FEATURES} must have lists of numbers (got {kind})")
+        if array.null_count:
+            raise ValueError(f"the column {FEATURES} must not have missing values")
+        array, shape = array.flatten(), [*shape, size]
+    is_number = pa.types.is_floating(array.type) or pa.types.is_integer(array.type)
+    if len(shape) == 1 or not is_number or array.null_count:
+        raise ValueError(f"the column {FEATURES} must have lists of numbers (got {array.type})")
+    return array.to_numpy(zero_copy_only=False).reshape(shape)
+
+
+def _rate(value: object) -> float:
+    is_rate = isinstance(value, int | float) and 0 < value < math.inf
+    return float(value) if is_rate else 0.0  # type: ignore[arg-type]
+
+
+def _check_unique(paths: Sequence[Path], ids: Sequence[str]) -> None:
+    twice = [video_id for video_id, count in Counter(ids).items() if count > 1]
+    if twice:
+        raise InputError(
+            f"FILE={paths[0]}: the rows of a video must follow each other, but those of {twice[0]!r} "
+            f"do not; sort the table by {ID} and time"
+        )
+
+
+def _recorded(files: Sequence[_Features], videos: Sequence[_Video]) -> Recorded | None:
+    """The data set and labels of an export. Raises InputError for metadata that cannot be used, and
+    for columns that are missing."""
+    try:
+        abouts = [file.about for file in files]
+    except UnsafeFile as error:
+        raise InputError(f"FILE={files[0].path}: {error}") from None
+    about = abouts[0]
+    if about is None or any(other != about for other in abouts):
+        return None
+    dataset = about.dataset
+    part_columns = [f"part_{name}" for name in dataset.splits]
+    if len(part_columns) == 1:
+        part_columns = ["part"]
+    label_column = "labels" if dataset.multilabel else "label"
+    stored = []
+    for video in videos:
+        line, path = video.line, files[video.file].path
+        missing = [name for name in (label_column, "group", *part_columns) if name not in line]
+        if missing:
+            raise InputError(
+                f"FILE={path}: the column {missing[0]} of the export is missing; "
+                "keep it, or give CSV=<file with the columns path,label,split>"
+            )
+        labels = line[label_column] if dataset.multilabel else [line[label_column]]
+        names = [_text(label, label_column, path) for label in labels or ()]
+        stored.append(
+            StoredVideo(
+                id=line[ID],
+                label=";".join(names),
+                group=_text(line["group"], "group", path),
+                parts=[_text(line[name], name, path) for name in part_columns],
+                source={"bytes": 0},
+            )
+        )
+    return Recorded(dataset, stored, about.recipe)
+
+
+def _text(value: object, column: str, path: Path) -> str:
+    """A text of our own export, "" for null. Raises InputError for anything else."""
+    if value is not None and not isinstance(value, str):
+        raise InputError(
+            f"FILE={path}: the column {column} must be text (got {type(value).__name__})"
+        )
+    return value or ""
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns what pyarrow raises for a damaged or unexpected file into an InputError."""
+    pa = parquet_packages().arrow
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError, StopIteration) as error:
+        raise InputError(
+            f"FILE={path}: cannot be read as Parquet ({' '.join(str(error).split())})"
+        ) from None
