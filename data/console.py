@@ -45,6 +45,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def bar_options(*, hidden: bool = False) -> dict[str, bool]:
+    """The options of a tqdm bar that is shown only on a terminal, and never if `hidden`. `disable`
+    is not set on a terminal, because tqdm reads TQDM_DISABLE only if it is not set."""
+    return {"disable": True} if hidden or not sys.stderr.isatty() else {}
+
+
 def print_lines(*lines: str, file: TextIO | None = None, flush: bool = False) -> None:
     """Print each text as one `printable` line to `file` (default: stdout). Every command prints
     with this function, so that text from a file can neither contain control codes of a terminal nor

@@ -5,8 +5,14 @@ from typing import Any
 
 HEAD = "reslstm"
 # Values of `train` options that are left empty, unless the head's spec has its own default. The
-# learning rates were chosen on validation data (docs/heads.md).
-TRAIN: dict[str, Any] = {"lr": 1e-4, "layers": 2, "sampling": "sigma"}
+# learning rates and the patience were chosen on validation data (docs/heads.md).
+TRAIN: dict[str, Any] = {
+    "lr": 1e-4,
+    "layers": 2,
+    "sampling": "sigma",
+    "patience": 3,
+    "patience_steps": 100,
+}
 
 PRETRAINED_DATASET, PRETRAINED_STREAM = "toy", "flow"
 PRETRAINED_STREAMS = ("rgb", "flow")  # the streams that `pretrain` supports

@@ -78,7 +78,9 @@ class Training:
     best_by: str = "accuracy"
     batch_share: float = 0.0
     one_view: bool = False
-    rmsprop_alpha: float = 0.99  # came later: recipes with this value do not contain it
+    # These came later: recipes with these values do not contain them.
+    rmsprop_alpha: float = 0.99
+    patience_steps: int = 0
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Training:
@@ -86,8 +88,9 @@ class Training:
 
     def to_json(self) -> dict[str, Any]:
         document = dataclasses.asdict(self) | {"lr_drops": list(self.lr_drops)}
-        if self.rmsprop_alpha == Training.rmsprop_alpha:
-            del document["rmsprop_alpha"]
+        for name in ("rmsprop_alpha", "patience_steps"):
+            if document[name] == getattr(Training, name):
+                del document[name]
         return document
 
 

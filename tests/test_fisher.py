@@ -134,6 +134,7 @@ def test_svms_by_products_are_scikit_learns_own() -> None:
 
 # Fewer than classes: a Gaussian that is one class's alone has no gradient that tells of it.
 WORDS = ["HEAD=fisher", "COMPONENTS=2", "DEVICE=cpu"]
+HALVED = "DIMS=half"  # what the head did before it had the option
 
 
 def trained(bank: Path, *words: str) -> list[Run]:
@@ -154,7 +155,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 def test_a_run_of_it_is_a_run_like_any_other(tmp_path: Path) -> None:
-    runs = trained(tmp_path, "SPLIT=all", "SEED=0 1")
+    runs = trained(tmp_path, "SPLIT=all", "SEED=0 1", HALVED)
     assert {(run.recipe["split"], run.recipe["seed"]) for run in runs} == {
         (s, n) for s in ("1", "2") for n in (0, 1)
     }
@@ -184,10 +185,10 @@ def test_a_run_of_it_is_a_run_like_any_other(tmp_path: Path) -> None:
 
 
 def test_trained_twice_it_is_the_same_and_a_seed_makes_another(tmp_path: Path) -> None:
-    (one,), (other,) = trained(tmp_path / "a"), trained(tmp_path / "b")
+    (one,), (other,) = trained(tmp_path / "a", HALVED), trained(tmp_path / "b", HALVED)
     assert same(checkpoint(one), checkpoint(other))
-    assert not same(checkpoint(one), checkpoint(trained(tmp_path / "a", "SEED=1")[0]))
-    (streamed,) = trained(tmp_path / "c", "READ_FROM=disk")
+    assert not same(checkpoint(one), checkpoint(trained(tmp_path / "a", HALVED, "SEED=1")[0]))
+    (streamed,) = trained(tmp_path / "c", HALVED, "READ_FROM=disk")
     assert same(checkpoint(one), checkpoint(streamed))
 
 
@@ -203,6 +204,53 @@ def test_it_is_fitted_only_on_the_training_part(tmp_path: Path) -> None:
     (tmp_path / "c").mkdir()
     make_store(tmp_path / "c", changed=("jump/g1_c0",))
     assert not same(checkpoint(one), checkpoint(trained(tmp_path / "c")[0]))
+
+
+def test_dimensions_are_chosen_on_the_validation_part(tmp_path: Path) -> None:
+    """As many as alone have the highest validation accuracy, then the lowest loss; the refit, the
+    loaded model and its embeddings have them too."""
+    tried = ("1", "half", "all")
+    ranks = {}
+    for dims in tried:
+        (run,) = trained(tmp_path, f"DIMS={dims}")
+        with (run.path / "history.csv").open(newline="") as file:
+            (row,) = csv.DictReader(file)
+        ranks[dims] = float(row["validation_accuracy"]), -float(row["validation_loss"])
+    assert len(set(ranks.values())) == 3
+    best = max(tried, key=ranks.__getitem__)
+    (chosen,) = trained(tmp_path, f"DIMS={' '.join(tried)}")
+    (alone,) = (run for run in all_runs(tmp_path) if dims_of(run) == [best])
+    assert same(checkpoint(chosen), checkpoint(alone))
+    assert f"DIMS={best} has the highest validation accuracy" in chosen.metrics.notes
+    model, _ = load_run(chosen.path)
+    assert same(dict(model.state_dict()), checkpoint(chosen))
+    store = next((tmp_path / "stores").glob("*.h5"))
+    scores = load(chosen.path / "scores-test.npz")
+    again = predicted(chosen.path, store)
+    rows = [again.video_ids.index(name) for name in scores.video_ids]
+    np.testing.assert_allclose(again.logits[rows], scores.logits, atol=1e-5)
+    size = {"1": 1, "half": 8, "all": 16}[best]
+    with Store.open(chosen.path / "embeddings.h5") as embeddings:
+        assert embeddings.row_shape == (2 * 2 * size,)
+    # 100 and all are the same, and there is no validation part to choose on.
+    (first,) = trained(tmp_path, "DIMS=100 all 1", "VALIDATION=0")
+    assert checkpoint(first)["head.parts.0.axes"].shape == (16, 16)
+    assert "DIMS=100 is used because it is tried first" in "".join(first.metrics.notes)
+
+
+def dims_of(run: Run) -> list[str]:
+    return run.recipe["head_options"].get("dims", ["half"])
+
+
+def test_by_default_rows_that_are_not_trajectories_are_tried_in_several_dimensions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (halved,) = trained(tmp_path, HALVED)
+    capsys.readouterr()
+    (usual,) = trained(tmp_path)
+    assert f"{halved.path.name} was trained with these options" in capsys.readouterr().out
+    assert dims_of(usual) == ["64", "32", "128", "half", "all"]
+    assert "dims" not in halved.recipe["head_options"]
 
 
 def idt_store(bank: Path) -> None:
@@ -237,7 +285,7 @@ def idt_store(bank: Path) -> None:
 def test_rows_of_trajectories_are_cut_into_their_five_descriptors(tmp_path: Path) -> None:
     idt_store(tmp_path)
     (run,) = trained(tmp_path, "REFIT=0")
-    assert run.recipe["head_options"]["blocks"] == [30, 96, 108, 192]
+    assert run.recipe["head_options"] == {"components": 2, "blocks": [30, 96, 108, 192]}
     assert run.metrics.test.top1 == 1.0
     with Store.open(run.path / "embeddings.h5") as embeddings:
         assert embeddings.row_shape == (2 * 2 * (15 + 48 + 54 + 48 + 48),)
@@ -255,6 +303,8 @@ def test_rows_of_trajectories_are_cut_into_their_five_descriptors(tmp_path: Path
         (["VIEWS=one"], "VIEWS=one: has no effect because this head fits Gaussian"),
         (["LAYERS=3"], "LAYERS=3: the head fisher has no such option"),
         (["COMPONENTS=0"], "COMPONENTS=0: must be at least 1"),
+        (["DIMS=0"], "DIMS=0: must be half, all or a number from 1 to 999,999"),
+        (["HEAD=gru", "DIMS=half"], "DIMS=half: the head gru has no such option"),
         (["COMPONENTS=5000"], "COMPONENTS=5000 needs at least 5000 rows of training data"),
         (["HEAD=gru", "COMPONENTS=4"], "COMPONENTS=4: the head gru has no such option"),
         (["CLASSES=jump"], "needs at least two classes"),

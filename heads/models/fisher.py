@@ -3,11 +3,13 @@
 
 Nothing is trained by gradient descent. PCA and a mixture of Gaussians are fitted to each block of
 the rows (a trajectory's shape, HOG, HOF, MBH). One SVM per class is then fitted to the Fisher
-vectors of the training videos.
+vectors of the training videos. Of several numbers of dimensions to which PCA may reduce a block, the
+one with the best validation accuracy is kept.
 """
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +26,10 @@ SVM_C = 100.0
 # A mixture is fitted to at most this many rows of the training part per Gaussian, drawn at random.
 # This is 256,000 rows for 256 Gaussians.
 ROWS_A_COMPONENT = 1000
+HALF, ALL = "half", "all"  # values of DIMS; the others are numbers
+# The dimensions that are tried on rows without descriptors. The first is used without a validation
+# part. Half is the rule for trajectories (Wang and Schmid 2013), whose descriptors are small.
+DIMS_TO_TRY = ("64", "32", "128", HALF, ALL)
 LEAST_VARIANCE = 1e-6
 MOST_ITERATIONS = 30
 
@@ -32,15 +38,27 @@ class Fisher(nn.Module):
     """forward(x (N, T, D), lengths (N,)) -> logits (N, C), the SVMs' margins, and embedding (N, E),
     the Fisher vectors.
 
-    Rows are split into `blocks` (sizes that sum to D; default: one block). PCA halves each block. A
-    block's Fisher vector is the gradient of the log-likelihood of the video's rows with respect to
-    the parameters of a mixture of `components` Gaussians. It has 2 * components * (size // 2)
-    numbers, of which the signed root is taken, and is scaled to length 1. The blocks' vectors are
-    concatenated. Until `fit` is called, the buffers are random.
+    Rows are split into `blocks` (sizes that sum to D; default: one block). PCA reduces each block
+    to d dimensions. A block's Fisher vector is the gradient of the log-likelihood of the video's
+    rows with respect to the parameters of a mixture of `components` Gaussians. It has 2 *
+    components * d numbers, of which the signed root is taken, and is scaled to length 1. The
+    blocks' vectors are concatenated. Until `fit` is called, the buffers are random.
+
+    dims: d as a number (at most the size of the block), or "half" or "all" of the size of each
+    block. If there are several, the head is built with the first, and `reduce` selects another. A
+    loaded state selects its own.
     """
 
+    parts: nn.ModuleList
+    classifier: nn.Linear
+
     def __init__(
-        self, feature_dim: int, num_classes: int, components: int = 256, blocks: Sequence[int] = ()
+        self,
+        feature_dim: int,
+        num_classes: int,
+        components: int = 256,
+        blocks: Sequence[int] = (),
+        dims: Sequence[str] = (HALF,),
     ) -> None:
         super().__init__()
         sizes = list(blocks) or [feature_dim]
@@ -49,9 +67,39 @@ class Fisher(nn.Module):
                 "the sizes of the feature blocks must add up to the feature dimension "
                 f"{feature_dim} (got the sizes {sizes})"
             )
-        self.sizes = sizes
-        self.parts = nn.ModuleList(_Block(size, components) for size in sizes)
-        self.classifier = nn.Linear(sum(part.output_dim for part in self._blocks()), num_classes)
+        self.sizes, self.components, self.num_classes = sizes, components, num_classes
+        # Different values may mean the same dimensions: of these, the first is kept.
+        distinct: dict[tuple[int, ...], str] = {}
+        for text in dims:
+            distinct.setdefault(self._reduced(text), text)
+        self.choices = tuple(distinct.values())
+        self.reduce(self.choices[0])
+
+    def _reduced(self, dims: str) -> tuple[int, ...]:
+        """The dimensions of each block."""
+        if dims == HALF:
+            return tuple(max(1, size // 2) for size in self.sizes)
+        return tuple(size if dims == ALL else min(int(dims), size) for size in self.sizes)
+
+    def reduce(self, dims: str, device: torch.device | None = None) -> None:
+        """Reduce the blocks to these dimensions. The head has to be fitted, or loaded, again."""
+        self.dims = dims
+        sizes = zip(self.sizes, self._reduced(dims), strict=True)
+        self.parts = nn.ModuleList(_Block(size, self.components, d) for size, d in sizes)
+        inputs = sum(part.output_dim for part in self._blocks())
+        self.classifier = nn.Linear(inputs, self.num_classes)
+        self.to(device or torch.device("cpu"))
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *rest: Any, **more: Any
+    ) -> None:
+        # The recipe contains the dimensions that were tried, and the state those that were chosen.
+        axes = [state_dict.get(f"{prefix}parts.{n}.axes") for n in range(len(self.sizes))]
+        saved = tuple(one.shape[-1] for one in axes if one is not None)
+        for dims in self.choices:
+            if self._reduced(dims) == saved != self._reduced(self.dims):
+                self.reduce(dims, self.classifier.weight.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest, **more)
 
     def _blocks(self) -> "list[_Block]":
         return list(self.parts)  # type: ignore[arg-type]
@@ -82,14 +130,17 @@ class Fisher(nn.Module):
         `read()` yields all `count` rows in pieces (R', D). At most ROWS_A_COMPONENT rows per
         component are kept, drawn with `seed`. Raises InputError when there are too few rows.
         """
-        components = self._blocks()[0].components
-        if count < components:
+        self.fit_sample(self.sample(read, count, seed), seed)
+
+    def sample(self, read: Callable[[], Iterable[np.ndarray]], count: int, seed: int) -> np.ndarray:
+        """The rows (n, D) that `fit` draws."""
+        if count < self.components:
             raise InputError(
-                f"COMPONENTS={components} needs at least {components} rows of training "
+                f"COMPONENTS={self.components} needs at least {self.components} rows of training "
                 f"data, but the training part has only {count}; give fewer components"
             )
         rng = np.random.default_rng(seed)
-        sample_size = min(count, ROWS_A_COMPONENT * components)
+        sample_size = min(count, ROWS_A_COMPONENT * self.components)
         sampled_rows = np.sort(rng.choice(count, sample_size, replace=False))
         sample, first = np.empty((0, 0)), 0
         for rows in read():
@@ -99,14 +150,18 @@ class Fisher(nn.Module):
             start, end = np.searchsorted(sampled_rows, [first, first + len(rows)])
             sample[start:end] = rows[sampled_rows[start:end] - first]
             first += len(rows)
+        return sample
+
+    def fit_sample(self, sample: np.ndarray, seed: int) -> None:
+        """Fit PCA and mixtures to the rows (n, D)."""
         ends = np.cumsum(self.sizes)
         for block, size, end in zip(self._blocks(), self.sizes, ends.tolist(), strict=True):
             block.fit(sample[:, end - size : end].astype(np.float64), seed)
 
 
 class _Block(nn.Module):
-    """A block of a row, with PCA to half its size, d, and K Gaussians. Buffers: mean (D,), axes (D,
-    d), shares (K,), means (K, d), deviations (K, d)."""
+    """A block of a row, with PCA to d dimensions (default: half its size), and K Gaussians. Buffers:
+    mean (D,), axes (D, d), shares (K,), means (K, d), deviations (K, d)."""
 
     mean: Tensor
     axes: Tensor
@@ -114,9 +169,9 @@ class _Block(nn.Module):
     means: Tensor
     deviations: Tensor
 
-    def __init__(self, size: int, components: int) -> None:
+    def __init__(self, size: int, components: int, reduced: int = 0) -> None:
         super().__init__()
-        reduced = max(1, size // 2)
+        reduced = reduced or max(1, size // 2)
         self.components, self.output_dim = components, 2 * components * reduced
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("axes", torch.eye(size, reduced))
@@ -196,8 +251,33 @@ def _unit(vector: Tensor) -> Tensor:
 
 def _fit(head: Fisher, part: TrainingPart) -> Tensor:
     """Fit mixtures to the rows, then SVMs to the Fisher vectors. Returns the SVMs' margins (n, C)
-    of the training sequences. Raises InputError for fewer than two classes."""
-    head.fit(part.rows, part.row_count, part.seed)
+    of the training sequences.
+
+    Of several dimensions, those with the highest validation accuracy are kept, then those with the
+    lowest validation loss, as for epochs; without a validation part, the first. Raises InputError for
+    fewer than two classes.
+    """
+    sample = head.sample(part.rows, part.row_count, part.seed)
+    device = head.classifier.weight.device
+    logits = _fit_svms(head, part, sample)
+    rank = part.rank() if len(head.choices) > 1 else ()
+    if not rank:
+        return logits
+    dims, state = head.dims, head.state_dict()
+    for other in head.choices[1:]:
+        head.reduce(other, device)
+        other_logits = _fit_svms(head, part, sample)
+        if (other_rank := part.rank()) > rank:
+            rank, logits, dims, state = other_rank, other_logits, other, head.state_dict()
+    if head.dims != dims:
+        head.reduce(dims, device)
+        head.load_state_dict(state)
+    return logits
+
+
+def _fit_svms(head: Fisher, part: TrainingPart, sample: np.ndarray) -> Tensor:
+    """Fit mixtures to the sample of rows, then SVMs to the Fisher vectors of all rows."""
+    head.fit_sample(sample, part.seed)
     vectors = part.embed()
     labels, classes = part.labels, head.classifier.out_features
     one_hot = labels if labels.ndim == 2 else nn.functional.one_hot(labels, classes)
@@ -212,18 +292,26 @@ def _fit(head: Fisher, part: TrainingPart) -> Tensor:
         return head.classifier(vectors)
 
 
-def _blocks_of(rows: RowFacts) -> dict[str, list[int]]:
-    """The stream's blocks if the head's input is whole rows, otherwise one block."""
-    is_whole = sum(rows.blocks) == rows.dim
-    return {"blocks": list(rows.blocks) if is_whole else [rows.dim]}
+def _of_rows(rows: RowFacts) -> dict[str, list[Any]]:
+    """The stream's blocks if the head's input is whole rows, otherwise one block, whose dimensions
+    are chosen on the validation part. Blocks are halved, as in the paper, which is the default of
+    `Fisher`."""
+    if rows.blocks and sum(rows.blocks) == rows.dim:
+        return {"blocks": list(rows.blocks)}
+    return {"blocks": [rows.dim], "dims": list(DIMS_TO_TRY)}
+
+
+def _chosen(head: Fisher) -> dict[str, list[str]]:
+    return {"dims": [head.dims]} if len(head.choices) > 1 else {}
 
 
 SPEC = HeadSpec(
     Fisher,
-    options=("components",),
+    options=("components", "dims"),
     defaults={"znorm": False},
-    row_options=_blocks_of,
+    row_options=_of_rows,
     fit=_fit,
+    chosen=_chosen,
     classifier=Classifier("svm", c=SVM_C),
     unused=dict.fromkeys(
         GRADIENT_OPTIONS,

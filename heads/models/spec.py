@@ -24,10 +24,11 @@ BUILD_OPTIONS = (
     "pool",
     "branches",
     "components",
+    "dims",
 )
-# Options that heads gained after runs had been made: a recipe does not contain them while they have
-# their default, so that these runs keep their identity.
-LATER_OPTIONS = ("rnn_dropout",)
+# Options that heads gained after runs had been made, each with the value that is the same as none. A
+# recipe does not contain this value, so that these runs keep their identity.
+LATER_OPTIONS: dict[str, Any] = {"rnn_dropout": 0.0, "dims": ("half",)}
 TRUNK_OPTIONS = ("skip", "skips", "context")  # for the network before the head
 # options of every head that takes feature maps
 MAP_OPTIONS = ("trunk", "trunk_weights", "norm_momentum")
@@ -42,6 +43,7 @@ GRADIENT_OPTIONS = (  # options without effect on a head that is fitted in close
     "schedule",
     "lr_drops",
     "patience",
+    "patience_steps",
     "best_by",
     "views",
     "init",
@@ -56,7 +58,8 @@ class TrainingPart:
 
     rows: reads all rows as the head is given them, in pieces (R', D) float32, `row_count` in total;
     embed: computes the head's embeddings (n, E) of all n sequences; labels: (n,) int64, or (n, C)
-    float32 for multi-label data.
+    float32 for multi-label data; rank: how good the head is on the validation part, as numbers of
+    which larger ones are better, the accuracy first; () without a validation part.
     """
 
     rows: Callable[[], Iterable[np.ndarray]]
@@ -64,6 +67,7 @@ class TrainingPart:
     embed: Callable[[], Tensor]
     labels: Tensor
     seed: int
+    rank: Callable[[], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
@@ -92,9 +96,12 @@ class HeadSpec:
     default_steps: the default of T, computed from the options by name; None: none.
     skips_of: the residual blocks of the trunk that get a temporal skip, for a head with the
         TRUNK_OPTIONS; called with the options by name and the trunk.
-    row_options: more arguments of `build`, which follow from the rows.
+    row_options: more arguments of `build`, which follow from the rows. An option of `train` among
+        them is used if it is not set.
     fit: fits the head, in place, in closed form and returns the logits of the training sequences;
         None: the head is trained by gradient descent.
+    chosen: the arguments of `build` that `fit` chose on the validation part. The head is built with
+        them for the second training, on training and validation part.
     classifier: what the recipe says about the last layer of a head with `fit`.
     unused: option -> why it has no effect with this head.
     """
@@ -108,6 +115,7 @@ class HeadSpec:
     skips_of: Callable[[Mapping[str, Any], TrunkRecipe], tuple[str, ...]] | None = None
     row_options: Callable[[RowFacts], Mapping[str, Any]] | None = None
     fit: Callable[[Any, TrainingPart], Tensor] | None = None
+    chosen: Callable[[Any], Mapping[str, Any]] | None = None
     classifier: Classifier = Classifier()
     unused: Mapping[str, str] = field(default_factory=dict)
 

@@ -4,6 +4,7 @@ one run per split."""
 import dataclasses
 import itertools
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from reelbank.data.console import percent, print_lines, print_table, printable
+from reelbank.data.console import bar_options, percent, print_lines, print_table, printable
 from reelbank.data.errors import InputError
 from reelbank.data.options_json import options_from_json, options_to_json
 from reelbank.data.plugins import is_user_file
@@ -220,8 +221,8 @@ def _fitted(network: SegmentNetwork, examples: "PixelExamples") -> list[EpochRec
         desc=printable(plan.path.name),
         unit="video",
         leave=False,
-        disable=None,
         dynamic_ncols=True,
+        **bar_options(),
     ) as bar:
 
         def show(past: EpochRecord) -> None:
@@ -279,7 +280,9 @@ class PixelExamples:
             self.training.batch,
             self.plan.crops,
         )
-        return Epoch(len(self.labels["train"]), self._batches("train", snippets))
+        count = len(self.labels["train"])
+        steps = math.ceil(count / self.training.batch)
+        return Epoch(count, steps, self._batches("train", snippets))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return nn.functional.cross_entropy(logits, labels)

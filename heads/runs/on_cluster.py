@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from reelbank.data.console import printable
+from reelbank.data.console import bar_options, printable
 from reelbank.data.errors import BusyError, InputError
 from reelbank.data.system.cluster import TaskFunction, cluster_tasks
 from reelbank.data.system.locks import STALE_SECONDS
@@ -29,7 +29,7 @@ def train_on_workers(
     folders = {folder.name: folder for folder in texts}
     with (
         cluster_tasks(cluster, function, command=command, per_worker=1, release=release) as tasks,
-        tqdm(total=len(texts), desc="runs", unit="run", disable=None, leave=False) as bar,
+        tqdm(total=len(texts), desc="runs", unit="run", leave=False, **bar_options()) as bar,
     ):
         for answer in tasks.run({folder.name: text for folder, text in texts.items()}):
             for line in answer.lines:

@@ -73,9 +73,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One pass over the training examples, `count` of them."""
+    """One pass over the training examples: `count` examples in `steps` batches."""
 
     count: int
+    steps: int
     batches: Iterator[Batch]
 
 
@@ -144,12 +145,36 @@ def best_epoch(history: Sequence[EpochRecord], best_by: str = "accuracy") -> int
     return max(history, key=rank).epoch
 
 
-def finished(training: Training, history: Sequence[EpochRecord]) -> bool:
-    """Whether all epochs are done, or the best epoch was `patience` epochs ago."""
+def finished(training: Training, history: Sequence[EpochRecord], steps: int = 1) -> bool:
+    """Whether all epochs are done, or training has waited long enough for a better epoch.
+
+    With `patience_steps`, it waits since the last epoch that had a higher validation accuracy or a
+    lower validation loss than all epochs before it, for `patience` epochs and at least that many
+    steps of the optimiser. Otherwise, it waits for `patience` epochs since the best epoch. steps:
+    number of steps of an epoch.
+    """
     if len(history) >= training.epochs:
         return True
-    waited = len(history) - best_epoch(history, training.best_by) if history else 0
-    return bool(training.patience and waited >= training.patience)
+    if not history or not training.patience:
+        return False
+    if not training.patience_steps:
+        return len(history) - best_epoch(history, training.best_by) >= training.patience
+    waited = len(history) - last_progress(history)
+    return waited >= training.patience and waited * steps >= training.patience_steps
+
+
+def last_progress(history: Sequence[EpochRecord]) -> int:
+    """The last epoch (from 1) with a higher validation accuracy or a lower validation loss than all
+    epochs before it. Without a validation part, it is the last epoch."""
+    last, highest_accuracy, lowest_loss = len(history), -math.inf, math.inf
+    for past in history:
+        loss, accuracy = past.validation_loss, past.validation_accuracy
+        if loss is None or accuracy is None:
+            continue
+        if accuracy > highest_accuracy or loss < lowest_loss:
+            last = past.epoch
+        highest_accuracy, lowest_loss = max(highest_accuracy, accuracy), min(lowest_loss, loss)
+    return last
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
@@ -185,7 +210,9 @@ def fit(
     # Best weights that are mapped from the state file need no additional memory, but training takes
     # a few per cent longer.
     maps_best = device.type == "cpu" and weights_bytes > available_memory().value // 8
-    while not finished(training, history):
+    # A resumed training needs this before its first epoch.
+    steps = examples.epoch(1).steps if training.patience_steps else 1
+    while not finished(training, history, steps):
         began, number = time.perf_counter(), len(history) + 1
         torch.manual_seed(epoch_seed(training.seed, number))
         for group in optimiser.param_groups:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,12 +75,14 @@ class RunMaterial:
 @dataclass(frozen=True)
 class SequenceExamples:
     """The `Examples` of a head, which are the sequences of the videos `train` to learn from and the
-    videos `validation` (both are numbers, int64, on the device)."""
+    videos `validation` (both are numbers, int64, on the device). on_sequences: called with the
+    number of sequences of each batch that was trained on."""
 
     material: RunMaterial
     train: Tensor
     validation: Tensor
     training: Training
+    on_sequences: Callable[[int], object] = lambda count: None
 
     @property
     def device(self) -> torch.device:
@@ -102,12 +104,14 @@ class SequenceExamples:
         if self.training.batch_share:
             size = max(1, round(self.training.batch_share * len(numbers)))
         order = torch.randperm(len(numbers), generator=generator).to(self.device)
-        return Epoch(len(numbers), self._batches(table, numbers[order].split(size)))
+        groups = numbers[order].split(size)
+        return Epoch(len(numbers), len(groups), self._batches(table, groups))
 
     def _batches(self, table: Table, groups: Sequence[Tensor]) -> Iterator[Batch]:
         batches = self.material.data.batches(table, groups)
         for group, inputs in zip(groups, batches, strict=True):
             yield Batch(inputs, self.material.labels[table.video[group]])
+            self.on_sequences(len(group))
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return score_rules.loss(self.material.scoring, logits, labels)

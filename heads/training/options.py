@@ -19,7 +19,7 @@ from reelbank.data.options import (
     option,
 )
 from reelbank.data.plugins import is_user_file
-from reelbank.data.ranges import HIGHEST_SEED, MOST_ROWS, MOST_WORKERS, Checked
+from reelbank.data.ranges import HIGHEST_SEED, MOST_ROWS, MOST_WORKERS, Checked, Form
 from reelbank.data.recipes import preset_options, variant_options
 from reelbank.heads import defaults
 from reelbank.heads.models.registry import HEADS, head_spec
@@ -38,6 +38,7 @@ from reelbank.heads.recipe import (
 OF_SAMPLING = {"stride": "windows", "windows": "windows", "positions": "segments"}
 VIEWS = ("all", "one", "none")
 CLASSIFIERS = ("softmax", "svm")
+DIMENSIONS = Form(r"half|all|[1-9][0-9]{0,5}", "half, all or a number from 1 to 999,999")
 READ_FROM = ("auto", "memory", "disk")
 
 
@@ -49,7 +50,7 @@ class TrainOptions(Checked, WithBanks):
     GROUPS: ClassVar[dict[str, str]] = {
         "What to train on": "bank banks store dataset stream extractor weights mid split classes without",
         "Head": (
-            "head recipe layers hidden residual attention pool branches components "
+            "head recipe layers hidden residual attention pool branches components dims "
             "dropout input_dropout rnn_dropout trunk trunk_weights skip skips context "
             "norm_momentum init classifier svm_lambda"
         ),
@@ -57,7 +58,7 @@ class TrainOptions(Checked, WithBanks):
         "Optimisation": (
             "optimiser rmsprop_alpha lr schedule lr_drops weight_decay batch batch_share epochs seed"
         ),
-        "Evaluation": "validation validation_store patience best_by refit average over_clips",
+        "Evaluation": "validation validation_store patience patience_steps best_by refit average over_clips",
         "Machine": "device cluster workers read_from",
     }
 
@@ -212,6 +213,14 @@ class TrainOptions(Checked, WithBanks):
         lowest=1,
         highest=65_536,
     )
+    dims: tuple[str, ...] = option(
+        (),
+        "for fisher, numbers of dimensions to which PCA reduces the rows, or each descriptor of a "
+        "trajectory: a number, half (of the size) or all (no reduction). Of several, the one with "
+        "the highest validation accuracy is used",
+        unset="half for trajectories, otherwise 64 32 128 half all",
+        form=DIMENSIONS,
+    )
     trunk: str = option(
         "backbone",
         "for heads on feature maps, the layers between the stored maps and the head: "
@@ -337,12 +346,23 @@ class TrainOptions(Checked, WithBanks):
         lowest=0,
         highest=1_000_000,
     )
-    patience: int = option(
-        3,
+    patience: int | None = option(
+        None,
         "stop after this many epochs without an improvement of the validation measure "
-        "BEST_BY; 0 never stops early",
+        "BEST_BY; 0 never stops early. With PATIENCE_STEPS, the smallest number of epochs that it "
+        "waits",
+        unset=f"{defaults.TRAIN['patience']}, with PATIENCE_STEPS",
         lowest=0,
         highest=1_000_000,
+    )
+    patience_steps: int | None = option(
+        None,
+        "stop after this many batches, and at least PATIENCE epochs, in which neither the "
+        "validation accuracy nor the validation loss was better than in every epoch before; 0 "
+        "counts only epochs",
+        unset=f"{defaults.TRAIN['patience_steps']}; 0 if PATIENCE is given",
+        lowest=0,
+        highest=1_000_000_000,
     )
     best_by: str = option(
         "accuracy",
@@ -422,7 +442,7 @@ def unused_options(values: Mapping[str, Any]) -> dict[str, str]:
         if default_of(name) not in ("", None):  # only empty options are filled
             raise InputError(
                 f"HEAD={head}: its HeadSpec must not set a default for '{name}'; only lr, "
-                "layers, sampling, t and znorm can have a default"
+                "layers, sampling, t, znorm, patience and patience_steps can have a default"
             )
     reasons = spec.unused_options(head)
     usual = spec.defaults.get("sampling", defaults.TRAIN["sampling"])

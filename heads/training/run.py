@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from reelbank.data.console import printable
+from reelbank.data.console import bar_options, printable
 from reelbank.data.errors import InputError
 from reelbank.data.identity import canonical, signature
+from reelbank.data.options import as_text
 from reelbank.data.positions import positions
 from reelbank.data.scores import table as score_tables
 from reelbank.data.scores.table import Scores, TableFacts
@@ -37,7 +38,15 @@ from reelbank.heads.runs.folder import Run, read_run
 from reelbank.heads.runs.metrics import PARTS, PartMetrics, RunMetrics
 from reelbank.heads.runs.writing import environment, locked, save_tensors, write_json
 from reelbank.heads.training import scoring as score_rules
-from reelbank.heads.training.fit import EpochRecord, best_epoch, few_threads, fit, write_history
+from reelbank.heads.training.fit import (
+    EpochRecord,
+    Judgement,
+    best_epoch,
+    few_threads,
+    fit,
+    past_epochs,
+    write_history,
+)
 from reelbank.heads.training.material import (
     RunMaterial,
     SequenceExamples,
@@ -123,41 +132,49 @@ class _RunInTraining:
         model, history = self.fitted(training)
         parts = {"validation": self.write_scores(model, "validation")}
         best = best_epoch(history, training.best_by)
+        chosen = self.spec.chosen(model.head) if self.spec.chosen else {}
+        self.notes = _choice_notes(chosen, has_validation=parts["validation"] is not None)
+        if not self.quiet:
+            for note in self.notes:
+                tqdm.write(printable(f"note: {note}"))
         if self.recipe.refit:
             del model  # the old model is as large as the new one
-            model = self.refitted(history[:best])
+            model = self.refitted(history[:best], chosen)
         parts |= {part: self.write_scores(model, part) for part in ("train", "test")}
         self.write_model(model)
         self.write_metrics(parts, history, best)
         for state in self.path.glob("*state.safetensors"):
             state.unlink()
 
-    def refitted(self, history: Sequence[EpochRecord]) -> Model:
+    def refitted(self, history: Sequence[EpochRecord], chosen: Mapping[str, Any]) -> Model:
         """A new model, trained on training and validation data for as many epochs. It uses the
         learning rates of `history`, because the schedule depends on the number of epochs in the
-        options and on validation losses."""
+        options and on validation losses, and the options of the head that were `chosen`."""
         both = torch.cat([self.videos["train"], self.videos["validation"]])
         self.videos = self.videos | {"train": both}
         again = dataclasses.replace(self.recipe.training, epochs=len(history), patience=0)
         rates = tuple(past.lr for past in history)
-        model, _ = self.fitted(again, prefix="refit-", rates=rates, validated=False)
+        model, _ = self.fitted(again, chosen=chosen, rates=rates, validated=False)
         return model
 
     def fitted(
         self,
         training: Training,
         *,
-        prefix: str = "",
+        chosen: Mapping[str, Any] | None = None,
         rates: tuple[float, ...] = (),
         validated: bool = True,
     ) -> tuple[Model, list[EpochRecord]]:
         """A new model. Its normalisation is fitted on part "train", and its head is trained on that
-        part or fitted to it in closed form. The history is written to <prefix>history.csv."""
+        part or fitted to it in closed form. The history is written to history.csv, or
+        refit-history.csv if the model is not `validated`. chosen: replaces options of the head."""
         plan, material = self.plan, self.material
+        prefix = "" if validated else "refit-"
         network = store_network(plan, self.rows.recipes[0])
         torch.manual_seed(training.seed)
+        options = {**plan.recipe.head_options, **(chosen or {})}
         model = build_model(
-            plan.recipe,
+            dataclasses.replace(plan.recipe, head_options=options),
             head=plan.head,
             extractor=plan.extractor,
             streams=(plan.stream,),
@@ -196,23 +213,29 @@ class _RunInTraining:
         rates: tuple[float, ...],
     ) -> list[EpochRecord]:
         """Train the model in place by gradient descent. Returns the history."""
+        sequences = examples.epoch(1).count
+        state = self.path / f"{prefix}state.safetensors"
         with (
             few_threads(model),
             tqdm(
-                total=training.epochs,
-                desc=printable(self.path.name),
-                unit="epoch",
+                total=training.epochs * sequences,
+                initial=len(past_epochs(state)) * sequences,
+                desc=printable(prefix + self.path.name),
+                unit=" sequences",
                 leave=False,
-                disable=True if self.quiet else None,
+                dynamic_ncols=True,
+                **bar_options(hidden=self.quiet),
             ) as bar,
         ):
 
             def show(past: EpochRecord) -> None:
-                bar.update(past.epoch - bar.n)
+                figures = {"epoch": f"{past.epoch}/{training.epochs}"}
+                figures["loss"] = f"{past.train_loss:.3f}"
                 if past.validation_accuracy is not None:
-                    bar.set_postfix(validation=f"{100 * past.validation_accuracy:.1f} %")
+                    figures["validation"] = f"{100 * past.validation_accuracy:.1f} %"
+                bar.set_postfix(figures)
 
-            state = self.path / f"{prefix}state.safetensors"
+            examples = dataclasses.replace(examples, on_sequences=bar.update)
             history = fit(model, examples, training, state, on_epoch=show, rates=rates)
             if self.recipe.classifier.l2 is not None:
                 self.put_svm(model, self.recipe.classifier.l2)
@@ -297,7 +320,7 @@ class _RunInTraining:
             best_epoch=best,
             epochs=len(history),
             training_seconds=round(sum(past.seconds for past in history), 2),
-            notes=(*self.plan.notes, *notes_on(self.unrepeatable)),
+            notes=(*self.plan.notes, *self.notes, *notes_on(self.unrepeatable)),
             leaks=tuple(self.plan.leaks),
             sequences={part: int(counts[videos].sum()) for part, videos in self.videos.items()},
             seconds=round(time.perf_counter() - self.began, 2),
@@ -330,6 +353,7 @@ def fit_at_once(
         embed=lambda: sequence_outputs(model, material.data, material.score, sequences).embeddings,
         labels=labels,
         seed=seed,
+        rank=lambda: _rank(evaluate(model, material, validation)),
     )
     logits = spec.fit(model.head, part)
     if not isinstance(logits, Tensor) or logits.ndim != 2 or len(logits) != len(labels):
@@ -348,6 +372,21 @@ def fit_at_once(
         lr=0.0,
         seconds=round(time.perf_counter() - began, 3),
     )
+
+
+def _choice_notes(chosen: Mapping[str, Any], *, has_validation: bool) -> list[str]:
+    """A line about each option of the head that was chosen."""
+    reason = "has the highest validation accuracy"
+    if not has_validation:
+        reason = "is used because it is tried first and there is no validation part"
+    return [f"{name.upper()}={as_text(value)} {reason}" for name, value in chosen.items()]
+
+
+def _rank(judged: Judgement) -> tuple[float, ...]:
+    """The accuracy, then the negative loss; () if there is no example."""
+    if judged.accuracy is None or judged.loss is None:
+        return ()
+    return judged.accuracy, -judged.loss
 
 
 def _normalised_rows(

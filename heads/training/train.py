@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from reelbank.data.console import print_lines
+from reelbank.data.console import bar_options, print_lines
 from reelbank.data.errors import InputError
 from reelbank.data.store.reader import Store
 from reelbank.data.system.cluster import tell_cluster
@@ -25,6 +25,7 @@ from reelbank.heads.training.cluster import check_cluster, train_on_cluster
 from reelbank.heads.training.job import Job, print_leaks, with_copied_tests
 from reelbank.heads.training.material import SharedRows, open_rows
 from reelbank.heads.training.options import TrainOptions
+from reelbank.heads.training.planning.former import former_notes
 from reelbank.heads.training.planning.plan import RunPlan, plan_runs
 from reelbank.heads.training.planning.stores import chosen_stores
 from reelbank.heads.training.results import print_results, print_run
@@ -57,6 +58,9 @@ def train_runs(options: TrainOptions) -> list[Run]:
         for note in dict.fromkeys(itertools.chain.from_iterable(plan.notes for plan in plans)):
             print_lines(f"note: {note}")
         missing = [job.missing() for job in jobs]
+        to_train = itertools.chain.from_iterable(job.plans for job in missing)
+        for note in former_notes(to_train):
+            print_lines(f"note: {note}")
         print_leaks(read_run(plan.path).metrics.leaks or () for plan in plans if is_finished(plan))
         for job in missing:
             check_backbones(job.plans, job.stores[0].recipe)
@@ -109,7 +113,7 @@ def _train_in_workers(plans: list[RunPlan], rows: SharedRows, device: str, worke
     try:
         ended = in_processes(calls, workers, mmap_mode="c", temp_folder=folder or None)
         for run in tqdm(
-            ended, total=len(plans), desc="runs", unit="run", disable=None, leave=False
+            ended, total=len(plans), desc="runs", unit="run", leave=False, **bar_options()
         ):
             print_run(run)
     except BrokenProcessPool:

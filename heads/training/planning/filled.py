@@ -4,6 +4,7 @@ them."""
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from reelbank.data.errors import InputError
@@ -23,6 +24,8 @@ def with_defaults(options: TrainOptions) -> TrainOptions:
     values: dict[str, Any] = {**defaults.TRAIN, **spec.defaults}
     if spec.default_steps:
         values["t"] = spec.default_steps(vars(options))
+    if options.patience is not None:
+        values["patience_steps"] = 0  # epochs are counted
     empty = {name: value for name, value in values.items() if getattr(options, name) in ("", None)}
     options = dataclasses.replace(options, **empty)
     _check_combinations(options)
@@ -63,6 +66,11 @@ def _check_combinations(options: TrainOptions) -> None:
         value = getattr(options, name)
         if value != default_of(name) and not applies:
             raise InputError(f"{name.upper()}={value}: {condition}; omit {name.upper()}")
+    if options.patience == 0 and options.patience_steps:
+        raise InputError(
+            f"PATIENCE_STEPS={options.patience_steps}: has no effect with PATIENCE=0, which never "
+            "stops early; omit PATIENCE_STEPS, or give PATIENCE above 0"
+        )
     if options.classifier == "svm" and options.pool == "max":
         raise InputError(
             "CLASSIFIER=svm needs one embedding per sequence, but POOL=max classifies every step; "
@@ -75,21 +83,29 @@ def _check_combinations(options: TrainOptions) -> None:
         )
 
 
-def head_options(options: TrainOptions) -> dict[str, Any]:
-    """The options that are given to the head, with their values."""
+def head_options(options: TrainOptions, of_rows: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of the head. of_rows: those that follow from the rows."""
     taken = head_spec(options.head).options
     values = {name: getattr(options, name) for name in BUILD_OPTIONS if name in taken}
-    return {
-        name: value
+    unset = {name for name, value in values.items() if value == default_of(name) == ()}
+    given = {
+        name: list(value) if isinstance(value, tuple) else value
         for name, value in values.items()
-        if name not in LATER_OPTIONS or value != default_of(name)
+        if name not in unset and (name not in LATER_OPTIONS or value != LATER_OPTIONS[name])
+    }
+    return given | {
+        name: value for name, value in of_rows.items() if name in unset or name not in values
     }
 
 
-def training_of(options: TrainOptions, seed: int) -> Training:
+def training_of(options: TrainOptions, seed: int, *, has_validation: bool = True) -> Training:
     """The training part of the recipe."""
     names = {field.name for field in dataclasses.fields(Training)} - {"seed", "one_view"}
     values = {name: getattr(options, name) for name in names}
+    # Trainings that cannot stop early do not depend on this option, and their recipes are those of
+    # the runs that were made before it existed.
+    if head_spec(options.head).fit or not has_validation or options.epochs <= values["patience"]:
+        values["patience_steps"] = 0
     return Training(seed=seed, one_view=options.views == "one", **values)
 
 

@@ -147,7 +147,7 @@ def plan_run(
         shared,
         coverage=coverage_of(stores, videos, held_out),
         classes=classes,
-        training=training_of(options, shared.seed),
+        training=training_of(options, shared.seed, has_validation=bool(held_out)),
         refit=options.refit and bool(held_out),
     )
     start: Mapping[str, Any] = {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from reelbank.data.errors import InputError
 from reelbank.data.plugins import plugin_name
@@ -44,9 +45,9 @@ def shared_recipe(stores: Sequence[Store], options: TrainOptions) -> RunRecipe:
     normalisation = Normalisation(znorm, options.pca)
     # This rejects sizes that do not match before anything is trained.
     normalise = build_normalise(normalisation, shapes[0], mid)
-    row_options = {}
+    of_rows: Mapping[str, Any] = {}
     if spec.row_options:
-        row_options = dict(spec.row_options(_row_facts(stores, options, normalise.output_dim)))
+        of_rows = spec.row_options(_row_facts(stores, options, normalise.output_dim))
     uses_views = options.views != "none" and store.has_views and not spec.fit
     return RunRecipe(
         store=store.identity,
@@ -59,7 +60,7 @@ def shared_recipe(stores: Sequence[Store], options: TrainOptions) -> RunRecipe:
         rows=_rule(store, options),
         scoring=scoring_of(options, multilabel=is_multilabel(store)),
         head=plugin_name(options.head),
-        head_options=head_options(options) | row_options,
+        head_options=head_options(options, of_rows),
         head_code_sha256=head_code_sha256(options.head),
         classifier=classifier_of(options),
         validation=options.validation,
