@@ -83,7 +83,7 @@ def _check_combinations(options: TrainOptions) -> None:
         )
 
 
-def head_options(options: TrainOptions, of_rows: Mapping[str, Any]) -> dict[str, Any]:
+def head_options(options: TrainOptions, of_rows: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The arguments of the head. of_rows: those that follow from the rows."""
     taken = head_spec(options.head).options
     values = {name: getattr(options, name) for name in BUILD_OPTIONS if name in taken}
@@ -94,7 +94,9 @@ def head_options(options: TrainOptions, of_rows: Mapping[str, Any]) -> dict[str,
         if name not in unset and (name not in LATER_OPTIONS or value != LATER_OPTIONS[name])
     }
     return given | {
-        name: value for name, value in of_rows.items() if name in unset or name not in values
+        name: value
+        for name, value in (of_rows or {}).items()
+        if name in unset or name not in values
     }
 
 
