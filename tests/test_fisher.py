@@ -304,7 +304,6 @@ def test_rows_of_trajectories_are_cut_into_their_five_descriptors(tmp_path: Path
         (["LAYERS=3"], "LAYERS=3: the head fisher has no such option"),
         (["COMPONENTS=0"], "COMPONENTS=0: must be at least 1"),
         (["DIMS=0"], "DIMS=0: must be half, all or a number from 1 to 999,999"),
-        (["HEAD=gru", "DIMS=half"], "DIMS=half: the head gru has no such option"),
         (["COMPONENTS=5000"], "COMPONENTS=5000 needs at least 5000 rows of training data"),
         (["HEAD=gru", "COMPONENTS=4"], "COMPONENTS=4: the head gru has no such option"),
         (["CLASSES=jump"], "needs at least two classes"),
