@@ -8,7 +8,7 @@ import math
 import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, TextIO
+from typing import Any, TextIO, TypedDict
 
 
 def printable(text: str) -> str:
@@ -45,7 +45,13 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def bar_options(*, hidden: bool = False) -> dict[str, bool]:
+class BarOptions(TypedDict, total=False):
+    """Keyword arguments of a tqdm bar."""
+
+    disable: bool
+
+
+def bar_options(*, hidden: bool = False) -> BarOptions:
     """The options of a tqdm bar that is shown only on a terminal, and never if `hidden`. `disable`
     is not set on a terminal, because tqdm reads TQDM_DISABLE only if it is not set."""
     return {"disable": True} if hidden or not sys.stderr.isatty() else {}

@@ -29,7 +29,8 @@ def former_notes(plans: Iterable[RunPlan]) -> list[str]:
 
 def _former(plan: RunPlan) -> tuple[list[str], RunRecipe]:
     """The options that state the earlier defaults, and the recipe with them."""
-    words, recipe, options = [], plan.recipe, plan.options
+    words: list[str] = []
+    recipe, options = plan.recipe, plan.options
     if recipe.training.patience_steps and options.patience is None and not options.patience_steps:
         words.append(f"PATIENCE={defaults.TRAIN['patience']}")
         training = dataclasses.replace(recipe.training, patience_steps=0)
