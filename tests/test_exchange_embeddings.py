@@ -71,14 +71,13 @@ def read_by_lightly(path: Path) -> tuple[np.ndarray, list[int], list[str]]:
 
 def test_lightly_reads_names_below_the_root_and_class_numbers(tmp_path: Path) -> None:
     options = made_bank(tmp_path)
-    target = tmp_path / "vectors.csv"
-    assert export(with_format(options, "lightly", target)) == 0
-    vectors, labels, names = read_by_lightly(target)
+    folder = tmp_path / "vectors"
+    assert export(with_format(options, "lightly", folder)) == 0
+    vectors, labels, names = read_by_lightly(folder / "embeddings.csv")
     for number in range(5):
         np.testing.assert_allclose(vectors[number], made_mean(number), rtol=1e-6)
         assert labels[number] == DATASET.classes.index(made_video(number).label)
         assert names[number] == f"{made_video(number).id}.mp4"
-    assert not (tmp_path / "vectors.csv.csv").exists()
 
 
 @pytest.mark.parametrize(
@@ -120,4 +119,4 @@ def test_videos_that_cannot_be_named_are_an_error(tmp_path: Path) -> None:
         writer.add(StoredVideo("a", "cook;eat"), np.ones((1, 2)), np.zeros(1))
         writer.finish([StoredVideo("a", "cook;eat")])
     with pytest.raises(InputError, match=r"^FORMAT=lightly: .* multi-label; use FORMAT=embeddings"):
-        export(with_format(options, "lightly", tmp_path / "a.csv", bank=str(tmp_path / "many")))
+        export(with_format(options, "lightly", to, bank=str(tmp_path / "many")))

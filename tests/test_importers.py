@@ -474,9 +474,7 @@ def test_inconsistent_files_of_video_features_fail_only_their_own_video(tmp_path
     assert "1 of 6 videos" in shown
 
 
-@pytest.mark.parametrize(
-    "ending", [".parquet", ".npz", ".json", ".csv", ".npy", ".mat", ".H5X", ".zip"]
-)
+@pytest.mark.parametrize("ending", [".npz", ".json", ".csv", ".npy", ".mat", ".H5X", ".zip"])
 def test_an_ending_that_is_not_written_is_refused_with_those_that_are(
     tmp_path, monkeypatch, ending
 ):

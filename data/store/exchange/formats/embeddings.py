@@ -1,5 +1,5 @@
 """One vector per video, the mean of its clean rows, for tools that show and search collections of
-videos: FiftyOne and LightlyStudio (a matrix and a table), and Lightly (a CSV file)."""
+videos: FiftyOne and LightlyStudio (a matrix and a table), and Lightly (a table)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from reelbank.data.store.exchange.formats.types import Export, ExportFormat
 from reelbank.data.store.reader import Store
 from reelbank.data.text_files import csv_file
 
-MATRIX, TABLE = "embeddings.npy", "samples.csv"
+MATRIX, TABLE, LIGHTLY_TABLE = "embeddings.npy", "samples.csv", "embeddings.csv"
 
 
 def _write_matrix(export: Export) -> Sequence[str]:
@@ -42,8 +42,8 @@ def _write_matrix(export: Export) -> Sequence[str]:
 
 
 def _write_lightly(export: Export) -> Sequence[str]:
-    """A CSV file with a line for each video: its name below ROOT, the numbers, and the index of its
-    class, -1 if it has none."""
+    """`embeddings.csv` with a line for each video: its name below ROOT, the numbers, and the index of
+    its class, -1 if it has none."""
     store = export.store
     if store.dataset.multilabel:
         raise InputError(
@@ -54,7 +54,8 @@ def _write_lightly(export: Export) -> Sequence[str]:
     paths = _paths_of(export)
     number_of = {name: number for number, name in enumerate(store.dataset.classes)}
     columns = (store.video_ids, store.labels, _means(store))
-    with csv_file(export.path) as writer:
+    export.path.mkdir()
+    with csv_file(export.path / LIGHTLY_TABLE) as writer:
         writer.writerow(["filenames", *map("embedding_{}".format, range(_length(store))), "labels"])
         writer.write_numbers(
             (
@@ -106,9 +107,4 @@ def _means(store: Store) -> Iterator[np.ndarray]:
 EMBEDDINGS = ExportFormat(
     "a folder with one vector per video", _write_matrix, own_options=("root",)
 )
-LIGHTLY = ExportFormat(
-    "a .csv file with one vector per video",
-    _write_lightly,
-    endings=(".csv",),
-    own_options=("root",),
-)
+LIGHTLY = ExportFormat("a folder with a table of vectors", _write_lightly, own_options=("root",))
