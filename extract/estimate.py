@@ -126,8 +126,8 @@ def _tell_videos(plan: StreamPlan, videos: int, missing: int, *, comes_first: bo
     )
     for absent in plan.to_download:
         print_lines(f"  weights to download: {absent}")
-    if plan.network and (facts := plan.network.weights.facts):
-        print_lines(f"  weights: {facts}")
+    for weights in plan.published:
+        print_lines(f"  weights: {weights}")
 
 
 def _tell_rows(

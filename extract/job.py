@@ -241,6 +241,7 @@ def open_jobs(
     made = Made(device_name(device), " ".join(streams))
     jobs = {}
     for plan in plans:
+        of_stream = dataclasses.replace(made, weights=plan.published)
         writers = {}
         for node, path, recipe in zip(plan.nodes, plan.paths, plan.recipes, strict=True):
             writers[node] = StoreWriter(
@@ -249,7 +250,7 @@ def open_jobs(
                 description,
                 part_seconds=options.part_seconds,
                 shard=shard,
-                made=made,
+                made=of_stream,
                 listing=listing,
             )
             closing.callback(writers[node].close)

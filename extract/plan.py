@@ -13,6 +13,7 @@ from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.identity import extractor_name
 from reelbank.data.plugins import is_user_file
 from reelbank.data.store.records import identity
+from reelbank.data.store.weights import PublishedWeights
 from reelbank.data.video.sampling import Examples, Sampling
 from reelbank.extract.fill import NOT_TRAINED_HERE, stream_options
 from reelbank.extract.flow.methods import FlowMethod
@@ -36,7 +37,8 @@ class StreamPlan:
     """One stream with one network: the rows it samples, and one store for each node.
 
     split: the split of weights that were trained here, "" for other weights; to_download: weights
-    that are missing on this machine, without which the stores' names are not known
+    that are missing on this machine, without which the stores' names are not known; published:
+    what the publishers say about the weights of the network and of the optical flow
     """
 
     stream: Stream
@@ -47,6 +49,7 @@ class StreamPlan:
     paths: tuple[Path, ...]
     split: str
     to_download: tuple[str, ...] = ()
+    published: tuple[PublishedWeights, ...] = ()
 
     @property
     def name(self) -> str:
@@ -123,13 +126,16 @@ def _with_stores(
     )
     made_by = plan.network.name if plan.network else plan.stream.made_by
     absent = [plan.network.to_download] if plan.network else []
+    published = [plan.network.weights.published] if plan.network else []
     if flow and (recipes[0].flow or recipes[0].magnitude):
         absent.append(flow.to_download)
+        published.append(flow.published)
     return dataclasses.replace(
         plan,
         recipes=recipes,
         paths=tuple(store_path(bank, dataset, made_by, recipe) for recipe in recipes),
         to_download=tuple(text for text in absent if text),
+        published=tuple(weights for weights in published if weights),
     )
 
 

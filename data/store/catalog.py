@@ -22,6 +22,7 @@ from reelbank.data.store.merging.files import OPEN_PARTS, File, OpenParts, PartF
 from reelbank.data.store.merging.places import Places
 from reelbank.data.store.parts import link_followed, more_files, part_files, parts_folder
 from reelbank.data.store.records import Cost, DatasetDescription, DatasetListing, Failure
+from reelbank.data.store.weights import PublishedWeights, recorded_weights, weights_to_json
 from reelbank.data.video.sources import SourceFile
 
 _log = logging.getLogger("reelbank")
@@ -47,7 +48,7 @@ class Catalog:
     replaced and a killed process has left. where: video id -> its features. row_kind: None while
     there are no rows. kept_parts: parts with their indexes in memory. with_facts: whether what parts
     are merged by is kept in memory. listing: of the data set, as the file that was written last
-    records it.
+    records it. weights: published ones, as the last file that records any does.
     """
 
     final: FeatureFile | None = None
@@ -64,6 +65,8 @@ class Catalog:
     _costs: list[Cost] = field(default_factory=list)
     listing: DatasetListing | None = None
     _listed_at: str = ""
+    weights: tuple[PublishedWeights, ...] = ()
+    _weights_at: str = ""
     kept_parts: OpenParts = field(default_factory=OpenParts)
     row_kind: RowKind | None = None
     with_facts: bool = False
@@ -129,6 +132,9 @@ class Catalog:
         listing, time = DatasetListing.from_json(about.written), str(about.written.get("time", ""))
         if listing and time >= self._listed_at:
             self.listing, self._listed_at = listing, time
+        weights = recorded_weights(about.written)
+        if weights and time >= self._weights_at:
+            self.weights, self._weights_at = weights, time
         # Either may be many: those of a part, or all videos of a data set without sound.
         if len(self.failures) < len(file.index):
             ended = [name for name in self.failures if file.index.find(name) is not None]
@@ -194,6 +200,14 @@ class Catalog:
             and sorted(part_files(folder)) == known_parts
             and more_files(folder) == sorted([*(file.path for file in self.more), *self.merged])
         )
+
+    def recorded(
+        self, listing: DatasetListing | None = None, weights: Sequence[PublishedWeights] = ()
+    ) -> dict[str, object]:
+        """What a finished file records in `written` for information: these facts, or else those that
+        the files of the store record."""
+        listing = listing or self.listing
+        return (listing.to_json() if listing else {}) | weights_to_json(weights or self.weights)
 
     def cost(self) -> Cost:
         """What all files together have cost."""

@@ -112,7 +112,7 @@ _LONGEST_VALUE = 120
 
 
 # Entries of `written` that are shown elsewhere, or say nothing to a user.
-_NOT_SHOWN = ("cost", "made", "time", "overrides", "ids", "earlier_ids", "replaces")
+_NOT_SHOWN = ("cost", "weights", "made", "time", "overrides", "ids", "earlier_ids", "replaces")
 
 
 def inspect(options: InspectOptions) -> int:
@@ -142,6 +142,8 @@ def inspect(options: InspectOptions) -> int:
                 "GPU, where its fp32 arithmetic and its resizing were inexact; see docs/store.md"
             )
         _print_versions(store)
+        for weights in store.weights:
+            print_lines(f"weights: {weights}")
         print_lines("", "recipe")
         rows = [
             (f"  {name}", brief(value, _LONGEST_VALUE)) for name, value in flattened(store.recipe)

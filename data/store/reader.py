@@ -53,6 +53,7 @@ class Store:
     `finished`; `row_shape`; `dtype` (float16 or uint8); `has_views`; `failures` (maps the id of a
     video without features to a Failure); `cost` (a Cost); `written` (package versions and time of
     the last change); `listing` (a DatasetListing, or None if the store does not record it);
+    `weights` (a tuple of PublishedWeights with which the features were computed, if recorded);
     `damaged` (maps files of the store that were left out to the reason).
     """
 
@@ -62,6 +63,7 @@ class Store:
         self.identity, self.recipe, self.written = about.identity, about.recipe, about.written
         self.cost = catalog.cost()
         self.dataset, self.listing = catalog.dataset(), catalog.listing
+        self.weights = catalog.weights
         self.damaged = {str(part): reason for part, reason in catalog.damaged.items()}
         self.row_shape: tuple[int, ...] = (0,)
         self.dtype: np.dtype[Any] = DTYPES[0]

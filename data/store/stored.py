@@ -22,6 +22,7 @@ from reelbank.data.store.records import (
     identity,
 )
 from reelbank.data.store.versions import Versions
+from reelbank.data.store.weights import PublishedWeights
 from reelbank.data.video.sources import SourceFile
 
 _Value = TypeVar("_Value")
@@ -55,6 +56,7 @@ class StoredFeatures:
     """The saved videos of the store of one recipe and data set."""
 
     listing: DatasetListing | None = None  # of the data set, that new files record
+    weights: tuple[PublishedWeights, ...] = ()  # published ones, that new files record
 
     def __init__(
         self, path: Path | str, recipe: Mapping[str, Any], dataset: DatasetDescription
@@ -113,8 +115,7 @@ class StoredFeatures:
         dataset = self.dataset
         if self._catalog.files:
             dataset = self._catalog.dataset().combined(self.dataset)
-        listing = self.listing or self._catalog.listing
-        return About(self.recipe, dataset, written=listing.to_json() if listing else {})
+        return About(self.recipe, dataset, self._catalog.recorded(self.listing, self.weights))
 
 
 class FinishedStore(StoredFeatures):

@@ -75,5 +75,6 @@ def store_document(store: Store) -> dict[str, Any]:
         "row_shape": list(store.row_shape),
         "dtype": str(store.dtype),
         "seconds": store.cost.seconds,
+        "weights": [each.to_json() for each in store.weights],
         "recipe": store.recipe,
     }

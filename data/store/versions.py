@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from reelbank.data.feature_recipe import FeatureRecipe
+from reelbank.data.store.weights import PublishedWeights
 
 # Packages that decode or compute: name in a store -> the names that its distribution may have.
 # FFmpeg comes with PyAV.
@@ -75,10 +76,11 @@ def is_inexact(devices: str) -> bool:
 @dataclass(frozen=True)
 class Made:
     """How a store's features are made. device: the computing device; streams: all streams of the
-    same pass, separated by spaces."""
+    same pass, separated by spaces; weights: published ones that the features are computed with."""
 
     device: str = ""
     streams: str = ""
+    weights: tuple[PublishedWeights, ...] = ()
     versions: Versions = field(default_factory=current_versions)
 
 

@@ -58,6 +58,7 @@ from reelbank.data.store.rows import (
 )
 from reelbank.data.store.stored import StoredFeatures
 from reelbank.data.store.versions import Made
+from reelbank.data.store.weights import weights_to_json
 from reelbank.data.system.locks import Lock, holder, lock
 from reelbank.data.video.sources import SourceFile
 
@@ -74,7 +75,7 @@ class StoreWriter(StoredFeatures):
     they have different names of shards. compression: "gzip" or "lzf" needs less disk space but more
     time. largest_file_bytes: `finish` divides a larger store among several files of about this size,
     and merges no files into a larger one. open_parts: how many parts keep their indexes in memory.
-    made: device, streams and package versions with which the
+    made: device, streams, package versions and published weights with which the
     features are computed. They are recorded for information, together with the time for which the
     writer was open. listing: of the data set, which the files record.
 
@@ -117,6 +118,7 @@ class StoreWriter(StoredFeatures):
         self._open_failures: dict[str, Failure] = {}
         self._open_bytes, self._open_since = 0, 0.0
         self._made, self._paid_until = made or Made(), time.monotonic()
+        self.weights = self._made.weights
         self._lock: Lock | None = self._take_lock()
         try:
             remove_leftovers(self._folder, shard)
@@ -268,6 +270,7 @@ class StoreWriter(StoredFeatures):
         self._paid_until = now
         videos = [rows.video for rows in part]
         written = written_now(cost) | (self.listing.to_json() if self.listing else {})
+        written |= weights_to_json(self.weights)
         about = About(self.recipe, self.dataset, written)
         facts = VideoFacts(
             sources=[video.source for video in videos],

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FlowPart
+from reelbank.data.store.weights import PublishedWeights
 from reelbank.extract.flow.tvl1 import Tvl1, grey
 from reelbank.extract.flow.tvl1_triton import tvl1_on_device
 from reelbank.extract.networks.provenance import Provenance
@@ -26,6 +27,7 @@ from reelbank.extract.networks.published import (
     fetching,
     torchvision_absent,
     torchvision_cache,
+    torchvision_origin,
     torchvision_state,
 )
 from reelbank.extract.networks.weights import fit_state, load_state, seeded, state_hash
@@ -49,13 +51,15 @@ class FlowMethod:
 
     recipe: everything that the flow depends on, as JSON values; to_download: weights that are not
     on this machine, so that random ones are used instead; of_opencv: the method's name if it is one
-    of OpenCV's, which decode processes compute.
+    of OpenCV's, which decode processes compute; published: what their publisher says about the
+    weights.
     """
 
     recipe: dict[str, Any]
     compute: Callable[[Tensor, Tensor], Tensor]
     to_download: str = ""
     of_opencv: str = ""
+    published: PublishedWeights | None = None
 
     @property
     def recipe_part(self) -> FlowPart:
@@ -151,7 +155,7 @@ def _raft(method: str, device: torch.device, weights: str, seed: int, fetch: boo
                 method, choice.url, f"put the file at {torchvision_cache(choice)}", "FLOW_WEIGHTS"
             ):
                 model.load_state_dict(state)
-        origin = Provenance.of_torchvision(choice)
+        origin = torchvision_origin(choice)
     elif weights != "random":
         state = load_state(Path(weights), "FLOW_WEIGHTS")
         fit_state(model, state, Path(weights), method, option="FLOW_WEIGHTS")
@@ -165,7 +169,10 @@ def _raft(method: str, device: torch.device, weights: str, seed: int, fetch: boo
         return raft_fields(model, first.to(device), second.to(device), pairs).to(first.device)
 
     return FlowMethod(
-        {"method": method, "updates": RAFT_UPDATES, "weights": origin.to_json()}, compute, absent
+        {"method": method, "updates": RAFT_UPDATES, "weights": origin.to_json()},
+        compute,
+        absent,
+        published=origin.published,
     )
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from reelbank.data.console import printable
 from reelbank.data.errors import InputError
+from reelbank.data.store.weights import PublishedWeights
 
 # "head": the embeddings of a trained head; "unknown": written by another tool or an early version
 Kind = Literal["none", "random", "file", "published", "builder", "trained", "head", "unknown"]
@@ -125,15 +125,16 @@ class Provenance:
         return shorter.get(self.kind, self.source or NO_WEIGHTS_SOURCE)
 
     @property
-    def facts(self) -> str:
-        """What the user should know about published weights; "" for others."""
+    def published(self) -> PublishedWeights | None:
+        """What the user should know about published weights; None for others."""
         if self.kind != "published":
-            return ""
-        facts = [self.source.removeprefix("pretrained ")]
-        facts += [f"revision {self.revision[:12]}"] if self.revision else []
-        facts += [f"license {self.license or 'unknown'}"]
-        facts += [f"SHA-256 {self.sha256[:16]}"] if self.sha256 else []
-        return printable(", ".join(facts))
+            return None
+        return PublishedWeights(
+            name=self.source.removeprefix("pretrained "),
+            revision=self.revision,
+            license=self.license,
+            sha256=self.sha256 or "",
+        )
 
     @property
     def option(self) -> str:

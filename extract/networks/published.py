@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from reelbank.data.errors import InputError
 from reelbank.extract.networks.checkpoints import read_document
+from reelbank.extract.networks.provenance import Provenance
 from reelbank.extract.networks.weights import reason_of
 
 TIMEOUT_SECONDS = 10.0
@@ -94,6 +96,16 @@ def torchvision_absent(choice: Any) -> str:
     return f"{path.name}, {choice.meta.get('_file_size', 0) * 2**20 / 1e6:.0f} MB"
 
 
+def torchvision_origin(choice: Any) -> Provenance:
+    """Where torchvision's weights `choice` come from. Their revision is the name of their file, which
+    contains the beginning of its hash. torchvision states the license of few of its weights."""
+    return replace(
+        Provenance.of_torchvision(choice),
+        revision=torchvision_cache(choice).name,
+        license=str(choice.meta.get("license") or ""),
+    )
+
+
 def torchvision_state(name: str, choice: Any, option: str = "WEIGHTS") -> dict[str, Tensor]:
     """The state dict of torchvision's weights, downloaded if it is not in the cache. Raises
     InputError."""
@@ -142,6 +154,13 @@ def timm_state(name: str, config: Any) -> dict[str, Tensor] | None:
 
             return load_file(path)
         return read_document(path)
+
+
+def timm_revision(config: Any) -> str:
+    """The commit on the hub of a timm network's weights in the cache; "" if it is not known."""
+    path = _cached(config, _hub_names(config))
+    # The cache of the hub keeps files in models--<owner>--<name>/snapshots/<commit>/.
+    return path.parent.name if path and path.parent.parent.name == "snapshots" else ""
 
 
 def _hub_names(config: Any) -> list[str]:

@@ -11,6 +11,7 @@ from reelbank.data.feature_recipe import has_random_weights, network_name
 from reelbank.data.store.bank import opened
 from reelbank.data.store.damage import damage_among, damage_line
 from reelbank.data.store.reader import Store
+from reelbank.data.store.weights import PublishedWeights
 from reelbank.fusion.evaluation.contests import Contest
 from reelbank.fusion.evaluation.experiments import Group
 from reelbank.fusion.report.view import Block, Cell, Column, Number, RowName, Section, Table, Text
@@ -23,7 +24,8 @@ USUAL_NODE = "embedding"  # the usual node of a network; other nodes are shown b
 class StoreCost:
     """A feature store that models of the report were trained on, and the cost of its extraction.
     seconds: nan if the store does not record them; streams: the streams that were extracted in the
-    same pass; damaged: the damage of each damaged video, by id."""
+    same pass; damaged: the damage of each damaged video, by id; weights: published ones, as the
+    store records them."""
 
     identity: str
     stream: str
@@ -36,6 +38,7 @@ class StoreCost:
     device: str
     streams: str
     damaged: Mapping[str, str]
+    weights: Sequence[PublishedWeights] = ()
 
     @property
     def name(self) -> str:
@@ -76,6 +79,7 @@ def _cost(store: Store) -> StoreCost:
         device=cost.device or "–",
         streams=cost.streams or "–",
         damaged=damage_among(store.video_ids, store.sources).videos,
+        weights=store.weights,
     )
 
 
@@ -85,6 +89,17 @@ def damage_notes(stores: Sequence[StoreCost]) -> list[str]:
         f"store {store.identity[:8]} ({store.stream}): {damage_line(store.damaged, store.videos)}"
         for store in stores
         if store.damaged
+    ]
+
+
+def license_notes(stores: Sequence[StoreCost]) -> list[str]:
+    """A line for each store with features of weights that must not be used commercially."""
+    return [
+        f"store {store.identity[:8]} ({store.stream}): the license of its weights does not permit "
+        f"commercial use: {weights}"
+        for store in stores
+        for weights in store.weights
+        if weights.is_non_commercial
     ]
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reelbank.data.identity import brief
+from reelbank.data.store.weights import PublishedWeights
+from reelbank.extract.networks.provenance import Provenance
 from reelbank.fusion.evaluation.contests import Contest
 from reelbank.fusion.evaluation.experiments import Entry, Group
 from reelbank.fusion.evaluation.names import features
@@ -33,8 +35,16 @@ from reelbank.heads.runs.repetition import without_repetition
 Json = Mapping[str, Any]
 
 
-def origins_section(contest: Contest, letters: Sequence[str], *, part: str, anchor: str) -> Section:
-    """anchor: prefix of the models' anchors, which the table of results links to."""
+def origins_section(
+    contest: Contest,
+    letters: Sequence[str],
+    *,
+    part: str,
+    anchor: str,
+    weights: Mapping[str, Sequence[PublishedWeights]],
+) -> Section:
+    """anchor: prefix of the models' anchors, which the table of results links to; weights: the
+    published weights that each store of the report records, by identity."""
     blocks: list[Block] = [
         note(
             "This section lists the feature store, the options and the runs of each "
@@ -43,11 +53,18 @@ def origins_section(contest: Contest, letters: Sequence[str], *, part: str, anch
         )
     ]
     for letter, group in zip(letters, contest.groups, strict=True):
-        blocks += _model(letter, group, part=part, anchor=anchor)
+        blocks += _model(letter, group, weights, part=part, anchor=anchor)
     return Section("Where the numbers come from", blocks)
 
 
-def _model(letter: str, group: Group, *, part: str, anchor: str) -> list[Block]:
+def _model(
+    letter: str,
+    group: Group,
+    weights: Mapping[str, Sequence[PublishedWeights]],
+    *,
+    part: str,
+    anchor: str,
+) -> list[Block]:
     documents = [_document(entry) for entry in group.entries]
     store_recipes = documents[0].get("store_recipes", [])
     recipe = dict(without_repetition(group.entries[0].recipe))
@@ -55,7 +72,7 @@ def _model(letter: str, group: Group, *, part: str, anchor: str) -> list[Block]:
     recipe.pop("classes", None)
     return [
         Heading(f"{letter}\N{EN SPACE}{group.label}", group.detail, f"{anchor}{letter}"),
-        Facts(_facts(group, documents, store_recipes)),
+        Facts(_facts(group, documents, store_recipes, weights)),
         _recipe("Recipe of the runs", recipe),
         *(_recipe("Recipe of the feature store", store_recipe) for store_recipe in store_recipes),
         _runs(group, part),
@@ -70,7 +87,10 @@ def _document(entry: Entry) -> Json:
 
 
 def _facts(
-    group: Group, documents: Sequence[Json], store_recipes: Sequence[Json]
+    group: Group,
+    documents: Sequence[Json],
+    store_recipes: Sequence[Json],
+    weights: Mapping[str, Sequence[PublishedWeights]],
 ) -> list[tuple[str, str]]:
     first = group.entries[0]
     codes = filter(None, map(_code, documents))
@@ -80,6 +100,7 @@ def _facts(
         ("Extractor", features({"extractor": first.fact("extractor")}, first.random_networks)),
         ("Feature store", ", ".join(group.values("store"))),
         ("Weights", _weights(store_recipes[0]) if store_recipes else ""),
+        ("Publisher of the weights", _published(group, store_recipes, weights)),
         ("Code", "; ".join(dict.fromkeys(codes))),
     ]
     return [(name, value) for name, value in facts if value]
@@ -90,6 +111,22 @@ def _weights(store_recipe: Json) -> str:
     if isinstance(weights, Mapping):
         return ", ".join(f"{key} {brief(value)}" for key, value in weights.items())
     return str(weights or "")
+
+
+def _published(
+    group: Group, store_recipes: Sequence[Json], weights: Mapping[str, Sequence[PublishedWeights]]
+) -> str:
+    """What the publishers say about the weights, "not recorded" for stores that do not say it; ""
+    if no weights were published."""
+    known: dict[str, None] = {}  # unique texts, in order
+    for stores in group.values("store"):
+        for store in stores.split("+"):
+            known |= dict.fromkeys(map(str, weights.get(store, ())))
+    if known:
+        return "; ".join(known)
+    origins = [Provenance.from_json(recipe.get("weights")) for recipe in store_recipes]
+    is_published = any(origin.kind == "published" for origin in origins)
+    return "license and revision not recorded" if is_published else ""
 
 
 def _code(document: Json) -> str:

@@ -21,7 +21,13 @@ from reelbank.fusion.evaluation.selection import leak_lines, select
 from reelbank.fusion.evaluation.tried import selection, tried_models
 from reelbank.fusion.report.anomalies import DetectorSeeds, anomaly_section, read_detectors
 from reelbank.fusion.report.classes import classes_section, confusion_section
-from reelbank.fusion.report.costs import StoreCost, cost_section, damage_notes, read_costs
+from reelbank.fusion.report.costs import (
+    StoreCost,
+    cost_section,
+    damage_notes,
+    license_notes,
+    read_costs,
+)
 from reelbank.fusion.report.curves import curves_section
 from reelbank.fusion.report.export import characters_without_font, plots_of, write_plots
 from reelbank.fusion.report.gallery import gallery_section
@@ -110,7 +116,12 @@ def write_report(
     costs = read_costs(options.searched, named_contests)
     contents = Contents(
         contests=named_contests,
-        notes=[*selected.notes, *leak_lines(selected.entries), *damage_notes(costs)],
+        notes=[
+            *selected.notes,
+            *leak_lines(selected.entries),
+            *damage_notes(costs),
+            *license_notes(costs),
+        ],
         first_sections=first_sections,
         videos=_videos(options, datasets),
         costs=costs,
@@ -267,7 +278,13 @@ def _sections(
         ]
     sections += [
         cost_section(contest, letters, contents.costs),
-        origins_section(contest, letters, part=options.part, anchor=anchor),
+        origins_section(
+            contest,
+            letters,
+            part=options.part,
+            anchor=anchor,
+            weights={store.identity: store.weights for store in contents.costs},
+        ),
     ]
     return _present(sections)
 

@@ -44,8 +44,8 @@ def _pack(path: Path, held: Lock) -> None:
                 "before you pack it"
             )
         files, outputs = len(catalog.finished_files), packed(catalog)
-        written = catalog.listing.to_json() if catalog.listing else {}
-        about = About(catalog.final.index.about.recipe, catalog.dataset(), written)
+        recipe = catalog.final.index.about.recipe
+        about = About(recipe, catalog.dataset(), catalog.recorded())
         request = Request(about, about.dataset, listed={})
         compression = "gzip" if any(file.compressed for file in catalog.finished_files) else ""
         settle(path, catalog, request, outputs, held=held, compression=compression)

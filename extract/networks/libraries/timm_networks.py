@@ -9,7 +9,13 @@ from reelbank.extract.networks.libraries import efficientnet_lite
 from reelbank.extract.networks.preprocessing import Preprocessing
 from reelbank.extract.networks.presets import print_preset, size_px
 from reelbank.extract.networks.provenance import Provenance
-from reelbank.extract.networks.published import HUB_REMEDY, fetching, timm_absent, timm_state
+from reelbank.extract.networks.published import (
+    HUB_REMEDY,
+    fetching,
+    timm_absent,
+    timm_revision,
+    timm_state,
+)
 from reelbank.extract.networks.types import CheckpointFormat, LoadedNetwork, NetworkRequest
 from reelbank.extract.networks.weights import seeded
 
@@ -43,7 +49,9 @@ def load_timm(request: NetworkRequest, name: str) -> LoadedNetwork:
     origin = Provenance.random(request.seed)
     if is_pretrained:
         origin = Provenance.of_timm(name, config.get("tag"))
-        origin = dataclasses.replace(origin, license=str(config.get("license") or ""))
+        revision = timm_revision(timm.get_pretrained_cfg(name))
+        stated = str(config.get("license") or "").replace("unknown", "")
+        origin = dataclasses.replace(origin, revision=revision, license=stated)
     return LoadedNetwork(
         name=name,
         model=model,

@@ -15,6 +15,7 @@ from reelbank.extract.networks.published import (
     fetching,
     torchvision_absent,
     torchvision_cache,
+    torchvision_origin,
     torchvision_state,
 )
 from reelbank.extract.networks.types import VIDEO_CLIP_FRAMES, LoadedNetwork, NetworkRequest
@@ -44,10 +45,11 @@ def load_torchvision(request: NetworkRequest, name: str) -> LoadedNetwork:
         absent = torchvision_absent(published.DEFAULT)
     if request.weights == "pretrained" and not absent:
         model = _pretrained(name, published.DEFAULT)
-        origin = Provenance.of_torchvision(published.DEFAULT)
     else:
         model = seeded(request.seed, lambda: models.get_model(name, weights=None))
-        origin = Provenance.random(request.seed)
+    origin = Provenance.random(request.seed)
+    if request.weights == "pretrained":
+        origin = torchvision_origin(published.DEFAULT)
     is_video = is_torchvision_video(name)
     return LoadedNetwork(
         name=name,
