@@ -1,5 +1,5 @@
-"""Data sets that are described by their official lists: Kinetics, Something-Something V2, ActivityNet
-and THUMOS'14. The lists here are small ones in the official formats."""
+"""Data sets that are described by their official lists: Kinetics, Something-Something V2, ActivityNet,
+THUMOS'14 and EPIC-KITCHENS-100. The lists here are small ones in the official formats."""
 
 import json
 from pathlib import Path
@@ -121,13 +121,14 @@ def test_malformed_lists_of_kinetics_are_named(
     assert all(word in line for word in words), line
 
 
-@pytest.mark.parametrize("name", ["kinetics", "ssv2", "activitynet", "thumos14"])
+@pytest.mark.parametrize("name", ["kinetics", "ssv2", "activitynet", "thumos14", "epic"])
 def test_lists_and_videos_are_needed(tmp_path: Path, name: str) -> None:
     root = touch(tmp_path / "videos", "other.mp4")
     (tmp_path / "empty").mkdir()
     assert "LISTS=<folder with" in refusal(name, str(root))
     assert "LISTS" in refusal(name, str(root), splits_dir=str(tmp_path / "empty"))
     lists = {"kinetics": KINETICS_LISTS, "ssv2": SSV2_LISTS, "activitynet": ACTIVITYNET_LISTS}
+    lists["epic"] = EPIC_LISTS
     folder = write_lists(tmp_path / "lists", lists.get(name, THUMOS14_LISTS))
     line = refusal(name, str(root), splits_dir=str(folder))
     assert f"ROOT={root} contains no video that is listed" in line
@@ -308,3 +309,130 @@ def test_thumos14(tmp_path: Path) -> None:
     (tmp_path / "lists" / "val" / "annotation" / "Diving_val.txt").write_text("video_1 2 3\n")
     line = refusal("thumos14", str(root), splits_dir=str(folder))
     assert "Diving_val.txt, line 1" in line and "video_1 2 3" in line
+
+
+# EPIC-KITCHENS-100
+
+_EPIC_HEADER = (
+    "uid,narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,"
+    "start_frame,stop_frame"
+)
+_EPIC_LABELLED = (
+    f"{_EPIC_HEADER},narration,verb,verb_class,noun,noun_class,all_nouns,all_noun_classes"
+)
+EPIC_LISTS = {
+    "EPIC_100_verb_classes.csv": (
+        "id,key,instances,category\n"
+        "0,take,\"['get', 'take']\",retrieve\n1,turn-on,['turn-on'],access\n2,open,['open'],access\n"
+    ),
+    "EPIC_100_noun_classes.csv": (
+        "id,key,instances,category\n0,tap,['tap'],appliances\n1,door,\"['door', 'gate']\",appliances\n"
+    ),
+    "EPIC_100_train.csv": (
+        f"{_EPIC_LABELLED}\n"
+        "0,P01_01_0,P01,P01_01,00:00:01.089,00:00:00.14,00:00:03.37,8,202,open door,open,2,gate,1,"
+        "\"['gate', 'tap']\",\"[1, 0]\"\n"
+        "1,P01_01_1,P01,P01_01,,01:02:03.5,01:02:04,1,2,take tap,get,0,tap,0,['tap'],[0]\n"
+        "2,P01_01_2,P01,P01_01,,00:00:05.00,00:00:05.00,1,2,take tap,get,0,tap,0,['tap'],[0]\n"
+        "3,P02_01_0,P02,P02_01,,00:00:05.00,00:00:06.00,1,2,take door,get,0,door,1,['door'],[1]\n"
+    ),
+    "EPIC_100_validation.csv": (
+        f"{_EPIC_LABELLED}\n"
+        "4,P01_11_0,P01,P01_11,,00:00:00.00,00:00:01.89,1,113,turn on tap,turn-on,1,tap,0,['tap'],[0]\n"
+    ),
+    "EPIC_100_test_timestamps.csv": (
+        f"{_EPIC_HEADER}\n1924,P01_101_0,P01,P01_101,00:00:02.851,00:00:02.86,00:00:03.87,143,193\n"
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "labels"),
+    [
+        (
+            "epic",
+            ("take tap", "take door", "turn-on tap", "open door"),
+            ("open door", "take tap", "turn-on tap"),
+        ),
+        ("epic_verb", ("take", "turn-on", "open"), ("open", "take", "turn-on")),
+        ("epic_noun", ("tap", "door"), ("door", "tap", "tap")),
+    ],
+)
+def test_epic_kitchens(
+    tmp_path: Path, name: str, classes: tuple[str, ...], labels: tuple[str, ...]
+) -> None:
+    """Each action is a video of a file, with a verb, a noun or both as its class. One video is absent,
+    and one action has no duration."""
+    folder = write_lists(tmp_path / "lists", EPIC_LISTS)
+    names = ("P01/videos/P01_01.MP4", "P01/videos/P01_11.MP4", "P01/videos/P01_101.MP4")
+    root = touch(tmp_path / "videos", *names, "P01/again/P01_11.mp4", "P03/P03_01.MP4")
+    dataset = load_dataset(name, str(root), splits_dir=str(folder))
+    assert (dataset.name, dataset.classes, dataset.multilabel) == (name, classes, False)
+    assert dataset.files == 3
+    first, second, tested = labels
+    at = "P01/videos"
+    assert facts(dataset) == [
+        ("P01/again/P01_11/P01_11_0", tested, "P01_11", "test", (0.0, 1.89)),
+        (f"{at}/P01_01/P01_01_0", first, "P01_01", "train", (0.14, 3.37)),
+        (f"{at}/P01_01/P01_01_1", second, "P01_01", "train", (3723.5, 3724.0)),
+        (f"{at}/P01_101/P01_101_0", "", "P01_101", "", (2.86, 3.87)),
+    ]
+    assert dataset.notes == (
+        "ROOT contains 3 of the 4 listed videos",
+        "left out 1 action without a duration, or with a start after the end of the video",
+        "2 videos left out because no list contains them, or because ROOT contains them twice: "
+        "P01/videos/P01_11, P03/P03_01",
+    )
+    (folder / "EPIC_100_test_timestamps.csv").unlink()
+    dataset = load_dataset(name, str(root), splits_dir=str(folder))
+    assert len(dataset.videos) == 3 and dataset.classes == classes
+
+
+def _changed(name: str, old: str, new: str) -> dict[str, str]:
+    assert old in EPIC_LISTS[name]
+    return {name: EPIC_LISTS[name].replace(old, new)}
+
+
+@pytest.mark.parametrize(
+    ("lists", "words"),
+    [
+        (
+            _changed("EPIC_100_train.csv", "verb_class", "verbs"),
+            ["train.csv, line 1", "'verb_class'"],
+        ),
+        (
+            _changed("EPIC_100_train.csv", "00:00:03.37", "3.37"),
+            ["train.csv, line 2, column stop_timestamp", "'3.37'"],
+        ),
+        (
+            _changed("EPIC_100_train.csv", "open,2,", "open,3,"),
+            ["train.csv, line 2, column verb_class", "0 to 2", "'3'"],
+        ),
+        (
+            _changed("EPIC_100_train.csv", "P02_01_0", "../x"),
+            ["train.csv, line 5, column narration_id", "'../x'"],
+        ),
+        (
+            _changed("EPIC_100_train.csv", "P01_01_1", "P01_01_0"),
+            ["train.csv", "P01_01_0 occurs twice"],
+        ),
+        (
+            _changed("EPIC_100_validation.csv", "P01_11,", "P02_01,"),
+            ["validation.csv", "P02_01 is also in another list"],
+        ),
+        (
+            _changed("EPIC_100_noun_classes.csv", "1,door", "2,door"),
+            ["noun_classes.csv, line 3, column id", "expected 1"],
+        ),
+        (
+            _changed("EPIC_100_verb_classes.csv", "1,turn-on", "1,take"),
+            ["verb_classes.csv, line 3, column key", "'take'"],
+        ),
+    ],
+)
+def test_malformed_lists_of_epic_kitchens_are_named(
+    tmp_path: Path, lists: dict[str, str], words: list[str]
+) -> None:
+    folder = write_lists(tmp_path / "lists", EPIC_LISTS | lists)
+    line = refusal("epic", str(touch(tmp_path / "v", "P01_01.MP4")), splits_dir=str(folder))
+    assert all(word in line for word in words), line

@@ -143,9 +143,14 @@ def test_plans_fetch_nothing_and_weights_that_are_here_need_no_network(
         in rgb
     )
     assert "weights to download: timm/resnet14t.c3_in1k, about " in timm_said
-    of_resnet34 = "ResNet34_Weights.IMAGENET1K_V1, revision resnet34-b627a593.pth, license not stated"
+    of_resnet34 = (
+        "ResNet34_Weights.IMAGENET1K_V1, revision resnet34-b627a593.pth, license not stated"
+    )
     assert f"  weights: {of_resnet34}\n" in rgb
-    assert "  weights: Raft_Small_Weights.C_T_V2, revision raft_small_C_T_V2-01064c6d.pth, license not stated" in flow
+    assert (
+        "  weights: Raft_Small_Weights.C_T_V2, revision raft_small_C_T_V2-01064c6d.pth, license not stated"
+        in flow
+    )
     assert f"  weights: timm resnet10t.c3_in1k c3_in1k, revision {'0' * 12}, license " in done[2][1]
     for number, model in (
         (0, cached[0]),

@@ -23,6 +23,9 @@ DATASETS = {
     "ssv2": "data.datasets.ssv2:SSV2",
     "activitynet": "data.datasets.activitynet:ACTIVITYNET",
     "thumos14": "data.datasets.thumos14:THUMOS14",
+    "epic": "data.datasets.epic:ACTIONS",
+    "epic_verb": "data.datasets.epic:VERBS",
+    "epic_noun": "data.datasets.epic:NOUNS",
     "folder": "data.datasets.folder:FOLDER",
     "toy": "data.datasets.toy:TOY",
 }
