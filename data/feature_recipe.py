@@ -2,6 +2,7 @@
 on. Reading and writing a recipe gives the same bytes."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -133,6 +134,18 @@ _VALUES = (
 )
 
 
+# Of clips that are measured in time. Other tools use the same words with other meanings.
+_TIMES = ("fps", "stride_seconds", "clip_seconds", "grid_seconds")
+
+
+def _is_timed(recipe: Mapping[str, Any]) -> bool:
+    """Whether the values of _TIMES are those of our own clips: numbers, in a recipe that was not
+    imported."""
+    times = [recipe[name] for name in _TIMES if name in recipe]
+    are_numbers = all(type(time) in (int, float) and 0 < time < math.inf for time in times)
+    return are_numbers and "imported" not in recipe and "stride_frames" in recipe
+
+
 @dataclass(frozen=True)
 class FeatureRecipe:
     """Everything that the numbers of a feature store depend on. The hash of its JSON identifies the
@@ -188,7 +201,10 @@ class FeatureRecipe:
         """The recipe of any store, including stores that were imported or made by an earlier
         version with fewer keys. `to_json` returns the same recipe."""
         extra = dict(recipe)
-        values = {name: extra.pop(name) for name in _VALUES if extra.get(name) not in (None, "")}
+        names = [name for name in _VALUES if extra.get(name) not in (None, "")]
+        if not _is_timed(recipe):
+            names = [name for name in names if name not in _TIMES]
+        values = {name: extra.pop(name) for name in names}
         parts = {name: part.take(extra) for name, part in _PARTS.items()}
         return cls(**{"stream": "", **values, **parts}, extra=extra)
 

@@ -1,11 +1,14 @@
 """Crops of many clips at once, and clips over several blocks of items."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reelbank.extract.flow.methods import FlowMethod
 from reelbank.extract.networks.preprocessing import Resize
 from reelbank.extract.pipeline.copying import copy_crops
 from reelbank.extract.pipeline.crops import UnfitPicture, corners, resize
@@ -91,3 +94,49 @@ def test_a_clip_in_which_the_picture_size_changes_has_the_size_of_its_first_item
     second = pieces[1]
     expected = resize(resize(after[:1], Resize(8)), Resize((8, 12)))[0]
     assert torch.equal(second.block.items[second.positions[0, 1]], expected)
+
+
+def test_a_chunk_of_a_long_timeline_costs_what_the_chunk_has():
+    """Fields between a million ticks: finding those of two pictures needs no memory for the others."""
+    shown = pictures(4, 3, 16, 24)
+    ticks = 1_000_000
+    items = Items(load_stream("flow"), Resize(8), np.arange(ticks - 1), np.arange(ticks))
+    calls = []
+
+    def compute(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        calls.append(len(first))
+        return torch.zeros(len(first), 2, *first.shape[2:])
+
+    method = FlowMethod({"method": "none"}, compute)
+    items.take(np.arange(0, 2), shown[:2], method)
+    tracemalloc.start()
+    try:
+        items.take(np.arange(2, 4), shown[2:], method)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert calls == [1, 2]  # the pairs 0-1, and then 1-2 and 2-3
+    assert peak_bytes < ticks  # an entry for each item would need some hundred bytes
+
+
+def test_pairs_of_a_timeline_by_hand():
+    """Pictures 0, 0, 3, 4, 4, 4 on screen: the fields are 0-0, 0-3, 3-4, 4-4 and 4-4."""
+    shown = pictures(3, 3, 16, 24)
+    line = np.array([0, 0, 3, 4, 4, 4])
+    items = Items(load_stream("flow"), Resize(16), np.empty(0, np.int64), line)
+    items.need(np.array([[4, 3], [2, 1]]))
+    items.need(np.array([[0, 1]]))
+    assert items.numbers.tolist() == [0, 1, 2, 3, 4]
+    pairs: list[tuple[int, int]] = []
+
+    def compute(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        for one, other in zip(first, second, strict=True):
+            both = [next(i for i in range(3) if torch.equal(shown[i], x)) for x in (one, other)]
+            pairs.append((both[0], both[1]))
+        return torch.zeros(len(first), 2, *first.shape[2:])
+
+    method = FlowMethod({"method": "none"}, compute)
+    items.take(np.array([0, 3]), shown[:2], method)
+    items.take(np.array([4]), shown[2:], method)
+    assert pairs == [(0, 0), (0, 1), (1, 2), (2, 2), (2, 2)]
+    assert np.concatenate([block.numbers for block in items.blocks]).tolist() == [0, 1, 2, 3, 4]

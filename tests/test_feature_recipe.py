@@ -20,6 +20,8 @@ ODD: list[dict[str, object]] = [
     {"stream": "flow", "flow": "dis", "bound_px": 20.0},
     {"stream": "rgb", "seconds": None, "magnitude": "", "crops": 1, "crops_kept": False},
     {"stream": "rgb", "imported": {"file": "a.h5"}, "times": "timestamps"},
+    {"stream": "rgb", "imported": {}, "fps": 25, "stride_seconds": 0.5},
+    {"stream": "rgb", "fps": "PAL", "clip_seconds": [2]},
     {"stream": 5, "extractor": ["a"], "weights": "random", "unknown": {"a": [1, None]}},
 ]
 
@@ -56,3 +58,13 @@ def test_a_recipe_says_what_it_is() -> None:
     assert read(stream="mine.Stream", extractor="torchvision:resnet18").has_own_code
     assert read(stream="rgb", imported={}).is_imported
     assert json.dumps(read(stream="rgb").to_json()) == '{"stream": "rgb"}'
+
+
+def test_only_our_own_recipes_have_a_timeline() -> None:
+    clips = {"clip_frames": 1, "grid_frames": 1, "stride_frames": 5}
+    ours = FeatureRecipe.from_json({"stream": "rgb", "fps": 10.0, **clips})
+    assert ours.fps == 10 and not ours.extra
+    for other in ({"imported": {}}, {"fps": "10"}, {"fps": True}, {"fps": -1.0}):
+        recipe = {"stream": "rgb", "fps": 10.0, **clips} | other
+        read = FeatureRecipe.from_json(recipe)
+        assert read.fps is None and read.to_json() == recipe

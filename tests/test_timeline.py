@@ -3,6 +3,7 @@ pictures."""
 
 import dataclasses
 import json
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,11 +20,22 @@ from tiny_networks import POOLED
 from reelbank.data.errors import InputError
 from reelbank.data.options import parse
 from reelbank.data.store.reader import Store
+from reelbank.data.store.records import DatasetDescription, StoredVideo
+from reelbank.data.store.writer import StoreWriter
 from reelbank.data.video.frames import Reading, decode
-from reelbank.data.video.messages import Done, Frames, Sound, SoundDone, Start
+from reelbank.data.video.messages import (
+    Done,
+    Frames,
+    PictureMessage,
+    Sound,
+    SoundDone,
+    SoundMessage,
+    Start,
+)
 from reelbank.data.video.pool import DecodePool
 from reelbank.data.video.sampling import Needed, Sampling, TimedExamples
 from reelbank.data.video.sound import read_sound
+from reelbank.data.video.timed_sound import Centres, TimedSound
 from reelbank.data.video.timeline import FrameCount, Ticks, TooManyTicks, timeline
 from reelbank.extract.fill import with_defaults
 from reelbank.extract.flow.methods import build_flow, to_uint8
@@ -228,6 +240,22 @@ def test_a_picture_that_is_shown_for_a_year_is_refused() -> None:
         timeline(FrameCount(np.array([0.0]), 365 * 86_400.0), 25)
     with pytest.raises(TooManyTicks, match=r"its 1e\+18 s|its 1,000,000,000,000,000,000 s"):
         TimedExamples(None, Sampling(ticks=Ticks(1000))).centres(None, 0.0, 1e18)
+
+
+@pytest.mark.parametrize("ending", ["mp4", "mkv"])
+def test_a_last_picture_that_claims_hours_lasts_as_long_as_the_others(
+    tmp_path: Path, ending: str
+) -> None:
+    """A few bytes could otherwise fill a store with rows. An hour is believed, as for other frames."""
+    ends = {}
+    for name, shown_ms in (("hour", 3_500_000), ("hours", 7_200_000)):
+        path = draw(tmp_path / f"{name}.{ending}", [0, 40, 80], [20, 40, 60], 80 + shown_ms)
+        start, *_, done = decode(path, np.arange)
+        assert isinstance(start, Start) and isinstance(done, Done)
+        ends[name] = start.frames.end_seconds
+        assert ("last frame is shown for 7,2" in done.info.remark) == (name == "hours")
+    assert ends["hour"] == pytest.approx(3500.08, abs=0.01)
+    assert ends["hours"] < 80
 
 
 def test_clips_that_begin_too_often_are_refused() -> None:
@@ -528,6 +556,91 @@ def test_sound_follows_the_decoded_pictures_where_packets_promise_more(work: Pat
     with Store.open(stores()["audio"]) as one, Store.open(stores("alone")["audio"]) as other:
         assert len(one.features("a/clip")[0]) == 18
         np.testing.assert_array_equal(one.features("a/clip")[0], other.features("a/clip")[0])
+
+
+def test_pictures_are_not_counted_for_a_file_without_sound(tmp_path: Path) -> None:
+    counted: list[Path] = []
+
+    def count(path: Path, reading: Reading) -> Generator[PictureMessage]:
+        counted.append(path)
+        yield from decode(path, lambda frames: np.empty(0, np.int64))
+
+    def read(path: Path, reading: Reading, centres: Centres | None) -> Iterator[SoundMessage]:
+        assert reading.sound is not None
+        return read_sound(path, reading.sound, centres=centres)
+
+    reading = Reading(None, sound=TimedExamples(None, Sampling(ticks=Ticks(10))))
+    silent = at_rate(tmp_path / "silent.mp4", 25)
+    (done,) = TimedSound(read, count, silent, reading).messages()
+    assert isinstance(done, SoundDone) and done.info.state == "none"
+    assert counted == []
+    heard = flash_and_beep(tmp_path / "heard.mp4", 25)
+    *sounds, done = TimedSound(read, count, heard, reading).messages()
+    assert isinstance(done, SoundDone) and counted == [heard]
+    assert sum(len(one.numbers) for one in sounds if isinstance(one, Sound)) == 40
+
+
+def test_streams_of_sound_with_different_examples_are_refused(work: Path) -> None:
+    """The sound of a file is decoded once, so that one of them would get the examples of the other."""
+    (work / "own.py").write_text(
+        "from reelbank.data.video.sampling import Examples\n"
+        "from reelbank.extract.streams.audio import Audio\n"
+        "class Few(Audio):\n"
+        "    def clips(self, options, grid):\n"
+        "        return Examples(2)\n"
+        "class Same(Audio):\n"
+        "    pass\n"
+    )
+
+    def plan(*streams: str) -> None:
+        words = ["DATASET=folder", f"STREAM={' '.join(streams)}", "EXTRACTOR=vggish", "T=3"]
+        options = with_defaults(parse(ExtractOptions, [*words, "WEIGHTS=random"], "extract"))
+        plan_streams(options, "folder", None)
+
+    plan("audio", "own.py:Same")
+    with pytest.raises(InputError, match="choose different examples of the sound; extract each"):
+        plan("audio", "own.py:Few")
+
+
+def test_the_fps_of_another_tool_is_not_the_rate_of_a_timeline(
+    work: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Imported recipes may contain any key, also those of our clips, with any value."""
+    dataset = DatasetDescription("made", ("a", "b"), ("1",))
+    videos = [
+        StoredVideo(f"{'ab'[number % 2]}/v{number}", "ab"[number % 2], parts=("train",))
+        for number in range(4)
+    ]
+    paths = []
+    for stream, late_seconds in (("rgb", 0.0), ("flow", 1.0)):
+        recipe = {"stream": stream, "extractor": "other", "imported": {"file": "x"}}
+        recipe |= {"fps": "PAL", "stride_seconds": "auto", "stride_frames": "8"}
+        paths.append(Path("bank", "stores", f"made-{stream}.h5"))
+        with StoreWriter(paths[-1], recipe, dataset) as writer:
+            for video in videos:
+                writer.add(video, np.ones((3, 2)), np.arange(3) * 4.0 + late_seconds)
+            assert writer.finish(videos)
+    words = ("train", "HEAD=meanpool", "EPOCHS=1", "MID=concat", "SPLIT=1", "VALIDATION=0")
+    # The rows are 4 s apart, so that a second is less than half of it.
+    assert run(*words, f"STORE={paths[0]}+{paths[1]}", "DEVICE=cpu") == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [["WORKERS=2"], ["DEVICE=cpu cpu", "WORKERS=2"]])
+def test_several_processes_extract_the_same_rows(work: Path, how: list[str]) -> None:
+    (work / "tiny.py").write_text(LOUDNESS)
+    for number, fps in enumerate((15, 25, 30, 60)):
+        flash_and_beep(work / "videos" / "a" / f"clip{number}.mp4", fps, sound_seconds=3.0)
+    words = (*EXTRACT, TINY, "FPS=10", "STRIDE=0.5s", "CLIP=0.4s")
+    assert run(*words, "STREAM=rgb audio", "BANK=one", "WORKERS=1", "DEVICE=cpu") == 0
+    assert run(*words, "STREAM=rgb audio", "BANK=several", *how) == 0
+    one, several = stores("one"), stores("several")
+    assert one.keys() == several.keys() == {"rgb", "audio"}
+    for stream, path in one.items():
+        assert seconds_of(path) == seconds_of(several[stream])
+        with Store.open(path) as alone, Store.open(several[stream]) as other:
+            assert len(alone) == 4 and alone.identity == other.identity
+            for name in alone.video_ids:
+                np.testing.assert_allclose(alone[name], other[name], atol=2e-3)
 
 
 def test_a_head_joins_pictures_and_sound_and_predicts_files(

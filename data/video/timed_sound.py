@@ -3,7 +3,6 @@
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,10 +47,9 @@ class TimedSound:
         self.true_frames: FrameCount | None = None
 
     def messages(self) -> Iterator[SoundMessage]:
-        """The messages of the sound. Raises as `read_sound` does."""
-        if isinstance(self._reading.sound, TimedExamples):
-            self._frames = self._counted()
-        yield from self._read(self._path, self._reading, self._centres())
+        """The messages of the sound. Raises as `read_sound` does. The pictures are counted only if
+        there is sound."""
+        yield from self._read(self._path, self._reading, self._centres(self._counted))
 
     @property
     def is_wrong(self) -> bool:
@@ -65,13 +63,21 @@ class TimedSound:
 
     def messages_again(self) -> Iterator[SoundMessage]:
         """The messages with examples at the right times."""
-        self._frames = self.true_frames
         yield SoundRestart()
-        yield from self._read(self._path, self._reading, self._centres())
+        centres = self._centres(lambda: self.true_frames)
+        yield from self._read(self._path, self._reading, centres)
 
-    def _centres(self) -> Centres | None:
+    def _centres(self, pictures: Callable[[], FrameCount | None]) -> Centres | None:
+        """pictures: of the file, asked for when the examples are chosen."""
         sound = self._reading.sound
-        return partial(sound.centres, self._frames) if isinstance(sound, TimedExamples) else None
+        if not isinstance(sound, TimedExamples):
+            return None
+
+        def centres(begin_seconds: float, end_seconds: float) -> np.ndarray:
+            self._frames = pictures()
+            return sound.centres(self._frames, begin_seconds, end_seconds)
+
+        return centres
 
     def _counted(self) -> FrameCount | None:
         """The pictures; None if the file has none, or if they cannot be read."""

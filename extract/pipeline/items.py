@@ -72,6 +72,19 @@ class Items:
     blocks: list[Block] = field(default_factory=list)  # in the order of their numbers
     first_needed: int = 0  # items with lower numbers are not needed any more
     last: tuple[int, Tensor] | None = None  # number and picture that may begin the next pair
+    # For pairs on a timeline: the pictures between which each item lies, (n,), ascending.
+    firsts: np.ndarray = field(init=False)
+    seconds: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.need(self.numbers)
+
+    def need(self, numbers: np.ndarray) -> None:
+        """Add items that are needed. numbers: int64, of any shape and order."""
+        self.numbers = np.union1d(self.numbers, numbers)
+        if self.pictures is not None:
+            self.firsts = self.pictures[self.numbers]
+            self.seconds = self.pictures[self.numbers + 1]
 
     def take(self, numbers: np.ndarray, frames: Tensor, flow: FlowMethod | None) -> None:
         """Compute items from frames (n, 3, H, W) uint8 on the device, as decoded."""
@@ -105,8 +118,7 @@ class Items:
     def _are_needed(self, numbers: np.ndarray) -> np.ndarray:
         """Which pictures the items are made of, (n,) bool."""
         if self.pictures is not None:
-            among_firsts = _are_among(numbers, self.pictures[self.numbers])
-            return among_firsts | _are_among(numbers, self.pictures[self.numbers + 1])
+            return _are_among(numbers, self.firsts) | _are_among(numbers, self.seconds)
         is_needed = _are_among(numbers, self.numbers)
         if self.stream.reads_pairs:
             is_needed |= _are_among(numbers - 1, self.numbers)
@@ -119,22 +131,22 @@ class Items:
     ) -> list[tuple[int, Tensor, Tensor]]:
         """The numbers and pictures of the items that the pictures of `row` complete, ascending. A
         picture that is on screen at two ticks is also paired with itself."""
-        assert self.pictures is not None
-        firsts, seconds = self.pictures[self.numbers], self.pictures[self.numbers + 1]
-        items_of: dict[tuple[int, int], list[int]] = {}
-        of_items = zip(self.numbers.tolist(), firsts.tolist(), seconds.tolist(), strict=True)
-        for number, first, second in of_items:
-            items_of.setdefault((first, second), []).append(number)
         pairs: list[tuple[int, Tensor, Tensor]] = []
         before = [None, *row] if is_new else row
         arrived = row if is_new else row[1:]
         for previous, (number, picture) in zip(before, arrived, strict=False):
             if previous is not None:
-                for item in items_of.get((previous[0], number), ()):
+                for item in self._between(previous[0], number):
                     pairs.append((item, previous[1], picture))
-            for item in items_of.get((number, number), ()):
+            for item in self._between(number, number):
                 pairs.append((item, picture, picture))
         return pairs
+
+    def _between(self, first: int, second: int) -> list[int]:
+        """The numbers of the items that lie between these two pictures. There may be as many items as
+        a video has ticks, so that they are searched."""
+        begin, end = np.searchsorted(self.firsts, [first, first + 1]).tolist()
+        return self.numbers[begin:end][self.seconds[begin:end] == second].tolist()
 
     def complete_until(self, picture: int) -> int:
         """The number of the last item that needs no picture after this one."""

@@ -217,7 +217,7 @@ class Extraction:
                 key,
                 Items(pipeline.stream, pipeline.resize, np.empty(0, np.int64), of_video.pictures),
             )
-            items.numbers = np.union1d(items.numbers, track.grid)
+            items.need(track.grid)
             video.items[name] = items
 
     def _see(self, video: VideoInProgress, message: Frames) -> None:

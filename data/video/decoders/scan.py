@@ -237,6 +237,15 @@ def _scan_of(
         missing, is_exact = gaps, False
     # Damage is found by decoding, so a file that seems damaged is decoded in order.
     is_whole = not (fault or missing or packets.complaints) and rate.seconds is not None
+    end, remark = 0.0, rate.remark
+    if is_whole and rate.seconds is not None and len(rate.seconds):
+        end = _end_seconds(stream, packets, origin)
+        shown_seconds = end - float(rate.seconds[-1])
+        if shown_seconds > 1 / _PLAUSIBLE_FPS[0]:
+            # A few bytes can claim a year, which clips in time would fill with rows.
+            claim = f"its header claims that its last frame is shown for {shown_seconds:,.0f} s"
+            remark = "; ".join(filter(None, [remark, claim]))
+            end = 0.0
     return Scan(
         frames=frames,
         seconds=rate.seconds,
@@ -247,9 +256,9 @@ def _scan_of(
         missing=max(0, missing),
         is_exact=is_exact,
         fault=fault,
-        remark=rate.remark,
+        remark=remark,
         index=packets.index if is_whole and not rate.remark else None,
-        end_seconds=_end_seconds(stream, packets, origin) if is_whole else 0.0,
+        end_seconds=end,
     )
 
 

@@ -229,9 +229,9 @@ def _not_joined(first: Store, other: Store, difference: str) -> InputError:
 
 
 def _hint(first: Store, other: Store) -> str:
-    is_sound = {FeatureRecipe.from_json(store.recipe).is_sound for store in (first, other)}
-    is_timed = all({"fps", "stride_seconds"} & store.recipe.keys() for store in (first, other))
-    if len(is_sound) == 1 or is_timed:
+    recipes = [FeatureRecipe.from_json(store.recipe) for store in (first, other)]
+    are_timed = all(recipe.fps or recipe.stride_seconds for recipe in recipes)
+    if len({recipe.is_sound for recipe in recipes}) == 1 or are_timed:
         return "extract the streams together"
     return (
         "extract the streams together, with FPS or with STRIDE in seconds, which put sound and "
@@ -294,10 +294,11 @@ def _half_stride_seconds(
 ) -> float:
     """Half of the time from one clip to the next, plus a millisecond because the times of frames
     are rounded."""
-    recipe = store.recipe
-    if recipe.get("stride_seconds"):
-        return recipe["stride_seconds"] / 2 + 1e-3
-    fps = recipe.get("fps") or source.get("fps") or 0
-    if fps > 0 and "stride_frames" in recipe:
-        return recipe["stride_frames"] / fps / 2 + 1e-3
+    recipe = FeatureRecipe.from_json(store.recipe)
+    if recipe.stride_seconds:
+        return recipe.stride_seconds / 2 + 1e-3
+    stride = recipe.clips.stride_frames if recipe.clips and not recipe.is_imported else 0
+    fps = recipe.fps or source.get("fps")
+    if isinstance(stride, int) and stride and isinstance(fps, int | float) and fps > 0:
+        return stride / fps / 2 + 1e-3
     return (float(np.median(np.diff(times_seconds))) / 2 if len(times_seconds) > 1 else 0.0) + 1e-3
