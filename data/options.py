@@ -98,6 +98,13 @@ cluster_option = partial(
     "must have the same paths on all machines. Needs reelbank[dask]; see docs/clusters.md",
     form=SCHEDULER,
 )
+trust_option = partial(
+    option,
+    False,
+    "run the Python code that comes with a model of transformers (EXTRACTOR=hf:...) that transformers "
+    "itself does not contain. The code can read, change and send all your files, so read it first. "
+    "Without this option, it is never run",
+)
 json_option = partial(
     option, False, "print the result as one JSON document; other messages go to standard error"
 )

@@ -62,7 +62,7 @@ LIST_KEYS = (
 )
 # A recipe needs five levels. Parsers and checks are recursive, so deeper input could crash them.
 DEEPEST_NESTING = 20
-COMMAND_LINE_ONLY = ("recipe", "bank", "banks")
+COMMAND_LINE_ONLY = ("recipe", "bank", "banks", "trust_remote_code")
 
 
 def recipe_files() -> dict[str, Path]:

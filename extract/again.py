@@ -37,7 +37,7 @@ class UserFiles:
     weights, flow_weights: files of state dicts, for stores that were made with such files
     bank: the bank, or several, with the weights that were trained here
     image_fps: frame rate of folders of images, 0 if unknown
-    damaged: as the option of `extract`
+    damaged, trust_remote_code: as the options of `extract`
     """
 
     extractors: tuple[str, ...] = ()
@@ -47,6 +47,7 @@ class UserFiles:
     bank: AnyBank = "bank"
     image_fps: float = 0.0
     damaged: str = "keep"
+    trust_remote_code: bool = False
 
 
 def options_again(
@@ -121,6 +122,8 @@ def _read(recipe: Mapping[str, Any], files: UserFiles, bank: str, device: str) -
         seed=seed,  # with two different seeds, the comparison of the recipes fails
         flow=features.flow.name if features.flow else "",
         flow_weights=_flow_weights(features.flow, files) if features.flow else "",
+        # The user has to give it again: a recipe may be untrusted.
+        trust_remote_code=files.trust_remote_code,
         **stream.options_of(features) | network,
     )
 

@@ -13,7 +13,13 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
-from reelbank.data.options import bank_option, banks_option, cluster_option, option
+from reelbank.data.options import (
+    bank_option,
+    banks_option,
+    cluster_option,
+    option,
+    trust_option,
+)
 from reelbank.data.ranges import (
     DEVICES,
     HIGHEST_SEED,
@@ -44,7 +50,7 @@ class ExtractOptions(Checked, WithBanks):
     GROUPS: ClassVar[dict[str, str]] = {
         "Videos": "dataset root lists csv dataset_name classes image_fps",
         "Features": "stream recipe seed",
-        "Network": "extractor weights split width preset node at pool",
+        "Network": "extractor trust_remote_code weights split width preset node at pool",
         "Rows (feature vectors) of a video": "sampling t fps clip stride grid windows window",
         "Pictures": "resize size antialias crops keep_crops views jitter",
         "Optical flow and trajectories": "flow flow_weights trajectories",
@@ -88,6 +94,7 @@ class ExtractOptions(Checked, WithBanks):
         "or the hash that 'reelbank pretrain' printed",
         unset="pretrained; random for toy",
     )
+    trust_remote_code: bool = trust_option()
     split: tuple[str, ...] = option(
         (),
         "splits for which to extract features, if 'reelbank pretrain' trained separate "

@@ -3,6 +3,7 @@ stores they fill."""
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -232,7 +233,9 @@ def _network(
             "WIDTH and KEEP_CROPS"
         )
     # A user's network has to be built to find its kind, so this is done only if the kind matters.
-    kind = kind_of(extractor) if stream.stacks_items or clip_frames else ""
+    kind = ""
+    if stream.stacks_items or clip_frames:
+        kind = kind_of(extractor, trust_remote_code=options.trust_remote_code)
     channels = stream.channels
     if stream.stacks_items and kind == "image":
         clip_frames = clip_frames or stream.usual_stack(extractor)
@@ -253,6 +256,7 @@ def _network(
         preset=of_stream.preset,
         trained=trained,
         fetch=not options.plan,
+        trust_remote_code=options.trust_remote_code,
         pool=of_stream.pool,
         clip_frames=clip_frames or None,
         sized=lambda of_weights: _sized(stream, of_stream, extractor, stored or of_weights),
@@ -341,14 +345,22 @@ def _with_samplings(options: ExtractOptions, plans: list[StreamPlan]) -> list[St
         if waves and isinstance(chosen, Examples):
             chosen = dataclasses.replace(chosen, sound_windows=waves.windows)
         sampled.append(dataclasses.replace(plan, sampling=chosen))
-    kinds = [plan.sampling for plan in sampled]
-    windows = {chosen.sound_windows for chosen in kinds if isinstance(chosen, Examples)}
-    if len(windows) > 1:  # a file's sound is decoded once, at one rate
-        raise InputError(
-            f"STREAM={' '.join(options.stream)}: the networks of these streams read sound in "
-            "examples of different lengths; extract each stream in a separate command"
-        )
+    _check_sound(options, [plan.sampling for plan in sampled])
     return sampled
+
+
+def _check_sound(options: ExtractOptions, samplings: Sequence[Sampling | Examples]) -> None:
+    """Raises InputError unless all streams of sound read the same examples, because a file's sound is
+    decoded once."""
+    of_sound = {chosen for chosen in samplings if isinstance(chosen, Examples)}
+    difference = "choose different examples of the sound"
+    if len({chosen.sound_windows for chosen in of_sound}) > 1:
+        difference = "have networks that read sound in examples of different lengths"
+    if len(of_sound) > 1:
+        raise InputError(
+            f"STREAM={' '.join(options.stream)}: these streams {difference}; extract each stream in "
+            "a separate command"
+        )
 
 
 def _own_length(plan: StreamPlan) -> Length:

@@ -4,7 +4,13 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from reelbank.data.banks import WithBanks
-from reelbank.data.options import bank_option, banks_option, device_option, option
+from reelbank.data.options import (
+    bank_option,
+    banks_option,
+    device_option,
+    option,
+    trust_option,
+)
 from reelbank.data.ranges import HIGHEST_SEED, MOST_FPS, MOST_WORKERS, Checked
 from reelbank.data.video.options import in_flight_option, picture_option, slowness_option
 from reelbank.extract.options import DAMAGED
@@ -199,7 +205,7 @@ class PredictOptions(Checked, WithBanks):
     GROUPS: ClassVar[dict[str, str]] = {
         "What to classify": "videos store image_fps",
         "Models": "run how weights bank banks",
-        "Your own Python files, and weights files": "head stream extractor extractor_weights flow_weights",
+        "Your own Python files, and weights files": "head stream extractor trust_remote_code extractor_weights flow_weights",
         "Output": "top to",
         "Damaged and oversized videos": "damaged picture_mpx in_flight_mpx slowness",
         "Machine": "device workers",
@@ -237,6 +243,7 @@ class PredictOptions(Checked, WithBanks):
         "your own network as <file>.py:<function>, or the folder of a model of transformers as "
         "hf:<folder>, if it computed the features; write several networks as 'a b'",
     )
+    trust_remote_code: bool = trust_option()
     stream: str = option(
         "",
         "your own stream as <file>.py:<Class>, if the features were extracted with it; write "

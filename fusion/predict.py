@@ -191,8 +191,8 @@ def predict(
     their folders, or names or first characters of hashes of runs in `bank` or other `banks`. how,
     weights: how the scores of several runs are fused (see `fuse`). head: path/to/file.py:name, for a
     run whose head is defined in a user's file. limits: limits on the memory and time for decoding a video.
-    options: extractor, extractor_weights, flow_weights, stream, device, workers, image_fps and
-    damaged, as for the command `reelbank predict`.
+    options: extractor, extractor_weights, flow_weights, stream, trust_remote_code, device, workers,
+    image_fps and damaged, as for the command `reelbank predict`.
 
     The `video_ids` of the result are file names without the extension. For videos in folders, they
     also contain the subfolders. The labels are unknown. If a video cannot be predicted, it is not

@@ -206,8 +206,10 @@ class Catalog:
     ) -> dict[str, object]:
         """What a finished file records in `written` for information: these facts, or else those that
         the files of the store record."""
-        listing = listing or self.listing
-        return (listing.to_json() if listing else {}) | weights_to_json(weights or self.weights)
+        facts: dict[str, object] = {}
+        if listing := listing or self.listing:
+            facts |= listing.to_json()
+        return facts | weights_to_json(weights or self.weights)
 
     def cost(self) -> Cost:
         """What all files together have cost."""

@@ -122,12 +122,14 @@ def trunk(
     preset: str = "",
     trained: TrainedWeights | None = None,
     fetch: bool = True,
+    trust_remote_code: bool = False,
 ) -> Trunk:
     """A network without its classifier, its parameters trainable.
 
-    name, weights, seed, width, preset, fetch: see `NetworkRequest`; trained: weights that were
-    trained here, used in place of `weights`. Raises InputError for an unknown network or weights,
-    for an input that the network cannot read, and when weights cannot be downloaded.
+    name, weights, seed, width, preset, fetch, trust_remote_code: see `NetworkRequest`; trained:
+    weights that were trained here, used in place of `weights`. Raises InputError for an unknown
+    network or weights, for an input that the network cannot read, and when weights cannot be
+    downloaded.
     """
     if trained and preset:
         raise InputError(
@@ -144,6 +146,7 @@ def trunk(
             channels=inputs.channels,
             width=width,
             fetch=fetch,
+            trust_remote_code=trust_remote_code,
         )
     )
     inputs.check(name, network.kind)
@@ -205,6 +208,7 @@ def build(
     preset: str = "",
     trained: TrainedWeights | None = None,
     fetch: bool = True,
+    trust_remote_code: bool = False,
     pool: bool = True,
     clip_frames: int | None = None,
     sized: Callable[[Preprocessing], Preprocessing] = lambda of_weights: of_weights,
@@ -227,6 +231,7 @@ def build(
         preset=preset,
         trained=trained,
         fetch=fetch,
+        trust_remote_code=trust_remote_code,
     )
     base.model.eval().requires_grad_(False)
     if len(set(nodes)) < len(nodes):

@@ -48,15 +48,16 @@ def load_network(request: NetworkRequest) -> LoadedNetwork:
     return _with_weights_of_file(network, request) if request.weights_file else network
 
 
-def kind_of(extractor: str) -> NetworkKind:
-    """What a network takes, found without loading weights; a user's network is built for it."""
+def kind_of(extractor: str, *, trust_remote_code: bool = False) -> NetworkKind:
+    """What a network takes, found without loading weights; a user's network is built for it.
+    trust_remote_code: as of `NetworkRequest`."""
     if extractor in BACKBONES:
         return load_backbone(extractor).kind
     library, _, name = extractor.partition(":")
     if library == "torchvision":
         return "video" if is_torchvision_video(name) else "image"
     if library == _TRANSFORMERS:
-        return kind_of_transformers(extractor)
+        return kind_of_transformers(extractor, trust_remote_code=trust_remote_code)
     if is_user_file(extractor):
         return load_user_network(NetworkRequest(extractor=extractor)).kind
     return "video" if extractor == "clip_pixels" else "image"

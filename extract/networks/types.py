@@ -24,6 +24,7 @@ class NetworkRequest:
     channels: of the input
     width: share of the network's units, for networks where it can be chosen
     fetch: whether pretrained weights that are not on this machine are downloaded
+    trust_remote_code: whether code that comes with a model of transformers may be run
     """
 
     extractor: str
@@ -33,6 +34,7 @@ class NetworkRequest:
     channels: int = 3
     width: float = 1.0
     fetch: bool = True
+    trust_remote_code: bool = False
 
     @property
     def weights_file(self) -> str:

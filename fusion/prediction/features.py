@@ -76,6 +76,7 @@ class FileFeatures:
             bank=options.searched,
             image_fps=options.image_fps,
             damaged=options.damaged,
+            trust_remote_code=options.trust_remote_code,
         )
 
     def stores_of(self, run: Run, predict_run: Callable[[Run], RunScores]) -> list[Path]:

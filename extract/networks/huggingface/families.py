@@ -8,7 +8,16 @@ from typing import Any, Literal
 from reelbank.extract.networks.inputs import NetworkKind
 
 # How a row is taken from the model's output: an entry of it, the mean of its tokens, or the first.
-Row = Literal["image_embeds", "audio_embeds", "pooler_output", "logits", "tokens", "first"]
+# "pooled_or_tokens": pooler_output, or the mean of the tokens if the model has none.
+Row = Literal[
+    "image_embeds",
+    "audio_embeds",
+    "pooler_output",
+    "logits",
+    "tokens",
+    "first",
+    "pooled_or_tokens",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +33,7 @@ class Family:
     unused: modules and parameters of other inputs, such as text, which are dropped
     frames: where the configuration has the number of frames of a clip
     classifiers: class of a trained classifier -> its last layer, whose input is then the row
+    own_code: whether the model's class comes with the model
     """
 
     kind: NetworkKind
@@ -38,6 +48,7 @@ class Family:
     unused: tuple[str, ...] = ()
     frames: str = ""
     classifiers: Mapping[str, str] = field(default_factory=dict)
+    own_code: bool = False
 
 
 USUAL_FRAMES = 16  # of a clip, for models that take any number

@@ -52,6 +52,16 @@ class ModelFiles:
         stated = self.config.get("license") or _of_card(self.folder / _CARD)
         return str(stated or "")
 
+    def named_code(self) -> list[tuple[str, str]]:
+        """The classes in Python files that the settings of the model and of its processors name: what
+        for, and <file>.<class>."""
+        named: list[tuple[str, str]] = []
+        for path in (self.folder / name for name in (CONFIG, *_PROCESSORS)):
+            settings = _read_json(path) if path.is_file() else {}
+            for part in [settings, *settings.values()]:
+                named += auto_map(part).items()
+        return named
+
     def processor(self, key: str) -> Mapping[str, Any]:
         """The settings of a processor. key: its name in processor_config.json, such as
         "image_processor". {} if there are none."""
@@ -65,11 +75,20 @@ class ModelFiles:
         return {}
 
 
-def model_files(extractor: str, *, weights: bool, fetch: bool) -> ModelFiles:
+def auto_map(settings: object) -> dict[str, str]:
+    """The classes in Python files that settings name, without those of tokenizers, which are not
+    used."""
+    named = settings.get("auto_map") if isinstance(settings, Mapping) else None
+    entries = named.items() if isinstance(named, Mapping) else ()
+    return {name: str(text) for name, text in entries if name != "AutoTokenizer"}
+
+
+def model_files(extractor: str, *, weights: bool, fetch: bool, code: bool) -> ModelFiles:
     """The files of EXTRACTOR=hf:<name or folder>. Those that are missing are downloaded, but weights
     only with `fetch`.
 
-    weights: whether they are needed. Raises InputError for a folder without a model, and for files
+    weights: whether they are needed; code: whether the Python files of the model are, if its
+    configuration names any. Raises InputError for a folder without a model, and for files
     that cannot be downloaded.
     """
     text = extractor.removeprefix(HUGGINGFACE)
@@ -82,8 +101,12 @@ def model_files(extractor: str, *, weights: bool, fetch: bool) -> ModelFiles:
             "as hf:./folder or hf:/path/to/folder"
         )
     folder = _cached(name, revision)
-    if folder is None or (weights and fetch and not _weight_files(folder)):
-        folder = _downloaded(extractor, name, revision, weights=weights and fetch)
+    if (
+        folder is None
+        or (weights and fetch and not _weight_files(folder))
+        or (code and _misses_code(folder))
+    ):
+        folder = _downloaded(extractor, name, revision, weights=weights and fetch, code=code)
     absent = ""
     if weights and not _weight_files(folder):
         absent = f"{name} of the Hugging Face hub"
@@ -132,7 +155,15 @@ def _cached(name: str, revision: str) -> Path | None:
     return Path(path).parent if isinstance(path, str) else None
 
 
-def _downloaded(extractor: str, name: str, revision: str, *, weights: bool) -> Path:
+def _misses_code(folder: Path) -> bool:
+    """Whether the configuration of a model names code that is not in its folder."""
+    texts = auto_map(_read_json(folder / CONFIG)).values()
+    # A text such as owner/name--file.Class names code elsewhere, which is not used.
+    files = {text.rpartition(".")[0] for text in texts if "--" not in text}
+    return any(not (folder / f"{file}.py").is_file() for file in files)
+
+
+def _downloaded(extractor: str, name: str, revision: str, *, weights: bool, code: bool) -> Path:
     """Download the files of a model that are missing; returns their folder."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.constants import ENDPOINT
@@ -155,10 +186,15 @@ def _downloaded(extractor: str, name: str, revision: str, *, weights: bool) -> P
         if CONFIG not in published:
             raise ValueError(f"{name} has no {CONFIG}")
 
-        def fetch(file: str) -> Path:
-            return Path(hf_hub_download(name, file, revision=revision or None))
+        folder = Path(hf_hub_download(name, CONFIG, revision=revision or None)).parent
 
-        folder = fetch(CONFIG).parent
+        def fetch(file: str) -> Path:
+            # Of the same commit: the owner may change the repository at any time.
+            return Path(hf_hub_download(name, file, revision=folder.name))
+
+        for file in published if code else ():
+            if file.endswith(".py"):
+                fetch(file)
         for file in (*_PROCESSORS, _CARD):
             if file in published:
                 fetch(file)

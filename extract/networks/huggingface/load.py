@@ -1,5 +1,5 @@
 """Load EXTRACTOR=hf:<owner>/<model> or hf:<folder>: a model of transformers with its weights and its
-preprocessing. No code that comes with a model is run."""
+preprocessing. Code that comes with a model is run only with TRUST_REMOTE_CODE=1."""
 
 import contextlib
 import hashlib
@@ -21,6 +21,11 @@ from reelbank.extract.networks.huggingface.families import (
     Family,
 )
 from reelbank.extract.networks.huggingface.files import ModelFiles, model_files
+from reelbank.extract.networks.huggingface.own_code import (
+    code_hash,
+    family_of_own_code,
+    has_own_code,
+)
 from reelbank.extract.networks.inputs import NetworkKind
 from reelbank.extract.networks.preprocessing import Preprocessing
 from reelbank.extract.networks.provenance import Provenance
@@ -48,7 +53,12 @@ def load_transformers(request: NetworkRequest) -> LoadedNetwork:
             "the hub; leave WEIGHTS out, or give WEIGHTS=random"
         )
     is_random = request.weights == "random"
-    files = model_files(request.extractor, weights=not is_random, fetch=request.fetch)
+    files = model_files(
+        request.extractor,
+        weights=not is_random,
+        fetch=request.fetch,
+        code=request.trust_remote_code,
+    )
     family = _family(files, request)
     if family.kind != "sound" and request.channels != 3:
         raise request.error(
@@ -65,13 +75,17 @@ def load_transformers(request: NetworkRequest) -> LoadedNetwork:
     if not is_random:
         origin = Provenance.of_transformers(files.name)
         origin = replace(origin, revision=files.revision, license=files.license)
-    return replace(network, origin=replace(origin, code_sha256=_config_hash(files.config)))
+    code_sha256 = _config_hash(files.config)
+    if family.own_code:
+        code_sha256 = code_hash(files.folder, code_sha256)
+    return replace(network, origin=replace(origin, code_sha256=code_sha256))
 
 
-def kind_of_transformers(extractor: str) -> NetworkKind:
+def kind_of_transformers(extractor: str, *, trust_remote_code: bool) -> NetworkKind:
     """What a model reads, from its configuration alone."""
-    files = model_files(extractor, weights=False, fetch=False)
-    return _family(files, NetworkRequest(extractor=extractor)).kind
+    files = model_files(extractor, weights=False, fetch=False, code=False)
+    request = NetworkRequest(extractor=extractor, trust_remote_code=trust_remote_code)
+    return _family(files, request).kind
 
 
 def _family(files: ModelFiles, request: NetworkRequest) -> Family:
@@ -80,12 +94,11 @@ def _family(files: ModelFiles, request: NetworkRequest) -> Family:
         return FAMILIES[name]
     if name in REFUSED:
         raise request.error(f"the family {name} is not supported: {REFUSED[name]}")
+    if has_own_code(files):
+        return family_of_own_code(files, request)
     known = sorted(FAMILIES)
-    code = ""
-    if files.config.get("auto_map"):
-        code = " (the model comes with code of its own, which is never run)"
     raise request.error(
-        f"the family '{name}' of this model is not supported{code}; supported are "
+        f"the family '{name}' of this model is not supported; supported are "
         f"{', '.join(known)}{nearest(name, known)}"
     )
 
@@ -113,7 +126,14 @@ def _model(
         name, last = architecture, family.classifiers[architecture]
         family = replace(family, row="logits", build={}, arguments={}, part="", unused=())
     builder: Any = getattr(transformers, name)
-    if is_random:
+    if is_random and family.own_code:
+        settings = {"local_files_only": True, "trust_remote_code": True}
+        config = transformers.AutoConfig.from_pretrained(files.folder, **settings)
+        model = seeded(
+            request.seed,
+            lambda: builder.from_config(config, trust_remote_code=True, dtype=torch.float32),
+        )
+    elif is_random:
         config = builder.config_class.from_pretrained(files.folder, local_files_only=True)
         model = seeded(
             request.seed, lambda: builder._from_config(config, dtype=torch.float32, **family.build)
@@ -122,7 +142,7 @@ def _model(
         model, about = builder.from_pretrained(
             files.folder,
             local_files_only=True,
-            trust_remote_code=False,
+            trust_remote_code=family.own_code,
             dtype=torch.float32,
             output_loading_info=True,
             **family.build,
@@ -161,7 +181,7 @@ def _network(
         settings = files.processor("feature_extractor")
         waves = wave_input(files.folder, settings, family.inputs, request.extractor)
     else:
-        processor = load_processor(files.folder, family.kind)
+        processor = load_processor(files.folder, family.kind, trust_remote_code=family.own_code)
         preprocessing = preprocessing_of(processor, family.kind, request.extractor)
     return LoadedNetwork(
         name=in_file_name(files.name.rpartition("/")[2]),

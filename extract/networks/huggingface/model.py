@@ -38,6 +38,9 @@ class TransformersNetwork(CutByName):
         return run(**arguments)
 
     def _row(self, output: Any) -> Tensor:
+        if self.family.row == "pooled_or_tokens":
+            pooled: Tensor | None = getattr(output, "pooler_output", None)
+            return output.last_hidden_state.mean(1) if pooled is None else pooled.flatten(1)
         if self.family.row in ("tokens", "first"):
             tokens: Tensor = output.last_hidden_state  # (N, n, D)
             return tokens.mean(1) if self.family.row == "tokens" else tokens[:, 0]

@@ -24,11 +24,12 @@ _LARGEST_ERROR = 1e-3
 _UNROUNDED = ("DINOv3ViTImageProcessor", "DINOv3ViTImageProcessorFast")
 
 
-def load_processor(folder: Path, kind: NetworkKind) -> Any:
-    """The model's own processor of pictures or clips, that of torchvision if there are several."""
+def load_processor(folder: Path, kind: NetworkKind, *, trust_remote_code: bool) -> Any:
+    """The model's own processor of pictures or clips, that of torchvision if there are several.
+    trust_remote_code: whether code in the folder may be run."""
     from transformers import AutoImageProcessor, AutoVideoProcessor
 
-    settings = {"local_files_only": True, "trust_remote_code": False}
+    settings = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     if kind == "video":
         try:
             return AutoVideoProcessor.from_pretrained(folder, **settings)
