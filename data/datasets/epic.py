@@ -109,16 +109,16 @@ def load(options: DatasetOptions, labelling: Callable[[Lists], Labels]) -> Datas
         )
     videos, changes = [], Counter[str]()
     for segment in lists.segments:
-        video_id = id_of.get(segment.file)
-        if video_id is None:
+        file_id = id_of.get(segment.file)
+        if file_id is None:
             continue
         span = span_inside(segment.start_seconds, segment.end_seconds, math.inf, changes)
         if span is None:
             continue
         videos.append(
             Video(
-                f"{video_id}/{segment.id}",
-                paths[video_id],
+                f"{file_id}/{segment.id}",
+                paths[file_id],
                 labels.of(segment) if segment.verb >= 0 else "",
                 group=segment.file,
                 parts=(segment.part,),
