@@ -90,7 +90,10 @@ class _Features:
                     f"FILE={path}: must have the columns {ID} and {FEATURES} (got "
                     f"{', '.join(names[:8])}); rename its columns"
                 )
-        self._restart()
+        self._batches: Iterator[Any] | None = None
+        # The rows that were read last, and the number of the first of them.
+        self._read: np.ndarray = np.empty(0)
+        self._start = 0
 
     @property
     def about(self) -> ExportAbout | None:
@@ -134,8 +137,7 @@ class _Features:
             return self._read[first - self._start : last - self._start]
 
     def _restart(self) -> None:
-        self._batches: Iterator[Any] | None = None
-        self._start, self._read = 0, np.empty(0)
+        self._batches, self._read, self._start = None, np.empty(0), 0
 
     def _next(self) -> np.ndarray:
         if self._batches is None:
