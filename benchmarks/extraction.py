@@ -114,7 +114,7 @@ def variants(name: str, network: networks.Network) -> dict[str, torch.nn.Module]
         if parameter.ndim == (5 if network.is_video else 4):
             parameter.data = parameter.data.contiguous(memory_format=layout)
     modules = {"eager": normalised(eager), "channels_last": normalised(in_order)}
-    modules |= {"folded": network.module, "fused": network.cpu_module or network.module}
+    modules |= {"folded": network.module, "fused": network.cpu_module}
     if os.environ.get("COMPILE") == "1":
         modules["compiled"] = torch.compile(network.module)
     return modules

@@ -29,8 +29,3 @@ def resample_blocks(groups: Sequence[str], resamples: int, seed: int = 0) -> Ite
         size = min(step, resamples - first)
         of_groups = generator.multinomial(count, chances, size=size)  # (R, G)
         yield of_groups.astype(np.int32)[:, columns]
-
-
-def resample_counts(groups: Sequence[str], resamples: int, seed: int = 0) -> np.ndarray:
-    """All of `resample_blocks` as one array, (resamples, V) int32."""
-    return np.concatenate(list(resample_blocks(groups, resamples, seed)))

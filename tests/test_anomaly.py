@@ -17,7 +17,8 @@ from reelbank.data.options import parse
 from reelbank.data.store.records import DatasetDescription, StoredVideo
 from reelbank.data.store.writer import StoreWriter
 from reelbank.fusion.anomaly import anomaly, detect_anomalies, judge_store
-from reelbank.fusion.bootstrap import resample_counts
+from reelbank.fusion.bootstrap import resample_blocks
+from reelbank.fusion.detectors.auc import resampled_aucs
 from reelbank.fusion.detectors.autoencoder import load_detector, reconstruction_errors
 from reelbank.fusion.detectors.baselines import baseline_scores
 from reelbank.fusion.detectors.fit import fit_detector
@@ -513,21 +514,31 @@ def test_its_interval_is_over_groups(tmp_path: Path) -> None:
     with (folder_of(tmp_path) / "scores.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["part"] == "test"]
     group_of = dict(zip(videos.ids, videos.groups, strict=True))
-    strange, error = (
-        [row["normal"] == "0" for row in rows],
-        [float(row["autoencoder"]) for row in rows],
-    )
+    strange = np.array([row["normal"] == "0" for row in rows])
+    error = np.array([float(row["autoencoder"]) for row in rows])
     ends = {}
     for by in ("groups", "videos"):
-        counts = resample_counts(
-            [group_of[row["video_id"]] if by == "groups" else "" for row in rows], 1000
-        )
-        ends[by] = np.quantile(
-            [roc_auc_score(strange, error, sample_weight=draw) for draw in counts], [0.025, 0.975]
-        )
+        groups = [group_of[row["video_id"]] if by == "groups" else "" for row in rows]
+        aucs = resampled_aucs(strange, error, resample_blocks(groups, 1000))
+        ends[by] = np.quantile(aucs, [0.025, 0.975])
     said = json.loads((folder_of(tmp_path) / "metrics.json").read_text())["interval"]
     np.testing.assert_allclose(said, ends["groups"], atol=1e-6)
     assert np.abs(said - ends["videos"]).max() > 1e-3
+
+
+def test_the_areas_of_resamples_are_those_of_scikit_learn() -> None:
+    generator = np.random.default_rng(0)
+    scores = generator.integers(0, 6, 30) / 4  # many are equal
+    abnormal = generator.random(30) < 0.4
+    counts = generator.integers(0, 3, (40, 30)).astype(np.int32)
+    counts[3, abnormal], counts[5, ~abnormal] = 0, 0  # these two have no area
+    expected = [
+        roc_auc_score(abnormal, scores, sample_weight=draw)
+        for number, draw in enumerate(counts)
+        if number not in (3, 5)
+    ]
+    found = resampled_aucs(abnormal, scores, [counts[:7], counts[7:]])
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_maps_are_refused(tmp_path: Path) -> None:

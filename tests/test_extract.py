@@ -330,12 +330,13 @@ for pause_seconds in sys.stdin:
 """
 
 
-def test_killed_at_many_moments_it_goes_on_and_ends_equal(ours):
+@pytest.mark.parametrize("kills", [5, pytest.param(12, marks=pytest.mark.long)])
+def test_killed_at_many_moments_it_goes_on_and_ends_equal(ours, kills):
     """kill -9 at random moments of one extraction: committed videos are not extracted again, and
     the finished store is the same as without kills."""
     words = (*BASIC, "PART_SECONDS=0.1")
     assert run(*words, "BANK=undisturbed") == 0
-    kills, rng = 10, random.Random(0)
+    rng = random.Random(0)
     committed: set[str] = set()
     counts = []
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -350,7 +351,7 @@ def test_killed_at_many_moments_it_goes_on_and_ends_equal(ours):
             pid = int(line_with("pid ").split()[1])
             assert f"24 videos, {len(committed)} already extracted" in line_with("to extract")
             if kill < kills:
-                after_commit = kill % 4 == 3
+                after_commit = kill % 3 == 2
                 before = committed_parts()
                 while after_commit and committed_parts() == before:
                     assert Path(f"/proc/{pid}").exists()
@@ -368,7 +369,7 @@ def test_killed_at_many_moments_it_goes_on_and_ends_equal(ours):
             committed = now
             counts.append(len(committed))
         forks.stdin.close()
-    assert len(set(counts)) > 3, f"the kills hit few states: {counts}"
+    assert len(set(counts)) > 2, f"the kills hit few states: {counts}"
     with Store.open(only_store()) as store, Store.open(only_store(Path("undisturbed"))) as other:
         assert (
             store.finished

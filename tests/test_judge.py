@@ -17,7 +17,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.options import parse
 from reelbank.data.scores import table as score_tables
 from reelbank.data.scores.table import Scores
-from reelbank.fusion.bootstrap import resample_counts
+from reelbank.fusion.bootstrap import resample_blocks
 from reelbank.fusion.evaluation.compare import CompareOptions, class_gains, compare, paired
 from reelbank.fusion.evaluation.contests import confusions
 from reelbank.fusion.evaluation.evaluate import EvaluateOptions, evaluate
@@ -171,7 +171,7 @@ def test_videos_without_label_or_group_do_not_count() -> None:
 def test_groups_are_resampled_whole_and_ungrouped_videos_one_by_one(
     groups: list[str], seed: int
 ) -> None:
-    counts = resample_counts(groups, 50, seed)
+    (counts,) = resample_blocks(groups, 50, seed)
     assert counts.shape == (50, len(groups))
     whole = len({*(name for name in groups if name)}) + groups.count("")
     for name in set(groups) - {""}:

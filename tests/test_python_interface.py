@@ -142,6 +142,7 @@ def test_an_editable_install_imports_the_checkout(tmp_path):
         assert archive.read("_reelbank.pth").decode().strip() == str(ROOT)
 
 
+@pytest.mark.long
 def test_a_users_script_passes_mypy_strict(installed, tmp_path):
     (tmp_path / "script.py").write_text(SCRIPT)
     # Without torch's own types, which take a minute to read.

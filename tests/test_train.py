@@ -322,7 +322,7 @@ def test_killed_and_resumed_ends_in_the_same_weights(tmp_path: Path) -> None:
         "hidden": "16",
         "dropout": "0.3",
         "batch": "2",
-        "epochs": "30",
+        "epochs": "15",
         "patience": "0",
     }
     words = [f"{name.upper()}={value}" for name, value in options.items()] + [

@@ -67,13 +67,13 @@ class Network:
     """A network ready for extraction.
 
     module: (B, C, h, w) uint8, (B, C, s, h, w) for a video network, (B, 96, 64) float32 log-mel for
-    sound, or (B, *waves.shape) -> tuple of float32 tensors (B, ...), one per node. channels: C. weights: as of Trunk.
-    cpu_module: the module with equal features that is fastest in float32 on a CPU; None for `module`
-    largest_step_bytes: memory that the largest layer reads and writes for one input, approximately.
+    sound, or (B, *waves.shape) -> tuple of float32 tensors (B, ...), one per node. cpu_module: the
+    module with equal features that is fastest in float32 on a CPU. Both are made when one is first
+    used. channels: C. weights: as of Trunk.
     """
 
     name: str
-    module: nn.Module
+    modules: "Modules"
     nodes: tuple[str, ...]
     preprocessing: Preprocessing
     kind: NetworkKind
@@ -83,9 +83,20 @@ class Network:
     extractor: str  # as in EXTRACTOR; `name` is the short name
     width: float | None = None  # share of its units; None where it cannot be chosen
     to_download: str = ""
-    cpu_module: nn.Module | None = None
-    largest_step_bytes: int = 0
     waves: WaveInput | None = None  # of an audio network that reads samples
+
+    @property
+    def module(self) -> nn.Module:
+        return self.modules.prepared.module
+
+    @property
+    def cpu_module(self) -> nn.Module:
+        return self.modules.prepared.cpu_module
+
+    @property
+    def largest_step_bytes(self) -> int:
+        """Memory that the largest layer reads and writes for one input, approximately."""
+        return self.modules.prepared.largest_step_bytes
 
     @property
     def is_video(self) -> bool:
@@ -240,9 +251,10 @@ def build(
     preprocessing = sized(base.preprocessing)
     kind = "waves" if base.waves else base.kind
     whole = NormalisedNetwork(parts, nodes, preprocessing, kind, pool=pool).eval()
+    modules = Modules(name)
     network = Network(
         name=base.name,
-        module=whole,
+        modules=modules,
         nodes=nodes or (EMBEDDING,),
         preprocessing=preprocessing,
         kind=base.kind,
@@ -254,7 +266,8 @@ def build(
         to_download=base.to_download,
         waves=base.waves,
     )
-    return _prepared(network, whole)
+    modules.check(whole, network.input_shape)
+    return network
 
 
 def _cut(model: nn.Module, nodes: tuple[str, ...], name: str) -> nn.Module:
@@ -264,22 +277,60 @@ def _cut(model: nn.Module, nodes: tuple[str, ...], name: str) -> nn.Module:
     return cut(model, nodes, name)
 
 
-def _prepared(network: Network, whole: NormalisedNetwork) -> Network:
-    """The network with batch norm folded, and its version for the CPU, checked with an input of its
-    size."""
-    shape, name = network.input_shape, network.extractor
-    inputs, expected = checked_inputs(whole, shape, name)
-    folded = with_folded_batch_norm(whole, inputs, expected, name)
-    on_cpu = with_fused_steps(folded, inputs, expected, name)
-    largest_step_bytes = largest_step(folded, inputs)
-    if inputs.shape[1:] != shape:
+@dataclass(frozen=True)
+class Prepared:
+    """The versions of a network, and `largest_step_bytes` as of Network."""
+
+    module: nn.Module
+    cpu_module: nn.Module
+    largest_step_bytes: int = 0
+
+
+class Modules:
+    """The modules of a network. They are prepared when they are first used, because a plan only
+    needs to know that the network can read its inputs."""
+
+    def __init__(self, extractor: str, whole: nn.Module | None = None) -> None:
+        """whole: a module that needs no preparation."""
+        self._extractor = extractor
+        self._ready = Prepared(whole, whole) if whole is not None else None
+        self._checked: _Checked | None = None
+
+    def check(self, whole: NormalisedNetwork, shape: tuple[int, ...]) -> None:
+        """Prepare `whole` later. Raises InputError if it cannot read inputs of `shape`."""
+        inputs, features = checked_inputs(whole, shape, self._extractor)
         # The check loads a part of torch that takes seconds, so it is left out where it is known.
-        if not (name in BACKBONES and load_backbone(name).reads_larger):
-            check_size(folded, shape, name)
-        largest_step_bytes *= math.prod(shape) / inputs[0].numel()
-    return replace(
-        network, module=folded, cpu_module=on_cpu, largest_step_bytes=round(largest_step_bytes)
-    )
+        is_known = self._extractor in BACKBONES and load_backbone(self._extractor).reads_larger
+        if inputs.shape[1:] != shape and not is_known:
+            check_size(whole, shape, self._extractor)
+        self._checked = _Checked(whole, shape, inputs, features)
+
+    @property
+    def prepared(self) -> Prepared:
+        """The versions with batch norm folded, compared with the features of the network as it
+        was."""
+        if self._ready is None:
+            assert self._checked is not None
+            self._ready = self._checked.prepared(self._extractor)
+            self._checked = None  # the weights before folding are no longer needed
+        return self._ready
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A network as it was loaded, and its features of an example input."""
+
+    whole: NormalisedNetwork
+    shape: tuple[int, ...]
+    inputs: torch.Tensor
+    features: tuple[torch.Tensor, ...]
+
+    def prepared(self, extractor: str) -> Prepared:
+        folded = with_folded_batch_norm(self.whole, self.inputs, self.features, extractor)
+        on_cpu = with_fused_steps(folded, self.inputs, self.features, extractor)
+        # The example of a video network may be smaller than its inputs.
+        share = math.prod(self.shape) / self.inputs[0].numel()
+        return Prepared(folded, on_cpu, round(largest_step(folded, self.inputs) * share))
 
 
 def _pixels(
@@ -295,7 +346,7 @@ def _pixels(
         )
     return Network(
         name=name,
-        module=Pixels(),
+        modules=Modules(name, Pixels()),
         nodes=(EMBEDDING,),
         preprocessing=sized(Preprocessing((128, 170), (128, 170), (0.0,), (1.0,))),
         kind="video" if name == "clip_pixels" else "image",

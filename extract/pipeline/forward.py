@@ -98,7 +98,7 @@ class Forward:
         self.module, self.device = network.module.to(device), device
         if device.type == "cpu":
             keep_freed_memory()
-            if precision == "fp32" and network.cpu_module is not None:
+            if precision == "fp32":
                 self.module = network.cpu_module
         self.dtype = PRECISIONS[precision]
         self.precision, self.rounding = (

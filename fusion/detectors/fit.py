@@ -17,7 +17,8 @@ from reelbank.data.errors import InputError
 from reelbank.data.files import replacing
 from reelbank.data.identity import canonical, signature
 from reelbank.data.text_files import csv_file
-from reelbank.fusion.bootstrap import resample_counts
+from reelbank.fusion.bootstrap import resample_blocks
+from reelbank.fusion.detectors.auc import resampled_aucs
 from reelbank.fusion.detectors.autoencoder import fit_autoencoder, reconstruction_errors
 from reelbank.fusion.detectors.baselines import baseline_scores
 from reelbank.fusion.detectors.folder import (
@@ -240,9 +241,7 @@ def _auc_interval(
 ) -> tuple[float, float]:
     """The 95 % bootstrap interval of the AUC over groups. A resample without a normal or without an
     abnormal video has no AUC and is skipped."""
-    counts = resample_counts(groups, RESAMPLES)  # (R, V')
-    usable = [draw for draw in counts if draw[abnormal].any() and draw[~abnormal].any()]
-    resampled = [roc_auc_score(abnormal, errors, sample_weight=draw) for draw in usable]
+    resampled = resampled_aucs(abnormal, errors, resample_blocks(groups, RESAMPLES))
     low, high = np.quantile(resampled, [0.025, 0.975])
     return float(low), float(high)
 
