@@ -153,6 +153,7 @@ def test_opentad_reads_the_same_up_to_its_whole_frames(tmp_path):
     np.testing.assert_array_equal(item["feats"], values_of(0))
     assert np.abs(item["centres"] - times_of(0)).max() <= 0.5 / 25 + 1e-9
     np.testing.assert_allclose(item["segments"], [[(0 - 7) / 4, (40 - 7) / 4]])
+    assert np.load(folder / "features" / "one.npy").dtype == np.float32
     assert (folder / "features" / "missing_files.txt").read_text() == "broken\n"
     assert (folder / "category_idx.txt").read_text() == "run\njump\n"
 

@@ -39,7 +39,7 @@ class Source:
     """
 
     layout: str
-    names: list[tuple[str, ...]]
+    names: Sequence[tuple[str, ...]]
     read: Callable[[int], Rows]
     facts: dict[str, np.ndarray] = field(default_factory=dict)
     timed: bool = False
