@@ -82,6 +82,13 @@ class RemoveOptions(Checked, WithBanks):
 class ImportOptions(Checked):
     """Options of the command `import`."""
 
+    GROUPS: ClassVar[dict[str, str]] = {
+        "Files and labels": "file dataset csv annotations",
+        "Times": "stride offset fps",
+        "Features": "crops stream extractor",
+        "Store": "bank",
+    }
+
     file: str = option("", "HDF5 file, or folder of .npy files, to import", positional=True)
     dataset: str = option(
         "",
@@ -100,11 +107,11 @@ class ImportOptions(Checked):
         "JSON file with the annotated actions of the videos, in the form of ActivityNet, "
         "ActionFormer and OpenTAD; it replaces CSV",
     )
-    stride: float = option(
-        0.0,
+    stride: float | None = option(
+        None,
         "for files without times: frames from one row to the next",
         unset="unknown; the rows are numbered",
-        lowest=0,
+        above=0,
         highest=MOST_ROWS,
     )
     offset: float = option(
@@ -114,11 +121,11 @@ class ImportOptions(Checked):
         lowest=0,
         highest=MOST_ROWS,
     )
-    fps: float = option(
-        0.0,
+    fps: float | None = option(
+        None,
         "with STRIDE: frames per second of all videos",
         unset="that of each video in ANNOTATIONS",
-        lowest=0,
+        above=0,
         highest=MOST_FPS,
     )
     crops: int = option(
@@ -144,6 +151,11 @@ class ImportOptions(Checked):
 class ExportOptions(Checked, WithBanks):
     """Options of the command `export`."""
 
+    GROUPS: ClassVar[dict[str, str]] = {
+        "Store": "store bank banks",
+        "Files": "to format split",
+        "Some formats": "annotations normal root",
+    }
     # Options that only some formats use.
     OF_FORMATS: ClassVar[tuple[str, ...]] = ("annotations", "normal", "root")
 

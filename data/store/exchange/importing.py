@@ -50,7 +50,7 @@ def import_store(options: ImportOptions) -> int:
             )
         data = labelled(source, options)
         dataset, videos = data.dataset, data.videos
-        timing = Timing(options.stride, options.offset, options.fps)
+        timing = Timing(options.stride or 0.0, options.offset, options.fps or 0.0)
         read = partial(_read, source, options.crops)
         recipe = _recipe(source, options, path)
         key = identity(recipe, dataset.name)
