@@ -249,7 +249,7 @@ def test_by_default_rows_that_are_not_trajectories_are_tried_in_several_dimensio
     capsys.readouterr()
     (usual,) = trained(tmp_path)
     assert f"{halved.path.name} was trained with these options" in capsys.readouterr().out
-    assert dims_of(usual) == ["64", "32", "128", "half", "all"]
+    assert dims_of(usual) == ["half", "64", "32", "128", "all"]
     assert "dims" not in halved.recipe["head_options"]
 
 

@@ -28,8 +28,8 @@ SVM_C = 100.0
 ROWS_A_COMPONENT = 1000
 HALF, ALL = "half", "all"  # values of DIMS; the others are numbers
 # The dimensions that are tried on rows without descriptors. The first is used without a validation
-# part. Half is the rule for trajectories (Wang and Schmid 2013), whose descriptors are small.
-DIMS_TO_TRY = ("64", "32", "128", HALF, ALL)
+# part: half is the rule for trajectories (Wang and Schmid 2013).
+DIMS_TO_TRY = (HALF, "64", "32", "128", ALL)
 LEAST_VARIANCE = 1e-6
 MOST_ITERATIONS = 30
 

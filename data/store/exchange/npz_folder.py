@@ -23,7 +23,9 @@ _FEATURES, _TIMES = ("features", "feats"), "times_seconds"
 def npz_source(folder: Path, files: Sequence[Path]) -> Source:
     """The videos of these files, which are below `folder`. Raises InputError for a file whose labels
     cannot be read."""
-    names = [(file.relative_to(folder).with_suffix("").as_posix(),) for file in files]
+    names: list[tuple[str, ...]] = [
+        (file.relative_to(folder).with_suffix("").as_posix(),) for file in files
+    ]
     recorded = None
     about = folder / ABOUT_FILE
     if about.exists():
