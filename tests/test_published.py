@@ -151,7 +151,7 @@ def test_plans_fetch_nothing_and_weights_that_are_here_need_no_network(
         "  weights: Raft_Small_Weights.C_T_V2, revision raft_small_C_T_V2-01064c6d.pth, license not stated"
         in flow
     )
-    assert f"  weights: timm resnet10t.c3_in1k c3_in1k, revision {'0' * 12}, license " in done[2][1]
+    assert f"  weights: timm resnet10t c3_in1k, revision {'0' * 12}, license " in done[2][1]
     for number, model in (
         (0, cached[0]),
         (2, cached[1]),
