@@ -1,7 +1,10 @@
 """The location of the real data. Tests that need it are skipped without it, with a message; with
 REELBANK_REQUIRE_TESTDATA=1 they fail instead."""
 
+import contextlib
 import csv
+import ctypes
+import gc
 import importlib.metadata
 import os
 import platform
@@ -33,6 +36,16 @@ def testdata(*parts: str) -> Path:
     if os.environ.get("REELBANK_REQUIRE_TESTDATA") == "1":
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def freed_memory_is_returned() -> Iterator[None]:
+    """Extraction keeps freed memory for its next batch. In a process that runs thousands of tests
+    this would become gigabytes, and each fork copies their page tables."""
+    yield
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 @pytest.fixture
