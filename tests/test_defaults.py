@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -111,16 +112,20 @@ def test_earlier_defaults_find_earlier_runs(
     (former,) = trained(tmp_path, patience=3)
     capsys.readouterr()
     (usual,) = trained(tmp_path)
-    assert f"{former.path.name} was trained with these options by an earlier version" in (
+    assert f"{former.path.name} was trained with the defaults of earlier versions" in (
         printed := capsys.readouterr().out
     )
     assert "add PATIENCE=3 to use it" in printed
     assert trained(tmp_path, patience=3) == []  # it is found
     assert trained(tmp_path) == []
-    assert "earlier version" not in capsys.readouterr().out
+    assert "earlier versions" not in capsys.readouterr().out
     recipes = [run.recipe["training"] for run in (former, usual)]
     assert recipes[0] | {"patience_steps": 100} == recipes[1]
     assert "patience_steps" not in recipes[0]
+    (former.path / "metrics.json").rename(former.path / "state.safetensors")  # as if killed
+    shutil.rmtree(usual.path)
+    assert len(trained(tmp_path)) == 1
+    assert f"{former.path.name} is partly trained with" in capsys.readouterr().out
     # A training that cannot stop early has one name.
     for changes in ({"epochs": 3}, {"validation": 0.0}):
         assert len(trained(tmp_path, patience=3, **changes)) == 1

@@ -248,8 +248,8 @@ def test_by_default_rows_that_are_not_trajectories_are_tried_in_several_dimensio
     (halved,) = trained(tmp_path, HALVED)
     capsys.readouterr()
     (usual,) = trained(tmp_path)
-    assert f"{halved.path.name} was trained with these options" in capsys.readouterr().out
-    assert dims_of(usual) == ["half", "64", "32", "128", "all"]
+    assert f"{halved.path.name} was trained with the defaults of earlier" in capsys.readouterr().out
+    assert dims_of(usual) == ["half", "64", "32", "128"]
     assert "dims" not in halved.recipe["head_options"]
 
 

@@ -218,7 +218,7 @@ class TrainOptions(Checked, WithBanks):
         "for fisher, numbers of dimensions to which PCA reduces the rows, or each descriptor of a "
         "trajectory: a number, half (of the size) or all (no reduction). Of several, the one with "
         "the highest validation accuracy is used",
-        unset="half for trajectories, otherwise half 64 32 128 all",
+        unset="half for trajectories, otherwise half 64 32 128",
         form=DIMENSIONS,
     )
     trunk: str = option(

@@ -12,18 +12,25 @@ from reelbank.heads.training.planning.plan import RunPlan
 
 
 def former_notes(plans: Iterable[RunPlan]) -> list[str]:
-    """A line about each finished run that the options of a plan named in an earlier version."""
+    """A line about each run, finished or begun, that the options of a plan named in an earlier
+    version."""
     notes = []
     for plan in plans:
         words, recipe = _former(plan)
         if not words:
             continue
         name = folder_name(recipe.to_json())
-        if any((folder / name / "metrics.json").is_file() for folder in plan.bank.below("runs")):
-            notes.append(
-                f"{name} was trained with these options by an earlier version, which had other "
-                f"defaults; add {' '.join(words)} to use it"
-            )
+        folders = [folder / name for folder in plan.bank.below("runs")]
+        if any((folder / "metrics.json").is_file() for folder in folders):
+            has_been, purpose = "was trained", "use"
+        elif any(any(folder.glob("*state.safetensors")) for folder in folders):
+            has_been, purpose = "is partly trained", "continue"
+        else:
+            continue
+        notes.append(
+            f"{name} {has_been} with the defaults of earlier versions; "
+            f"add {' '.join(words)} to {purpose} it"
+        )
     return notes
 
 
