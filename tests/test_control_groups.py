@@ -113,6 +113,7 @@ THREADS_OF_A_NOTEBOOK = "import cv2, reelbank; reelbank.predict; import torch; "
 THREADS_OF_A_NOTEBOOK += "print(torch.get_num_threads(), cv2.getNumThreads())"
 
 
+@pytest.mark.long
 def test_a_quota_limits_cores_and_threads(quota_of_one: Path) -> None:
     of_two_cores()
     value, _, source = run_in([quota_of_one], ["-c", COUNT]).stdout.partition(" ")

@@ -132,6 +132,7 @@ def test_without_any_process_left_the_command_fails_and_continues_later(folder, 
     assert len(rows_of("bank")[0]) == 16
 
 
+@pytest.mark.long
 def test_processes_that_are_stopped_several_times_keep_what_they_have_extracted(folder, capsys):
     words = [word for word in WORDS if not word.startswith("PART_SECONDS")]
     Path("stop").touch()
@@ -157,6 +158,7 @@ def test_two_gpus_and_the_one_with_more_free_memory(monkeypatch, capsys):
         chosen_devices("cuda:1 cuda:1")
 
 
+@pytest.mark.long
 def test_only_the_stores_that_no_other_bank_has_are_filled(folder, capsys):
     words = [*WORDS[:3], "EXTRACTOR=pixels", "RESIZE=20", "CROPS=1", "T=2", "GRID=2"]
     assert reelbank.main([*words, "STREAM=rgb", "BANK=lab"]) == 1

@@ -103,6 +103,7 @@ def test_flow_fields_are_those_that_rows_need(charades, capsys):
     assert planned(capsys.readouterr().out)["flow"][:2] == (22 + 37 + 9 + 27, 24 + 39 + 11 + 29)
 
 
+@pytest.mark.long
 def test_adaptive_sampling_plans_its_flow_lengths_first(charades, capsys):
     words = (
         *charades[:1],

@@ -287,6 +287,7 @@ def test_several_nodes_and_kept_maps(ours):
     assert shapes == {"layer1": (64,), "layer2": (128,)}
 
 
+@pytest.mark.long
 def test_video_network_takes_clips(ours):
     words = [
         "extract",

@@ -225,6 +225,7 @@ print(rounds())
 """
 
 
+@pytest.mark.long
 def test_freed_memory_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"):
         monkeypatch.delenv(name, raising=False)

@@ -122,6 +122,7 @@ def stores(bank: str, **facts: str) -> list[Path]:
     return found
 
 
+@pytest.mark.long
 def test_a_simulated_gpu_sees_the_cpus_pictures_and_computes_fp32(folder):
     for number, name in enumerate(("low", "high")):
         encode_with_sound(folder / "sounds" / name / "clip_g01_c01.avi", number)

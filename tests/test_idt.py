@@ -250,6 +250,7 @@ def asked(root: Path, bank: Path, *words: str) -> ExtractOptions:
     return parse(ExtractOptions, given, "extract")
 
 
+@pytest.mark.long
 def test_real_clips_give_equal_stores_with_or_without_another_stream_and_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -304,7 +304,9 @@ def stored(bank: Path, videos: Path, *words: str) -> dict[str, tuple]:
     ("name", "here", "words"),
     [
         ("flow", "FlowHere", ("FLOW=dis", *NETWORK)),
-        ("flow", "FlowHere", ("FLOW=farneback", "VIEWS=1", *NETWORK)),
+        pytest.param(
+            *("flow", "FlowHere", ("FLOW=farneback", "VIEWS=1", *NETWORK)), marks=pytest.mark.long
+        ),
         ("magnitude", "MagnitudeHere", ("FLOW=dis", "RESIZE=40")),
         ("idt", "IdtHere", ("RESIZE=48", "TRAJECTORIES=100")),
     ],

@@ -83,6 +83,7 @@ def peak_of_training(bank: Path, videos: int) -> int:
     return peak
 
 
+@pytest.mark.long
 def test_a_training_needs_less_than_a_kilobyte_for_each_video(tmp_path: Path) -> None:
     few, many = (peak_of_training(tmp_path / str(n), n) for n in (4_000, 12_000))
     assert (many - few) / 8_000 < 900

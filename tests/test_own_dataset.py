@@ -94,6 +94,7 @@ def test_an_own_data_set_from_video_to_report(
     assert find_store("bank", dataset="elsewhere/my clips.py:CLIPS") == path
 
 
+@pytest.mark.long
 def test_pretraining_and_reproducing_take_an_own_data_set(
     workplace: Path, videos: Path, capsys: pytest.CaptureFixture
 ) -> None:

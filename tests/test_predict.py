@@ -511,6 +511,7 @@ def test_options_are_read_back_from_a_recipe(way: str, tmp_path: Path) -> None:
     assert FeatureRecipe.from_json(recipe).to_json() == recipe
 
 
+@pytest.mark.long
 def test_adaptive_sampling_is_followed_again(made: Made, tmp_path: Path) -> None:
     words = (
         "EXTRACTOR=torchvision:resnet18",
@@ -683,6 +684,7 @@ def test_several_labels_a_video_stay_several(made: Made, tmp_path: Path) -> None
     )
 
 
+@pytest.mark.long
 def test_any_real_video_is_predicted(made: Made, capsys: pytest.CaptureFixture[str]) -> None:
     run, other = made.runs["mid"].path, testdata("clips", "other")
     assert run_command(made, str(other), f"RUN={run}", "TO=" + str(made.bank / "other.csv")) == 0

@@ -515,6 +515,7 @@ with Store.open({store!r}) as store:
 """
 
 
+@pytest.mark.long
 def test_killed_and_resumed_ends_in_the_same_bytes(tmp_path: Path, tiny: str) -> None:
     changes = {"epochs": 30, "batch": 4, "dropout": 0.3, "lr_drops": (20,)}
     bank = tmp_path / "killed"

@@ -107,6 +107,7 @@ def cached(tmp_path: Path) -> tuple[torch.nn.Module, torch.nn.Module]:
     return ours, theirs
 
 
+@pytest.mark.long
 def test_plans_fetch_nothing_and_weights_that_are_here_need_no_network(
     tmp_path: Path, counting: tuple[str, list[int]], cached: tuple[torch.nn.Module, torch.nn.Module]
 ) -> None:

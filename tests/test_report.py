@@ -540,7 +540,7 @@ def test_two_models_are_set_against_each_other_as_asked(tmp_path: Path) -> None:
         report(ReportOptions(bank=str(tmp_path), pair=("A", "B")))
 
 
-@pytest.mark.parametrize("classes", [2, 5, 101, 400])
+@pytest.mark.parametrize("classes", [2, 5, 101, pytest.param(400, marks=pytest.mark.long)])
 def test_any_number_of_classes(tmp_path: Path, classes: int) -> None:
     names = tuple(f"class number {i:03}" for i in range(classes))
     for head, skill in (("gru", 5.0), ("lstm", 3.0)):

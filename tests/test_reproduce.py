@@ -1000,6 +1000,7 @@ rows = [
 """
 
 
+@pytest.mark.long
 def test_a_row_takes_its_own_splits_also_where_each_split_has_weights_of_its_own(
     toy_bank: Path,
 ) -> None:
@@ -1038,6 +1039,7 @@ def test_a_row_takes_its_own_splits_also_where_each_split_has_weights_of_its_own
     assert "both.how: product, not sum" in said and "pretrain.motion.epochs: 2, not 1" in said
 
 
+@pytest.mark.long
 def test_what_cannot_be_read_is_missing_from_ours(bank: Path, tmp_path: Path) -> None:
     """With a broken test video ours is of fewer videos, and no difference is given."""
     work = begin(options(bank))
@@ -1090,6 +1092,7 @@ def _bytes(size: str) -> float:
     return float(number) * 1024 ** ("B", "KiB", "MiB", "GiB").index(unit)
 
 
+@pytest.mark.long
 def test_a_plan_estimates_what_is_to_be_trained_first_and_ends_in_1_where_something_cannot_be(
     toy_bank: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -1191,6 +1194,7 @@ stores.maps.at = "blocks.5.2"
 """
 
 
+@pytest.mark.long
 def test_real_weights_of_a_file_take_the_place_of_a_network(toy_bank: Path) -> None:
     """Its maps are extracted, and the head begins with its last layers, from the same file."""
     (toy_bank / "maps.toml").write_text(ON_MAPS)

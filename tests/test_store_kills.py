@@ -39,6 +39,7 @@ with StoreWriter(path, RECIPE, DATASET, part_videos=3) as writer:
 """
 
 
+@pytest.mark.long
 def test_killed_twenty_times_it_goes_on_and_loses_at_most_the_open_part(tmp_path):
     path, log, count = tmp_path / "made.h5", tmp_path / "added.txt", 240
     command = [sys.executable, "-c", WRITER.format(tests=TESTS), str(path), str(count), str(log)]

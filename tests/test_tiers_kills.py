@@ -136,7 +136,16 @@ def kills(tmp_path: Path, action: str, operations: tuple[str, ...]) -> int:
     return int(ended.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("action", ACTIONS)
+MANY_CALLS = ("first", "merge", "divide")
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        pytest.param(action, marks=[pytest.mark.long] if action in MANY_CALLS else [])
+        for action in ACTIONS
+    ],
+)
 def test_killed_at_every_call_that_makes_removes_or_syncs_a_name(tmp_path, action):
     assert kills(tmp_path, action, NAMES) > 8
 

@@ -375,6 +375,7 @@ def test_flow_is_computed_between_ticks(work: Path) -> None:
             assert (values[0] == 128).all() and not (values[1] == 128).all()
 
 
+@pytest.mark.long
 def test_flow_on_a_timeline_is_the_same_in_the_main_process(work: Path) -> None:
     """TV-L1 is computed by the main process, from chunks of pictures."""
     times = steady_ms(20, 2.0)
@@ -625,7 +626,9 @@ def test_the_fps_of_another_tool_is_not_the_rate_of_a_timeline(
     assert run(*words, f"STORE={paths[0]}+{paths[1]}", "DEVICE=cpu") == 0, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("how", [["WORKERS=2"], ["DEVICE=cpu cpu", "WORKERS=2"]])
+@pytest.mark.parametrize(
+    "how", [["WORKERS=2"], pytest.param(["DEVICE=cpu cpu", "WORKERS=2"], marks=pytest.mark.long)]
+)
 def test_several_processes_extract_the_same_rows(work: Path, how: list[str]) -> None:
     (work / "tiny.py").write_text(LOUDNESS)
     for number, fps in enumerate((15, 25, 30, 60)):

@@ -592,6 +592,7 @@ def real_bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bank
 
 
+@pytest.mark.long
 def test_meanpool_on_real_features(real_bank: Path) -> None:
     (run,) = trained(real_bank, TrainOptions(head="meanpool"))
     assert run.metrics.test.videos == 260 and run.metrics.test.top1 >= 0.94
@@ -602,6 +603,7 @@ def test_gru_learns_real_features_in_three_epochs(real_bank: Path) -> None:
     assert run.metrics.test.top1 >= 0.85
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "options",
     [

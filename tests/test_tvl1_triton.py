@@ -142,6 +142,7 @@ class Interpreted:
         return sum(json.loads((self.folder / f"{name}_launches.json").read_text()).values())
 
 
+@pytest.mark.long
 def test_the_kernels_flow_of_real_frames_is_that_of_torch_for_each_item_alone(
     with_triton, tmp_path
 ):
@@ -193,6 +194,7 @@ def test_without_a_gpu_torch_computes_the_flow(monkeypatch):
         fused_tvl1(first, second, FEW)
 
 
+@pytest.mark.long
 def test_a_gpu_that_cannot_run_the_kernels_uses_torch_and_says_so_once(with_triton, tmp_path):
     if not shutil.which("g++") or sys.platform != "linux":
         pytest.skip("the pretend device needs Linux and g++")

@@ -235,6 +235,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
+@pytest.mark.long
 def test_opencv_without_a_system_library_or_without_files_is_one_line_that_says_how_to_repair_it(
     tmp_path: Path,
 ) -> None:
