@@ -217,6 +217,40 @@ def test_annotations_of_untrimmed_videos_are_taken_from_a_file(tmp_path, capsys)
     np.testing.assert_allclose(item["centres"], times_of(1))
 
 
+def subset_setting(folder: Path, key: str) -> str:
+    """The only subset of train_split or val_split."""
+    text = (folder / "actionformer.yaml").read_text()
+    (value,) = re.findall(rf"^{key}: \[(.*)\]$", text, re.MULTILINE)
+    return str(value)
+
+
+@pytest.mark.parametrize(
+    ("subsets", "train", "held_out", "notes"),
+    [
+        (("Training", "Validation"), "training", "validation", 0),
+        (("Validation", "Test"), "validation", "test", 0),  # THUMOS14
+        (("train", "Testing"), "train", "testing", 0),
+        (("Test", "Test"), "training", "test", 1),
+        (("Training", "x"), "training", "validation", 1),
+    ],
+)
+def test_actionformer_trains_on_subsets_that_occur(
+    tmp_path, capsys, subsets, train, held_out, notes
+):
+    database = {
+        name: {**ANNOTATIONS[name], "subset": subset}
+        for name, subset in zip(("one", "two"), subsets, strict=True)
+    }
+    annotations = written_annotations(tmp_path, database)
+    folder = export_made(made_store(tmp_path), annotations=annotations)
+    assert subset_setting(folder, "train_split") == train
+    assert subset_setting(folder, "val_split") == held_out
+    assert capsys.readouterr().out.count("in actionformer.yaml: the subsets are") == notes
+    for subset, name in ((train, "one"), (held_out, "two")):
+        if not notes:
+            assert list(read_as_actionformer(folder, subset)) == [name]
+
+
 def test_a_folder_of_these_tools_is_imported_with_times_and_labels(tmp_path):
     (tmp_path / "i3d").mkdir()
     for number, name in enumerate(("one", "v_two")):

@@ -70,7 +70,8 @@ def _write(export: Export) -> Sequence[str]:
     (export.path / CLASS_MAP).write_text(classes, encoding="utf-8")
     missing = "".join(f"{name}\n" for name in plan.missing)
     (folder / MISSING).write_text(missing, encoding="utf-8")
-    for name, snippet in _snippets(export, plan, grid).items():
+    parts = _parts_of(plan.annotations)
+    for name, snippet in _snippets(export, plan, grid, parts).items():
         (export.path / name).write_text(snippet, encoding="utf-8")
     if all(plan.names):
         paths = [f"{FEATURES}/{name}" for name in plan.names]
@@ -83,6 +84,7 @@ def _write(export: Export) -> Sequence[str]:
     return (
         f"{grid}; actionformer.yaml and opentad.py contain these settings",
         *plan.notes,
+        *parts.notes,
         *([f"{MISSING} lists {counted(len(plan.missing), 'video')}"] if plan.missing else []),
     )
 
@@ -181,12 +183,35 @@ def _given_plan(
     return _Plan(names, Annotations(database, given.classes), missing, notes)
 
 
-def _snippets(export: Export, plan: _Plan, grid: RowGrid) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Parts:
+    """The subsets, in lower case as ActionFormer compares them, for training and for validation."""
+
+    train: str
+    held_out: str
+    notes: Sequence[str]
+
+
+def _parts_of(annotations: Annotations) -> _Parts:
+    """The subsets that occur. Without one for training, the validation videos are for training and the
+    test videos for validation, as THUMOS14 does."""
+    used = {video.subset.lower() for video in annotations.videos.values()}
+    train = next((name for name in ("training", "train") if name in used), "")
+    validation = next((name for name in ("validation", "val") if name in used), "")
+    test = next((name for name in ("testing", "test") if name in used), "")
+    if not train and validation and test:
+        return _Parts(validation, test, ())
+    found = {"train_split": train, "val_split": validation or test}
+    notes = [
+        f"set {key} in actionformer.yaml: the subsets are {some(sorted(used))}"
+        for key, subset in found.items()
+        if not subset
+    ]
+    return _Parts(train or "training", validation or test or "validation", notes)
+
+
+def _snippets(export: Export, plan: _Plan, grid: RowGrid, parts: _Parts) -> dict[str, str]:
     """The settings for each tool: name of a file -> text."""
-    used = {video.subset for video in plan.annotations.videos.values()}
-    held_out = next(
-        (name for name in ("validation", "testing", "test") if name in used), "validation"
-    )
     folder, annotations = export.target / FEATURES, export.target / ANNOTATIONS
     yaml = {
         "json_file": json.dumps(str(annotations)),
@@ -214,8 +239,8 @@ def _snippets(export: Export, plan: _Plan, grid: RowGrid) -> dict[str, str]:
             [
                 "# For the configuration of ActionFormer or TriDet.\n",
                 "dataset_name: anet  # the loader 'thumos' ignores the class with label_id 4\n",
-                "train_split: ['training']\n",
-                f"val_split: [{json.dumps(held_out)}]\n",
+                f"train_split: [{parts.train}]\n",
+                f"val_split: [{parts.held_out}]\n",
                 "dataset: {\n",
                 *(f"  {key}: {value},\n" for key, value in yaml.items()),
                 "}\n",
