@@ -39,11 +39,13 @@ def times_of(number: int) -> np.ndarray:
     return (np.arange(ROWS[number]) * 4 + 7.5) / RATES[number]
 
 
-def made_store(folder: Path, times=times_of, videos=VIDEOS, dataset=DATASET) -> Path:
+def made_store(
+    folder: Path, times=times_of, videos=VIDEOS, dataset=DATASET, failed_id="b/broken"
+) -> Path:
     with StoreWriter(folder / "stores" / "made.h5", {"stream": "rgb"}, dataset) as writer:
         for number, video in enumerate(videos):
             writer.add(video, values_of(number), times(number))
-        failed = StoredVideo("b/broken", "run", "", ("train",) * len(dataset.splits))
+        failed = StoredVideo(failed_id, "run", "", ("train",) * len(dataset.splits))
         writer.fail(failed, "damaged")
         assert writer.finish([*videos, failed])
     return folder
@@ -249,6 +251,43 @@ def test_actionformer_trains_on_subsets_that_occur(
     for subset, name in ((train, "one"), (held_out, "two")):
         if not notes:
             assert list(read_as_actionformer(folder, subset)) == [name]
+
+
+def test_videos_without_features_are_not_in_the_annotations(tmp_path, capsys):
+    """ActionFormer opens the features of all, and reads the duration of all."""
+    database = {
+        **ANNOTATIONS,
+        "one": {key: ANNOTATIONS["one"][key] for key in ("subset", "annotations")},
+        "gone": {
+            "subset": "Training",
+            "annotations": [{"label": "Archery", "segment": [0, 1], "label_id": 7}],
+        },
+    }
+    annotations = written_annotations(tmp_path, database)
+    folder = export_made(made_store(tmp_path), annotations=annotations)
+    (item,) = read_as_actionformer(folder, "training").values()
+    assert item["duration"] == 1.6 and item["labels"] == [1, 0]
+    assert (folder / "features" / "missing_files.txt").read_text() == "gone\n"
+    assert (folder / "category_idx.txt").read_text() == "Billiards\nDiving\n"
+    assert "without an action in a video with features: Archery" in capsys.readouterr().out
+
+
+def test_a_missing_file_never_has_the_name_of_one_that_exists(tmp_path):
+    folder = export_made(made_store(tmp_path, failed_id="b/one"))
+    assert (folder / "features" / "missing_files.txt").read_text() == "b__one\n"
+    assert list(read_as_opentad(folder, "training")) == ["a__one"]
+
+
+def test_names_of_annotations_with_folders_become_names_of_files(tmp_path, capsys):
+    database = {f"{part}/{name}": ANNOTATIONS[name] for part, name in (("a", "one"), ("a", "two"))}
+    database["c/one"] = ANNOTATIONS["gone"]
+    annotations = written_annotations(tmp_path, database)
+    folder = export_made(made_store(tmp_path), annotations=annotations)
+    assert "names of files contain no '/': a/one is a__one" in capsys.readouterr().out
+    (item,) = read_as_actionformer(folder, "training").values()
+    np.testing.assert_array_equal(item["feats"], values_of(0).T)
+    assert list(read_as_opentad(folder, "Test")) == ["a__two"]
+    assert (folder / "features" / "missing_files.txt").read_text() == "c__one\n"
 
 
 def test_a_folder_of_these_tools_is_imported_with_times_and_labels(tmp_path):

@@ -6,6 +6,7 @@ The tools compute times from a stride: feature i is centred at (i * feat_stride 
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -131,7 +132,9 @@ def _end_seconds(store: Store, video_id: str, number: int, grid: RowGrid) -> flo
 def _own_plan(
     store: Store, videos: Sequence[ExportedVideo], own: Sequence[AnnotatedVideo]
 ) -> _Plan:
-    names = flat_names([video.id for video in videos])
+    # One call, so that the name of a missing file is not that of a file that exists.
+    names = flat_names([*(video.id for video in videos), *store.failures])
+    names, missing = names[: len(videos)], names[len(videos) :]
     used: set[str] = set().union(*(video.labels() for video in own))
     # The tools require that each class occurs.
     classes = [label for label in store.dataset.classes if label in used]
@@ -142,7 +145,6 @@ def _own_plan(
             "the store contains no annotations, so each video is one action of its class, from its "
             "beginning to its end; give ANNOTATIONS=<JSON file> for others"
         )
-    missing = flat_names(list(store.failures))
     annotations = Annotations(dict(zip(names, own, strict=True)), classes)
     return _Plan(names, annotations, missing, notes)
 
@@ -153,34 +155,64 @@ def _given_plan(
     own: Sequence[AnnotatedVideo],
     grid: RowGrid,
 ) -> _Plan:
-    """With the annotations of a file. Durations and subsets are those of the file."""
+    """With the annotations of a file, of those videos that have features: ActionFormer opens the file
+    of every video. Durations and subsets are those of the file."""
+    names = _given_names(given, videos)
+    file_name = dict(zip(given.videos, flat_names(list(given.videos)), strict=True))
+    database = {}
+    for number, (name, video) in enumerate(zip(names, own, strict=True)):
+        if name:
+            annotated = given.videos[name]
+            database[file_name[name]] = replace(
+                annotated,
+                duration_seconds=annotated.duration_seconds or video.duration_seconds,
+                fps=float(grid.fps[number]),
+            )
+    used: set[str] = set().union(*(video.labels() for video in database.values()))
+    classes = [label for label in given.classes if label in used]  # the tools require it
+    with_features = set(names)
+    missing = [file_name[name] for name in given.videos if name not in with_features]
+    notes = _notes_of_given(given, videos, names, classes)
+    renamed = next((name for name in names if file_name.get(name, name) != name), "")
+    if renamed:
+        notes.append(f"names of files contain no '/': {renamed} is {file_name[renamed]}")
+    files = [file_name.get(name, "") for name in names]
+    return _Plan(files, Annotations(database, classes), missing, notes)
+
+
+def _given_names(given: Annotations, videos: Sequence[ExportedVideo]) -> list[str]:
+    """The name of each video in the file, "" if it has none. Raises InputError if two videos have the
+    same, and if no video has one."""
     names = [given_name(video.id, given.videos) for video in videos]
-    exported = [name for name in names if name]
-    twice = sorted({name for name in exported if exported.count(name) > 1})
-    if twice or not exported:
+    count_of = Counter(name for name in names if name)
+    twice = min((name for name, count in count_of.items() if count > 1), default="")
+    if twice or not count_of:
         problem = (
-            f"two videos of the store mean {twice[0]}"
-            if twice
-            else "it names no video of the store"
+            f"two videos of the store mean {twice}" if twice else "it names no video of the store"
         )
         raise InputError(
             f"ANNOTATIONS: {problem}; the names must be those of the video files, with or without 'v_'"
         )
-    database = dict(given.videos)
-    for name, video, number in zip(names, own, range(len(own)), strict=True):
-        if name:
-            duration = database[name].duration_seconds or video.duration_seconds
-            fps = float(grid.fps[number])
-            database[name] = replace(database[name], duration_seconds=duration, fps=fps)
-    missing = [name for name in given.videos if name not in set(exported)]
+    return names
+
+
+def _notes_of_given(
+    given: Annotations,
+    videos: Sequence[ExportedVideo],
+    names: Sequence[str],
+    classes: Sequence[str],
+) -> list[str]:
     left_out = [video.id for video, name in zip(videos, names, strict=True) if not name]
+    unused = sorted(set(given.classes).difference(classes))
     notes = []
     if left_out:
         notes.append(
             f"left out {counted(len(left_out), 'video')} that ANNOTATIONS does not name: "
             f"{some(left_out)}"
         )
-    return _Plan(names, Annotations(database, given.classes), missing, notes)
+    if unused:
+        notes.append(f"left out classes without an action in a video with features: {some(unused)}")
+    return notes
 
 
 @dataclass(frozen=True)
