@@ -14,6 +14,7 @@ from reelbank.data.store.exchange.formats.names import flat_names
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
 from reelbank.data.store.exchange.formats.videos import (
     ExportedVideo,
+    check_times,
     check_vectors,
     exported_videos,
 )
@@ -67,6 +68,7 @@ def _labels_of_rows(
         if stored and not export.options.annotations:
             labels.append(stored)
         elif actions or export.options.annotations:
+            check_times(store, "mstcn with annotated actions")
             labels.append(row_labels(actions, times_seconds, BACKGROUND))
         else:
             labels.append([_only_label(store, video)] * len(times_seconds))

@@ -27,6 +27,7 @@ from reelbank.data.store.exchange.formats.names import flat_names
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
 from reelbank.data.store.exchange.formats.videos import (
     ExportedVideo,
+    check_times,
     check_vectors,
     exported_videos,
     positive_number,
@@ -92,6 +93,7 @@ def _write(export: Export) -> Sequence[str]:
 
 def _check(store: Store, videos: Sequence[ExportedVideo]) -> None:
     check_vectors(store, "opentad")
+    check_times(store, "opentad")
     cut = next((video for video in videos if "span_seconds" in video.source), None)
     if cut:
         raise InputError(

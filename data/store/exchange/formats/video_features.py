@@ -10,7 +10,11 @@ from reelbank.data.console import counted
 from reelbank.data.identity import in_file_name
 from reelbank.data.store.exchange.formats.names import flat_names
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
-from reelbank.data.store.exchange.formats.videos import check_vectors, exported_videos
+from reelbank.data.store.exchange.formats.videos import (
+    check_times,
+    check_vectors,
+    exported_videos,
+)
 from reelbank.data.store.exchange.sidecar import write_sidecar
 from reelbank.data.store.exchange.video_features import FPS, TIMESTAMPS
 from reelbank.data.store.reader import Store
@@ -19,6 +23,7 @@ from reelbank.data.store.reader import Store
 def _write(export: Export) -> Sequence[str]:
     store, videos = export.store, list(exported_videos(export.store))
     check_vectors(store, "video_features")
+    check_times(store, "video_features")
     key = _key(store)
     names = flat_names([video.id for video in videos])
     export.path.mkdir()

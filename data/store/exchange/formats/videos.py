@@ -39,6 +39,20 @@ def check_vectors(store: Store, format_name: str) -> None:
         )
 
 
+def check_times(store: Store, format_name: str) -> None:
+    """Raises InputError for a store whose times are the numbers of the rows, because none were known
+    when its features, or those of the store that it was exported from, were imported."""
+    recipe: Any = store.recipe
+    while isinstance(recipe, dict):
+        if recipe.get("times") == "row numbers":
+            raise InputError(
+                f"{store.path}: FORMAT={format_name} needs the times of the rows in seconds, but this "
+                "store contains row numbers; import the features with STRIDE= and FPS="
+            )
+        imported = recipe.get("imported")
+        recipe = imported.get("recipe") if isinstance(imported, dict) else None
+
+
 def positive_number(value: object) -> float:
     """A fact about a file as a positive, finite number; 0.0 for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
