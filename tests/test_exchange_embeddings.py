@@ -102,6 +102,24 @@ def test_crops_and_maps_are_averaged(
     assert len(expected) == length
 
 
+@pytest.mark.parametrize(("row_shape", "recipe"), [((10, 7), {}), ((7,), {"crops_kept": True})])
+def test_rows_with_crops_that_the_recipe_does_not_name_are_refused(
+    tmp_path: Path, row_shape: tuple[int, ...], recipe: dict[str, object]
+) -> None:
+    path = tmp_path / "bank" / "stores" / "crops.h5"
+    with StoreWriter(
+        path, {"stream": "rgb", **recipe}, DatasetDescription("m", ("dig",))
+    ) as writer:
+        writer.add(StoredVideo("a", "dig"), np.ones((2, *row_shape)), np.arange(2.0))
+        writer.finish([StoredVideo("a", "dig")])
+    (tmp_path / "a.mp4").touch()
+    options = ExportOptions(bank=str(tmp_path / "bank"), root=str(tmp_path))
+    for name in ("embeddings", "lightly"):
+        with pytest.raises(InputError, match=r"crops\.h5: rows must be vectors .*CROPS="):
+            export(with_format(options, name, tmp_path / "vectors"))
+    assert not (tmp_path / "vectors").exists()
+
+
 def test_videos_that_cannot_be_named_are_an_error(tmp_path: Path) -> None:
     options = made_bank(tmp_path)
     to = tmp_path / "vectors"

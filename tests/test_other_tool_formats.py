@@ -36,11 +36,13 @@ def times_of(number: int) -> np.ndarray:
     return np.arange(ROWS[number]) * 0.32 + 0.1
 
 
-def made_store(folder: Path, shape=(6,), recipe=None, videos=VIDEOS, dataset=DATASET) -> Path:
+def made_store(
+    folder: Path, shape=(6,), recipe=None, videos=VIDEOS, dataset=DATASET, times=times_of
+) -> Path:
     recipe = recipe or {"stream": "rgb", "extractor": "torchvision:resnet50"}
     with StoreWriter(folder / "stores" / "made.h5", recipe, dataset) as writer:
         for number, video in enumerate(videos):
-            writer.add(video, values_of(number, shape), times_of(number))
+            writer.add(video, values_of(number, shape), times(number))
         assert writer.finish(videos)
     return folder
 
@@ -176,6 +178,48 @@ def test_classes_of_rows_become_actions_for_opentad(tmp_path):
     np.testing.assert_allclose(stir["segment"], [2.5 / 15, 4.5 / 15])
 
 
+def test_actions_of_rows_end_in_the_middle_between_two_rows(tmp_path):
+    """Also after a gap, so that a row between two actions of one class remains background."""
+    times = np.array([0.0, 1.0, 2.0, 3.0, 20.0])
+    runs = [["pour", 2], ["background", 1], ["pour", 1], ["stir", 1]]
+    video = StoredVideo("x", "fight", parts=("train", ""), source={"bytes": 1, "row_labels": runs})
+    made_store(tmp_path, videos=[video], times=lambda number: times)
+    folder = export_made(tmp_path, format="mstcn")
+    expected = "pour\npour\nbackground\npour\nstir\n"
+    assert (folder / "groundTruth" / "x.txt").read_text() == expected
+    with import_made(folder, tmp_path / "bank") as store:
+        assert store.sources[0]["annotations"] == [
+            ["pour", 0.0, 1.5],
+            ["pour", 2.5, 11.5],
+            ["stir", 11.5, 28.5],
+        ]
+    options = ExportOptions(to=str(tmp_path / "again"), bank=str(tmp_path / "bank"), format="mstcn")
+    assert export(options) == 0
+    assert (tmp_path / "again" / "groundTruth" / "x.txt").read_text() == expected
+
+
+ROW_NUMBERS = {"stream": "rgb", "extractor": "x", "times": "row numbers"}
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        ROW_NUMBERS,
+        {"stream": "rgb", "times": "timestamps", "imported": {"recipe": ROW_NUMBERS}},
+    ],
+)
+def test_row_numbers_are_never_written_as_seconds(tmp_path, recipe):
+    made_store(tmp_path, recipe=recipe)
+    wanted = "contains row numbers; import the features with STRIDE= and FPS="
+    for name in ("opentad", "video_features"):
+        with pytest.raises(InputError, match=wanted):
+            export_made(tmp_path, format=name)
+    with pytest.raises(InputError, match=wanted):
+        export_made(tmp_path, format="mstcn", annotations=annotated(tmp_path))
+    # the class of a video is that of its rows at any time
+    assert "fight" in (export_made(tmp_path, format="mstcn") / "mapping.txt").read_text()
+
+
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
@@ -269,6 +313,16 @@ def test_ten_crops_need_kept_crops_and_a_normal_class(tmp_path):
     assert names == ["y.npy", "x.npy"]
 
 
+def test_videos_without_a_class_are_neither_normal_nor_abnormal(tmp_path, capsys):
+    videos = [*VIDEOS[:2], StoredVideo("b/three", "", parts=("train", ""))]
+    folder = export_made(made_store(tmp_path, (10, 6), CROPS, videos=videos), format="tencrop")
+    names = [Path(line).name for line in (folder / "train.list").read_text().splitlines()]
+    assert names == ["v.one.npy", "two.npy"]
+    assert "do not contain 1 video without a class: b/three" in capsys.readouterr().out
+    with import_made(folder, tmp_path / "bank") as store:
+        assert store.labels == ["fight", "Normal day", ""]
+
+
 def make_path(output_root: Path, video_path: str, output_key: str, ext: str) -> Path:
     """The files of video_features' utils.py."""
     return output_root / f"{Path(video_path).stem}_{output_key}{ext}"
@@ -302,6 +356,22 @@ def test_a_folder_of_video_features_without_our_file_is_imported_by_its_own_rule
         assert sorted(store.video_ids) == ["three", "two", "v.one"]
         np.testing.assert_allclose(store.times_seconds("v.one"), times_of(0))
         assert store.sources[store.video_ids.index("two")]["fps"] == 25.0
+
+
+def test_every_video_gets_files_of_its_own(tmp_path):
+    """`a__b__0` is the numbered name of a/b, and the name of another video."""
+    ids = ["a/b", "a__b", "a__b__0"]
+    videos = [StoredVideo(each, "fight", parts=("train", "")) for each in (*ids, "c/b", "C/B")]
+    recipe = {"stream": "rgb", "extractor": "torchvision:resnet50"}
+    with StoreWriter(tmp_path / "stores" / "made.h5", recipe, DATASET) as writer:
+        for number, video in enumerate(videos):
+            writer.add(video, np.full((2, 6), number), np.arange(2.0))
+        assert writer.finish(videos)
+    folder = export_made(tmp_path, format="video_features")
+    assert len(list(folder.glob("*_resnet.npy"))) == len(videos)
+    with import_made(folder, tmp_path / "bank") as store:
+        for number, video in enumerate(videos):
+            assert (store[video.id] == number).all()
 
 
 @pytest.mark.parametrize("format_name", ["mstcn", "video_features"])

@@ -29,16 +29,27 @@ def stored_actions(store: Store, video: ExportedVideo) -> list[Action]:
 
 
 def _actions_of_rows(video: ExportedVideo, times_seconds: np.ndarray) -> list[Action]:
-    """An action ends in the middle between its last row and the next one."""
+    """An action ends in the middle between its last row and the next one, and begins in the middle
+    between its first row and the one before."""
     labels = stored_row_labels(video.source, len(times_seconds))
-    half_step = float(np.diff(times_seconds).mean()) / 2 if len(times_seconds) > 1 else 0.0
+    edges = _edges_seconds(times_seconds)
     actions = []
     for label, run in groupby(range(len(labels)), key=labels.__getitem__):
         rows = list(run)
         if label != BACKGROUND:
-            start = max(0.0, float(times_seconds[rows[0]]) - half_step)
-            actions.append(Action(label, start, float(times_seconds[rows[-1]]) + half_step))
+            actions.append(Action(label, float(edges[rows[0]]), float(edges[rows[-1] + 1])))
     return actions
+
+
+def _edges_seconds(times_seconds: np.ndarray) -> np.ndarray:
+    """(K + 1,) row k lasts from edge k to edge k + 1. The first and the last row extend as far to
+    both sides; a single row has no length."""
+    middles = (times_seconds[:-1] + times_seconds[1:]) / 2
+    if not len(middles):
+        return np.repeat(times_seconds, 2)
+    first = max(0.0, 2 * times_seconds[0] - middles[0])
+    last = 2 * times_seconds[-1] - middles[-1]
+    return np.array([first, *middles, last])
 
 
 def given_name(video_id: str, database: Mapping[str, AnnotatedVideo]) -> str:

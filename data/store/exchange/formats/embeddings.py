@@ -20,6 +20,7 @@ MATRIX, TABLE, LIGHTLY_TABLE = "embeddings.npy", "samples.csv", "embeddings.csv"
 def _write_matrix(export: Export) -> Sequence[str]:
     """`embeddings.npy` (V, D) float32; `samples.csv` has a row for each row of it."""
     store = export.store
+    _check_rows(store)
     paths = _paths_of(export)
     export.path.mkdir()
     shape = (len(store.video_ids), _length(store))
@@ -51,6 +52,7 @@ def _write_lightly(export: Export) -> Sequence[str]:
             "use FORMAT=embeddings"
         )
     root = Path(export.options.root).expanduser().absolute()
+    _check_rows(store)
     paths = _paths_of(export)
     number_of = {name: number for number, name in enumerate(store.dataset.classes)}
     columns = (store.video_ids, store.labels, _means(store))
@@ -93,6 +95,17 @@ def _crop_axes(store: Store) -> int:
 def _length(store: Store) -> int:
     """D: a row is (D,), (crops, D), (D, H, W) or (crops, D, H, W)."""
     return store.row_shape[_crop_axes(store)]
+
+
+def _check_rows(store: Store) -> None:
+    """Raises InputError for rows of which it is not known on which axis their D numbers are."""
+    axes = len(store.row_shape) - _crop_axes(store)
+    if axes < 1 or axes == 2:
+        crops = "with" if _crop_axes(store) else "without"
+        raise InputError(
+            f"{store.path}: rows must be vectors or feature maps, or those of several crops (got rows "
+            f"{store.row_shape} in a store {crops} kept crops); import the features of crops with CROPS="
+        )
 
 
 def _means(store: Store) -> Iterator[np.ndarray]:

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 
 
 def flat_names(video_ids: Sequence[str], *, dots: bool = True) -> list[str]:
@@ -14,11 +15,21 @@ def flat_names(video_ids: Sequence[str], *, dots: bool = True) -> list[str]:
     names = [_whole(video_id, dots=dots) for video_id in video_ids]
     if _are_distinct(names):
         return names
-    taken = Counter(map(str.lower, names))
-    return [
-        name if taken[name.lower()] == 1 else f"{name}__{number}"
-        for number, name in enumerate(names)
-    ]
+    return _numbered(names)
+
+
+def _numbered(names: Sequence[str]) -> list[str]:
+    """Names that occur several times with a number at the end, such that all differ."""
+    count_of = Counter(map(str.lower, names))
+    taken = set(count_of)
+    distinct = []
+    for number, name in enumerate(names):
+        if count_of[name.lower()] > 1:
+            candidates = (f"{name}__{each}" for each in count(number))
+            name = next(each for each in candidates if each.lower() not in taken)
+            taken.add(name.lower())
+        distinct.append(name)
+    return distinct
 
 
 def _are_distinct(names: Sequence[str]) -> bool:

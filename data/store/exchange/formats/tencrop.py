@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from reelbank.data.console import class_hint, counted
+from reelbank.data.console import class_hint, counted, some
 from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.formats.names import flat_names
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
@@ -30,12 +30,18 @@ def _write(export: Export) -> Sequence[str]:
         np.save(export.path / _FEATURES / f"{name}.npy", values, allow_pickle=False)
     split = export.options.split
     split_number = store.dataset.splits.index(split) if split else 0
+    unlabelled = [video.id for video in videos if not video.label]
     notes = []
+    if unlabelled:
+        notes.append(
+            f"the lists do not contain {counted(len(unlabelled), 'video')} without a class: "
+            f"{some(unlabelled)}"
+        )
     for part in ("train", "validation", "test"):
         listed = [
             (video, name)
             for video, name in zip(videos, names, strict=True)
-            if (video.parts[split_number] if video.parts else "train") == part
+            if video.label and (video.parts[split_number] if video.parts else "train") == part
         ]
         if not listed and part == "validation":
             continue
