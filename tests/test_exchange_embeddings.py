@@ -80,6 +80,28 @@ def test_lightly_reads_names_below_the_root_and_class_numbers(tmp_path: Path) ->
         assert names[number] == f"{made_video(number).id}.mp4"
 
 
+def test_names_are_written_as_they_are(tmp_path: Path) -> None:
+    """Also those that a spreadsheet would take for formulas."""
+    names = ["-abc", "=y", "+z, 1", "@a", 'say "b"', "plain"]
+    videos = [StoredVideo(name, "=dig") for name in names]
+    path = tmp_path / "bank" / "stores" / "names.h5"
+    described = DatasetDescription("m", ("=dig",))
+    with StoreWriter(path, {"stream": "rgb"}, described) as writer:
+        for number, video in enumerate(videos):
+            writer.add(video, np.full((2, 3), number), np.arange(2.0))
+            (tmp_path / f"{video.id}.mp4").touch()
+        writer.finish(videos)
+    options = ExportOptions(bank=str(tmp_path / "bank"), root=str(tmp_path))
+    export(with_format(options, "lightly", tmp_path / "lightly"))
+    vectors, _, found = read_by_lightly(tmp_path / "lightly" / "embeddings.csv")
+    assert found == [f"{name}.mp4" for name in names]
+    np.testing.assert_array_equal(vectors, np.arange(6)[:, None].repeat(3, 1))
+    export(with_format(options, "embeddings", tmp_path / "vectors"))
+    with (tmp_path / "vectors" / "samples.csv").open(newline="", encoding="utf-8") as file:
+        samples = list(csv.DictReader(file))
+    assert [(each["id"], each["label"]) for each in samples] == [(name, "=dig") for name in names]
+
+
 @pytest.mark.parametrize(
     ("row_shape", "recipe", "length"),
     [((2, 3), {"crops_kept": True}, 3), ((3, 2, 2), {}, 3), ((4, 3, 2, 2), {"crops_kept": 1}, 3)],

@@ -1,8 +1,10 @@
 """One vector per video, the mean of its clean rows, for tools that show and search collections of
 videos: FiftyOne and LightlyStudio (a matrix and a table), and Lightly (a table)."""
 
+import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,6 @@ from reelbank.data.datasets.discovery import existing_folder, find_videos
 from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
 from reelbank.data.store.reader import Store
-from reelbank.data.text_files import csv_file
 
 MATRIX, TABLE, LIGHTLY_TABLE = "embeddings.npy", "samples.csv", "embeddings.csv"
 
@@ -33,12 +34,13 @@ def _write_matrix(export: Export) -> Sequence[str]:
     splits = store.dataset.splits
     split_number = splits.index(export.options.split) if export.options.split else 0
     label_column = "labels" if store.dataset.multilabel else "label"
-    with csv_file(export.path / TABLE) as writer:
-        writer.writerow(["filepath", "id", label_column, "group", "split"])
-        columns = (store.video_ids, store.labels, store.groups, store.parts)
-        for video_id, label, group, parts in zip(*columns, strict=True):
-            part = parts[split_number] if splits else ""
-            writer.writerow([paths[video_id].as_posix(), video_id, label, group, part])
+    header = ["filepath", "id", label_column, "group", "split"]
+    columns = (store.video_ids, store.labels, store.groups, store.parts)
+    lines = (
+        [paths[video_id].as_posix(), video_id, label, group, parts[split_number] if splits else ""]
+        for video_id, label, group, parts in zip(*columns, strict=True)
+    )
+    _write_csv(export.path / TABLE, chain([header], lines))
     return ()
 
 
@@ -57,16 +59,20 @@ def _write_lightly(export: Export) -> Sequence[str]:
     number_of = {name: number for number, name in enumerate(store.dataset.classes)}
     columns = (store.video_ids, store.labels, _means(store))
     export.path.mkdir()
-    with csv_file(export.path / LIGHTLY_TABLE) as writer:
-        writer.writerow(["filenames", *map("embedding_{}".format, range(_length(store))), "labels"])
-        writer.write_numbers(
-            (
-                (paths[video_id].relative_to(root).as_posix(),),
-                [*map(float, mean), number_of.get(label, -1)],
-            )
-            for video_id, label, mean in zip(*columns, strict=True)
-        )
+    header = ["filenames", *map("embedding_{}".format, range(_length(store))), "labels"]
+    lines = (
+        [paths[video_id].relative_to(root).as_posix(), *mean.tolist(), number_of.get(label, -1)]
+        for video_id, label, mean in zip(*columns, strict=True)
+    )
+    _write_csv(export.path / LIGHTLY_TABLE, chain([header], lines))
     return ()
+
+
+def _write_csv(path: Path, lines: Iterable[Sequence[str | float]]) -> None:
+    """Without the apostrophes that `csv_file` writes for spreadsheets: programs join these tables with
+    files by name, so each name must be as it is."""
+    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
+        csv.writer(file).writerows(lines)
 
 
 def _paths_of(export: Export) -> dict[str, Path]:
