@@ -374,6 +374,15 @@ def test_every_video_gets_files_of_its_own(tmp_path):
             assert (store[video.id] == number).all()
 
 
+@pytest.mark.parametrize("fps", [10**400, -1, True])
+def test_a_frame_rate_that_is_not_a_number_is_unknown(tmp_path, capsys, fps):
+    video = StoredVideo("x", "fight", parts=("train", ""), source={"bytes": 1, "fps": fps})
+    made_store(tmp_path, videos=[video])
+    folder = export_made(tmp_path, format="video_features")
+    assert not list(folder.glob("*_fps.npy"))
+    assert "no _fps.npy for 1 video" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("format_name", ["mstcn", "video_features"])
 def test_formats_of_vectors_refuse_other_rows(tmp_path, format_name):
     made_store(tmp_path, (10, 6), CROPS)

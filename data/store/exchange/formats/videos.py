@@ -1,6 +1,6 @@
 """What the formats write about each video."""
 
-import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,4 +57,5 @@ def positive_number(value: object) -> float:
     """A fact about a file as a positive, finite number; 0.0 for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return 0.0
-    return float(value) if 0 < value < math.inf else 0.0
+    # JSON has whole numbers that no float can hold
+    return float(value) if 0 < value <= sys.float_info.max else 0.0
