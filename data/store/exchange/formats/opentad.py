@@ -175,10 +175,13 @@ def _given_plan(
     with_features = set(names)
     missing = [file_name[name] for name in given.videos if name not in with_features]
     notes = _notes_of_given(given, videos, names, classes)
-    renamed = next((name for name in names if file_name.get(name, name) != name), "")
+    renamed = next((name for name in names if name and file_name[name] != name), "")
     if renamed:
-        notes.append(f"names of files contain no '/': {renamed} is {file_name[renamed]}")
-    files = [file_name.get(name, "") for name in names]
+        notes.append(
+            "some exported names differ from those of ANNOTATIONS, because files of one folder must "
+            f"not contain '/' or differ only in case: {renamed} is {file_name[renamed]}"
+        )
+    files = [file_name[name] if name else "" for name in names]
     return _Plan(files, Annotations(database, classes), missing, notes)
 
 
