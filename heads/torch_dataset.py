@@ -83,10 +83,11 @@ class FeatureDataset(Dataset[FeatureItem]):
 
         store: an open Store or a path; the data set opens its own files. split: by default the first
         split of the store. part: "train", "validation" or "test"; or "all" for every video of the
-        store, also those without a label. validation: the share of the training part that is the
+        store, whatever its split; videos without a label, and those of other classes than `classes`,
+        have the label -1 (in a multi-label store, zeros). validation: the share of the training part that is the
         validation part, chosen as by `train`; 0 uses only a validation part that the split has.
         classes: use only videos of these classes; by default all classes that have a video in the
-        store, in the order of the data set, as `train` does. Raises InputError for a store that
+        store. They are always in the order of the data set, as `train` orders them. Raises InputError for a store that
         cannot be opened, an unknown split, part or class, and a part without videos.
         """
         if part not in (*PARTS, ALL):
@@ -107,13 +108,14 @@ class FeatureDataset(Dataset[FeatureItem]):
 
     def _ids_of(self, part: str, split: str, validation: float) -> tuple[str, ...]:
         store, splits = self.store, self.store.dataset.splits
-        if part == ALL:
-            return tuple(store.video_ids)
-        if not splits or split not in ("", *splits):
+        is_known = split in splits or (not split and (part == ALL or bool(splits)))
+        if not is_known:
             raise InputError(
                 f"split={split!r}: must be one of the splits of {store.path}, "
                 f"{', '.join(splits) or '(none)'}; part='all' gives all videos"
             )
+        if part == ALL:
+            return tuple(store.video_ids)
         chosen_split = split or splits[0]
         videos = used_videos(store, store.video_ids, self.classes, chosen_split)
         held_out = held_out_videos(videos, validation) or stated_validation(videos)

@@ -3,7 +3,7 @@
 [start, end], "label_id"}]}}}`, times in seconds."""
 
 import json
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,9 +75,13 @@ def _video(entry: Any, where: str, numbers: dict[str, int]) -> AnnotatedVideo:
     duration = facts.get("duration", 0.0)
     frames, fps = facts.get("frame", 0), facts.get("fps", 0.0)
     if not all(map(is_time, (duration, frames, fps))):
-        raise InputError(f"{where}: duration, frame and fps must be numbers that are not negative")
+        raise InputError(
+            f"{where}: duration, frame and fps must be finite numbers that are not negative"
+        )
     if not fps and duration and frames:
-        fps = frames / duration  # as OpenTAD does
+        fps = float(frames) / float(duration)  # as OpenTAD does
+    if not is_time(float(fps)) or not is_time(float(duration) * float(fps)):
+        raise InputError(f"{where}: duration, frame and fps are larger than those of any video")
     return AnnotatedVideo(subset, actions, float(duration), float(fps))
 
 
@@ -85,11 +89,11 @@ def _action(annotation: Any, where: str) -> Action:
     facts = annotation if isinstance(annotation, dict) else {}
     label, segment = facts.get("label"), facts.get("segment")
     is_label = isinstance(label, str) and bool(label) and ";" not in label
-    is_segment = isinstance(segment, list) and len(segment) == 2 and all(map(is_time, segment))
+    is_segment = isinstance(segment, list) and len(segment) == 2 and _is_span(*segment)
     if not is_label or not is_segment:
         raise InputError(
-            f'{where}: expected annotations such as {{"label": "Skiing", "segment": [1.5, 20.0]}} '
-            f"(got {str(annotation)[:80]})"
+            f'{where}: expected annotations such as {{"label": "Skiing", "segment": [1.5, 20.0]}}, '
+            f"whose end is not before the start (got {str(annotation)[:80]})"
         )
     return Action(facts["label"], float(facts["segment"][0]), float(facts["segment"][1]))
 
@@ -100,15 +104,22 @@ def recorded_actions(value: Any) -> list[Action]:
     actions = []
     for each in value if isinstance(value, list) else [value]:
         is_action = isinstance(each, list) and len(each) == 3 and isinstance(each[0], str)
-        if not is_action or not all(map(is_time, each[1:])):
-            raise ValueError(f"must be lists of a class, a start and an end (got {str(each)[:80]})")
+        if not is_action or not _is_span(*each[1:]):
+            raise ValueError(
+                "must be lists of a class, a start, and an end that is not before it (got "
+                f"{str(each)[:80]})"
+            )
         actions.append(Action(each[0], float(each[1]), float(each[2])))
     return actions
 
 
 def is_time(value: Any) -> bool:
     """Whether a value from JSON is a finite number that is not negative."""
-    return type(value) in (int, float) and 0 <= value < math.inf
+    return type(value) in (int, float) and 0 <= value <= sys.float_info.max
+
+
+def _is_span(start: Any, end: Any) -> bool:
+    return is_time(start) and is_time(end) and start <= end
 
 
 def annotations_json(annotations: Annotations) -> str:

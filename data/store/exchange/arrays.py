@@ -2,9 +2,11 @@
 not the real one is rejected before memory is allocated."""
 
 import io
+import lzma
 import math
 import tokenize
 import zipfile
+import zlib
 from collections.abc import Collection
 from pathlib import Path
 
@@ -15,7 +17,15 @@ from reelbank.data.files import check_regular
 from reelbank.data.store.file.hdf5_checks import ERRORS, MOST_EXPANSION
 
 # What numpy's header parser and zipfile raise on bytes that make no sense.
-_DAMAGE = (*ERRORS, SyntaxError, tokenize.TokenError, EOFError, zipfile.BadZipFile)
+_DAMAGE = (
+    *ERRORS,
+    SyntaxError,
+    tokenize.TokenError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+)
 _HEADERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,

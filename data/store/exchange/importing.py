@@ -1,7 +1,7 @@
 """The command `import`: features of other tools as a store."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,12 @@ from reelbank.data.store.bank import stores_folder
 from reelbank.data.store.exchange.formats.videos import positive_number
 from reelbank.data.store.exchange.labels import labelled
 from reelbank.data.store.exchange.source import Rows, Source
-from reelbank.data.store.exchange.sources import open_source, source_sha256
+from reelbank.data.store.exchange.sources import (
+    file_sha256,
+    files_sha256,
+    open_source,
+    source_sha256,
+)
 from reelbank.data.store.file.hdf5_checks import ERRORS
 from reelbank.data.store.options import ImportOptions
 from reelbank.data.store.records import StoredVideo, identity
@@ -50,6 +55,13 @@ def import_store(options: ImportOptions) -> int:
             )
         data = labelled(source, options)
         dataset, videos = data.dataset, data.videos
+        if options.stride and not options.fps and not source.rated and not _rated(videos):
+            raise InputError(
+                f"FPS is missing; STRIDE={options.stride:g} needs it, because FILE={path} does not "
+                "contain the frame rates of the videos"
+            )
+        if source.notes:
+            print_lines(*source.notes)
         timing = Timing(options.stride or 0.0, options.offset, options.fps or 0.0)
         read = partial(_read, source, options.crops)
         recipe = _recipe(source, options, path)
@@ -78,6 +90,11 @@ def import_store(options: ImportOptions) -> int:
     return int(bool(failed))
 
 
+def _rated(videos: Sequence[StoredVideo]) -> bool:
+    """Whether the frame rate of any video is known from its labels."""
+    return any(positive_number(video.source.get("fps")) for video in videos)
+
+
 def _recipe(source: Source, options: ImportOptions, path: Path) -> dict[str, Any]:
     """The recipe of the imported store. Stream, network and weights are those with which the features
     were extracted, if the files record them; so training on videos that the network has seen is
@@ -91,6 +108,13 @@ def _recipe(source: Source, options: ImportOptions, path: Path) -> dict[str, Any
         "imported": {"file": path.name, "layout": source.layout, "sha256": source_sha256(path)},
         "times": "timestamps" if source.timed or options.stride else "row numbers",
     }
+    # Annotations and frame rates of videos are stored with their features; so other ones need
+    # another store. Labels and parts are replaced in the same store.
+    if source.described_by:
+        recipe["imported"]["described_by_sha256"] = files_sha256(path, source.described_by)
+    if options.annotations:
+        annotations = Path(options.annotations).expanduser()
+        recipe["imported"]["annotations_sha256"] = file_sha256(annotations, "ANNOTATIONS")
     if options.stride:
         recipe["imported"] |= {"stride": options.stride, "offset": options.offset}
         recipe["imported"] |= {"fps": options.fps} if options.fps else {}
@@ -98,11 +122,26 @@ def _recipe(source: Source, options: ImportOptions, path: Path) -> dict[str, Any
         recipe |= {"crops": options.crops, "crops_kept": True}
     if exported:
         recipe["imported"]["recipe"] = exported
+        if source.timed and _has_row_numbers(exported):
+            recipe["times"] = "row numbers"
         if type(exported.get("crops")) is int and exported.get("crops_kept") is True:
             recipe |= {"crops": exported["crops"], "crops_kept": True}
     if isinstance(exported.get("weights"), dict):
         recipe["weights"] = exported["weights"]
     return recipe
+
+
+def _has_row_numbers(recipe: object) -> bool:
+    """Whether the times of exported features are row numbers: its recipe says so, or that of the
+    import before, whose numbers were exported as times."""
+    while isinstance(recipe, Mapping):
+        if recipe.get("times") == "row numbers":
+            return True
+        imported = recipe.get("imported")
+        if not isinstance(imported, Mapping) or "stride" in imported:
+            return False
+        recipe = imported.get("recipe")
+    return False
 
 
 @dataclass(frozen=True)

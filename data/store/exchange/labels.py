@@ -28,9 +28,30 @@ class Labelled:
 
 
 def labelled(source: Source, options: ImportOptions) -> Labelled:
-    """The data set of the videos: from CSV= or ANNOTATIONS=, from the files themselves if they were exported with
-    labels, or from the names of the videos if these tell class and split. Raises InputError if a
-    video has no entry, or if names and file contradict each other."""
+    """The data set of the videos: from CSV= or ANNOTATIONS=, from the files themselves if they were
+    exported with labels, or from the names of the videos if these tell class and split. Raises
+    InputError if a video has no entry, if names and file contradict each other, or if two files are
+    of the same video."""
+    data = _labelled(source, options)
+    number_of: dict[str, int] = {}
+    for number, video in enumerate(data.videos):
+        first = number_of.setdefault(video.id, number)
+        if first != number:
+            given = _different_names(source.names[first], source.names[number])
+            raise InputError(
+                f"FILE={options.file}: must contain each video once, but {given[0]} and {given[1]} "
+                f"are both the video {video.id}; move one away, or rename it"
+            )
+    return data
+
+
+def _different_names(first: Sequence[str], second: Sequence[str]) -> tuple[str, str]:
+    """A name of each video; different ones if the videos have such."""
+    pairs = zip(first, second, strict=False)
+    return next(((one, other) for one, other in pairs if one != other), (first[0], second[0]))
+
+
+def _labelled(source: Source, options: ImportOptions) -> Labelled:
     if options.annotations:
         if options.csv:
             raise InputError(f"CSV={options.csv}: ANNOTATIONS contains labels too; leave one out")

@@ -27,14 +27,20 @@ def is_mstcn_folder(folder: Path) -> bool:
 
 def mstcn_source(folder: Path) -> Source:
     """The videos of such a folder. The label of a video consists of all classes of its rows, without
-    the background. Raises InputError."""
+    the background. If features and classes have different lengths, the longer are cut, as
+    batch_gen.py does. Raises InputError."""
     files = sorted((folder / FEATURES).glob("*.npy"))
     classes = _classes(folder / MAPPING)
     parts_of = _parts(folder / SPLITS)
-    videos = []
-    for file in files:
-        path = folder / GROUND_TRUTH / f"{file.stem}.txt"
-        rows = _lines(path)
+    videos, class_files = [], [folder / GROUND_TRUTH / f"{file.stem}.txt" for file in files]
+    row_counts: list[int] = []
+    cut = 0
+    for file, path in zip(files, class_files, strict=True):
+        given = _lines(path)
+        features = _feature_count(file, len(given))
+        rows = given[:features]
+        row_counts.append(len(rows))
+        cut += features != len(given)
         unknown = set(rows).difference(classes)
         if unknown:
             raise InputError(
@@ -48,20 +54,42 @@ def mstcn_source(folder: Path) -> Source:
     multilabel = any(";" in video.label for video in videos)
     names = [name for name in classes if name != BACKGROUND]
     dataset = DatasetDescription(folder_dataset.NAME, names, tuple(parts_of), multilabel=multilabel)
+    note = (
+        f"{cut} of {len(files)} videos have different numbers of features and classes of rows; the "
+        "longer ones were cut, as MS-TCN does"
+    )
     return Source(
         "MS-TCN",
         [(file.stem,) for file in files],
-        lambda number: Rows(read_npy(files[number]).T),
+        lambda number: Rows(read_npy(files[number]).T[: row_counts[number]]),
         recorded=Recorded(dataset, videos),
+        described_by=[folder / MAPPING, *class_files],
+        notes=(note,) if cut else (),
     )
 
 
+def _feature_count(file: Path, otherwise: int) -> int:
+    """T of (C, T) features; `otherwise` for a file that cannot be read, which fails later."""
+    try:
+        shape = read_npy(file).shape
+    except InputError:
+        return otherwise
+    return shape[-1] if shape else otherwise
+
+
 def stored_row_labels(facts: Mapping[str, Any], rows: int) -> list[str]:
-    """The class of every row, as `mstcn_source` recorded it; [] if it did not, or for other rows."""
+    """The class of every row, as `mstcn_source` recorded it; [] if it did not, or for other rows.
+    Raises InputError for another form."""
     labels: list[str] = []
-    runs = facts.get("row_labels")
-    for label, count in runs if isinstance(runs, list) else []:
-        labels += [str(label)] * min(int(count), rows + 1)
+    runs = facts.get("row_labels", [])
+    for run in runs if isinstance(runs, list) else [runs]:
+        is_run = isinstance(run, list) and [type(value) for value in run] == [str, int]
+        if not is_run or run[1] < 0:
+            raise InputError(
+                "row_labels of a video must be lists of a class and a number of rows (got "
+                f"{str(run)[:80]}); import the features again"
+            )
+        labels += [run[0]] * min(run[1], rows + 1 - len(labels))
     return labels if len(labels) == rows else []
 
 

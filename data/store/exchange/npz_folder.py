@@ -3,7 +3,7 @@ the array `features` or `feats`, and optionally `times_seconds` and `fps`. Label
 our own exports, because there `about.json` names the classes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,8 @@ _FEATURES, _TIMES = ("features", "feats"), "times_seconds"
 
 
 def npz_source(folder: Path, files: Sequence[Path]) -> Source:
-    """The videos of these files, which are below `folder`. Raises InputError for a file whose labels
-    cannot be read."""
+    """The videos of these files, which are below `folder`. A damaged file raises InputError only when
+    its rows are read. Raises InputError for labels of another type."""
     names: list[tuple[str, ...]] = [
         (file.relative_to(folder).with_suffix("").as_posix(),) for file in files
     ]
@@ -30,14 +30,24 @@ def npz_source(folder: Path, files: Sequence[Path]) -> Source:
     about = folder / ABOUT_FILE
     if about.exists():
         recorded = _recorded(about, names, files)
-    timed = all(_TIMES in read_npz(file, only=(_TIMES,)) for file in files)
+    facts = [_read_undamaged(file, (_TIMES, "fps")) for file in files]
+    timed = all(_TIMES in arrays for arrays in facts if arrays is not None)
     return Source(
         "npz per video",
         names,
         lambda number: _read_rows(files[number], timed=timed),
         timed=timed,
+        rated=any("fps" in arrays for arrays in facts if arrays is not None),
         recorded=recorded,
     )
+
+
+def _read_undamaged(file: Path, only: Collection[str]) -> dict[str, np.ndarray] | None:
+    """Arrays of a file; None if it is damaged, which `_read_rows` reports for its video."""
+    try:
+        return read_npz(file, only=only)
+    except InputError:
+        return None
 
 
 def _recorded(about: Path, names: Sequence[tuple[str, ...]], files: Sequence[Path]) -> Recorded:
@@ -47,7 +57,11 @@ def _recorded(about: Path, names: Sequence[tuple[str, ...]], files: Sequence[Pat
         raise InputError(f"FILE={about}: cannot be read ({' '.join(str(error).split())})") from None
     videos = []
     for (video_id, *_), file in zip(names, files, strict=True):
-        arrays = read_npz(file, only=("label", "group", "parts"))
+        arrays = _read_undamaged(file, ("label", "group", "parts"))
+        if arrays is None:
+            unknown = [""] * len(dataset.splits)
+            videos.append(StoredVideo(video_id, parts=unknown, source={"bytes": 0}))
+            continue
         parts = arrays.get("parts", np.empty(0, "U"))
         if parts.dtype.kind != "U" or parts.ndim != 1:
             raise InputError(f"FILE={file}: parts must be a list of texts (got {parts.dtype})")

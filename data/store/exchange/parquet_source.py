@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,9 +57,9 @@ def parquet_source(paths: Sequence[Path]) -> Iterator[Source]:
                 opened = parquet.ParquetFile(path)
                 files.append(_Features(path, closing.enter_context(opened)))
         videos: list[_Video] = []
+        ids: set[str] = set()
         for number, file in enumerate(files):
-            videos += file.videos(number)
-        _check_unique(paths, [video.line[ID] for video in videos])
+            videos += file.videos(number, ids)
         timed = all(video.times_seconds is not None for video in videos)
 
         def read(number: int) -> Rows:
@@ -73,6 +72,7 @@ def parquet_source(paths: Sequence[Path]) -> Iterator[Source]:
             [(video.line[ID],) for video in videos],
             read,
             timed=timed,
+            rated=any(_rate(video.line.get(FPS)) for video in videos),
             recorded=_recorded(files, videos),
         )
 
@@ -101,27 +101,56 @@ class _Features:
         text = (self._file.schema_arrow.metadata or {}).get(METADATA)
         return parse_export_about(text) if text is not None else None
 
-    def videos(self, number: int) -> list[_Video]:
-        """The videos of this file, whose number is given. The features are not read."""
+    def videos(self, number: int, ids: set[str]) -> list[_Video]:
+        """The videos of this file, whose number is given. The features are not read. ids: of all videos
+        until now, to which those of the file are added. Raises InputError for a video whose rows do
+        not follow each other."""
         names = self._file.schema_arrow.names
         columns = [name for name in names if name in _OF_VIDEOS or name.startswith("part")]
-        videos: list[_Video] = []
-        position = 0
+        firsts: list[int] = []  # the first row of each video
+        lines: list[dict[str, Any]] = []
+        times: list[np.ndarray] = []
+        rows, last_id = 0, None
         with _explained(self.path):
-            batches = self._file.iter_batches(_BATCH_ROWS, columns=columns)
-            lines = itertools.chain.from_iterable(batch.to_pylist() for batch in batches)
-            for video_id, group in itertools.groupby(lines, key=lambda line: line[ID]):
-                if not isinstance(video_id, str):
-                    raise ValueError(
-                        f"the column {ID} must be text (got {type(video_id).__name__})"
-                    )
-                of_video = list(group)
-                times = [line.get(TIMES) for line in of_video]
-                times_seconds = np.array(times, np.float64) if TIMES in names else None
-                last = position + len(times)
-                videos.append(_Video(number, position, last, of_video[0], times_seconds))
-                position = last
-        return videos
+            self._check_size()
+            for batch in self._file.iter_batches(_BATCH_ROWS, columns=columns):
+                starts, batch_ids = _starts(batch.column(ID), last_id)
+                of_batch = batch.take(parquet_packages().arrow.array(starts)).to_pylist()
+                for line in of_batch:
+                    self._add_id(line[ID], ids)
+                firsts += [rows + start for start in starts]
+                lines += of_batch
+                rows, last_id = rows + len(batch_ids), batch_ids[-1].as_py()
+                if TIMES in names:
+                    times.append(_numbers(batch.column(TIMES)))
+        all_times = np.concatenate([np.empty(0), *times])
+        ends = [*firsts[1:], rows]
+        return [
+            _Video(number, first, end, line, all_times[first:end] if TIMES in names else None)
+            for first, end, line in zip(firsts, ends, lines, strict=True)
+        ]
+
+    def _add_id(self, video_id: str, ids: set[str]) -> None:
+        if video_id in ids:
+            raise InputError(
+                f"FILE={self.path}: the rows of a video must follow each other, but those of "
+                f"{video_id!r} do not; sort the table by {ID} and time"
+            )
+        ids.add(video_id)
+
+    def _check_size(self) -> int:
+        """The bytes of a row of features. Raises ValueError if the rows that the file declares cannot
+        be in it."""
+        rows, file_bytes = self._file.metadata.num_rows, self.path.stat().st_size
+        if rows > MOST_EXPANSION * file_bytes:
+            raise ValueError(f"it declares {rows} rows, but has {file_bytes} bytes")
+        first = next(self._file.iter_batches(1, columns=[FEATURES]), None)
+        row_bytes = max(1, dense(first.column(0)).nbytes) if first is not None else 1
+        if rows * row_bytes > MOST_EXPANSION * file_bytes:
+            raise ValueError(
+                f"it declares {rows * row_bytes} bytes of features, but has {file_bytes}"
+            )
+        return row_bytes
 
     def rows(self, first: int, last: int) -> np.ndarray:
         """The rows `first` to `last` - 1. Raises InputError if they cannot be read."""
@@ -141,14 +170,7 @@ class _Features:
 
     def _next(self) -> np.ndarray:
         if self._batches is None:
-            (first,) = itertools.islice(self._file.iter_batches(1, columns=[FEATURES]), 1)
-            row_bytes = max(1, dense(first.column(0)).nbytes)
-            rows, file_bytes = self._file.metadata.num_rows, self.path.stat().st_size
-            if rows * row_bytes > MOST_EXPANSION * file_bytes:
-                raise ValueError(
-                    f"it declares {rows * row_bytes} bytes of features, but has {file_bytes}"
-                )
-            size = max(1, _BATCH_BYTES // row_bytes)
+            size = max(1, _BATCH_BYTES // self._check_size())
             self._batches = self._file.iter_batches(size, columns=[FEATURES])
         return dense(next(self._batches).column(0))
 
@@ -182,13 +204,23 @@ def _rate(value: object) -> float:
     return float(value) if is_rate else 0.0  # type: ignore[arg-type]
 
 
-def _check_unique(paths: Sequence[Path], ids: Sequence[str]) -> None:
-    twice = [video_id for video_id, count in Counter(ids).items() if count > 1]
-    if twice:
-        raise InputError(
-            f"FILE={paths[0]}: the rows of a video must follow each other, but those of {twice[0]!r} "
-            f"do not; sort the table by {ID} and time"
-        )
+def _starts(ids: pa.Array, last_id: str | None) -> tuple[list[int], pa.Array]:
+    """The rows of a batch at which another video begins, and the ids as texts. last_id: of the row
+    before the batch. Raises ValueError for ids that are not texts."""
+    pa = parquet_packages().arrow
+    if pa.types.is_dictionary(ids.type):
+        ids = ids.dictionary_decode()
+    is_text = pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)
+    if not is_text or ids.null_count:
+        raise ValueError(f"the column {ID} must be text without missing values (got {ids.type})")
+    numbers = ids.dictionary_encode().indices.to_numpy()
+    starts = [0] if ids[0].as_py() != last_id else []
+    return [*starts, *(np.flatnonzero(np.diff(numbers)) + 1).tolist()], ids
+
+
+def _numbers(column: pa.Array) -> np.ndarray:
+    """(R,) float64, NaN for missing values. Raises pyarrow's errors for other types."""
+    return column.cast(parquet_packages().arrow.float64()).to_numpy(zero_copy_only=False)
 
 
 def _recorded(files: Sequence[_Features], videos: Sequence[_Video]) -> Recorded | None:
@@ -216,6 +248,11 @@ def _recorded(files: Sequence[_Features], videos: Sequence[_Video]) -> Recorded 
                 "keep it, or give CSV=<file with the columns path,label,split>"
             )
         labels = line[label_column] if dataset.multilabel else [line[label_column]]
+        if not isinstance(labels, list | None):
+            raise InputError(
+                f"FILE={path}: the column {label_column} must be lists of texts (got "
+                f"{type(labels).__name__})"
+            )
         names = [_text(label, label_column, path) for label in labels or ()]
         stored.append(
             StoredVideo(

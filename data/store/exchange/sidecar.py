@@ -2,7 +2,7 @@
 hold, so that `import` restores the store. The other tool does not read it."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from reelbank.data.datasets.untrimmed import Action
 from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.about import about_text, parse_export_about
-from reelbank.data.store.exchange.annotations import recorded_actions
+from reelbank.data.store.exchange.annotations import is_time, recorded_actions
 from reelbank.data.store.exchange.arrays import read_npy, read_npz
 from reelbank.data.store.exchange.formats.videos import exported_videos
 from reelbank.data.store.exchange.source import Recorded, Rows, Source
@@ -21,20 +21,26 @@ from reelbank.data.store.reader import Store
 from reelbank.data.store.records import StoredVideo
 
 SIDECAR = "reelbank.npz"
-# Name of an array -> its axes and the kinds of numbers.
+# Texts are uint8, the UTF-8 of JSON: NumPy's own texts need 4 bytes for each character of the longest.
+# Name of an array -> how deeply its texts are in lists, one for each video; 0: one JSON object.
+_TEXTS = {
+    "about": 0,
+    "actions": 0,  # number of a video -> [[class, start, end], ...] in seconds
+    "facts": 0,  # number of a video -> facts about its file
+    "names": 1,
+    "video_ids": 1,
+    "labels": 1,
+    "groups": 1,
+    "parts": 2,
+}
+# Name of another array -> its axes and the kind of its numbers.
 _FORMS = {
-    "about": (0, "U"),
-    "names": (1, "U"),
-    "video_ids": (1, "U"),
-    "labels": (1, "U"),
-    "groups": (1, "U"),
-    "parts": (2, "U"),
     "fps": (1, "f"),
     "offsets": (1, "i"),
     "times_seconds": (1, "f"),
     "rows_axis": (0, "i"),
-    "actions": (0, "U"),  # JSON: number of a video -> [[class, start, end], ...] in seconds
 }
+_FACTS = ("frames", "duration_seconds", "span_seconds")
 
 
 def write_sidecar(
@@ -49,22 +55,31 @@ def write_sidecar(
     ending. rows_axis: the axis of these arrays along which the rows are. actions: of each video."""
     numbered = {number: own for number, own in enumerate(actions) if own}
     videos = list(exported_videos(store))
+    facts = {
+        number: {key: video.source[key] for key in _FACTS if key in video.source}
+        for number, video in enumerate(videos)
+    }
     times = list(store.times_of(store.video_ids))
     np.savez(
         folder / SIDECAR,
         allow_pickle=False,
-        about=np.str_(about_text(store)),
-        names=np.array(names, np.str_),
-        video_ids=np.array(store.video_ids, np.str_),
-        labels=np.array(store.labels, np.str_),
-        groups=np.array(store.groups, np.str_),
-        parts=np.array(store.parts, np.str_).reshape(len(videos), len(store.dataset.splits)),
+        about=_utf8(about_text(store)),
+        names=_utf8(json.dumps(list(names))),
+        video_ids=_utf8(json.dumps(list(store.video_ids))),
+        labels=_utf8(json.dumps(list(store.labels))),
+        groups=_utf8(json.dumps(list(store.groups))),
+        parts=_utf8(json.dumps([list(parts) for parts in store.parts])),
         fps=np.array([video.fps for video in videos]),
         offsets=np.cumsum([0, *map(len, times)]),
         times_seconds=np.concatenate([np.empty(0), *times]),
         rows_axis=np.int64(rows_axis),
-        actions=np.str_(json.dumps(numbered)),
+        actions=_utf8(json.dumps(numbered)),
+        facts=_utf8(json.dumps(facts)),
     )
+
+
+def _utf8(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
 
 
 def sidecar_source(folder: Path) -> Source:
@@ -76,18 +91,19 @@ def sidecar_source(folder: Path) -> Source:
             raise InputError(
                 f"FILE={path}: the array {name} must have {axes} axes and the type {kind}; export again"
             )
-    names, offsets = arrays["names"].tolist(), arrays["offsets"]
-    lengths = {len(arrays[name]) for name in ("video_ids", "labels", "groups", "parts", "fps")}
+    texts = {name: _texts(path, arrays, name) for name in _TEXTS}
+    names, offsets = texts["names"], arrays["offsets"]
+    columns = [texts[name] for name in ("video_ids", "labels", "groups", "parts")]
+    lengths = {len(arrays["fps"]), *map(len, columns)}
     if lengths != {len(names)} or len(offsets) != len(names) + 1:
         raise InputError(f"FILE={path}: the arrays must have one entry per video; export again")
     if reason := ids_fault(names):  # they are paths
         raise InputError(f"FILE={path}: {reason}")
     try:
-        recipe, dataset = parse_export_about(str(arrays["about"]))
-        facts_of = _facts(parse_json(str(arrays["actions"])))
+        recipe, dataset = parse_export_about(texts["about"])
+        facts_of = _facts(parse_json(texts["actions"]), parse_json(texts["facts"]))
     except (UnsafeFile, ValueError) as error:
         raise InputError(f"FILE={path}: {error}") from None
-    columns = [arrays[name].tolist() for name in ("video_ids", "labels", "groups", "parts")]
     videos = [
         StoredVideo(video_id, label, group, parts, {"bytes": 0, **facts_of.get(str(number), {})})
         for number, (video_id, label, group, parts) in enumerate(zip(*columns, strict=True))
@@ -110,13 +126,53 @@ def sidecar_source(folder: Path) -> Source:
         read,
         timed=True,
         recorded=Recorded(dataset, videos, recipe),
+        described_by=[path],
     )
 
 
-def _facts(actions: Any) -> dict[str, dict[str, Any]]:
-    """The facts about each video with actions, by its number. Raises ValueError."""
-    if not isinstance(actions, dict):
-        raise ValueError("its actions must be a JSON object; export again")
-    for own in actions.values():
+def _texts(path: Path, arrays: Mapping[str, np.ndarray], name: str) -> Any:
+    """The texts of an array, as `_TEXTS` describes them, also those that NumPy wrote as its own type.
+    Raises InputError."""
+    depth, array = _TEXTS[name], arrays.get(name)
+    if array is None and name == "facts":  # earlier files do not have it
+        return "{}"
+    texts = None
+    if array is not None and array.dtype.kind == "U" and array.ndim == depth:
+        texts = array.tolist()
+    elif array is not None and array.dtype == np.uint8 and array.ndim == 1:
+        try:
+            content = array.tobytes().decode()
+            texts = parse_json(content) if depth else content
+        except (UnsafeFile, ValueError) as error:
+            raise InputError(f"FILE={path}: the array {name} {error}; export again") from None
+    if not _are_texts(texts, depth):
+        raise InputError(f"FILE={path}: the array {name} must contain texts as JSON; export again")
+    return texts
+
+
+def _are_texts(value: object, depth: int) -> bool:
+    if not depth:
+        return isinstance(value, str)
+    return isinstance(value, list) and all(_are_texts(each, depth - 1) for each in value)
+
+
+def _facts(actions: Any, facts: Any) -> dict[str, dict[str, Any]]:
+    """The facts about each video, by its number. Raises ValueError."""
+    if not isinstance(actions, dict) or not isinstance(facts, dict):
+        raise ValueError("its actions and facts must be JSON objects; export again")
+    for own in facts.values():
+        if not isinstance(own, dict) or not all(_is_fact(*item) for item in own.items()):
+            raise ValueError(
+                f"its facts must be numbers with the names {', '.join(_FACTS)} (got {str(own)[:80]})"
+            )
+    of_videos = {number: dict(own) for number, own in facts.items()}
+    for number, own in actions.items():
         recorded_actions(own)
-    return {number: {"annotations": own} for number, own in actions.items()}
+        of_videos.setdefault(number, {})["annotations"] = own
+    return of_videos
+
+
+def _is_fact(name: str, value: Any) -> bool:
+    if name == "span_seconds":
+        return isinstance(value, list) and len(value) == 2 and all(map(is_time, value))
+    return name in _FACTS and is_time(value)

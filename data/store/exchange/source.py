@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,9 @@ class Source:
 
     names: for each video the names that it may have, the likeliest first. read: the rows of the
     video with this number. facts: further tables (V,) or (V, S) of a packed HDF5 file. timed:
-    whether the rows come with times. recorded: None if the files have no labels.
+    whether the rows come with times. rated: whether the files name a frame rate. recorded: None if
+    the files have no labels. described_by: files that are read in addition to those with features.
+    notes: lines to print.
     """
 
     layout: str
@@ -43,4 +46,7 @@ class Source:
     read: Callable[[int], Rows]
     facts: dict[str, np.ndarray] = field(default_factory=dict)
     timed: bool = False
+    rated: bool = False
     recorded: Recorded | None = None
+    described_by: Sequence[Path] = ()
+    notes: Sequence[str] = ()

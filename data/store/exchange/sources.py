@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import h5py
@@ -20,7 +21,7 @@ from reelbank.data.files import check_regular
 from reelbank.data.store.exchange.arrays import read_npy
 from reelbank.data.store.exchange.hdf5_datasets import datasets_source
 from reelbank.data.store.exchange.mstcn_folder import is_mstcn_folder, mstcn_source
-from reelbank.data.store.exchange.npz_folder import npz_source
+from reelbank.data.store.exchange.npz_folder import ABOUT_FILE, npz_source
 from reelbank.data.store.exchange.parquet_source import parquet_source
 from reelbank.data.store.exchange.sidecar import SIDECAR, sidecar_source
 from reelbank.data.store.exchange.source import Rows, Source
@@ -28,17 +29,19 @@ from reelbank.data.store.exchange.video_features import VideoFiles, arranged
 from reelbank.data.store.file.hdf5_checks import UnsafeFile, strings, walk
 
 _PACKED = {"features", "name"}
+_ENDINGS = (".npy", ".npz", ".parquet")
 
 
 @contextlib.contextmanager
 def open_source(path: Path, stream: str) -> Iterator[Source]:
     """The features in a file or folder. Raises InputError for an unsafe or unreadable file."""
-    if parquet_files := _parquet_files(path):
-        with parquet_source(parquet_files) as source:
+    files = _feature_files(path)
+    if files.ending == ".parquet":
+        with parquet_source(files.paths) as source:
             yield source
         return
     if path.is_dir():
-        yield _folder_source(path, stream)
+        yield _folder_source(path, files, stream)
         return
     check_regular(path)
     try:
@@ -52,35 +55,53 @@ def open_source(path: Path, stream: str) -> Iterator[Source]:
         ) from None
 
 
-def _parquet_files(path: Path) -> list[Path]:
-    """The Parquet files that `path` is or contains. Raises InputError for a folder that contains other
-    features too."""
+@dataclass(frozen=True)
+class _FeatureFiles:
+    """The files that are imported, which have this ending, and how many others are not; ending "":
+    a file that is not Parquet."""
+
+    ending: str
+    paths: Sequence[Path]
+    others: int = 0
+
+
+def _feature_files(path: Path) -> _FeatureFiles:
+    """The files with features that `path` is or contains. Raises InputError for a folder of .npz and
+    .parquet files, and for an export that contains other features too."""
     if not path.is_dir():
-        return [path] if path.suffix.lower() == ".parquet" else []
-    files = sorted(path.rglob("*.parquet"))
-    others = [*path.rglob("*.npy"), *path.rglob("*.npz")] if files else []
-    if others:
+        is_parquet = path.suffix.lower() == ".parquet"
+        return _FeatureFiles(".parquet" if is_parquet else "", [path])
+    found = {ending: sorted(path.rglob(f"*{ending}")) for ending in _ENDINGS}
+    found = {ending: paths for ending, paths in found.items() if paths}
+    # Folders of .npy files often contain other files, such as averages.
+    if len(found) > 1 and (".npy" not in found or (path / ABOUT_FILE).exists()):
+        given = " and ".join(f"{len(paths)} {ending}" for ending, paths in found.items())
         raise InputError(
-            f"FILE={path}: must contain either .parquet files or arrays (got {len(files)} and "
-            f"{len(others)}); import them from separate folders"
+            f"FILE={path}: must contain features in either {' or '.join(found)} files (got {given}); "
+            "import them from separate folders"
         )
-    return files
+    ending = next(iter(found), ".npy")
+    paths = found.pop(ending, [])
+    others = [other for each in found.values() for other in each if other != path / SIDECAR]
+    return _FeatureFiles(ending, paths, len(others))
 
 
-def _folder_source(path: Path, stream: str) -> Source:
-    if (path / SIDECAR).exists():
+def _folder_source(path: Path, files: _FeatureFiles, stream: str) -> Source:
+    # A video may have the name of the sidecar; about.json is only in a folder of .npz files.
+    if (path / SIDECAR).exists() and not (path / ABOUT_FILE).exists():
         return sidecar_source(path)
     if is_mstcn_folder(path):
         return mstcn_source(path)
-    files = sorted(path.rglob("*.npy"))
-    npz_files = sorted(path.rglob("*.npz"))
-    if files and npz_files:
-        raise InputError(
-            f"FILE={path}: must contain either .npy or .npz files (got {len(files)} and "
-            f"{len(npz_files)}); import them from separate folders"
-        )
-    if npz_files:
-        return npz_source(path, npz_files)
+    if files.ending == ".npz":
+        return npz_source(path, files.paths)
+    source = _npy_source(path, files.paths, stream)
+    if not files.others:
+        return source
+    note = f"{path}: the .npy files are imported; {files.others} .npz or .parquet files are not"
+    return replace(source, notes=(note,))
+
+
+def _npy_source(path: Path, files: Sequence[Path], stream: str) -> Source:
     names = [file.relative_to(path).with_suffix("").as_posix() for file in files]
     videos = arranged(names, stream)
     if not any(video.fps is not None or video.timestamps is not None for video in videos):
@@ -97,6 +118,7 @@ def _folder_source(path: Path, stream: str) -> Source:
         possible_names,
         lambda number: _read_video_files(files, videos[number], timed),
         timed=timed,
+        rated=any(video.fps is not None for video in videos),
     )
 
 
@@ -158,22 +180,29 @@ def _hdf5_source(file: h5py.File, file_bytes: int) -> Source:
 
 def source_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes; of a folder: of the names and digests of its .npy, .npz or .parquet
-    files. Raises InputError if one cannot be read."""
+    files, those that are imported. Raises InputError if one cannot be read."""
     if not path.is_dir():
-        return _file_sha256(path)
+        return file_sha256(path)
+    return files_sha256(path, _feature_files(path).paths)
+
+
+def files_sha256(folder: Path, files: Sequence[Path]) -> str:
+    """SHA-256 of the names and digests of files below `folder`. Raises InputError if one cannot be
+    read."""
     digest = hashlib.sha256()
-    files = _parquet_files(path) or sorted(path.rglob("*.npy")) or sorted(path.rglob("*.npz"))
     for file in files:
-        line = f"{file.relative_to(path).as_posix()} {_file_sha256(file)}\n"
+        line = f"{file.relative_to(folder).as_posix()} {file_sha256(file)}\n"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-def _file_sha256(path: Path) -> str:
+def file_sha256(path: Path, option: str = "FILE") -> str:
+    """SHA-256 of a file's bytes. option: names the file in the message. Raises InputError if it cannot
+    be read."""
     try:
         with path.open("rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest()
     except OSError as error:
         raise InputError(
-            f"FILE={path}: cannot be read ({error.strerror}); repair it, or move it away"
+            f"{option}={path}: cannot be read ({error.strerror}); repair it, or move it away"
         ) from None
