@@ -373,7 +373,11 @@ def test_parts_of_files_and_rows_that_are_not_vectors_are_refused(tmp_path):
             "expected annotations such as",
         ),
         ({"one": {"annotations": [{"label": "a;b", "segment": [1, 2]}]}}, "expected annotations"),
-        ({"one": {"duration": -1}}, "duration, frame and fps must be numbers"),
+        ({"one": {"annotations": [{"label": "a", "segment": [2, 1]}]}}, "is not before the start"),
+        ({"one": {"annotations": [{"label": "a", "segment": [0, 10**400]}]}}, "expected annotat"),
+        ({"one": {"duration": 10**400}}, "must be finite numbers"),
+        ({"one": {"duration": 1e-300, "frame": 1e300}}, "larger than those of any video"),
+        ({"one": {"duration": -1}}, "duration, frame and fps must be finite numbers"),
         (
             {n: {"annotations": [{"label": "a", "segment": [0, 1], "label_id": n}]} for n in "01"},
             "label_id of a must be the same whole number",
@@ -406,6 +410,7 @@ def test_options_that_do_not_fit_together_are_refused(tmp_path):
 def test_a_video_without_a_known_rate_fails(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     np.save(tmp_path / "in" / "gone.npy", values_of(0))
+    np.save(tmp_path / "in" / "one.npy", values_of(0))
     options = ImportOptions(
         file=str(tmp_path / "in"),
         bank=str(tmp_path / "bank"),
@@ -414,3 +419,60 @@ def test_a_video_without_a_known_rate_fails(tmp_path, capsys):
     )
     assert import_store(options) == 1
     assert "failed: gone: its frame rate is not known; give FPS=" in capsys.readouterr().out
+
+
+def test_a_stride_without_any_rate_is_refused_before_a_store_is_written(tmp_path):
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "gone.npy", values_of(0))
+    annotations = written_annotations(tmp_path)
+    with pytest.raises(InputError, match=r"^FPS is missing; STRIDE=4 needs it"):
+        import_made(tmp_path / "in", tmp_path / "bank", annotations=annotations, stride=4.0)
+    assert not (tmp_path / "bank").exists()
+
+
+def test_other_annotations_make_another_store(tmp_path):
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "one.npy", values_of(0))
+    for end, fps in ((2.0, 25.0), (3.0, 50.0)):
+        action = {"label": "run", "segment": [1.0, end]}
+        database = {"one": {"subset": "training", "fps": fps, "annotations": [action]}}
+        annotations = written_annotations(tmp_path, database)
+        options = ImportOptions(
+            file=str(tmp_path / "in"), bank=str(tmp_path), annotations=annotations, stride=4.0
+        )
+        assert import_store(options) == 0
+    stored = []
+    for path in (tmp_path / "stores").glob("*.h5"):
+        with Store.open(path) as store:
+            actions = store.sources[0]["annotations"]
+            stored.append((actions, store.times_seconds("one")[1]))
+    assert sorted(stored) == [([["run", 1.0, 2.0]], 4 / 25), ([["run", 1.0, 3.0]], 4 / 50)]
+
+
+def test_two_files_of_one_video_are_refused(tmp_path):
+    for name in ("p/one", "q/v_one"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        np.save(tmp_path / "in" / f"{name}.npy", values_of(0))
+    annotations = written_annotations(tmp_path)
+    with pytest.raises(InputError, match="but p/one and q/v_one are both the video one"):
+        import_made(tmp_path / "in", tmp_path / "bank", annotations=annotations)
+
+
+@pytest.mark.parametrize("format_name", ["video_features", "npz", "hdf5", "parquet"])
+def test_row_numbers_are_not_taken_for_times_after_an_export(tmp_path, format_name):
+    if format_name == "parquet":
+        pytest.importorskip("pyarrow")
+    recipe = {"stream": "rgb", "extractor": "x", "times": "row numbers"}
+    # An export of an earlier version called them timestamps.
+    nested = {"stream": "rgb", "extractor": "x", "times": "timestamps", "imported": {}}
+    nested["imported"] = {"recipe": recipe}
+    for number, own in enumerate((recipe, nested)):
+        folder = tmp_path / str(number)
+        videos = [StoredVideo("one", "run", "", ("train",), {"bytes": 1, "fps": 25.0})]
+        with StoreWriter(folder / "stores" / "made.h5", own, DATASET) as writer:
+            writer.add(videos[0], values_of(0), np.arange(5.0))
+            writer.finish(videos)
+        endings = {"hdf5": "out.h5", "parquet": "out.parquet"}
+        out = export_made(folder, to=endings.get(format_name, "out"), format=format_name)
+        with import_made(out, folder / "bank") as store:
+            assert store.recipe["times"] == "row numbers"

@@ -1,6 +1,7 @@
 """Parquet files: written for pandas and Hugging Face's datasets, and read back."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -151,8 +152,8 @@ def test_damage_and_wrong_values_are_reported(
     pq.write_table(table.set_column(1, "label", numbers), tmp_path / "numbers.parquet")
     with pytest.raises(InputError, match=r"numbers\.parquet: the column label must be text"):
         import_store(ImportOptions(file=str(tmp_path / "numbers.parquet"), bank=str(tmp_path)))
-    np.save(tmp_path / "b.npy", np.ones((1, 2)))
-    with pytest.raises(InputError, match="either .parquet files or arrays"):
+    np.savez(tmp_path / "b.npz", features=np.ones((1, 2)))
+    with pytest.raises(InputError, match=r"either \.npz or \.parquet files \(got 1 \.npz and 3"):
         import_store(ImportOptions(file=str(tmp_path), bank=str(tmp_path / "bank")))
     ragged = {"id": ["a", "a"], "features": [[1.0], [1.0, 2.0]]}
     pq.write_table(pa.table(ragged), tmp_path / "ragged.parquet")
@@ -163,3 +164,45 @@ def test_damage_and_wrong_values_are_reported(
     assert import_store(options) == 1
     assert "failed: a: " in (printed := capsys.readouterr().out)
     assert "must have vectors of one length" in printed
+
+
+def test_labels_of_another_type_are_refused(tmp_path: Path) -> None:
+    described = DatasetDescription("many", ("cook", "eat"), (), multilabel=True)
+    with StoreWriter(tmp_path / "bank" / "stores" / "m.h5", RECIPE, described) as writer:
+        writer.add(StoredVideo("a", "cook;eat"), np.ones((2, 3)), np.arange(2.0))
+        writer.finish([StoredVideo("a", "cook;eat")])
+    table = pq.read_table(exported(tmp_path))
+    changed = table.set_column(table.schema.names.index("labels"), "labels", pa.array([1, 1]))
+    pq.write_table(changed, tmp_path / "numbers.parquet")
+    options = ImportOptions(file=str(tmp_path / "numbers.parquet"), bank=str(tmp_path))
+    with pytest.raises(InputError, match=r"numbers\.parquet: the column labels must be lists of"):
+        import_store(options)
+
+
+def test_a_small_file_of_many_rows_needs_little_memory(tmp_path: Path) -> None:
+    rows = 200_000
+    ids = pa.DictionaryArray.from_arrays(np.repeat(np.int32([0, 1]), rows // 2), ["a", "b"])
+    features = pa.FixedSizeListArray.from_arrays(np.zeros(rows, np.float32), 1)
+    columns = {"id": ids, "features": features, "time_seconds": np.arange(rows) // 50_000 * 1.0}
+    pq.write_table(pa.table(columns), tmp_path / "small.parquet", compression="zstd")
+    (tmp_path / "l.csv").write_text("path,label\na,dig\nb,fly\n")
+    tracemalloc.start()
+    try:
+        with imported(tmp_path, tmp_path / "small.parquet", csv=str(tmp_path / "l.csv")) as store:
+            assert store.rows.tolist() == [rows // 2] * 2
+            assert store.times_seconds("b")[[0, -1]].tolist() == [2, 3]
+        assert tracemalloc.get_traced_memory()[1] < 100 * rows  # a dict for a row is larger
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_video_may_go_on_in_the_next_batch(tmp_path: Path) -> None:
+    counts = (70_000, 1, 62_000)  # batches have 65,536 rows
+    ids = np.repeat(["a", "b", "c"], counts)
+    values = np.random.default_rng(0).integers(0, 9, (len(ids), 1)).astype(np.uint8)
+    columns = {"id": ids, "features": pa.FixedSizeListArray.from_arrays(values.ravel(), 1)}
+    pq.write_table(pa.table(columns), tmp_path / "long.parquet")
+    (tmp_path / "l.csv").write_text("path,label\na,dig\nb,fly\nc,fly\n")
+    with imported(tmp_path, tmp_path / "long.parquet", csv=str(tmp_path / "l.csv")) as store:
+        assert store.rows.tolist() == list(counts)
+        np.testing.assert_array_equal(store["c"], values[70_001:])

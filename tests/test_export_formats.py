@@ -232,7 +232,6 @@ def test_an_npz_with_a_wrong_array_fails_only_its_own_video(tmp_path, arrays, re
         (lambda folder: (folder / "about.json").write_text("[]"), "about.json: cannot be read"),
         (lambda folder: rewritten(folder / "dig/v000.npz", label=np.float64(1)), "label must be"),
         (lambda folder: rewritten(folder / "dig/v000.npz", parts=np.str_("a")), "parts must be"),
-        (lambda folder: (folder / "dig/v000.npz").write_bytes(b"PK\x03\x04"), "read as .npz"),
         (lambda folder: np.save(folder / "a.npy", np.ones((1, 5))), r"either \.npy or \.npz"),
     ],
 )
@@ -262,3 +261,48 @@ def test_an_npz_of_another_tool_has_times_only_if_all_files_have(tmp_path):
     assert import_made(tmp_path / "in", tmp_path / "bank") == 0
     with Store.open(find_store(tmp_path / "bank", dataset="ucf101")) as store:
         assert store.recipe["times"] == "row numbers" and store.labels == ["YoYo", "YoYo"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "zlib", "lzma"])
+def test_a_damaged_npz_fails_only_its_own_video(tmp_path, damage, capsys):
+    fill(tmp_path / "stores" / "made.h5", range(3))
+    assert export_made(tmp_path, "out", format="npz") == 0
+    damaged = tmp_path / "out" / "dig" / "v000.npz"
+    with np.load(damaged) as arrays:
+        contents = dict(arrays)
+    method = zipfile.ZIP_LZMA if damage == "lzma" else zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(damaged, "w", method) as archive:
+        for name, values in contents.items():
+            npy = io.BytesIO()
+            np.save(npy, values)
+            archive.writestr(f"{name}.npy", npy.getvalue())
+        end = archive.infolist()[1].header_offset
+    content = bytearray(damaged.read_bytes())
+    content[60:end] = b"\xff" * (end - 60)  # in the compressed features
+    damaged.write_bytes(b"PK\x03\x04" if damage == "cut" else content)
+    assert import_made(tmp_path / "out", tmp_path / "bank") == 1
+    assert re.search("failed: dig/v000: .*cannot be read as .npz", capsys.readouterr().out)
+    with Store.open(find_store(tmp_path / "bank")) as store:
+        assert store.video_ids == ["dig/v002", "fly/v001"]
+        np.testing.assert_array_equal(store.times_seconds("dig/v002"), made_times(2))
+
+
+def test_a_video_may_have_the_name_of_our_file(tmp_path):
+    video = replace(made_video(0), id="reelbank")
+    with StoreWriter(tmp_path / "stores" / "made.h5", RECIPE, DATASET) as writer:
+        writer.add(video, made_values(0), made_times(0))
+        writer.finish([video])
+    assert export_made(tmp_path, "out", format="npz") == 0
+    assert import_made(tmp_path / "out", tmp_path / "bank") == 0
+    with Store.open(find_store(tmp_path / "bank")) as store:
+        assert store.video_ids == ["reelbank"] and store.labels == [video.label]
+
+
+def test_other_files_in_a_folder_of_npy_are_not_imported(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "v_YoYo_g01_c01.npy", np.ones((2, 3)))
+    np.savez(tmp_path / "in" / "means.npz", mean=np.ones(3))
+    (tmp_path / "in" / "table.parquet").write_bytes(b"PAR1")
+    assert import_made(tmp_path / "in", tmp_path / "bank") == 0
+    shown = capsys.readouterr().out
+    assert "2 .npz or .parquet files are not" in shown and "imported 1 of 1 videos" in shown

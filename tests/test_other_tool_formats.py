@@ -390,6 +390,10 @@ def test_formats_of_vectors_refuse_other_rows(tmp_path, format_name):
         export_made(tmp_path, format=format_name)
 
 
+def utf8(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode(), np.uint8)
+
+
 def rewrite_sidecar(folder: Path, **arrays) -> None:
     with np.load(folder / "reelbank.npz") as old:
         content = {**dict(old), **arrays}
@@ -406,6 +410,11 @@ def rewrite_sidecar(folder: Path, **arrays) -> None:
         ({"actions": np.str_("[]")}, "actions"),
         ({"labels": np.array([None] * 3)}, "contains Python objects"),
         ({"labels": np.array(["x", "y", "z"])}, "must be one of the data set's classes"),
+        ({"labels": utf8('["x", 1, "z"]')}, "the array labels must contain texts as JSON"),
+        ({"labels": utf8("[")}, "the array labels"),
+        ({"parts": utf8('[["train"], ["train"], ["test"]]')}, "must have one part"),
+        ({"facts": utf8('{"0": {"frames": "9"}}')}, "its facts must be numbers"),
+        ({"actions": utf8('{"0": [["a", 0, 1%s]]}' % ("0" * 400))}, "must be lists of a class"),
     ],
 )
 def test_an_untrusted_file_of_ours_is_checked(tmp_path, arrays, message):
@@ -413,3 +422,67 @@ def test_an_untrusted_file_of_ours_is_checked(tmp_path, arrays, message):
     rewrite_sidecar(folder, **arrays)
     with pytest.raises(InputError, match=message):
         import_made(folder, tmp_path / "bank")
+
+
+def test_a_file_of_ours_restores_facts_and_is_small(tmp_path):
+    facts = {"frames": 90, "duration_seconds": 3.5, "span_seconds": [1.0, 4.5]}
+    long_name = ";".join(f"class {number}" for number in range(500))
+    dataset = DatasetDescription("made", tuple(long_name.split(";")), (), multilabel=True)
+    videos = [StoredVideo(f"v{n}", long_name if not n else "class 1") for n in range(3)]
+    videos[1] = StoredVideo("v1", "class 2", source={"bytes": 1, **facts})
+    with made_folder(tmp_path, videos, dataset) as store:
+        assert store.labels == [long_name, "class 2", "class 1"]
+        assert store.sources[1] == {"bytes": 0, **facts}
+    with np.load(tmp_path / "out" / "reelbank.npz") as arrays:
+        assert arrays["labels"].nbytes < 2 * len(long_name)
+
+
+def made_folder(folder: Path, videos, dataset) -> Store:
+    """The store that is imported from an export of these videos."""
+    exported = export_made(
+        made_store(folder, videos=videos, dataset=dataset), format="video_features"
+    )
+    return import_made(exported, folder / "bank")
+
+
+def test_names_that_numpy_wrote_as_texts_are_read(tmp_path):
+    folder = export_made(made_store(tmp_path), format="mstcn")
+    with np.load(folder / "reelbank.npz") as arrays:
+        texts = {n: arrays[n].tobytes().decode() for n in arrays if arrays[n].dtype == np.uint8}
+    names = ("names", "video_ids", "labels", "groups", "parts")
+    lists = {name: np.array(json.loads(texts.pop(name))) for name in names}
+    rewrite_sidecar(folder, **lists, **{name: np.str_(text) for name, text in texts.items()})
+    with import_made(folder, tmp_path / "bank") as store:
+        check_restored(store)
+
+
+def test_features_and_classes_of_different_lengths_are_cut(tmp_path, capsys):
+    source = foreign_mstcn(tmp_path / "gtea")
+    (source / "groundTruth" / "s1.txt").write_text("pour\n" * 5 + "stir\n")  # 5 rows
+    (source / "groundTruth" / "s3.txt").write_text("stir\n" * 39)  # 40 rows
+    with import_made(source, tmp_path / "bank", stride=1.0, fps=15.0) as store:
+        assert store.labels == ["pour", "pour", "stir"]
+        assert store.rows.tolist() == [5, 1, 39]
+        assert store.sources[0]["row_labels"] == [["pour", 5]]
+        np.testing.assert_array_equal(store["s3"], values_of(2)[:39])
+    assert "2 of 3 videos have different numbers of features and classes" in capsys.readouterr().out
+
+
+def test_a_corrected_class_makes_another_store(tmp_path):
+    source = foreign_mstcn(tmp_path / "gtea")
+    import_made(source, tmp_path / "bank").close()
+    (source / "groundTruth" / "s2.txt").write_text("stir\n")
+    options = ImportOptions(file=str(source), bank=str(tmp_path / "bank"))
+    assert import_store(options) == 0
+    labels = []
+    for path in sorted((tmp_path / "bank" / "stores").glob("*.h5")):
+        with Store.open(path) as store:
+            labels.append(store.sources[1]["row_labels"])
+    assert sorted(labels) == [[["pour", 1]], [["stir", 1]]]
+
+
+@pytest.mark.parametrize("runs", [[1], 7, [["pour", "2"]], [["pour", -1]]])
+def test_classes_of_rows_in_another_form_are_one_line(tmp_path, runs):
+    videos = [StoredVideo("v", "fight", "", ("train", ""), {"bytes": 1, "row_labels": runs})]
+    with pytest.raises(InputError, match="row_labels of a video must be lists"):
+        export_made(made_store(tmp_path, videos=videos), format="mstcn")

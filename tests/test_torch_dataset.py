@@ -117,6 +117,7 @@ def test_labels_of_a_multi_label_store_are_multi_hot(tmp_path: Path) -> None:
     [
         ({"part": "trian"}, r"^part='trian': must be one of train, validation, test, all$"),
         ({"split": "3"}, r"^split='3': must be one of the splits of .*a\.h5, 1, 2; part='all'"),
+        ({"split": "3", "part": "all"}, r"^split='3': must be one of the splits of"),
         ({"part": "validation"}, r"^part='validation': split 1 of .* validation=0\.2 takes"),
         ({"validation": 1.0}, r"^validation=1\.0: must be at least 0 and less than 1$"),
         ({"classes": ["swim"]}, r"has no video of class 'swim'"),
@@ -129,3 +130,14 @@ def test_a_wrong_choice_is_one_line(
     fill(tmp_path / "a.h5", range(6))
     with pytest.raises(InputError, match=message):
         reelbank.FeatureDataset(tmp_path / "a.h5", **options)  # type: ignore[arg-type]
+
+
+def test_all_videos_of_chosen_classes_have_labels_in_the_order_of_the_data_set(
+    tmp_path: Path,
+) -> None:
+    fill(tmp_path / "a.h5", range(3))
+    dataset = reelbank.FeatureDataset(tmp_path / "a.h5", part="all", split="2", classes=["fly"])
+    labels = dict(zip(dataset.video_ids, dataset.labels.tolist(), strict=True))
+    assert labels == {"dig/v000": -1, "fly/v001": 0, "dig/v002": -1}
+    both = reelbank.FeatureDataset(tmp_path / "a.h5", part="all", classes=["fly", "dig"])
+    assert both.classes == ("dig", "fly")

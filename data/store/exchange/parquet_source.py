@@ -5,7 +5,6 @@ from our own exports, because there the metadata names the classes."""
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -107,6 +106,7 @@ class _Features:
         not follow each other."""
         names = self._file.schema_arrow.names
         columns = [name for name in names if name in _OF_VIDEOS or name.startswith("part")]
+        pa = parquet_packages().arrow
         firsts: list[int] = []  # the first row of each video
         lines: list[dict[str, Any]] = []
         times: list[np.ndarray] = []
@@ -114,8 +114,10 @@ class _Features:
         with _explained(self.path):
             self._check_size()
             for batch in self._file.iter_batches(_BATCH_ROWS, columns=columns):
+                if not batch.num_rows:
+                    continue
                 starts, batch_ids = _starts(batch.column(ID), last_id)
-                of_batch = batch.take(parquet_packages().arrow.array(starts)).to_pylist()
+                of_batch = batch.take(pa.array(starts, pa.int64())).to_pylist()
                 for line in of_batch:
                     self._add_id(line[ID], ids)
                 firsts += [rows + start for start in starts]
