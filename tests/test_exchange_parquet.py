@@ -11,6 +11,7 @@ from made_stores import RECIPE, fill, made_times, made_values, made_video
 from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.exporting import export
 from reelbank.data.store.exchange.importing import import_store
+from reelbank.data.store.exchange.sources import open_source
 from reelbank.data.store.options import ExportOptions, ImportOptions
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import DatasetDescription, StoredVideo
@@ -185,12 +186,13 @@ def test_a_small_file_of_many_rows_needs_little_memory(tmp_path: Path) -> None:
     features = pa.FixedSizeListArray.from_arrays(np.zeros(rows, np.float32), 1)
     columns = {"id": ids, "features": features, "time_seconds": np.arange(rows) // 50_000 * 1.0}
     pq.write_table(pa.table(columns), tmp_path / "small.parquet", compression="zstd")
-    (tmp_path / "l.csv").write_text("path,label\na,dig\nb,fly\n")
     tracemalloc.start()
     try:
-        with imported(tmp_path, tmp_path / "small.parquet", csv=str(tmp_path / "l.csv")) as store:
-            assert store.rows.tolist() == [rows // 2] * 2
-            assert store.times_seconds("b")[[0, -1]].tolist() == [2, 3]
+        with open_source(tmp_path / "small.parquet", "rgb") as source:
+            assert source.names == [("a",), ("b",)]
+            read = source.read(1)
+            assert read.times_seconds is not None and read.values.shape == (rows // 2, 1)
+            assert read.times_seconds[[0, -1]].tolist() == [2, 3]
         assert tracemalloc.get_traced_memory()[1] < 100 * rows  # a dict for a row is larger
     finally:
         tracemalloc.stop()
