@@ -181,10 +181,10 @@ def test_labels_of_another_type_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_small_file_of_many_rows_needs_little_memory(tmp_path: Path) -> None:
-    rows = 200_000
+    rows = 100_000
     ids = pa.DictionaryArray.from_arrays(np.repeat(np.int32([0, 1]), rows // 2), ["a", "b"])
     features = pa.FixedSizeListArray.from_arrays(np.zeros(rows, np.float32), 1)
-    columns = {"id": ids, "features": features, "time_seconds": np.arange(rows) // 50_000 * 1.0}
+    columns = {"id": ids, "features": features, "time_seconds": np.arange(rows) // 25_000 * 1.0}
     pq.write_table(pa.table(columns), tmp_path / "small.parquet", compression="zstd")
     tracemalloc.start()
     try:
