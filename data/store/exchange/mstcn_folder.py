@@ -7,6 +7,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from reelbank.data.datasets import folder as folder_dataset
 from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.arrays import read_npy
@@ -61,11 +63,17 @@ def mstcn_source(folder: Path) -> Source:
     return Source(
         "MS-TCN",
         [(file.stem,) for file in files],
-        lambda number: Rows(read_npy(files[number]).T[: row_counts[number]]),
+        lambda number: Rows(_features(files[number], row_counts[number])),
         recorded=Recorded(dataset, videos),
         described_by=[folder / MAPPING, *class_files],
         notes=(note,) if cut else (),
     )
+
+
+def _features(file: Path, rows: int) -> np.ndarray:
+    """(T, C) at most `rows` rows of (C, T) features; an array without axes as it is."""
+    values = read_npy(file).T
+    return values[:rows] if values.ndim else values
 
 
 def _feature_count(file: Path, otherwise: int) -> int:

@@ -37,7 +37,7 @@ def npz_source(folder: Path, files: Sequence[Path]) -> Source:
         names,
         lambda number: _read_rows(files[number], timed=timed),
         timed=timed,
-        rated=any("fps" in arrays for arrays in facts if arrays is not None),
+        rated=any(_rate(arrays) > 0 for arrays in facts if arrays is not None),
         recorded=recorded,
     )
 
@@ -92,8 +92,13 @@ def _read_rows(file: Path, *, timed: bool) -> Rows:
         raise InputError(
             f"FILE={file}: must contain an array {' or '.join(_FEATURES)} (got {names})"
         )
-    rate = arrays.get("fps", np.float64(0))
-    fps = float(rate) if rate.dtype.kind in "fiu" and rate.size == 1 else math.nan
+    fps = _rate(arrays)
     if not 0 <= fps < math.inf:
         raise InputError(f"FILE={file}: fps must be one number, the frames per second")
     return Rows(arrays[name], arrays[_TIMES] if timed else None, fps)
+
+
+def _rate(arrays: Mapping[str, np.ndarray]) -> float:
+    """The frames per second, 0.0 if unknown; NaN for an array that is not one number."""
+    rate = arrays.get("fps", np.float64(0))
+    return float(rate.item()) if rate.dtype.kind in "fiu" and rate.size == 1 else math.nan
