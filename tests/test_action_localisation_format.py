@@ -458,7 +458,7 @@ def test_two_files_of_one_video_are_refused(tmp_path):
         import_made(tmp_path / "in", tmp_path / "bank", annotations=annotations)
 
 
-@pytest.mark.parametrize("format_name", ["video_features", "npz", "hdf5", "parquet"])
+@pytest.mark.parametrize("format_name", ["npz", "hdf5", "parquet"])
 def test_row_numbers_are_not_taken_for_times_after_an_export(tmp_path, format_name):
     if format_name == "parquet":
         pytest.importorskip("pyarrow")

@@ -1,9 +1,8 @@
 """One vector per video, the mean of its clean rows, for tools that show and search collections of
 videos: FiftyOne and LightlyStudio (a matrix and a table), and Lightly (a table)."""
 
-import csv
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from reelbank.data.datasets.discovery import existing_folder, find_videos
 from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
 from reelbank.data.store.reader import Store
+from reelbank.data.text_files import write_exact_csv
 
 MATRIX, TABLE, LIGHTLY_TABLE = "embeddings.npy", "samples.csv", "embeddings.csv"
 
@@ -40,7 +40,7 @@ def _write_matrix(export: Export) -> Sequence[str]:
         [paths[video_id].as_posix(), video_id, label, group, parts[split_number] if splits else ""]
         for video_id, label, group, parts in zip(*columns, strict=True)
     )
-    _write_csv(export.path / TABLE, chain([header], lines))
+    write_exact_csv(export.path / TABLE, chain([header], lines))
     return ()
 
 
@@ -64,15 +64,8 @@ def _write_lightly(export: Export) -> Sequence[str]:
         [paths[video_id].relative_to(root).as_posix(), *mean.tolist(), number_of.get(label, -1)]
         for video_id, label, mean in zip(*columns, strict=True)
     )
-    _write_csv(export.path / LIGHTLY_TABLE, chain([header], lines))
+    write_exact_csv(export.path / LIGHTLY_TABLE, chain([header], lines))
     return ()
-
-
-def _write_csv(path: Path, lines: Iterable[Sequence[str | float]]) -> None:
-    """Without the apostrophes that `csv_file` writes for spreadsheets: programs join these tables with
-    files by name, so each name must be as it is."""
-    with path.open("w", newline="", encoding="utf-8", errors="replace") as file:
-        csv.writer(file).writerows(lines)
 
 
 def _paths_of(export: Export) -> dict[str, Path]:
