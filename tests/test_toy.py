@@ -211,7 +211,7 @@ def test_paths_do_not_tell_forwards_from_backwards() -> None:
     assert abs(gap.mean()) < 3 * gap.std() / np.sqrt(len(gap))
 
 
-def test_a_killed_drawing_goes_on(tmp_path: Path) -> None:
+def test_a_killed_drawing_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     script = "import sys; from pathlib import Path; from reelbank.data.datasets import toy; "
     script += "toy.draw(Path(sys.argv[1]), 0, workers=1)"
     process = subprocess.Popen(
@@ -233,6 +233,7 @@ def test_a_killed_drawing_goes_on(tmp_path: Path) -> None:
         if not path.exists():
             path.write_bytes(b"")
     assert toy.draw(tmp_path, 0, workers=1) == 2
+    assert capsys.readouterr().err == ""  # a bar is only for a terminal
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert toy.draw(tmp_path, 0, workers=1) == 0
     assert all(

@@ -42,6 +42,7 @@ from typing import NamedTuple
 import joblib
 from tqdm import tqdm
 
+from reelbank.data.console import bar_options
 from reelbank.data.datasets.toy_drawing import COARSE, render, write_video
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.errors import InputError
@@ -116,7 +117,8 @@ def draw(
     if missing:
         jobs = (joblib.delayed(_draw_video)(folder, video_id, seed) for video_id in missing)
         drawn = in_processes(jobs, workers or cores().value)
-        for _ in tqdm(drawn, total=len(missing), desc="drawing the toy data set", unit=" videos"):
+        words, unit = "drawing the toy data set", " videos"
+        for _ in tqdm(drawn, total=len(missing), desc=words, unit=unit, **bar_options()):
             pass
     return len(missing)
 

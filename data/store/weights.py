@@ -11,8 +11,10 @@ from reelbank.data.console import printable
 _LONGEST = 300  # characters of a text in an untrusted store
 _MOST = 8  # weights of one store: those of its network and of its optical flow
 _COMMIT = re.compile("[0-9a-f]{40}")
-# Creative Commons' licenses with NC, and those whose names say it.
-_NAMED_NON_COMMERCIAL = re.compile(r"\bcc-by-nc\b|\bnon-?commercial\b|\bresearch-only\b")
+# Creative Commons' licenses with NC, as a name or a URL, those whose names say it, and NVIDIA's.
+_NAMED_NON_COMMERCIAL = re.compile(
+    r"\bby-nc\b|\bnon-?commercial\b|\bresearch-((use|purposes?)-)?only\b|\bnscl(-?v1)?\b"
+)
 # Licenses that permit only research or non-commercial use, as timm and torchvision name them:
 # Apple's for research models, Meta's for SEER, and that of SWAG, which is CC BY-NC 4.0.
 _OTHER_NON_COMMERCIAL = (
@@ -24,8 +26,8 @@ _OTHER_NON_COMMERCIAL = (
 
 def is_non_commercial(license: str) -> bool:
     """Whether a license is known to forbid commercial use. license: its name as timm, torchvision or
-    the Hugging Face hub states it."""
-    name = license.casefold()
+    the Hugging Face hub states it, in any spelling of its spaces."""
+    name = re.sub(r"[\s_-]+", "-", license.casefold().strip())
     return name in _OTHER_NON_COMMERCIAL or bool(_NAMED_NON_COMMERCIAL.search(name))
 
 
