@@ -29,15 +29,25 @@ FOLLOWED = ("tvl1", "dis", "farneback")
 
 
 @dataclasses.dataclass(frozen=True)
+class OptionsAgain(ExtractOptions):
+    """Options of `extract` from a recipe. code_sha256: as the recipe records it, "" if it does
+    not."""
+
+    code_sha256: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class UserFiles:
     """Files and settings that a recipe does not contain and the user may have to name.
 
-    extractors: user networks, as file.py:function, and models of transformers, as hf:<folder>
+    extractors: user networks, as file.py:function, and models of transformers, as hf:<folder>, or as
+        hf:<owner>/<model> if their own code may be run
     streams: user streams, as file.py:Class
     weights, flow_weights: files of state dicts, for stores that were made with such files
     bank: the bank, or several, with the weights that were trained here
     image_fps: frame rate of folders of images, 0 if unknown
-    damaged, trust_remote_code: as the options of `extract`
+    damaged: as the option of `extract`
+    trust_remote_code: as the option of `extract`, for models that `extractors` names
     """
 
     extractors: tuple[str, ...] = ()
@@ -53,7 +63,8 @@ class UserFiles:
 def options_again(
     recipe: Mapping[str, Any], files: UserFiles, bank: str, dataset: str, device: str = "auto"
 ) -> ExtractOptions:
-    """The options that extract a data set named `dataset` into `bank` with exactly this recipe.
+    """The options that extract a data set named `dataset` into `bank` with exactly this recipe. With
+    them no code of a model is run but that whose hash the recipe records.
 
     Raises InputError if there are none: the features were imported or made by another version, or
     the network, its file or its weights are missing or have changed.
@@ -114,7 +125,7 @@ def _read(recipe: Mapping[str, Any], files: UserFiles, bank: str, device: str) -
         )
     network = _network(recipe, files) if stream.has_network else {}
     seed = min({*_seeds(features), *stream.seeds_of(features)}, default=0)
-    return ExtractOptions(
+    return OptionsAgain(
         dataset=FILES_DATASET,
         stream=(text,),
         bank=bank,
@@ -122,8 +133,9 @@ def _read(recipe: Mapping[str, Any], files: UserFiles, bank: str, device: str) -
         seed=seed,  # with two different seeds, the comparison of the recipes fails
         flow=features.flow.name if features.flow else "",
         flow_weights=_flow_weights(features.flow, files) if features.flow else "",
-        # The user has to give it again: a recipe may be untrusted.
-        trust_remote_code=files.trust_remote_code,
+        # The user has to give it again, and to name the model: a recipe may be untrusted.
+        trust_remote_code=files.trust_remote_code and network.get("extractor") in files.extractors,
+        code_sha256=Provenance.from_json(features.weights).code_sha256,
         **stream.options_of(features) | network,
     )
 

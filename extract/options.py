@@ -368,6 +368,12 @@ class ExtractOptions(Checked, WithBanks):
             read_length(name.upper(), getattr(self, name), most)
 
     @property
+    def code_sha256(self) -> str | None:
+        """The hash of the only code of a model that may be run (see `NetworkRequest`); None for
+        options that the user gave."""
+        return None
+
+    @property
     def is_timed(self) -> bool:
         """Whether clips are measured in time instead of frames."""
         lengths = [self.stride, self.grid]

@@ -257,6 +257,7 @@ def _network(
         trained=trained,
         fetch=not options.plan,
         trust_remote_code=options.trust_remote_code,
+        code_sha256=options.code_sha256,
         pool=of_stream.pool,
         clip_frames=clip_frames or None,
         sized=lambda of_weights: _sized(stream, of_stream, extractor, stored or of_weights),

@@ -241,7 +241,8 @@ class PredictOptions(Checked, WithBanks):
     extractor: str = option(
         "",
         "your own network as <file>.py:<function>, or the folder of a model of transformers as "
-        "hf:<folder>, if it computed the features; write several networks as 'a b'",
+        "hf:<folder>, if it computed the features; with TRUST_REMOTE_CODE=1 also a model of the hub, "
+        "as hf:<owner>/<model>; write several networks as 'a b'",
     )
     trust_remote_code: bool = trust_option()
     stream: str = option(

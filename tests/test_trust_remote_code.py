@@ -3,6 +3,7 @@ in the same command, also by `predict`; its code is part of the recipe."""
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import reelbank
 from reelbank.data.errors import InputError
 from reelbank.data.recipes import check_recipe
 from reelbank.data.store.reader import Store
+from reelbank.extract.again import UserFiles, options_again
+from reelbank.extract.plan import plan_streams
 
 pytest.importorskip("transformers", reason="the extra hf is not installed")
 
@@ -120,12 +123,45 @@ def test_the_code_is_part_of_the_recipe(tmp_path: Path) -> None:
     assert "trust" not in json.dumps(recipe) and str(tmp_path) not in json.dumps(recipe)
     assert plan_of(same, "TRUST_REMOTE_CODE=1").recipes[0].to_json() == recipe
     code = same.folder / "own_model.py"
+    (same.folder / "train.py").write_text("raise ValueError\n")  # the model does not import it
+    assert plan_of(same, "TRUST_REMOTE_CODE=1").recipes[0].to_json() == recipe
     code.write_text(code.read_text() + "# another version\n")
     other = plan_of(same, "TRUST_REMOTE_CODE=1").recipes[0].to_json()
     assert other["weights"].pop("code_sha256") != recipe["weights"].pop("code_sha256")
     assert other == recipe
     random = plan_of(first, "TRUST_REMOTE_CODE=1", "WEIGHTS=random", "SEED=3")
     assert random.recipes[0].to_json()["weights"]["source"] == "random, seed 3"
+
+
+def test_so_is_the_code_that_it_imports(tmp_path: Path) -> None:
+    """Also through another file; without one of them, nothing is run."""
+    saved = write(tmp_path / "own", tmp_path / "ran")
+    code = saved.folder / "own_model.py"
+    code.write_text("from .first import WIDTH\n" + code.read_text())
+    (saved.folder / "first.py").write_text("from .second import WIDTH\n")
+    second = saved.folder / "second.py"
+    second.write_text(f"WIDTH = {D}\n")
+    recipe = plan_of(saved, "TRUST_REMOTE_CODE=1").recipes[0].to_json()
+    second.write_text(f"WIDTH = {D}  # changed\n")
+    other = plan_of(saved, "TRUST_REMOTE_CODE=1").recipes[0].to_json()
+    assert other["weights"].pop("code_sha256") != recipe["weights"].pop("code_sha256")
+    assert other == recipe
+    second.unlink()
+    (tmp_path / "ran").unlink()
+    with pytest.raises(InputError, match=r"second\.py"):
+        plan_of(saved, "TRUST_REMOTE_CODE=1")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("name", ["custom_generate/generate.py", "adapter_config.json"])
+def test_files_that_run_other_code_are_refused(tmp_path: Path, name: str) -> None:
+    saved = write(tmp_path / "own", tmp_path / "ran")
+    path = saved.folder / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    with pytest.raises(InputError, match=f"must not contain {name}"):
+        plan_of(saved, "TRUST_REMOTE_CODE=1")
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
@@ -158,26 +194,75 @@ def test_nor_is_that_of_a_processor_elsewhere(tmp_path: Path) -> None:
         plan_of(saved, "TRUST_REMOTE_CODE=1")
 
 
-def test_a_model_of_the_hub_runs_the_code_of_its_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def on_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Saved:
+    """A model with code of its own in the cache of the hub."""
     saved = write(tmp_path / "own", tmp_path / "ran")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    revision = "0123456789abcdef0123456789abcdef01234567"
     model = tmp_path / "hub" / "models--own--patches"
     (model / "refs").mkdir(parents=True)
-    (model / "refs" / "main").write_text(revision)
+    (model / "refs" / "main").write_text(REVISION)
     (model / "snapshots").mkdir()
-    saved.folder.rename(model / "snapshots" / revision)
-    on_hub = Saved(Path("own/patches"), "image", saved.processor, saved.run)
+    saved.folder.rename(model / "snapshots" / REVISION)
+    return Saved(Path("own/patches"), "image", saved.processor, saved.run)
+
+
+def test_a_model_of_the_hub_runs_the_code_of_its_commit(on_hub: Saved, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="TRUST_REMOTE_CODE=1"):
         plan_of(on_hub)
     assert not (tmp_path / "ran").exists()
     plan = plan_of(on_hub, "TRUST_REMOTE_CODE=1")
-    assert plan.published[0].revision == revision
-    (model / "snapshots" / revision / "own_model.py").unlink()
+    assert plan.published[0].revision == REVISION
+    (path,) = tmp_path.rglob(f"snapshots/{REVISION}/own_model.py")
+    code = path.read_text()
+    # Code that the model imports or names is downloaded too.
+    path.write_text("from .missing import x\n" + code)
     with pytest.raises(InputError, match="could not be loaded from the Hugging Face hub"):
         plan_of(on_hub, "TRUST_REMOTE_CODE=1")
+    path.unlink()
+    with pytest.raises(InputError, match="could not be loaded from the Hugging Face hub"):
+        plan_of(on_hub, "TRUST_REMOTE_CODE=1")
+
+
+def test_a_recipe_runs_no_model_of_the_hub_that_the_user_does_not_name(
+    on_hub: Saved, tmp_path: Path
+) -> None:
+    recipe = plan_of(on_hub, "TRUST_REMOTE_CODE=1").recipes[0].to_json()
+    (tmp_path / "ran").unlink()
+    for extractors in ((), ("hf:own/other",), (f"hf:own/patches@{REVISION}",)):
+        files = UserFiles(extractors=extractors, trust_remote_code=True)
+        with pytest.raises(InputError, match="with 'predict' also EXTRACTOR=hf:own/patches"):
+            options_again(recipe, files, str(tmp_path / "bank"), "folder", "cpu")
+    named = UserFiles(extractors=("hf:own/patches",))
+    with pytest.raises(InputError, match="TRUST_REMOTE_CODE=1"):
+        options_again(recipe, named, str(tmp_path / "bank"), "folder", "cpu")
+    assert not (tmp_path / "ran").exists()
+    named = replace(named, trust_remote_code=True)
+    again = options_again(recipe, named, str(tmp_path / "bank"), "folder", "cpu")
+    assert again.extractor == "hf:own/patches" and again.trust_remote_code
+
+
+def test_a_recipe_runs_only_the_code_whose_hash_it_records(tmp_path: Path) -> None:
+    saved = write(tmp_path / "own", tmp_path / "ran")
+    recipe = plan_of(saved, "TRUST_REMOTE_CODE=1").recipes[0].to_json()
+    files = UserFiles(extractors=(saved.extractor,), trust_remote_code=True)
+    options = options_again(recipe, files, str(tmp_path / "bank"), "folder", "cpu")
+    (tmp_path / "ran").unlink()
+    unsigned = json.loads(json.dumps(recipe))
+    del unsigned["weights"]["code_sha256"]
+    with pytest.raises(InputError, match=r"code is not run .*not recorded in the recipe"):
+        options_again(unsigned, files, str(tmp_path / "bank"), "folder", "cpu")
+    code = saved.folder / "own_model.py"
+    code.write_text(code.read_text() + "# changed\n")
+    with pytest.raises(InputError, match="not that of the recipe, so the code is not run") as error:
+        options_again(recipe, files, str(tmp_path / "bank"), "folder", "cpu")
+    assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="not that of the recipe"):  # nor when it extracts
+        plan_streams(options, "folder", None)
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_recipe_cannot_give_the_option() -> None:

@@ -134,11 +134,12 @@ def trunk(
     trained: TrainedWeights | None = None,
     fetch: bool = True,
     trust_remote_code: bool = False,
+    code_sha256: str | None = None,
 ) -> Trunk:
     """A network without its classifier, its parameters trainable.
 
-    name, weights, seed, width, preset, fetch, trust_remote_code: see `NetworkRequest`; trained:
-    weights that were trained here, used in place of `weights`. Raises InputError for an unknown
+    name, weights, seed, width, preset, fetch, trust_remote_code, code_sha256: see `NetworkRequest`;
+    trained: weights that were trained here, used in place of `weights`. Raises InputError for an unknown
     network or weights, for an input that the network cannot read, and when weights cannot be
     downloaded.
     """
@@ -158,6 +159,7 @@ def trunk(
             width=width,
             fetch=fetch,
             trust_remote_code=trust_remote_code,
+            code_sha256=code_sha256,
         )
     )
     inputs.check(name, network.kind)
@@ -220,6 +222,7 @@ def build(
     trained: TrainedWeights | None = None,
     fetch: bool = True,
     trust_remote_code: bool = False,
+    code_sha256: str | None = None,
     pool: bool = True,
     clip_frames: int | None = None,
     sized: Callable[[Preprocessing], Preprocessing] = lambda of_weights: of_weights,
@@ -243,6 +246,7 @@ def build(
         trained=trained,
         fetch=fetch,
         trust_remote_code=trust_remote_code,
+        code_sha256=code_sha256,
     )
     base.model.eval().requires_grad_(False)
     if len(set(nodes)) < len(nodes):

@@ -25,6 +25,8 @@ class NetworkRequest:
     width: share of the network's units, for networks where it can be chosen
     fetch: whether pretrained weights that are not on this machine are downloaded
     trust_remote_code: whether code that comes with a model of transformers may be run
+    code_sha256: if the request comes from a recipe, the hash of the only such code that may be run; ""
+        for none
     """
 
     extractor: str
@@ -35,6 +37,7 @@ class NetworkRequest:
     width: float = 1.0
     fetch: bool = True
     trust_remote_code: bool = False
+    code_sha256: str | None = None
 
     @property
     def weights_file(self) -> str:

@@ -4,6 +4,7 @@ A model is always loaded from a folder, so that transformers itself asks no serv
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ _PROCESSORS = (
     "video_preprocessor_config.json",
 )
 _CARD = "README.md"
+CLASS_OF_MODEL = re.compile(r"\w+\.\w+", re.ASCII)  # <file>.<class> in the model's own folder
 # Weights in the order of preference; the second kind is read without running code in it.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -55,12 +57,13 @@ class ModelFiles:
     def named_code(self) -> list[tuple[str, str]]:
         """The classes in Python files that the settings of the model and of its processors name: what
         for, and <file>.<class>."""
-        named: list[tuple[str, str]] = []
-        for path in (self.folder / name for name in (CONFIG, *_PROCESSORS)):
-            settings = _read_json(path) if path.is_file() else {}
-            for part in [settings, *settings.values()]:
-                named += auto_map(part).items()
-        return named
+        return _named_code(self.folder)
+
+    def code_files(self) -> list[Path]:
+        """The Python files of `named_code` and those that they import, sorted. Other files of the
+        folder do not count, because it depends on the machine which of them were downloaded.
+        Raises OSError if one is missing, ValueError if one is not text."""
+        return _code_files(self.folder)
 
     def processor(self, key: str) -> Mapping[str, Any]:
         """The settings of a processor. key: its name in processor_config.json, such as
@@ -155,12 +158,34 @@ def _cached(name: str, revision: str) -> Path | None:
     return Path(path).parent if isinstance(path, str) else None
 
 
-def _misses_code(folder: Path) -> bool:
-    """Whether the configuration of a model names code that is not in its folder."""
-    texts = auto_map(_read_json(folder / CONFIG)).values()
+def _named_code(folder: Path) -> list[tuple[str, str]]:
+    named: list[tuple[str, str]] = []
+    for path in (folder / name for name in (CONFIG, *_PROCESSORS)):
+        settings = _read_json(path) if path.is_file() else {}
+        for part in [settings, *settings.values()]:
+            named += auto_map(part).items()
+    return named
+
+
+def _code_files(folder: Path) -> list[Path]:
+    # The files that transformers itself copies before it imports them.
+    from transformers.dynamic_module_utils import get_relative_import_files
+
     # A text such as owner/name--file.Class names code elsewhere, which is not used.
-    files = {text.rpartition(".")[0] for text in texts if "--" not in text}
-    return any(not (folder / f"{file}.py").is_file() for file in files)
+    texts = [text for _, text in _named_code(folder) if CLASS_OF_MODEL.fullmatch(text)]
+    paths = {folder / f"{text.partition('.')[0]}.py" for text in texts}
+    for path in list(paths):
+        paths |= set(map(Path, get_relative_import_files(path)))
+    return sorted(paths)
+
+
+def _misses_code(folder: Path) -> bool:
+    """Whether code that a model needs is not in its folder."""
+    try:
+        _code_files(folder)
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _downloaded(extractor: str, name: str, revision: str, *, weights: bool, code: bool) -> Path:

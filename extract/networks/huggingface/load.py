@@ -22,6 +22,7 @@ from reelbank.extract.networks.huggingface.families import (
 )
 from reelbank.extract.networks.huggingface.files import ModelFiles, model_files
 from reelbank.extract.networks.huggingface.own_code import (
+    check_code,
     code_hash,
     family_of_own_code,
     has_own_code,
@@ -52,6 +53,7 @@ def load_transformers(request: NetworkRequest) -> LoadedNetwork:
             f"WEIGHTS={request.weights}: the weights of this extractor are those of its folder or of "
             "the hub; leave WEIGHTS out, or give WEIGHTS=random"
         )
+    _check_installed(request.extractor)
     is_random = request.weights == "random"
     files = model_files(
         request.extractor,
@@ -65,8 +67,11 @@ def load_transformers(request: NetworkRequest) -> LoadedNetwork:
             "reads pictures of three colours; use STREAM=rgb, or another network for optical flow "
             "and sound"
         )
-    _check_installed(request.extractor)
+    code_sha256 = _config_hash(files.config)
     with _quiet(), _explained(request):
+        if family.own_code:
+            code_sha256 = code_hash(files, code_sha256)
+            check_code(code_sha256, request)
         model, family = _model(
             files, family, request, is_random=is_random or bool(files.to_download)
         )
@@ -75,9 +80,6 @@ def load_transformers(request: NetworkRequest) -> LoadedNetwork:
     if not is_random:
         origin = Provenance.of_transformers(files.name)
         origin = replace(origin, revision=files.revision, license=files.license)
-    code_sha256 = _config_hash(files.config)
-    if family.own_code:
-        code_sha256 = code_hash(files.folder, code_sha256)
     return replace(network, origin=replace(origin, code_sha256=code_sha256))
 
 
