@@ -153,8 +153,8 @@ def test_killed_at_every_call_that_makes_removes_or_syncs_a_name(tmp_path, actio
 @pytest.mark.long
 @pytest.mark.parametrize("action", ACTIONS)
 def test_killed_at_every_file_operation(tmp_path, action):
-    # A kill at a call that only reads leaves the same files as one at the next call of these.
-    operations = (*NAMES, "pwrite", "write", "ftruncate", "close")
+    # A kill at a call that only reads or closes leaves the same files as one at the next of these.
+    operations = (*NAMES, "pwrite", "write", "ftruncate")
     assert kills(tmp_path, action, operations) > 10
 
 
