@@ -82,7 +82,7 @@ demo: $(READY) ## run all stages on a small generated data set; takes a few minu
 	$(BIN)/reelbank train DATASET=toy STREAM=rgb EXTRACTOR=torchvision:resnet18 HEAD=meanpool SPLIT=all $(options)
 	$(BIN)/reelbank train DATASET=toy STREAM=flow EXTRACTOR=torchvision:resnet18 HEAD=meanpool SPLIT=all $(options)
 	$(BIN)/reelbank train DATASET=toy STREAM=audio EXTRACTOR=vggish HEAD=meanpool SPLIT=all $(options)
-	$(BIN)/reelbank train DATASET=toy STREAM=rgb EXTRACTOR=torchvision:resnet18 HEAD=reslstm SPLIT=all $(options)
+	$(BIN)/reelbank train DATASET=toy STREAM=rgb EXTRACTOR=torchvision:resnet18 HEAD=reslstm SPLIT=all PATIENCE=3 $(options)
 	$(BIN)/reelbank evaluate DATASET=toy $(options)
 	$(BIN)/reelbank report DATASET=toy $(options)
 
