@@ -476,3 +476,14 @@ def test_row_numbers_are_not_taken_for_times_after_an_export(tmp_path, format_na
         out = export_made(folder, to=endings.get(format_name, "out"), format=format_name)
         with import_made(out, folder / "bank") as store:
             assert store.recipe["times"] == "row numbers"
+
+
+def test_times_that_an_import_computed_from_a_stride_are_times(tmp_path):
+    recipe = {"stream": "rgb", "extractor": "x", "times": "timestamps"}
+    recipe["imported"] = {"stride": 4.0, "recipe": {**recipe, "times": "row numbers"}}
+    videos = [StoredVideo("one", "run", "", ("train",), {"bytes": 1, "fps": 25.0})]
+    with StoreWriter(tmp_path / "stores" / "made.h5", recipe, DATASET) as writer:
+        writer.add(videos[0], values_of(0), np.arange(5.0) * 4 / 25)
+        writer.finish(videos)
+    out = export_made(tmp_path, format="opentad")
+    assert "feat_stride: 4," in (out / "actionformer.yaml").read_text()

@@ -1,7 +1,7 @@
 """The command `import`: features of other tools as a store."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import DEFAULT_STREAM
 from reelbank.data.identity import in_file_name
 from reelbank.data.store.bank import stores_folder
-from reelbank.data.store.exchange.formats.videos import positive_number
+from reelbank.data.store.exchange.formats.videos import has_row_numbers, positive_number
 from reelbank.data.store.exchange.labels import labelled
 from reelbank.data.store.exchange.source import Rows, Source
 from reelbank.data.store.exchange.sources import (
@@ -122,26 +122,13 @@ def _recipe(source: Source, options: ImportOptions, path: Path) -> dict[str, Any
         recipe |= {"crops": options.crops, "crops_kept": True}
     if exported:
         recipe["imported"]["recipe"] = exported
-        if source.timed and _has_row_numbers(exported):
+        if source.timed and has_row_numbers(exported):
             recipe["times"] = "row numbers"
         if type(exported.get("crops")) is int and exported.get("crops_kept") is True:
             recipe |= {"crops": exported["crops"], "crops_kept": True}
     if isinstance(exported.get("weights"), dict):
         recipe["weights"] = exported["weights"]
     return recipe
-
-
-def _has_row_numbers(recipe: object) -> bool:
-    """Whether the times of exported features are row numbers: its recipe says so, or that of the
-    import before, whose numbers were exported as times."""
-    while isinstance(recipe, Mapping):
-        if recipe.get("times") == "row numbers":
-            return True
-        imported = recipe.get("imported")
-        if not isinstance(imported, Mapping) or "stride" in imported:
-            return False
-        recipe = imported.get("recipe")
-    return False
 
 
 @dataclass(frozen=True)

@@ -42,15 +42,24 @@ def check_vectors(store: Store, format_name: str) -> None:
 def check_times(store: Store, format_name: str) -> None:
     """Raises InputError for a store whose times are the numbers of the rows, because none were known
     when its features, or those of the store that it was exported from, were imported."""
-    recipe: Any = store.recipe
-    while isinstance(recipe, dict):
+    if has_row_numbers(store.recipe):
+        raise InputError(
+            f"{store.path}: FORMAT={format_name} needs the times of the rows in seconds, but this "
+            "store contains row numbers; import the features with STRIDE= and FPS="
+        )
+
+
+def has_row_numbers(recipe: object) -> bool:
+    """Whether the times of a store are row numbers: its recipe says so, or that of an import before,
+    whose numbers were exported as times and imported again without STRIDE."""
+    while isinstance(recipe, Mapping):
         if recipe.get("times") == "row numbers":
-            raise InputError(
-                f"{store.path}: FORMAT={format_name} needs the times of the rows in seconds, but this "
-                "store contains row numbers; import the features with STRIDE= and FPS="
-            )
+            return True
         imported = recipe.get("imported")
-        recipe = imported.get("recipe") if isinstance(imported, dict) else None
+        if not isinstance(imported, Mapping) or "stride" in imported:
+            return False
+        recipe = imported.get("recipe")
+    return False
 
 
 def positive_number(value: object) -> float:
