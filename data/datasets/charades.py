@@ -14,11 +14,10 @@ from typing import NamedTuple
 
 from reelbank.data.console import some
 from reelbank.data.datasets.discovery import existing_folder, find_videos
-from reelbank.data.datasets.lists import csv_list
+from reelbank.data.datasets.lists import csv_list, list_text
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.datasets.untrimmed import change_notes, span_inside
 from reelbank.data.errors import InputError
-from reelbank.data.text_files import read_text
 
 CSV_FILES = {"train": "Charades_v1_train.csv", "test": "Charades_v1_test.csv"}
 CLASSES_FILE = "Charades_v1_classes.txt"
@@ -48,7 +47,7 @@ def read_classes(path: Path) -> dict[str, str]:
     Raises InputError (file, line) for a malformed line, a code out of order, and a name that
     contains ';', which separates the names in a label."""
     classes: dict[str, str] = {}
-    for number, line in enumerate(_text(path).splitlines(), 1):
+    for number, line in enumerate(list_text(path, _ALL_FILES).splitlines(), 1):
         name = line.strip()
         if not name:
             continue
@@ -70,7 +69,7 @@ def read_annotations(path: Path, part: str, classes: dict[str, str]) -> list[Ann
     """The rows of one of the two CSVs; `classes` is the result of `read_classes`. Raises InputError
     with line and column."""
     rows: list[Annotated] = []
-    for _, where, row in csv_list(path, _text(path), _COLUMNS):
+    for _, where, row in csv_list(path, list_text(path, _ALL_FILES), _COLUMNS):
         if not re.fullmatch(r"[\w-]+", row["id"]):
             raise InputError(
                 f"{where}, column id: the id must consist of letters, digits, '-' and '_' "
@@ -105,17 +104,6 @@ def _seconds(text: str, where: str) -> float:
             f"{_LONGEST_SECONDS:,.0f} (got '{text[:40]}')"
         )
     return float(text)
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_text(path)
-    except FileNotFoundError:
-        raise InputError(
-            f"LISTS: {path} is missing; the folder must contain {_ALL_FILES}"
-        ) from None
-    except OSError as error:
-        raise InputError(f"LISTS: {path} cannot be read: {error}") from None
 
 
 class Actions(NamedTuple):

@@ -15,11 +15,10 @@ from pathlib import Path
 
 from reelbank.data.console import some
 from reelbank.data.datasets.discovery import existing_folder, find_videos
-from reelbank.data.datasets.lists import csv_list
+from reelbank.data.datasets.lists import csv_list, list_text
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.datasets.untrimmed import change_notes, span_inside
 from reelbank.data.errors import InputError
-from reelbank.data.text_files import read_text
 
 VERBS_FILE, NOUNS_FILE = "EPIC_100_verb_classes.csv", "EPIC_100_noun_classes.csv"
 LISTS = {  # by part
@@ -171,7 +170,7 @@ def read_lists(folder: Path) -> Lists:
 def read_classes(path: Path) -> tuple[str, ...]:
     """The classes in the order of their numbers, from the columns id and key. Raises InputError."""
     names: list[str] = []
-    for _, where, row in csv_list(path, _text(path), ("id", "key")):
+    for _, where, row in csv_list(path, list_text(path, _EXPECTED), ("id", "key")):
         if row["id"] != str(len(names)):
             raise InputError(
                 f"{where}, column id: expected {len(names)}, because classes are numbered from 0 on "
@@ -193,7 +192,7 @@ def read_segments(path: Path, part: str, classes: Sequence[Sequence[str]]) -> li
     nouns. Raises InputError with line and column."""
     columns = _CLASS_COLUMNS if part else ()
     segments = []
-    for _, where, row in csv_list(path, _text(path), (*_COLUMNS, *columns)):
+    for _, where, row in csv_list(path, list_text(path, _EXPECTED), (*_COLUMNS, *columns)):
         for name in ("narration_id", "video_id"):
             if not re.fullmatch(r"[\w-]+", row[name], re.ASCII):
                 raise InputError(
@@ -236,15 +235,6 @@ def _seconds(text: str, where: str) -> float:
             f"'{text[:40]}')"
         )
     return 3600 * int(match[1]) + 60 * int(match[2]) + float(match[3])
-
-
-def _text(path: Path) -> str:
-    try:
-        return read_text(path)
-    except FileNotFoundError:
-        raise InputError(f"LISTS: {path} is missing; the folder must contain {_EXPECTED}") from None
-    except OSError as error:
-        raise InputError(f"LISTS: {path} cannot be read: {error}") from None
 
 
 ACTIONS = DatasetSpec(partial(load, labelling=action_labels), takes_lists=True)

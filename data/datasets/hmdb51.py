@@ -11,9 +11,9 @@ from pathlib import Path
 
 from reelbank.data.console import some
 from reelbank.data.datasets.discovery import check_level, existing_folder, find_videos
+from reelbank.data.datasets.lists import list_text
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.errors import InputError
-from reelbank.data.text_files import read_text
 
 SPLITS = ("1", "2", "3")
 FPS = 30.0  # rate of all videos (Kuehne et al. 2011, 3.1), and of frames extracted from them
@@ -62,14 +62,7 @@ def read_lists(folder: Path) -> dict[tuple[str, str], tuple[str, ...]]:
 
 
 def _read_list(path: Path) -> dict[str, str]:
-    try:
-        lines = read_text(path).splitlines()
-    except FileNotFoundError:
-        raise InputError(
-            f"LISTS: {path} is missing; the folder must contain all 153 official HMDB-51 lists"
-        ) from None
-    except OSError as error:
-        raise InputError(f"LISTS: {path} cannot be read: {error}") from None
+    lines = list_text(path, "all 153 official HMDB-51 lists").splitlines()
     column: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 from reelbank.data.console import some
 from reelbank.data.datasets.discovery import existing_folder, find_videos
-from reelbank.data.datasets.lists import csv_list
+from reelbank.data.datasets.lists import csv_list, list_text
 from reelbank.data.datasets.types import PARTS, Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.errors import InputError
-from reelbank.data.text_files import read_text
 
 # The lists are distributed under these names. At least one of them must exist.
 LISTS = {
@@ -165,12 +164,8 @@ def _read_lists(options: DatasetOptions) -> dict[Clip, Listed]:
 
 def read_list(path: Path) -> list[tuple[int, Clip, str]]:
     """The rows of a list: line, clip and label. Raises InputError with line and column."""
-    try:
-        text = read_text(path)
-    except OSError as error:
-        raise InputError(f"LISTS: {path} cannot be read: {error}") from None
     rows = []
-    for line, where, row in csv_list(path, text, _COLUMNS):
+    for line, where, row in csv_list(path, list_text(path), _COLUMNS):
         if not re.fullmatch(r"[\w-]{11}", row["youtube_id"], re.ASCII):
             raise InputError(
                 f"{where}, column youtube_id: expected 11 letters, digits, '-' and '_' (got "

@@ -47,15 +47,22 @@ def csv_list(path: Path, text: str, columns: Sequence[str]) -> Iterator[ListRow]
         raise InputError(f"{path}, line {reader.line_num}: {error}") from None
 
 
-def json_list(path: Path, expected: str = "") -> Any:
-    """The content of a JSON file. expected: the files that the folder must contain, for messages.
-    Raises InputError."""
+def list_text(path: Path, expected: str = "") -> str:
+    """The text of a list. expected: the files that the folder must contain, for messages. Raises
+    InputError."""
     try:
-        return json.loads(read_text(path))
+        return read_text(path)
     except FileNotFoundError:
         contents = f"; the folder must contain {expected}" if expected else ""
         raise InputError(f"LISTS: {path} is missing{contents}") from None
     except OSError as error:
         raise InputError(f"LISTS: {path} cannot be read: {error}") from None
+
+
+def json_list(path: Path, expected: str = "") -> Any:
+    """The content of a JSON file; expected: as of `list_text`. Raises InputError."""
+    text = list_text(path, expected)
+    try:
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: is not valid JSON ({error})") from None
