@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from real_weights import LITE0, LITE0_WEIGHTS
+from test_toy import manifest
 from torch import nn
 
 from reelbank.data.datasets import toy
@@ -254,12 +255,15 @@ def drawn_toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "drawn-toy"
     with folder.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        toy.draw(folder, classes=CLASSES)
-        for name in toy.video_ids():
-            if not name.startswith(CLASSES):
+        if not (folder / "toy.json").exists():
+            folder.mkdir()
+            (folder / "toy.json").write_text(json.dumps(manifest(0)))
+            for name in toy.video_ids():
                 path = folder / f"{name}.mp4"
                 path.parent.mkdir(exist_ok=True)
-                path.write_bytes(b"not drawn")
+                if not name.startswith(CLASSES):
+                    path.write_bytes(b"not drawn")
+        toy.draw(folder)
     return folder
 
 

@@ -34,7 +34,6 @@ seed gives the same bytes with the same PyAV on the same kind of machine.
 """
 
 import json
-from collections.abc import Collection
 from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
@@ -92,10 +91,8 @@ def load(options: DatasetOptions) -> Dataset:
     return Dataset(name, folder, tuple(videos), CLASSES, SPLITS, coarse=COARSE)
 
 
-def draw(
-    folder: Path, seed: int = 0, workers: int = 0, *, classes: Collection[str] = CLASSES
-) -> int:
-    """Draw the videos of some classes that are missing in `folder`; returns how many were drawn.
+def draw(folder: Path, seed: int = 0, workers: int = 0) -> int:
+    """Draw the videos that are missing in `folder`; returns how many were drawn.
 
     Each file is written under a hidden name and renamed, so a command that was killed continues
     where it stopped. Videos of another seed or version are drawn again. workers: 0 for one process
@@ -106,9 +103,7 @@ def draw(
         folder.mkdir(parents=True, exist_ok=True)
         _claim(folder, manifest)
         missing = [
-            video_id
-            for video_id in video_ids()
-            if _parse(video_id).label in classes and not (folder / f"{video_id}.mp4").exists()
+            video_id for video_id in video_ids() if not (folder / f"{video_id}.mp4").exists()
         ]
         for name in {video_id.split("/")[0] for video_id in missing}:
             (folder / name).mkdir(exist_ok=True)
