@@ -131,20 +131,15 @@ def sidecar_source(folder: Path) -> Source:
 
 
 def _texts(path: Path, arrays: Mapping[str, np.ndarray], name: str) -> Any:
-    """The texts of an array, as `_TEXTS` describes them, also those that NumPy wrote as its own type.
-    Raises InputError."""
+    """The texts of an array, as `_TEXTS` describes them. Raises InputError."""
     depth, array = _TEXTS[name], arrays.get(name)
-    if array is None and name == "facts":  # earlier files do not have it
-        return "{}"
-    texts = None
-    if array is not None and array.dtype.kind == "U" and array.ndim == depth:
-        texts = array.tolist()
-    elif array is not None and array.dtype == np.uint8 and array.ndim == 1:
-        try:
-            content = array.tobytes().decode()
-            texts = parse_json(content) if depth else content
-        except (UnsafeFile, ValueError) as error:
-            raise InputError(f"FILE={path}: the array {name} {error}; export again") from None
+    if array is None or array.dtype != np.uint8 or array.ndim != 1:
+        raise InputError(f"FILE={path}: the array {name} must contain texts as JSON; export again")
+    try:
+        content = array.tobytes().decode()
+        texts = parse_json(content) if depth else content
+    except (UnsafeFile, ValueError) as error:
+        raise InputError(f"FILE={path}: the array {name} {error}; export again") from None
     if not _are_texts(texts, depth):
         raise InputError(f"FILE={path}: the array {name} must contain texts as JSON; export again")
     return texts

@@ -42,7 +42,6 @@ def _last(video_id: str, *, dots: bool) -> str:
 
 
 def _whole(video_id: str, *, dots: bool) -> str:
-    name = re.sub(
-        r"[\x00-\x1f\x7f]", "_", video_id.replace("/", "__")
-    )  # lists have a name per line
+    # Lists have a name per line, so it must not contain control characters.
+    name = re.sub(r"[\x00-\x1f\x7f]", "_", video_id.replace("/", "__"))
     return name if dots else name.replace(".", "_")
