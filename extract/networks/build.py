@@ -3,7 +3,6 @@ node. A network comes with the preprocessing of its weights and with the facts t
 record."""
 
 import hashlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,8 +12,6 @@ from torch import nn
 
 from reelbank.data.errors import InputError
 from reelbank.data.plugins import is_user_file
-from reelbank.extract.networks.backbones.registry import BACKBONES, load_backbone
-from reelbank.extract.networks.fused import with_fused_steps
 from reelbank.extract.networks.inputs import (
     RGB,
     InputKind,
@@ -22,14 +19,8 @@ from reelbank.extract.networks.inputs import (
     NetworkKind,
     WaveInput,
 )
-from reelbank.extract.networks.module import (
-    NormalisedNetwork,
-    Pixels,
-    check_size,
-    checked_inputs,
-    largest_step,
-    with_folded_batch_norm,
-)
+from reelbank.extract.networks.module import NormalisedNetwork, Pixels
+from reelbank.extract.networks.prepared import Modules
 from reelbank.extract.networks.preprocessing import Preprocessing, pair
 from reelbank.extract.networks.provenance import Provenance
 from reelbank.extract.networks.sources import load_network
@@ -73,7 +64,7 @@ class Network:
     """
 
     name: str
-    modules: "Modules"
+    modules: Modules
     nodes: tuple[str, ...]
     preprocessing: Preprocessing
     kind: NetworkKind
@@ -279,62 +270,6 @@ def _cut(model: nn.Module, nodes: tuple[str, ...], name: str) -> nn.Module:
     from reelbank.extract.networks.cut import cut
 
     return cut(model, nodes, name)
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """The versions of a network, and `largest_step_bytes` as of Network."""
-
-    module: nn.Module
-    cpu_module: nn.Module
-    largest_step_bytes: int = 0
-
-
-class Modules:
-    """The modules of a network. They are prepared when they are first used, because a plan only
-    needs to know that the network can read its inputs."""
-
-    def __init__(self, extractor: str, whole: nn.Module | None = None) -> None:
-        """whole: a module that needs no preparation."""
-        self._extractor = extractor
-        self._ready = Prepared(whole, whole) if whole is not None else None
-        self._checked: _Checked | None = None
-
-    def check(self, whole: NormalisedNetwork, shape: tuple[int, ...]) -> None:
-        """Prepare `whole` later. Raises InputError if it cannot read inputs of `shape`."""
-        inputs, features = checked_inputs(whole, shape, self._extractor)
-        # The check loads a part of torch that takes seconds, so it is left out where it is known.
-        is_known = self._extractor in BACKBONES and load_backbone(self._extractor).reads_larger
-        if inputs.shape[1:] != shape and not is_known:
-            check_size(whole, shape, self._extractor)
-        self._checked = _Checked(whole, shape, inputs, features)
-
-    @property
-    def prepared(self) -> Prepared:
-        """The versions with batch norm folded, compared with the features of the network as it
-        was."""
-        if self._ready is None:
-            assert self._checked is not None
-            self._ready = self._checked.prepared(self._extractor)
-            self._checked = None  # the weights before folding are no longer needed
-        return self._ready
-
-
-@dataclass(frozen=True)
-class _Checked:
-    """A network as it was loaded, and its features of an example input."""
-
-    whole: NormalisedNetwork
-    shape: tuple[int, ...]
-    inputs: torch.Tensor
-    features: tuple[torch.Tensor, ...]
-
-    def prepared(self, extractor: str) -> Prepared:
-        folded = with_folded_batch_norm(self.whole, self.inputs, self.features, extractor)
-        on_cpu = with_fused_steps(folded, self.inputs, self.features, extractor)
-        # The example of a video network may be smaller than its inputs.
-        share = math.prod(self.shape) / self.inputs[0].numel()
-        return Prepared(folded, on_cpu, round(largest_step(folded, self.inputs) * share))
 
 
 def _pixels(

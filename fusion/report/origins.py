@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from reelbank.data.console import some
 from reelbank.data.identity import brief
 from reelbank.data.store.weights import PublishedWeights
 from reelbank.extract.networks.provenance import Provenance
@@ -117,16 +118,20 @@ def _published(
     group: Group, store_recipes: Sequence[Json], weights: Mapping[str, Sequence[PublishedWeights]]
 ) -> str:
     """What the publishers say about the weights, "not recorded" for stores that do not say it; ""
-    if no weights were published."""
+    if no weights were published. It is not known for stores that are not in the bank."""
+    stores = "+".join(group.values("store")).split("+")
     known: dict[str, None] = {}  # unique texts, in order
-    for stores in group.values("store"):
-        for store in stores.split("+"):
-            known |= dict.fromkeys(map(str, weights.get(store, ())))
+    for store in stores:
+        known |= dict.fromkeys(map(str, weights.get(store, ())))
     if known:
         return "; ".join(known)
     origins = [Provenance.from_json(recipe.get("weights")) for recipe in store_recipes]
-    is_published = any(origin.kind == "published" for origin in origins)
-    return "license and revision not recorded" if is_published else ""
+    if not any(origin.kind == "published" for origin in origins):
+        return ""
+    absent = [store[:8] for store in stores if store not in weights]
+    if absent:
+        return f"not known, because the store was not found: {some(absent)}"
+    return "license and revision not recorded"
 
 
 def _code(document: Json) -> str:
