@@ -19,7 +19,8 @@ from reelbank.data.datasets.splits import cut_validation
 from reelbank.data.errors import InputError
 from reelbank.data.positions import positions
 from reelbank.data.scores.table import TableFacts, load, save_in_pieces
-from reelbank.data.store.copies import same_files, unit_vectors
+from reelbank.data.similarity.unit import unit_vectors
+from reelbank.data.store.copies import same_files
 from reelbank.data.store.damage import damage_among
 from reelbank.data.store.file.about import About, VideoFacts, written_now
 from reelbank.data.store.file.format import checksum, write

@@ -23,7 +23,7 @@ from reelbank.data.scores.table import (
     save_in_pieces,
 )
 from reelbank.data.scores.top_k import best_classes
-from reelbank.data.store.copies import nearest
+from reelbank.data.similarity.nearest import nearest
 from reelbank.data.store.damage import damage_among
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import DatasetDescription, StoredVideo
@@ -270,11 +270,11 @@ def test_the_nearest_of_more_videos_than_are_compared_at_once() -> None:
     copies = [5, 65_540, 70_001, 131_080, 139_999, 99_999, 3]  # in each of the three tiles
     vectors[copies] = vectors[videos]
     found = nearest(vectors, videos.tolist(), among.tolist())
-    assert found.numbers.tolist() == copies
+    assert found.numbers[:, 0].tolist() == copies
     groups = np.arange(140_000)
     groups[copies[0]] = groups[videos[0]]
     of_others = nearest(vectors, videos.tolist(), among.tolist(), groups)
-    assert of_others.numbers[0] != copies[0] and of_others.numbers[1:].tolist() == copies[1:]
+    assert of_others.numbers[0, 0] != copies[0] and of_others.numbers[1:, 0].tolist() == copies[1:]
 
 
 def test_resamples_in_blocks_are_those_of_one_draw() -> None:

@@ -12,7 +12,8 @@ import pytest
 from reelbank.data.datasets.splits import cut_validation
 from reelbank.data.errors import InputError
 from reelbank.data.positions import positions
-from reelbank.data.store.copies import same_files, unit_vectors
+from reelbank.data.similarity.unit import unit_vectors
+from reelbank.data.store.copies import same_files
 from reelbank.data.store.file.columns import LazySequence, Taken
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import DatasetDescription

@@ -6,13 +6,14 @@ depends on the network and the data, so the threshold is set on training videos 
 (`copy_threshold`).
 """
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from reelbank.data.similarity.nearest import nearest
+from reelbank.data.similarity.unit import unit_vectors
 from reelbank.data.store.file.columns import Taken
 from reelbank.data.video.sources import SourceFile
 
@@ -21,8 +22,6 @@ MOST_VIDEOS = 2000  # that a threshold is set on, evenly spaced
 LEAST_COSINE = 0.9  # of what is called nearly the same
 DEVIATIONS = 5.0  # between the median of different videos and the threshold
 HIGHEST_COSINE = 1 - 1e-7  # of float32 vectors that are equal up to rounding
-_BLOCK_ROWS, _TILE_COLUMNS = 512, 1 << 16  # videos that are compared with others at once
-_BLOCK_FEATURES = 16  # that are normalised at once
 
 
 @dataclass(frozen=True)
@@ -101,78 +100,14 @@ def near_copies(
     numbers = _group_numbers(groups)
     step = -(-len(train) // MOST_VIDEOS)
     of_others = nearest(vectors, train[::step], train, numbers)
-    threshold = copy_threshold(of_others.cosines)
+    threshold = copy_threshold(of_others.cosines[:, 0])
     found = nearest(vectors, test, train)
     copies = [
         Copy(ids[video], ids[other], float(cosine))
-        for video, other, cosine in zip(test, found.numbers, found.cosines, strict=True)
+        for video, other, cosine in zip(test, found.numbers[:, 0], found.cosines[:, 0], strict=True)
         if cosine > threshold
     ]
     return NearCopies(threshold, sorted(copies, key=lambda copy: -copy.cosine))
-
-
-def unit_vectors(means: np.ndarray, fitted: Sequence[int] | np.ndarray) -> np.ndarray:
-    """(V, D) float32 -> the same shape, z-normalised with mean and deviation of the rows `fitted`,
-    then of length 1 (0 for a row that is the mean)."""
-    vectors = np.empty(means.shape, np.float32)
-    # A few features at a time, because copies of all would take several times their memory.
-    for block in _blocks(means.shape[1]):
-        features = means[:, block]  # (V, n)
-        of_fitted = np.ascontiguousarray(features[fitted])  # its order decides how numpy sums
-        deviation = of_fitted.std(0)
-        deviation[deviation == 0] = np.inf  # such a feature distinguishes no videos
-        vectors[:, block] = (features - of_fitted.mean(0)) / deviation
-    for first in range(0, len(vectors), _TILE_COLUMNS):
-        rows = vectors[first : first + _TILE_COLUMNS]
-        lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-        rows /= np.maximum(lengths, np.finfo(np.float32).tiny)
-    return vectors
-
-
-def _blocks(features: int) -> Iterator[slice]:
-    """The columns of a matrix as slices of a few. None has one column but that of a matrix with one:
-    numpy sums a single column in another order."""
-    firsts = list(range(0, max(1, features - 1), _BLOCK_FEATURES))
-    for first, last in itertools.pairwise([*firsts, features]):
-        yield slice(first, last)
-
-
-@dataclass(frozen=True)
-class Nearest:
-    """The nearest video of each of N others. numbers: (N,) int64; cosines: (N,) float32, -1 where
-    there is none."""
-
-    numbers: np.ndarray
-    cosines: np.ndarray
-
-
-def nearest(
-    vectors: np.ndarray,
-    videos: Sequence[int] | np.ndarray,
-    among: Sequence[int] | np.ndarray,
-    groups: np.ndarray | None = None,
-) -> Nearest:
-    """Of each of `videos` the nearest of `among`. vectors: (V, D), of length 1; groups: (V,)
-    numbers; with them, only videos of another group are compared."""
-    all_videos, others = np.asarray(videos, np.int64), np.asarray(among, np.int64)
-    numbers = np.zeros(len(all_videos), np.int64)
-    cosines = np.full(len(all_videos), -1.0, np.float32)
-    # Pairs are compared tile by tile, because those of a million videos do not fit in memory.
-    for left in range(0, len(others), _TILE_COLUMNS):
-        columns = others[left : left + _TILE_COLUMNS]
-        candidates = np.ascontiguousarray(vectors[columns].T)
-        for first in range(0, len(all_videos), _BLOCK_ROWS):
-            rows = slice(first, first + _BLOCK_ROWS)
-            block = all_videos[rows]
-            similarities = vectors[block] @ candidates  # (n, N)
-            if groups is not None:
-                similarities[groups[block][:, None] == groups[columns]] = -1
-            best = similarities.argmax(1)
-            highest = similarities[np.arange(len(block)), best]
-            is_nearer = (highest > cosines[rows]) if left else np.ones(len(block), bool)
-            numbers[rows] = np.where(is_nearer, columns[best], numbers[rows])
-            cosines[rows] = np.where(is_nearer, highest, cosines[rows])
-    return Nearest(numbers, cosines)
 
 
 def copy_threshold(cosines: np.ndarray) -> float:

@@ -8,7 +8,9 @@ open part.
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -30,6 +32,22 @@ from reelbank.data.store.versions import Versions
 
 T = TypeVar("T")
 _MANY = 1024  # videos
+_PIECE_BYTES = 1 << 24  # of rows, small next to what is made of them
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some neighbouring videos of a store with their clean rows.
+
+    first: the number of the first one in `store.video_ids`. values: (R, ...), the rows of all, one
+    video after another; offsets: (n + 1,) int64, where each video's rows begin in it.
+    times_seconds: (R,) float64, of the rows.
+    """
+
+    first: int
+    values: np.ndarray
+    offsets: np.ndarray
+    times_seconds: np.ndarray
 
 
 class Store:
@@ -326,6 +344,21 @@ class Store:
                     views[start:end] = stretch.rows.views[kept]
                     start = end
         return values, offsets, times_seconds, views
+
+    def pieces(self) -> Iterator[Piece]:
+        """The clean rows of all videos in the order of `video_ids`, a few megabytes (or one video) at
+        a time. The checksum of every video is verified. Raises InputError for damaged data."""
+        most_rows = _PIECE_BYTES // max(1, math.prod(self.row_shape) * self.dtype.itemsize)
+        first = 0
+        for file, whole in self._stretches(None, with_views=False):
+            for stretch in whole.split(most_rows):
+                offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(stretch.counts)])
+                values = np.empty((int(offsets[-1]), *self.row_shape), self.dtype)
+                with file.reading() as read:
+                    stretch.read(read, values)
+                kept = slice(None) if stretch.is_kept is None else stretch.is_kept
+                yield Piece(first, values, offsets, stretch.rows.times_seconds[kept])
+                first += len(offsets) - 1
 
     def _stretches(
         self, video_ids: Sequence[str] | None, *, with_views: bool

@@ -72,6 +72,14 @@ def _is_finite(stored: np.ndarray) -> bool:
     return bool((stored.view("<u2") & _EXPONENT).max() < _EXPONENT)
 
 
+def check_finite(video_id: str, values: np.ndarray) -> None:
+    """Raises InputError with the name of the video when a value is not finite."""
+    if not np.isfinite(values).all():
+        raise InputError(
+            f"video {video_id} has features that are not finite (NaN or infinity); extract it again"
+        )
+
+
 def times_fault(times_seconds: np.ndarray) -> str:
     """What is wrong with the times of rows, (K,) float64; "" if they are finite."""
     is_finite = np.isfinite(times_seconds)

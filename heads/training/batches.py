@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelbank.data.errors import InputError
+from reelbank.data.store.rows import check_finite
 from reelbank.heads.training.sequences import Table
 
 CHUNK_BYTES = 1 << 25
@@ -143,14 +143,6 @@ def loaded(
             for name, begin, end in zip(ids, offsets[:-1], offsets[1:], strict=True):
                 check_finite(name, values[begin:end])
     return Loaded(ids, torch.from_numpy(values), torch.from_numpy(offsets), crops)
-
-
-def check_finite(video_id: str, values: np.ndarray) -> None:
-    """Raises InputError with the name of the video when a value is not finite."""
-    if not np.isfinite(values).all():
-        raise InputError(
-            f"video {video_id} has features that are not finite (NaN or infinity); extract it again"
-        )
 
 
 def in_chunks(numbers: Tensor, lengths: Tensor, row_shape: tuple[int, ...]) -> Iterator[Tensor]:

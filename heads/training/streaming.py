@@ -21,11 +21,11 @@ from torch import Tensor
 from reelbank.data.console import print_lines
 from reelbank.data.positions import positions
 from reelbank.data.store.reader import Store
+from reelbank.data.store.rows import check_finite
 from reelbank.data.system.machine import SHARED_MEMORY, Limit, available_memory
 from reelbank.heads.training.batches import (
     Loaded,
     RowReading,
-    check_finite,
     in_chunks,
     loaded,
     means_of_videos,

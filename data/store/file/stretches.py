@@ -1,7 +1,7 @@
 """Neighbouring videos of a feature file, which are read together."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,20 @@ class Stretch:
     def counts(self) -> np.ndarray:
         """(n,) int64, how many rows of each video are loaded."""
         return np.diff(self.rows.offsets) if self.is_kept is None else self.rows.clean
+
+    def split(self, most_rows: int) -> Iterator["Stretch"]:
+        """The same videos in stretches of at most `most_rows` stored rows, or of one video."""
+        offsets = self.rows.offsets
+        numbers = range(self.first, self.first + len(offsets) - 1)
+        for first, last in runs(numbers, offsets, self.first, most_rows):
+            low, high = first - self.first, last - self.first
+            begin, end = (offsets[[low, high]] - offsets[0]).tolist()
+            rows = Rows(
+                offsets[low : high + 1],
+                self.rows.times_seconds[begin:end],
+                self.rows.views[begin:end],
+            )
+            yield Stretch(first, rows, self.with_views)
 
     def read(self, read: Callable[[int, int, np.ndarray], None], values: np.ndarray) -> None:
         """Fill `values` with the rows that are loaded."""

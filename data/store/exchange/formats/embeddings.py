@@ -1,7 +1,6 @@
 """One vector per video, the mean of its clean rows, for tools that show and search collections of
 videos: FiftyOne and LightlyStudio (a matrix and a table), and Lightly (a table)."""
 
-import math
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from reelbank.data.console import some
 from reelbank.data.datasets.discovery import existing_folder, find_videos
 from reelbank.data.errors import InputError
+from reelbank.data.similarity.vectors import check_rows, vector_length, video_means
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
 from reelbank.data.store.reader import Store
 from reelbank.data.text_files import write_exact_csv
@@ -21,10 +21,10 @@ MATRIX, TABLE, LIGHTLY_TABLE = "embeddings.npy", "samples.csv", "embeddings.csv"
 def _write_matrix(export: Export) -> Sequence[str]:
     """`embeddings.npy` (V, D) float32; `samples.csv` has a row for each row of it."""
     store = export.store
-    _check_rows(store)
+    check_rows(store)
     paths = _paths_of(export)
     export.path.mkdir()
-    shape = (len(store.video_ids), _length(store))
+    shape = (len(store.video_ids), vector_length(store))
     matrix = np.lib.format.open_memmap(
         export.path / MATRIX, mode="w+", dtype=np.float32, shape=shape
     )
@@ -54,12 +54,12 @@ def _write_lightly(export: Export) -> Sequence[str]:
             "use FORMAT=embeddings"
         )
     root = Path(export.options.root).expanduser().absolute()
-    _check_rows(store)
+    check_rows(store)
     paths = _paths_of(export)
     number_of = {name: number for number, name in enumerate(store.dataset.classes)}
     columns = (store.video_ids, store.labels, _means(store))
     export.path.mkdir()
-    header = ["filenames", *map("embedding_{}".format, range(_length(store))), "labels"]
+    header = ["filenames", *map("embedding_{}".format, range(vector_length(store))), "labels"]
     lines = (
         [paths[video_id].relative_to(root).as_posix(), *mean.tolist(), number_of.get(label, -1)]
         for video_id, label, mean in zip(*columns, strict=True)
@@ -87,33 +87,10 @@ def _paths_of(export: Export) -> dict[str, Path]:
     return found
 
 
-def _crop_axes(store: Store) -> int:
-    return int(bool(store.recipe.get("crops_kept")))
-
-
-def _length(store: Store) -> int:
-    """D: a row is (D,), (crops, D), (D, H, W) or (crops, D, H, W)."""
-    return store.row_shape[_crop_axes(store)]
-
-
-def _check_rows(store: Store) -> None:
-    """Raises InputError for rows of which it is not known on which axis their D numbers are."""
-    axes = len(store.row_shape) - _crop_axes(store)
-    if axes < 1 or axes == 2:
-        crops = "with" if _crop_axes(store) else "without"
-        raise InputError(
-            f"{store.path}: rows must be vectors or feature maps, or those of several crops (got rows "
-            f"{store.row_shape} in a store {crops} kept crops); import the features of crops with CROPS="
-        )
-
-
 def _means(store: Store) -> Iterator[np.ndarray]:
     """Each video's mean over time, crops and, of feature maps, over space: (D,) float32."""
-    axis = 1 + _crop_axes(store)
-    for video_id in store.video_ids:
-        rows = np.moveaxis(store[video_id], axis, -1)  # (K, ..., D)
-        count = math.prod(rows.shape[:-1])
-        yield rows.reshape(count, -1).mean(0, dtype=np.float32)
+    for _, means in video_means(store):
+        yield from means
 
 
 EMBEDDINGS = ExportFormat(
