@@ -8,6 +8,7 @@ with a leading apostrophe, which is removed when the file is read.
 import codecs
 import contextlib
 import csv
+import functools
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -106,9 +107,7 @@ class SafeWriter:
             text = texts_of.get(texts)
             if text is None:
                 text = texts_of[texts] = "".join(f"{csv_field(each)}," for each in texts)
-            # nan is the only number that differs from itself
-            cells = ["" if number != number else str(number) for number in numbers]
-            self._file.write(f"{text}{','.join(cells)}\r\n")
+            self._file.write(text + _numbers_text(*numbers))
 
     def write_fields(self, rows: Iterable[Iterable[str]]) -> None:
         """Write rows of `csv_field`s, of which each row has at least two."""
@@ -125,6 +124,16 @@ class SafeWriter:
             return
         self.writerow(records[0])
         self.writerows([record.get(key, "") for key in records[0]] for record in records)
+
+
+# Figures of classes are shares of few videos, so the same numbers recur in many rows. typed: 1 and
+# 1.0 are equal, but written differently.
+@functools.lru_cache(maxsize=1 << 14, typed=True)
+def _numbers_text(*numbers: float | int) -> str:
+    """The end of a row: numbers, with an empty cell for nan, the only number that differs from
+    itself."""
+    cells = ["" if number != number else str(number) for number in numbers]
+    return f"{','.join(cells)}\r\n"
 
 
 def _row_text(cells: Iterable[Any]) -> str:

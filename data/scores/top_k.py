@@ -37,13 +37,26 @@ def places_of_true(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     for rows in blocks_of_rows(logits):
         block, block_labels = logits[rows], labels[rows, None]
         true = np.take_along_axis(block, block_labels, axis=1)  # (V', 1)
-        places[rows] = np.count_nonzero(block > true, axis=1)
-        equal = block == true
-        ties = np.flatnonzero(np.count_nonzero(equal, axis=1) > 1)  # the true class equals itself
+        at_least = _true_in_each_row(block >= true) - 1  # the true class equals itself
+        # Where no other class has as high a score, the true class is the first, without a tie.
+        others = np.flatnonzero(at_least)
+        higher = _true_in_each_row(block[others] > true[others])
+        ties = np.flatnonzero(at_least[others] > higher)
         if len(ties):
-            earlier = np.arange(block.shape[1]) < block_labels[ties]
-            places[rows][ties] += (equal[ties] & earlier).sum(axis=1, dtype=np.int32)
+            tied = others[ties]
+            is_earlier = np.arange(block.shape[1]) < block_labels[tied]
+            higher[ties] += _true_in_each_row((block[tied] == true[tied]) & is_earlier)
+        places[rows] = 0
+        places[rows][others] = higher
     return places
+
+
+def _true_in_each_row(values: np.ndarray) -> np.ndarray:
+    """The number of true values of each row, (V', C) bool -> (V',) int32. A matrix product counts in
+    half the time of np.count_nonzero; float32 is exact up to 2^24."""
+    if values.shape[1] >= 1 << 24:
+        return np.count_nonzero(values, axis=1).astype(np.int32)
+    return (values.astype(np.float32) @ np.ones(values.shape[1], np.float32)).astype(np.int32)
 
 
 def blocks_of_rows(matrix: np.ndarray) -> Iterator[slice]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from reelbank.data.errors import InputError
 from reelbank.data.scores.joining import join
-from reelbank.data.scores.table import Scores, log_softmax
+from reelbank.data.scores.table import Scores
 from reelbank.data.scores.top_k import blocks_of_rows, in_top_k
 from reelbank.fusion.bootstrap import MAP_RESAMPLES, RESAMPLES, resample_blocks
 from reelbank.fusion.metrics import (
@@ -248,11 +248,16 @@ def _certainty(logits: np.ndarray, labels: np.ndarray) -> _Certainty:
     times the memory of the logits, so they are computed for a few rows at a time."""
     certainty = _Certainty(*np.empty((3, len(logits))))
     for rows in blocks_of_rows(logits):
-        chances = log_softmax(logits[rows].astype(np.float64))  # (V', C)
-        np.exp(chances, out=chances)
-        true = (np.arange(len(chances)), labels[rows])
-        certainty.of_highest[rows] = chances.max(axis=1)
-        certainty.of_true[rows] = chances[true]
-        chances[true] -= 1
-        certainty.squared_error[rows] = np.square(chances, out=chances).sum(axis=1)
+        block = logits[rows]  # (V', C)
+        highest = np.take_along_axis(block, block.argmax(axis=1)[:, None], axis=1)  # (V', 1)
+        # exp(logit - highest): each probability times their sum, 1 for the highest score
+        ratios = np.subtract(block, highest, dtype=np.float64)
+        np.exp(ratios, out=ratios)
+        sums = np.einsum("vc->v", ratios)
+        of_true = ratios[np.arange(len(ratios)), labels[rows]] / sums
+        certainty.of_highest[rows] = 1 / sums
+        certainty.of_true[rows] = of_true
+        # the sum over classes of (probability - 1 if true)^2, multiplied out
+        squares = np.einsum("vc,vc->v", ratios, ratios) / np.square(sums)
+        certainty.squared_error[rows] = np.maximum(squares - 2 * of_true + 1, 0)
     return certainty
