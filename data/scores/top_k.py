@@ -7,7 +7,7 @@ import numpy as np
 
 # Numbers of one block of rows. Blocks of this size stay in the processor's cache, and their memory
 # is reused instead of being returned to the system.
-_BLOCK_NUMBERS = 1 << 14
+_BLOCK_NUMBERS = 1 << 16
 _MOST_PASSES = 8  # k for which k searches of the highest score are faster than sorting all
 
 
