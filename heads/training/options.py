@@ -34,6 +34,7 @@ from reelbank.heads.recipe import (
     SKIP_KINDS,
     TRUNKS,
 )
+from reelbank.heads.training.tracking.registry import TRACKERS
 
 OF_SAMPLING = {"stride": "windows", "windows": "windows", "positions": "segments"}
 VIEWS = ("all", "one", "none")
@@ -60,6 +61,7 @@ class TrainOptions(Checked, WithBanks):
         ),
         "Evaluation": "validation validation_store patience patience_steps best_by refit average over_clips",
         "Machine": "device cluster workers read_from",
+        "Tracking": "track",
     }
 
     bank: str = bank_option()
@@ -402,6 +404,13 @@ class TrainOptions(Checked, WithBanks):
         "where features are read from during training; 'auto' loads them into memory if they "
         "need at most half of the free memory (a third if WORKERS is above 1)",
         READ_FROM,
+    )
+    track: str = option(
+        "",
+        "experiment tracker to which the figures of every epoch and the results are sent; "
+        "tensorboard writes event files into the folder of each run. Needs the package of the tracker",
+        choices=tuple(TRACKERS),
+        unset="none",
     )
 
     @staticmethod

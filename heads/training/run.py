@@ -59,6 +59,7 @@ from reelbank.heads.training.planning.initial import start_from
 from reelbank.heads.training.planning.plan import RunPlan
 from reelbank.heads.training.repeatable import notes_on, repeatable
 from reelbank.heads.training.results import metrics_of, part_metrics
+from reelbank.heads.training.tracking.session import Tracking
 
 
 def is_finished(plan: RunPlan) -> bool:
@@ -86,7 +87,11 @@ def train_run(plan: RunPlan, rows: SharedRows, device: str, *, quiet: bool = Fal
     """Train one run, or continue it, and write its folder."""
     plan.path.mkdir(parents=True, exist_ok=True)
     with locked(plan.path), repeatable(torch.device(device)) as unrepeatable:
-        _RunInTraining(plan, rows, device, quiet=quiet, unrepeatable=unrepeatable).train()
+        run = _RunInTraining(plan, rows, device, quiet=quiet, unrepeatable=unrepeatable)
+        try:
+            run.train()
+        finally:
+            run.tracking.stop()
     return read_run(plan.path)
 
 
@@ -113,6 +118,7 @@ class _RunInTraining:
             part: torch.from_numpy(positions(names, self.material.data.ids)).to(device)
             for part, names in plan.ids.items()
         }
+        self.tracking = Tracking(plan.options.track, self.path, plan.recipe)
 
     def write_recipe(self) -> None:
         document = self.recipe.to_json()
@@ -198,6 +204,7 @@ class _RunInTraining:
                     seed=training.seed,
                 )
             ]
+            self.track(history[0], prefix)
         else:
             examples = SequenceExamples(material, self.videos["train"], validation, training)
             history = self.descended(model, examples, training, prefix, rates)
@@ -215,11 +222,14 @@ class _RunInTraining:
         """Train the model in place by gradient descent. Returns the history."""
         sequences = examples.epoch(1).count
         state = self.path / f"{prefix}state.safetensors"
+        earlier = past_epochs(state)
+        for past in earlier:
+            self.track(past, prefix)
         with (
             few_threads(model),
             tqdm(
                 total=training.epochs * sequences,
-                initial=len(past_epochs(state)) * sequences,
+                initial=len(earlier) * sequences,
                 desc=printable(prefix + self.path.name),
                 unit=" sequences",
                 leave=False,
@@ -234,12 +244,17 @@ class _RunInTraining:
                 if past.validation_accuracy is not None:
                     figures["validation"] = f"{100 * past.validation_accuracy:.1f} %"
                 bar.set_postfix(figures)
+                self.track(past, prefix)
 
             examples = dataclasses.replace(examples, on_sequences=bar.update)
             history = fit(model, examples, training, state, on_epoch=show, rates=rates)
             if self.recipe.classifier.l2 is not None:
                 self.put_svm(model, self.recipe.classifier.l2)
         return history
+
+    def track(self, past: EpochRecord, prefix: str) -> None:
+        """Send an epoch to the tracker."""
+        self.tracking.epoch(past, "refit/" if prefix else "")
 
     def put_svm(self, model: Model, l2: float) -> None:
         """Replace the last layer with a linear SVM on the trained embeddings."""
@@ -320,12 +335,18 @@ class _RunInTraining:
             best_epoch=best,
             epochs=len(history),
             training_seconds=round(sum(past.seconds for past in history), 2),
-            notes=(*self.plan.notes, *self.notes, *notes_on(self.unrepeatable)),
+            notes=(
+                *self.plan.notes,
+                *self.notes,
+                *notes_on(self.unrepeatable),
+                *self.tracking.notes,
+            ),
             leaks=tuple(self.plan.leaks),
             sequences={part: int(counts[videos].sum()) for part, videos in self.videos.items()},
             seconds=round(time.perf_counter() - self.began, 2),
         )
         write_json(self.path / "metrics.json", metrics.to_json())
+        self.tracking.finish(metrics)  # when the run can no longer be lost
 
 
 def _spec_of(plan: RunPlan) -> HeadSpec:

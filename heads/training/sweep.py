@@ -27,11 +27,12 @@ from reelbank.heads.training.options import TrainOptions, default_of, unused_opt
 from reelbank.heads.training.planning.plan import RunPlan, plan_runs
 from reelbank.heads.training.planning.stores import chosen_stores
 from reelbank.heads.training.run import is_finished
+from reelbank.heads.training.tracking.session import check_tracker
 from reelbank.heads.training.train import check_backbones, train_missing
 
 # VALIDATION is not swept because figures are comparable only on the same validation part.
 NOT_SWEPT = (
-    *("bank", "banks", "device", "cluster", "workers", "read_from"),
+    *("bank", "banks", "device", "cluster", "workers", "read_from", "track"),
     *("split", "seed", "validation"),
 )
 MOST_COMBINATIONS = 10_000
@@ -109,6 +110,7 @@ class _Planned:
         """Plan one combination, without the options that have no effect in it."""
         options = parse(TrainOptions, words_of(values), "sweep")
         check_cluster(options)
+        check_tracker(options)
         unused = [name for name in unused_options(vars(options)) if name in values]
         options = dataclasses.replace(options, **{name: default_of(name) for name in unused})
         self.last_options = options

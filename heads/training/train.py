@@ -31,6 +31,7 @@ from reelbank.heads.training.planning.stores import chosen_stores
 from reelbank.heads.training.results import print_results, print_run
 from reelbank.heads.training.run import is_finished, store_network, train_run
 from reelbank.heads.training.streaming import Streamed, sharing_folder
+from reelbank.heads.training.tracking.session import check_tracker
 
 
 def train(options: TrainOptions) -> int:
@@ -47,6 +48,7 @@ def train_runs(options: TrainOptions) -> list[Run]:
     a backbone that was trained on videos of the test part.
     """
     check_cluster(options)
+    check_tracker(options)
     with ExitStack() as stack:
         jobs = []
         for paths, splits in chosen_stores(options).items():
