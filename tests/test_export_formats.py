@@ -124,6 +124,24 @@ def test_a_video_with_more_times_than_an_old_hdf5_attribute_can_hold(tmp_path):
         np.testing.assert_array_equal(store.times_seconds(video.id), times)
 
 
+def test_an_id_that_is_a_folder_of_another_id_needs_another_format(tmp_path):
+    videos = [
+        StoredVideo(name, DATASET.classes[0], parts=("train", "test"))
+        for name in ("a/p", "a/p/x", "a/px")
+    ]
+    with StoreWriter(tmp_path / "stores" / "made.h5", RECIPE, DATASET) as writer:
+        for video in videos:
+            writer.add(video, np.ones((2, 3)), np.arange(2))
+        assert writer.finish(videos)
+    with pytest.raises(InputError, match=r"the videos a/p and a/p/x, .*; give FORMAT=npz"):
+        export_made(tmp_path, "out.h5")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stores"]
+    assert export_made(tmp_path, "out", format="npz") == 0
+    assert import_made(tmp_path / "out", tmp_path / "bank") == 0
+    with Store.open(find_store(tmp_path / "bank")) as store:
+        assert sorted(store.video_ids) == [video.id for video in videos]
+
+
 def test_multilabel_data_and_unlabelled_videos_come_back(tmp_path):
     dataset = DatasetDescription("set", ("ä b", "c"), (), multilabel=True)
     videos = [StoredVideo(f"v{n}", label) for n, label in enumerate(["ä b;c", "", "c"])]

@@ -21,6 +21,7 @@ from reelbank.heads.training.planning.plan import plan_runs
 GOLDEN = Path(__file__).parent / "golden"
 CASES: dict[str, Any] = runpy.run_path(str(GOLDEN / "cases.py"))
 PLANS: dict[str, Any] = json.loads((GOLDEN / "ed07f68" / "plans.json").read_text())
+RUN_NAMES: dict[str, Any] = json.loads((GOLDEN / "30e7df5" / "runs.json").read_text())
 UCF101 = load_dataset("ucf101", str(GOLDEN / "86d6a64" / "clips"))
 
 
@@ -78,5 +79,18 @@ def test_runs_keep_their_names(case: dict[str, Any], bank: Path) -> None:
     options = parse(TrainOptions, [f"BANK={bank}", *words], "train")
     stores = [Store.open(bank / f"{name}.h5") for name in case["stores"].split()]
     assert [plan.path.name for plan in plan_runs(stores, options)] == case["runs"]
+    for store in stores:
+        store.close()
+
+
+@pytest.mark.parametrize("stores_and_options", RUN_NAMES)
+def test_runs_of_the_defaults_since_30e7df5_keep_their_names(
+    stores_and_options: str, bank: Path
+) -> None:
+    names, _, words = stores_and_options.partition(": ")
+    options = parse(TrainOptions, [f"BANK={bank}", *shlex.split(words)], "train")
+    stores = [Store.open(bank / f"{name}.h5") for name in names.split()]
+    planned = [plan.path.name for plan in plan_runs(stores, options)]
+    assert planned == RUN_NAMES[stores_and_options]
     for store in stores:
         store.close()

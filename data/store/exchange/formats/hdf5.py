@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import h5py
 import numpy as np
 
+from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.about import about_text
 from reelbank.data.store.exchange.attributes import ABOUT, write_text
 from reelbank.data.store.exchange.formats.types import Export, ExportFormat
@@ -16,7 +17,23 @@ from reelbank.data.store.exchange.formats.videos import exported_videos
 _VERSIONS = ("v108", "v110")
 
 
+def _check_ids(ids: Sequence[str]) -> None:
+    """Raises InputError if an id is the beginning of another one's path: HDF5 would need a dataset
+    and a group of the same name."""
+    known = set(ids)
+    for video_id in ids:
+        folders = video_id.split("/")[:-1]
+        for length in range(1, len(folders) + 1):
+            parent = "/".join(folders[:length])
+            if parent in known:
+                raise InputError(
+                    f"FORMAT=hdf5: an HDF5 file cannot contain the videos {parent} and {video_id}, "
+                    f"because {parent} would be a dataset and a group; give FORMAT=npz"
+                )
+
+
 def _write(export: Export) -> Sequence[str]:
+    _check_ids(export.store.video_ids)
     # The name is new, so no lock is needed; some file systems have none.
     with h5py.File(export.path, "w-", locking=False, libver=_VERSIONS) as file:
         write_text(file, ABOUT, about_text(export.store))
