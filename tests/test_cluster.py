@@ -262,7 +262,7 @@ def test_more_videos_maps_and_two_kills(three_workers, tmp_path, monkeypatch):
     link_clips(sorted(testdata("clips", "ucf101").rglob("*.avi"))[:120:5])
     address = three_workers.address
     maps = ["extract", *WORDS[1:3], "CROPS=1", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random"]
-    maps += ["T=3", "RESIZE=40", "SIZE=32", "AT=layer4.0", "COMPILE=0"]
+    maps += ["T=3", "FPS=10", "RESIZE=40", "SIZE=32", "AT=layer4.0", "COMPILE=0"]
     for words in (WORDS, maps):
         assert reelbank.main([*words, "BANK=alone"]) == 0
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from made_runs import CLASSES, COARSE, made_run
 from PIL import Image
+from test_protocols import make_store, trained
 
 from reelbank.data.errors import InputError
 from reelbank.data.scores import table as score_tables
@@ -228,6 +229,17 @@ def test_what_stores_and_models_cost_and_what_is_abnormal(tmp_path: Path) -> Non
         "0.800 ± 0.141" in found and "0.500–0.950" in found and "12.5" in found and "62.5" in found
     )
     assert "<b>" in page.text
+
+
+def test_all_stores_of_mid_fusion_are_named(tmp_path: Path) -> None:
+    for stream, seed in (("rgb", 0), ("flow", 1)):
+        make_store(tmp_path / "stores" / f"{stream}.h5", stream=stream, seed=seed)
+    (run,) = trained(tmp_path, stream="rgb+flow", mid="sum")
+    identities = run.recipe["mid"]["stores"]
+    text, _ = written(tmp_path)
+    cost = text[text.index("<h2>Cost</h2>") : text.index("<h2>Where the numbers")]
+    assert len(identities) == 2 and all(identity[:8] in cost for identity in identities)
+    assert ", ".join(identities) in text  # where the numbers come from
 
 
 def test_fused_runs_and_score_files_are_listed_with_the_other_models(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Runs with their scores, grouped into experiments. The runs of one experiment differ only in split
 and seed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -113,6 +113,17 @@ class Group:
         """The distinct values of a fact, sorted."""
         values = {entry.fact(key) for entry in self.entries} - {""}
         return tuple(sorted(values, key=_by_length))
+
+    def stores(self) -> tuple[str, ...]:
+        """The identities of the feature stores, without repetition. Fused models and models with mid
+        fusion have several."""
+        stores: dict[str, None] = {}
+        for entry in self.entries:
+            mid = entry.recipe.get("mid")
+            joined = mid.get("stores") if isinstance(mid, Mapping) else None
+            names = joined if isinstance(joined, list) else entry.fact("store").split("+")
+            stores |= dict.fromkeys(filter(None, map(str, names)))
+        return tuple(stores)
 
 
 def _by_length(text: str) -> tuple[int, str]:

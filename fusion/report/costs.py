@@ -54,12 +54,8 @@ def read_costs(bank: AnyBank, contests: Sequence[Contest]) -> list[StoreCost]:
 
 
 def _stores_of(contest: Contest) -> set[str]:
-    """The identities of the stores that the models were trained on. A fused model has several."""
-    identities: set[str] = set()
-    for group in contest.groups:
-        for stores in group.values("store"):
-            identities.update(stores.split("+"))
-    return identities
+    """The identities of the stores that the models were trained on."""
+    return {store for group in contest.groups for store in group.stores()}
 
 
 def _cost(store: Store) -> StoreCost:

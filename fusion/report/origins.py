@@ -99,8 +99,8 @@ def _facts(
         ("Data set", first.fact("dataset")),
         ("Stream", first.fact("stream")),
         ("Extractor", features({"extractor": first.fact("extractor")}, first.random_networks)),
-        ("Feature store", ", ".join(group.values("store"))),
-        ("Weights", _weights(store_recipes[0]) if store_recipes else ""),
+        ("Feature store", ", ".join(group.stores())),
+        ("Weights", "; ".join(dict.fromkeys(filter(None, map(_weights, store_recipes))))),
         ("Publisher of the weights", _published(group, store_recipes, weights)),
         ("Code", "; ".join(dict.fromkeys(codes))),
     ]
@@ -119,7 +119,7 @@ def _published(
 ) -> str:
     """What the publishers say about the weights, "not recorded" for stores that do not say it; ""
     if no weights were published. It is not known for stores that are not in the bank."""
-    stores = "+".join(group.values("store")).split("+")
+    stores = group.stores()
     known: dict[str, None] = {}  # unique texts, in order
     for store in stores:
         known |= dict.fromkeys(map(str, weights.get(store, ())))
