@@ -108,6 +108,8 @@ remove: ## delete a store: STORE=hash YES=1
 import: ## import features of other tools into a store
 export: ## export the features of a store for other tools, one array per video
 doctor: ## check this machine and suggest repairs
+# Messages then show commands as `make extract`.
+demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify pack remove import export doctor: export REELBANK_RUN_BY := make
 extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify pack remove import export doctor: $(READY)
 	@$(BIN)/reelbank $@ $(options)
 

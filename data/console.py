@@ -5,6 +5,7 @@ import difflib
 import html
 import json
 import math
+import os
 import re
 import sys
 from collections.abc import Collection, Iterable, Sequence
@@ -38,6 +39,25 @@ def drawable(document: str) -> str:
 def markdown_text(text: str) -> str:
     """Text from a file, for one cell or line of Markdown."""
     return html.escape(printable(text), quote=False).replace("|", "/")
+
+
+def as_run(message: str) -> str:
+    """A message with its commands in the form in which the user runs them. Messages contain them as
+    the installed package has them, in quotation marks: 'reelbank extract ROOT=videos'. The Makefile
+    of a clone sets REELBANK_RUN_BY=make, and the same command is then 'make extract ROOT=videos'."""
+    if os.environ.get("REELBANK_RUN_BY") != "make":
+        return message
+
+    def of_make(match: re.Match[str]) -> str:
+        words = match[1]
+        program = ".venv/bin/reelbank" if "--help" in words.split() else "make"
+        return f"'{program} {words}"
+
+    return _COMMAND.sub(of_make, message)
+
+
+# The beginning of a command in quotation marks, up to its closing one.
+_COMMAND = re.compile(r"'reelbank ([^']*)")
 
 
 def counted(number: int, noun: str) -> str:

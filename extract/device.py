@@ -4,7 +4,7 @@ import platform
 
 import torch
 
-from reelbank.data.console import print_lines
+from reelbank.data.console import as_run, print_lines
 from reelbank.data.errors import InputError
 from reelbank.data.ranges import DEVICE, DEVICES, check_value
 from reelbank.data.store.versions import EXACT
@@ -75,7 +75,7 @@ def _emptiest_gpu() -> torch.device:
     chosen = free.index(max(free))
     print_lines(
         f"note: using cuda:{chosen}, which has the most free memory of {count} GPUs; "
-        "'reelbank extract DEVICE=all' uses all of them"
+        + as_run("'reelbank extract DEVICE=all' uses all of them")
     )
     return torch.device("cuda", chosen)
 

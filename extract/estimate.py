@@ -83,9 +83,7 @@ def estimate(
     first = []
     if plans.lengths and _missing(options, videos, plans.lengths):
         first = [plans.lengths]
-    header = functools.cache(
-        functools.partial(_header, image_fps=dataset.image_fps, limits=Limits.of(options))
-    )
+    header = functools.cache(functools.partial(_header, dataset=dataset, limits=Limits.of(options)))
     totals = Totals()
     for plan in [*first, *plans.streams]:
         missing = _missing(options, videos, plan)
@@ -219,10 +217,12 @@ def _missing(options: ExtractOptions, videos: Sequence[Video], plan: StreamPlan)
     return files.missing_in(videos, stores, Retry.of(options))
 
 
-def _header(path: Path, image_fps: float, limits: Limits) -> VideoInfo | None:
+def _header(path: Path, dataset: Dataset, limits: Limits) -> VideoInfo | None:
     """What the header of a file states; None if the file cannot be opened."""
+    if path in dataset.undrawn:
+        return dataset.undrawn[path]
     try:
-        return probe(path, image_fps, limits)
+        return probe(path, dataset.image_fps, limits)
     except (DecodeError, OSError):
         return None
 

@@ -1,9 +1,11 @@
 """Fill in the defaults of the options of `extract`, and derive the options of each stream."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from reelbank.data.console import nearest
+from reelbank.data.datasets.discovery import is_folder_of_videos
 from reelbank.data.datasets.types import Dataset
 from reelbank.data.errors import InputError
 from reelbank.data.identity import brief
@@ -65,6 +67,21 @@ def with_defaults(options: ExtractOptions) -> ExtractOptions:
             "FLOW_WEIGHTS out, or give FLOW=raft_small or raft_large"
         )
     return options
+
+
+def with_root(options: ExtractOptions) -> ExtractOptions:
+    """Set ROOT if VIDEOS is a single folder. Raises InputError if both are given."""
+    if not options.videos:
+        return options
+    if options.root:
+        raise InputError(
+            f"ROOT={options.root} and VIDEOS={brief(' '.join(options.videos), 100)} both name the "
+            "videos; give one of them"
+        )
+    word = options.videos[0]
+    if len(options.videos) > 1 or not is_folder_of_videos(Path(word).expanduser()):
+        return options
+    return dataclasses.replace(options, videos=(), root=word)
 
 
 def _check_used(options: ExtractOptions, stream: Stream) -> None:

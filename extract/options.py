@@ -31,7 +31,7 @@ from reelbank.data.ranges import (
 )
 from reelbank.data.recipes import preset_options
 from reelbank.data.video.options import in_flight_option, picture_option, slowness_option
-from reelbank.extract.defaults import USUAL_DATASET, USUAL_STREAMS
+from reelbank.extract.defaults import FILES_DATASET, USUAL_DATASET, USUAL_STREAMS
 from reelbank.extract.lengths import SECONDS_PATTERN, is_in_seconds, read_length
 from reelbank.extract.streams.per_stream import applicable, by_stream
 from reelbank.extract.streams.registry import STREAMS
@@ -48,7 +48,7 @@ class ExtractOptions(Checked, WithBanks):
     """Options of the command `extract`."""
 
     GROUPS: ClassVar[dict[str, str]] = {
-        "Videos": "dataset root lists csv dataset_name classes image_fps",
+        "Videos": "videos dataset root lists csv dataset_name classes image_fps",
         "Features": "stream recipe seed",
         "Network": "extractor trust_remote_code weights split width preset node at pool",
         "Rows (feature vectors) of a video": "sampling t fps clip stride grid windows window",
@@ -61,7 +61,15 @@ class ExtractOptions(Checked, WithBanks):
         "Machine": "device cluster workers decoder batch precision compile",
     }
 
-    dataset: str = dataset_option(USUAL_DATASET)
+    videos: tuple[str, ...] = option(
+        (),
+        "your videos: a folder, which is the same as ROOT, or video files and folders, which are "
+        "read as DATASET=folder reads the folder that contains them",
+        positional=True,
+    )
+    dataset: str = dataset_option(
+        f"{FILES_DATASET} if VIDEOS, ROOT or CSV is given, otherwise {USUAL_DATASET}"
+    )
     recipe: str = option(
         "",
         "recipe that sets the feature options to the values of a paper: the name of a "
@@ -348,7 +356,7 @@ class ExtractOptions(Checked, WithBanks):
     plan: bool = option(
         False,
         "print the number of videos and the time and disk space that the extraction needs, "
-        "without extracting anything (DATASET=toy still generates its videos)",
+        "without extracting or writing anything",
     )
     bank: str = bank_option()
     banks: tuple[str, ...] = banks_option()
@@ -363,6 +371,10 @@ class ExtractOptions(Checked, WithBanks):
                 object.__setattr__(self, name, str(int(value)))
         if self.grid == "0":
             object.__setattr__(self, "grid", "")
+        if not self.dataset:
+            has_videos = bool(self.videos or self.root or self.csv)
+            usual = FILES_DATASET if has_videos else USUAL_DATASET
+            object.__setattr__(self, "dataset", usual)
         super().__post_init__()
         for name, most in (("stride", MOST_ROWS), ("grid", 10_000)):
             read_length(name.upper(), getattr(self, name), most)

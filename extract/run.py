@@ -23,7 +23,7 @@ from reelbank.extract.devices.lease_worker import dataset_of
 from reelbank.extract.devices.one_device import Decoded, DevicePass, Lease, decoder_count
 from reelbank.extract.devices.queue import DeviceQueue, DeviceReport
 from reelbank.extract.estimate import Totals, estimate
-from reelbank.extract.fill import lengths_alone, with_defaults, with_image_fps
+from reelbank.extract.fill import lengths_alone, with_defaults, with_image_fps, with_root
 from reelbank.extract.found import FinishedStores, with_found
 from reelbank.extract.job import Job, every_writer, names_of, open_jobs, stored_video
 from reelbank.extract.notes import tell_inexact, tell_older_stores, tell_other_versions
@@ -55,7 +55,7 @@ def extract(options: ExtractOptions) -> int:
 def extract_stores(options: ExtractOptions) -> ExtractionResult:
     """Extract the features that are missing. Raises InputError if the machine can no longer read
     any video."""
-    options = with_defaults(flow_of_weights(options))
+    options = with_defaults(flow_of_weights(with_root(options)))
     shard = shard_slice(options.shard)
     devices = _devices_of(options)
     if options.cluster and not options.plan:
@@ -64,7 +64,9 @@ def extract_stores(options: ExtractOptions) -> ExtractionResult:
     for note in dataset.notes:
         print_lines(note)
     if not options.dataset_name:
-        dataset = with_known_name(dataset, options.dataset, options.searched)
+        dataset = with_known_name(
+            dataset, options.dataset, options.searched, remembers=not options.plan
+        )
         options = replace(options, dataset_name=name_option(options.dataset, dataset))
     return extract_dataset(options, dataset, shard, devices)
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from reelbank.data.console import counted, print_lines
+from reelbank.data.console import as_run, counted, print_lines
 from reelbank.data.datasets.types import Video
 from reelbank.data.errors import InputError
 from reelbank.data.store.damage import damage_among
@@ -94,7 +94,7 @@ def tell_damage(
             "remove' deletes a store"
         )
     for what, lines in (
-        (f"{verb} damaged ({hint}; 'reelbank inspect' lists all)", damaged),
+        (as_run(f"{verb} damaged ({hint}; 'reelbank inspect' lists all)"), damaged),
         ("have contradictory headers", remarks),
     ):
         if lines:
@@ -155,7 +155,9 @@ def closing_words(
     failed = {key: str(failure) for key, failure in failures if key not in not_read}
     lost = [video for video in videos if video.id in failed]
     _print_reasons(
-        "failed (give RETRY=1 to try them again; 'reelbank inspect' lists all)", lost, failed
+        as_run("failed (give RETRY=1 to try them again; 'reelbank inspect' lists all)"),
+        lost,
+        failed,
     )
     again = [video for video in videos if video.id in not_read]
     _print_reasons(

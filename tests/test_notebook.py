@@ -56,7 +56,7 @@ def test_from_videos_to_a_report_with_keyword_arguments(ours, capsys):  # noqa: 
             "^store=zz: no store in .*; 'reelbank stores' lists",
         ),
         ("train", {"dataset": "toy"}, "make one with 'reelbank extract DATASET=toy'$"),
-        ("train", {"bank": "nowhere"}, "no store in nowhere"),
+        ("train", {"bank": "nowhere"}, "no store of features in nowhere"),
         ("evaluate", {"bank": "nowhere"}, "nowhere"),
         ("report", {"out": "page.pdf"}, "^out=page.pdf: cannot write"),
     ],

@@ -207,7 +207,7 @@ def test_the_command_that_makes_a_missing_store_names_the_users_file(
     workplace: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert run("train", f"STREAM={TEXT}", "HEAD=meanpool") == 2
-    assert f"make one with 'reelbank extract STREAM={TEXT}'" in capsys.readouterr().err
+    assert f"make one with 'reelbank extract STREAM={TEXT} ROOT=" in capsys.readouterr().err
 
 
 def test_an_own_stream_gives_the_same_rows_with_and_without_others(workplace: Path) -> None:

@@ -390,7 +390,7 @@ def test_svm_weights_are_scikit_learns(seed: int, known: int) -> None:
             {"stream": "rgb+flow+audio", "store": "a+b"},
             r"must name the same number of stores \(got 3 and 2\)",
         ),
-        ({"stream": "rgb+flow"}, "no store in .* with STREAM=flow"),
+        ({"stream": "rgb+flow"}, "no store of features in .* with STREAM=flow"),
     ],
 )
 def test_mistakes_get_one_clear_line(tmp_path: Path, changes: dict[str, Any], line: str) -> None:

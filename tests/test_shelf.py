@@ -46,10 +46,12 @@ def test_the_only_store_that_matches_is_found(tmp_path):
 
 def test_none_or_several_are_refused_with_what_to_do(tmp_path):
     with pytest.raises(
-        InputError, match="make one with 'reelbank extract DATASET=made STREAM=rgb'"
+        InputError, match="make one with 'reelbank extract DATASET=made STREAM=rgb ROOT="
     ):
         find_store(tmp_path, dataset="made", stream="rgb")
-    with pytest.raises(InputError, match="make one with 'reelbank extract'$"):
+    with pytest.raises(
+        InputError, match="make one with 'reelbank extract ROOT=<folder of the videos>'$"
+    ):
         find_store(tmp_path)
     _, one = put(tmp_path)
     _, two = put(tmp_path, {"weights": {"name": "pretrained"}})

@@ -41,7 +41,7 @@ def command_help(command: str) -> str:
             facts = accepted_of(field) + ([f"default: {default}"] if default else [])
             text = field.metadata["help"] + (f" ({'; '.join(facts)})" if facts else "")
             lines += _entry(f"  {option_name(options, name)}", text, NAME_COLUMNS)
-    lines += ["", *_wrapped("Options can also be written NAME=value, as on make's command line.")]
+    lines += ["", *_wrapped("Options can also be written NAME=value: --seed 1 is SEED=1.")]
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from reelbank.data.command_line.help import command_help, program_help
 from reelbank.data.command_line.spelling import as_typed
 from reelbank.data.command_line.table import COMMANDS
-from reelbank.data.console import nearest, print_lines, shortened, warning_line
+from reelbank.data.console import as_run, nearest, print_lines, shortened, warning_line
 from reelbank.data.errors import InputError, repair_command
 from reelbank.data.options import parse
 from reelbank.data.plugins import user_reason
@@ -36,7 +36,7 @@ def run_command_line(words: Sequence[str], version: str) -> int:
         return _print_help(program_help())
     if command not in COMMANDS:
         hint = nearest(command, COMMANDS) or "; 'reelbank --help' lists the commands"
-        return _print_error(f"unknown command '{command}'{hint}")
+        return _print_error(as_run(f"unknown command '{command}'{hint}"))
     if asks_for_help(arguments):
         return _print_help(command_help(command))
     return _run(command, arguments)

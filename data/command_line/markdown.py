@@ -17,8 +17,9 @@ _HEAD = """\
 `reelbank COMMAND --help` prints these tables, `reelbank --help` lists the commands, and `reelbank --version` prints the
 version.
 
-Every option can be written in three ways: `--batch 8`, `--batch=8` or, as on make's command line, `BATCH=8`. The items of a
-list are separated by spaces or commas: `--split "1 2"`, `SPLIT=1,2`. A switch is on if you give its name without a value:
+Every option can be written in three ways: `--batch 8`, `--batch=8` or `BATCH=8`. In a clone, `make train BATCH=8`
+is the same as `reelbank train BATCH=8`. The items of a list are separated by spaces or commas: `--split "1 2"`, `SPLIT=1,2`. A
+switch is on if you give its name without a value:
 `--plan` is the same as `--plan=1` and `PLAN=1`; `--plan=0` switches it off. Some commands accept the value of one
 option without its name, which the usage line shows in square brackets: `reelbank inspect 3f2a` is the same as `reelbank
 inspect --store 3f2a`.

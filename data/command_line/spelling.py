@@ -1,4 +1,5 @@
-"""Rewrites messages so that they name options in the form that the user typed.
+"""Rewrites messages so that they name options in the form that the user typed, and commands in the
+form that the user ran.
 
 Messages contain NAME and NAME=value, the form of `make` and recipes. A user who typed `--batch 8`
 reads `--batch=8` in a message, not BATCH=8.
@@ -7,6 +8,7 @@ reads `--batch=8` in a message, not BATCH=8.
 import re
 from collections.abc import Iterable, Sequence
 
+from reelbank.data.console import as_run
 from reelbank.data.options import split_word
 
 # Names of options that are also words: without "=" they mean the format.
@@ -15,11 +17,13 @@ _PLACEHOLDER = "\ue000{}\ue001"  # private characters, which no message contains
 
 
 def as_typed(message: str, names: Iterable[str], words: Sequence[str]) -> str:
-    """The message with each option in the form in which it was typed in `words`. An option that was
+    """The message with each command as `as_run` writes it, and each option in the form in which it
+    was typed in `words`. An option that was
     not typed gets the form of the last typed option.
 
     names: the command's options. Typed values are not changed, even if they look like an option.
     """
+    message = as_run(message)
     typed_with_dashes: dict[str, bool] = {}
     values: list[str] = []
     for position, word in enumerate(words):

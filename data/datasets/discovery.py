@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,16 +106,7 @@ def find_videos(root: Path) -> FoundVideos:
             same_stem[name[: -len(path.suffix)]].append(path)
         elif ending not in ENDINGS["other"]:
             other_endings.append(name)
-    path_of_id: dict[str, Path] = {}
-    for stem, paths in same_stem.items():
-        for path in paths:
-            video_id = stem if len(paths) == 1 else path.relative_to(root).as_posix()
-            if video_id in path_of_id:
-                raise InputError(
-                    f"the videos {path_of_id[video_id]} and {path} have the same id, "
-                    f"{video_id}; rename one of them"
-                )
-            path_of_id[video_id] = path
+    path_of_id = _paths_by_id(root, same_stem)
     notes = [
         f"{reason}: {some(sorted(names), 8)}"
         for reason, names in (
@@ -127,7 +118,76 @@ def find_videos(root: Path) -> FoundVideos:
         )
         if names
     ]
-    return FoundVideos(dict(sorted(path_of_id.items())), notes)
+    return FoundVideos(path_of_id, notes)
+
+
+class NamedVideos(NamedTuple):
+    """root: the folder that contains all of the videos; found: the videos, with ids relative to
+    it."""
+
+    root: Path
+    found: FoundVideos
+
+
+def find_named(words: Iterable[str]) -> NamedVideos:
+    """The videos that files and folders name, each once.
+
+    A folder that contains a numbered series of images is one video. Files that are not videos by
+    their ending are left out with a note. Raises InputError for a path that does not exist, and if
+    there are no videos.
+    """
+    videos: dict[Path, None] = {}
+    parents, not_videos, notes = [], [], []
+    for word in words:
+        path = Path(os.path.normpath(Path(word).expanduser().absolute()))
+        if not path.exists():
+            raise InputError(f"VIDEOS={word}: no such file or folder")
+        parents.append(path.parent)
+        if is_folder_of_videos(path):
+            found = find_videos(path)
+            videos |= dict.fromkeys(found.paths.values())
+            notes += [f"{word}: {note}" for note in found.notes]
+        elif path.is_file() and _ending(path.name) in ENDINGS["other"]:
+            not_videos.append(word)
+        else:
+            videos[path] = None
+    if not_videos:
+        notes.append(f"files left out because they are not videos: {some(not_videos, 8)}")
+    if not videos:
+        reason = f" ({notes[0]})" if notes else ""
+        raise InputError(f"VIDEOS contains no videos{reason}")
+    root = Path(os.path.commonpath(parents))
+    same_stem: dict[str, list[Path]] = defaultdict(list)
+    for path in videos:
+        name = path.relative_to(root).as_posix()
+        if not _is_text(name):
+            raise InputError(f"VIDEOS={ascii(name)}: the name is not valid UTF-8; rename the file")
+        same_stem[name if path.is_dir() else name.removesuffix(path.suffix)].append(path)
+    return NamedVideos(root, FoundVideos(_paths_by_id(root, same_stem), notes))
+
+
+def is_folder_of_videos(path: Path) -> bool:
+    """Whether a path is a folder, and not a video as numbered images."""
+    if not path.is_dir():
+        return False
+    files, folders = _list_folder(path)
+    has_videos = bool(folders) or any(_ending(name) in ENDINGS["video"] for name in files)
+    return has_videos or not frames_folder.is_video(files)
+
+
+def _paths_by_id(root: Path, same_stem: Mapping[str, Sequence[Path]]) -> dict[str, Path]:
+    """id -> path, in order of id. same_stem: the videos by their path without its ending."""
+    path_of_id: dict[str, Path] = {}
+    for stem, paths in same_stem.items():
+        for path in paths:
+            video_id = stem if len(paths) == 1 else path.relative_to(root).as_posix()
+            if video_id in path_of_id:
+                raise InputError(
+                    f"the videos {path_of_id[video_id]} and {path} have the same id, "
+                    f"{video_id}; rename one of them"
+                )
+            path_of_id[video_id] = path
+    return dict(sorted(path_of_id.items()))
 
 
 def _is_text(name: str) -> bool:

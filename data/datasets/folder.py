@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from reelbank.data.console import some
-from reelbank.data.datasets.discovery import existing_folder, find_videos
+from reelbank.data.datasets.discovery import existing_folder, find_named, find_videos
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.datasets.video_table import (
     PART_OF_NAME,
@@ -26,9 +26,12 @@ TEST_FRACTION = 0.3
 
 
 def load(options: DatasetOptions) -> Dataset:
-    """Load the videos below ROOT; docs/datasets.md describes the rules for labels, groups and the
-    split. Raises InputError for a ROOT without videos, for folders of parts instead of classes, and
-    for a malformed CSV (line and column)."""
+    """Load the videos below ROOT, or those of `files`; docs/datasets.md describes the rules for
+    labels, groups and the split. Raises InputError for a ROOT without videos, for folders of parts
+    instead of classes, and for a malformed CSV (line and column)."""
+    if options.files:
+        root, (paths, notes) = find_named(options.files)
+        return _from_names(root, paths, notes=notes, seed=options.seed)
     table = Path(options.csv).expanduser().absolute() if options.csv else None
     root = (
         table.parent
@@ -43,6 +46,11 @@ def load(options: DatasetOptions) -> Dataset:
         raise InputError(f"ROOT={root} contains no videos{left_out}")
     if table:
         return _from_csv(table, root, paths, notes=notes, seed=options.seed)
+    return _from_names(root, paths, notes=notes, seed=options.seed)
+
+
+def _from_names(root: Path, paths: dict[str, Path], *, notes: list[str], seed: int) -> Dataset:
+    """The data set of videos whose labels, groups and parts are in their paths below `root`."""
     names = _names_in_parts(paths)
     labels = {
         video_id: name.split("/")[0] if "/" in name else "" for video_id, name in names.items()
@@ -65,7 +73,7 @@ def load(options: DatasetOptions) -> Dataset:
     if any(names[video_id] != video_id for video_id in paths):
         part_of = {video_id: PART_OF_NAME[video_id.split("/")[0].casefold()] for video_id in paths}
         return _with_stated_split(labelled, part_of, stated_by="the folder of its part")
-    return _with_drawn_split(labelled, options.seed)
+    return _with_drawn_split(labelled, seed)
 
 
 def _names_in_parts(video_ids: Iterable[str]) -> dict[str, str]:
@@ -286,4 +294,4 @@ def divided_groups(groups: Mapping[str, str], part_of: Mapping[str, str]) -> lis
     return sorted(group for group in parts if group and len(parts[group]) > 1)
 
 
-FOLDER = DatasetSpec(load, takes_csv=True, names_folders=True)
+FOLDER = DatasetSpec(load, takes_csv=True, takes_files=True, names_folders=True)

@@ -8,11 +8,12 @@ from reelbank.data.options import option
 from reelbank.data.ranges import MOST_FPS
 
 
-def dataset_option(default: str) -> Any:
+def dataset_option(unset: str) -> Any:
     return option(
-        default,
+        "",
         f"data set: {dataset_choices()} for a data set that you define in Python. 'folder' reads "
         "a folder of your own videos, and 'toy' generates a small set of videos",
+        unset=unset,
     )
 
 

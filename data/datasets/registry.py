@@ -44,6 +44,8 @@ def load_dataset(
     bank: str = "bank",
     image_fps: float = 0.0,
     dataset_name: str = "",
+    files: Sequence[str] = (),
+    draws: bool = True,
 ) -> Dataset:
     """Load a data set from the folder `root`.
 
@@ -55,6 +57,8 @@ def load_dataset(
     generated videos (toy). bank: folder in which the toy videos are generated if `root` is not
     given. image_fps: frames per second of folders of images; 0 uses the rate of the official data
     set, if it is known. dataset_name: name of a folder's data set, by default from its path.
+    files: videos and folders of videos, instead of `root` (only for folder). draws: whether toy
+    draws its missing videos; without them, it only describes what it would draw.
 
     Raises InputError for an unknown name or class, a wrong `root`, or an argument that does not
     apply to this data set.
@@ -73,10 +77,26 @@ def load_dataset(
             f"CSV={csv}: DATASET={name} does not use a CSV file; leave CSV out, or use "
             f"DATASET={with_csv}"
         )
+    if files and not spec.takes_files:
+        raise InputError(
+            f"VIDEOS={brief(' '.join(files), 100)}: DATASET={name} reads one folder; give ROOT=<folder>"
+        )
+    if files and csv:
+        raise InputError(
+            f"CSV={csv}: the videos of a CSV file are in one folder; give this folder as ROOT, and "
+            "leave VIDEOS out"
+        )
     if dataset_name:
         dataset_name = stored_name_of(name, dataset_name)
     options = DatasetOptions(
-        recipe_name, root, splits_dir=splits_dir, csv=csv, seed=seed, bank=bank
+        recipe_name,
+        root,
+        splits_dir=splits_dir,
+        csv=csv,
+        seed=seed,
+        bank=bank,
+        files=tuple(files),
+        draws=draws,
     )
     dataset = load_own(spec, options, name) if is_user_file(name) else spec.load(options)
     if is_user_file(name) and not is_of_dataset(dataset.name, name):

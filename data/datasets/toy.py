@@ -42,12 +42,20 @@ import joblib
 from tqdm import tqdm
 
 from reelbank.data.console import bar_options
-from reelbank.data.datasets.toy_drawing import COARSE, render, write_video
+from reelbank.data.datasets.toy_drawing import (
+    COARSE,
+    FPS,
+    SIZE_PX,
+    frames_of,
+    render,
+    write_video,
+)
 from reelbank.data.datasets.types import Dataset, DatasetOptions, DatasetSpec, Video
 from reelbank.data.errors import InputError
 from reelbank.data.files import replacing
 from reelbank.data.system.machine import cores
 from reelbank.data.system.processes import in_processes
+from reelbank.data.video.messages import VideoInfo
 
 # Increase it when a drawn byte changes: folders drawn by another version are then drawn again.
 VERSION = 3
@@ -71,10 +79,15 @@ def video_ids() -> list[str]:
 
 def load(options: DatasetOptions) -> Dataset:
     """Load the toy videos in ROOT, by default `<bank>/toy` (`<bank>/toy-seed<n>` for another seed).
-    Missing videos are drawn first. Each seed is a separate data set with its own name."""
+    Missing videos are drawn first, unless `options.draws` is False: then they are described. Each
+    seed is a separate data set with its own name."""
     name = options.name if options.seed == 0 else f"{options.name}-seed{options.seed}"
     folder = Path(options.root or Path(options.bank, name)).expanduser().absolute()
-    draw(folder, options.seed)
+    missing: list[str] = []
+    if options.draws:
+        draw(folder, options.seed)
+    else:
+        missing = undrawn(folder, options.seed)
     videos = []
     for video_id in video_ids():
         parsed = _parse(video_id)
@@ -88,7 +101,48 @@ def load(options: DatasetOptions) -> Dataset:
                 official_parts(parsed.group),
             )
         )
-    return Dataset(name, folder, tuple(videos), CLASSES, SPLITS, coarse=COARSE)
+    notes: tuple[str, ...] = ()
+    if missing:
+        notes = (
+            f"{len(missing)} of the {len(videos)} videos of {name} do not exist yet; the extraction "
+            f"draws them in {folder}",
+        )
+    return Dataset(
+        name,
+        folder,
+        tuple(videos),
+        CLASSES,
+        SPLITS,
+        coarse=COARSE,
+        notes=notes,
+        undrawn={folder / f"{video_id}.mp4": _info(video_id, options.seed) for video_id in missing},
+    )
+
+
+def _info(video_id: str, seed: int) -> VideoInfo:
+    """What the header of a video will state."""
+    parsed = _parse(video_id)
+    frames = frames_of(parsed.label, parsed.group, parsed.clip, seed)
+    return VideoInfo(
+        frames=frames,
+        fps=FPS,
+        width=SIZE_PX,
+        height=SIZE_PX,
+        decoder="",
+        duration_seconds=frames / FPS,
+        audio=True,
+    )
+
+
+def undrawn(folder: Path, seed: int = 0) -> list[str]:
+    """The ids of the videos that `draw` would draw; nothing is written. Raises InputError if
+    `folder` contains other files."""
+    is_current = _is_current(folder / _MANIFEST, _manifest(seed))
+    return [
+        video_id
+        for video_id in video_ids()
+        if not is_current or not (folder / f"{video_id}.mp4").exists()
+    ]
 
 
 def draw(folder: Path, seed: int = 0, workers: int = 0) -> int:
@@ -98,13 +152,10 @@ def draw(folder: Path, seed: int = 0, workers: int = 0) -> int:
     where it stopped. Videos of another seed or version are drawn again. workers: 0 for one process
     per core. Raises InputError if `folder` contains other files or cannot be written to.
     """
-    manifest = {"drawn_by": "reelbank toy", "version": VERSION, "seed": seed}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _claim(folder, manifest)
-        missing = [
-            video_id for video_id in video_ids() if not (folder / f"{video_id}.mp4").exists()
-        ]
+        _claim(folder, _manifest(seed))
+        missing = undrawn(folder, seed)
         for name in {video_id.split("/")[0] for video_id in missing}:
             (folder / name).mkdir(exist_ok=True)
     except OSError as error:
@@ -118,20 +169,33 @@ def draw(folder: Path, seed: int = 0, workers: int = 0) -> int:
     return len(missing)
 
 
-def _claim(folder: Path, manifest: dict) -> None:
-    """Make sure that `folder` contains this data set; remove the videos of another seed or
-    version."""
-    path = folder / _MANIFEST
+def _manifest(seed: int) -> dict:
+    return {"drawn_by": "reelbank toy", "version": VERSION, "seed": seed}
+
+
+def _is_current(path: Path, manifest: dict) -> bool:
+    """Whether a folder, whose manifest is at `path`, contains this data set. Raises InputError if
+    it contains other files."""
     if path.exists():
-        if path.read_text(encoding="utf-8") == json.dumps(manifest):
-            return
-        for video_id in video_ids():
-            (folder / f"{video_id}.mp4").unlink(missing_ok=True)
-    elif any(not entry.name.startswith(".") for entry in folder.iterdir()):
+        return path.read_text(encoding="utf-8") == json.dumps(manifest)
+    folder = path.parent
+    if folder.exists() and any(not entry.name.startswith(".") for entry in folder.iterdir()):
         raise InputError(
             f"ROOT={folder} must be new, empty, or made by DATASET=toy, but it contains "
             "other files; give another folder"
         )
+    return False
+
+
+def _claim(folder: Path, manifest: dict) -> None:
+    """Make sure that `folder` contains this data set; remove the videos of another seed or
+    version."""
+    path = folder / _MANIFEST
+    if _is_current(path, manifest):
+        return
+    if path.exists():
+        for video_id in video_ids():
+            (folder / f"{video_id}.mp4").unlink(missing_ok=True)
     with replacing(path) as hidden:
         hidden.write_text(json.dumps(manifest), encoding="utf-8")
 

@@ -54,16 +54,35 @@ class ToyVideo(NamedTuple):
     sound: np.ndarray
 
 
+def frames_of(label: str, group: int, clip: int, seed: int = 0) -> int:
+    """The number of frames of a video, which `render` draws."""
+    return _frame_count(_scene(_family_number(label), group, clip, seed))
+
+
+def _family_number(label: str) -> int:
+    return list(COARSE).index(label.split("_")[0])
+
+
+def _scene(number: int, group: int, clip: int, seed: int) -> np.random.Generator:
+    """The random numbers of a scene, which the two classes of a family share."""
+    return np.random.default_rng([seed, number, group, clip])
+
+
+def _frame_count(scene: np.random.Generator) -> int:
+    """The first random number of a scene."""
+    return int(scene.integers(48, 57))
+
+
 def render(label: str, group: int, clip: int, seed: int = 0, *, noise: bool = True) -> ToyVideo:
     """Draw one video, not yet encoded. noise: add grain and hiss, which differ between the two
     classes of a pair."""
     family = label.split("_")[0]
     second = COARSE[family].index(label) == 1
-    number = list(COARSE).index(family)
+    number = _family_number(label)
     style = np.random.default_rng([seed, number, group])
-    scene = np.random.default_rng([seed, number, group, clip])
+    scene = _scene(number, group, clip, seed)
     grain = np.random.default_rng([seed, number, group, clip, second])
-    frames = int(scene.integers(48, 57))
+    frames = _frame_count(scene)
     stage = _Stage(style, scene, frames)
     picture = _DRAWN_BY[family](stage, style, scene, second=second)
     sound = _voice(style, scene, frames, high=second if family == "sound" else None)

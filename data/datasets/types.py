@@ -3,6 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from reelbank.data.video.messages import VideoInfo
 
 PARTS = ("train", "validation", "test")  # of a split
 
@@ -36,7 +40,8 @@ class Dataset:
     label then contains their names separated by ';', and is '' if the video has no class. files:
     number of files from which the videos are cut; 0 if each video is a separate file. image_fps:
     frames per second of the folders of images, 0 if unknown. unselected: the videos that CLASSES=
-    leaves out. is_drawn: whether the split was drawn at random.
+    leaves out. is_drawn: whether the split was drawn at random. undrawn: by path, what the headers of
+    videos will state that are not drawn yet.
     """
 
     name: str
@@ -51,6 +56,7 @@ class Dataset:
     image_fps: float = 0.0
     unselected: tuple[Video, ...] = ()
     is_drawn: bool = False
+    undrawn: Mapping[Path, "VideoInfo"] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,9 @@ class DatasetOptions:
     """The inputs from which a data set is loaded; see docs/datasets.md. Empty strings mean 'not
     given'.
 
-    name: the name that recipes use for this data set.
+    name: the name that recipes use for this data set. files: videos and folders of videos to read
+    instead of a folder. draws: whether a drawn data set draws its missing videos; otherwise it
+    describes them.
     """
 
     name: str
@@ -67,6 +75,8 @@ class DatasetOptions:
     csv: str = ""
     seed: int = 0
     bank: str = "bank"
+    files: tuple[str, ...] = ()
+    draws: bool = True
 
 
 @dataclass(frozen=True)
@@ -100,7 +110,8 @@ class Naming:
 class DatasetSpec:
     """A registered data set: its loading function and the options that it accepts.
 
-    takes_lists, takes_csv: whether it accepts LISTS= and CSV=. names_folders: each ROOT is a
+    takes_lists, takes_csv: whether it accepts LISTS= and CSV=. takes_files: whether it can be made of
+    files and folders that are named one by one. names_folders: each ROOT is a
     separate data set, whose name begins with '<name>-', and whose split is drawn. has_editions: its
     name is '<name>-<edition>', such as 'kinetics-400'. drawn_in: the
     folder in the bank into which its videos are drawn, '' if they are not drawn. naming: parses the
@@ -110,6 +121,7 @@ class DatasetSpec:
     load: Callable[[DatasetOptions], Dataset]
     takes_lists: bool = False
     takes_csv: bool = False
+    takes_files: bool = False
     names_folders: bool = False
     has_editions: bool = False
     drawn_in: str = ""

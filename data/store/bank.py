@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from reelbank.data.banks import AnyBank, Banks, tell_once, tell_shadowed
-from reelbank.data.console import printable
-from reelbank.data.datasets.registry import is_of_dataset
+from reelbank.data.console import printable, some
+from reelbank.data.datasets.registry import DATASETS, is_of_dataset, load_spec
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.identity import brief, extractor_name
@@ -145,9 +145,40 @@ def find_store(
             f"{query}: no store in {folder} has a name or hash that begins with '{requested}'; "
             "'reelbank stores' lists all stores"
         )
-    command = f"reelbank extract {query}".rstrip()
     condition = f" with {query}" if query else ""
-    raise InputError(f"no store in {folder}{condition}{damaged}; make one with '{command}'")
+    raise InputError(
+        f"no store of features in {folder}{condition}{damaged}{listed_stores(every_bank)}; make one "
+        f"with '{_extract_command(match)}'"
+    )
+
+
+def _extract_command(match: Mapping[str, Any]) -> str:
+    """The command that makes a store with these values. ROOT is left out for data sets that are
+    drawn."""
+    words = [f"{key.upper()}={value}" for key, value in match.items()]
+    name = str(match.get("dataset", ""))
+    if name not in DATASETS or not load_spec(name).drawn_in:
+        words.append("ROOT=<folder of the videos>")
+    return " ".join(["reelbank extract", *words])
+
+
+def listed_stores(bank: AnyBank) -> str:
+    """The stores of a bank, for a message that none of them fits; "" if there are none."""
+    shown = [_shown_store(store) for _, store, _ in shelved(bank) if store is not None]
+    if not shown:
+        return ""
+    return f"; the stores there are {some(shown, _MOST_SHOWN)}"
+
+
+def _shown_store(store: Store) -> str:
+    features = FeatureRecipe.from_json(store.recipe)
+    about = extractor_name(features.extractor or "")
+    if features.has_pixels:
+        about = "raw pixels for 'reelbank pretrain', not features"
+    elif features.is_intermediate:
+        about = "intermediate values for SAMPLING=adaptive, not features"
+    facts = (store.dataset.name, features.stream, about)
+    return printable(f"{store.identity[:8]} ({', '.join(facts)})")
 
 
 def is_passed_over(recipe: Mapping[str, Any], stream: str) -> bool:
@@ -175,6 +206,7 @@ def _fits(path: Path, store: Store, requested: str, match: dict[str, Any]) -> bo
 # Values that a message names first if stores differ in them: those that a user chooses.
 _NAMED_FIRST = ("dataset", "stream", "extractor", "node", "weights.saw.split")
 _SHOWN_AS = {"steps": "T"}  # where the option has another name than the value in the recipe
+_MOST_SHOWN = 6  # stores that a message lists
 _MOST_DIFFERENCES = 6  # values that a message names for each store
 
 

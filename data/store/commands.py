@@ -10,6 +10,7 @@ import numpy as np
 
 from reelbank.data.banks import bank_of
 from reelbank.data.console import (
+    as_run,
     counted,
     print_json,
     print_lines,
@@ -76,7 +77,8 @@ def stores(options: StoresOptions) -> int:
         print_table(rows)
     elif not broken:
         print_lines(
-            f"no stores in {options.searched.shown('stores')}; 'reelbank extract' makes one"
+            f"no stores in {options.searched.shown('stores')}; "
+            + as_run("'reelbank extract' makes one")
         )
     for line in broken:
         print_lines(line)
@@ -124,7 +126,7 @@ def inspect(options: InspectOptions) -> int:
         state = (
             "finished"
             if store.finished
-            else "unfinished; 'reelbank extract' with the same options continues it"
+            else as_run("unfinished; 'reelbank extract' with the same options continues it")
         )
         print_lines(f"{store.path}: {state}")
         print_lines(f"hash {store.identity}")
@@ -168,7 +170,7 @@ def inspect(options: InspectOptions) -> int:
             print_lines(
                 "",
                 f"{counted(len(unread), 'video')} could not be read on this machine; "
-                "'reelbank extract' tries them again",
+                + as_run("'reelbank extract' tries them again"),
             )
             print_table([(f"  {video_id}", reason) for video_id, reason in unread.items()])
         _print_damage(damage)
@@ -282,8 +284,8 @@ def _print_rows(store: Store) -> None:
     print_lines(f"{size_text(store.size_bytes)} on disk, {size_text(row_bytes)} per row")
     if len(store.files_bytes) > 1:
         print_lines(
-            f"{len(store.files_bytes)} files ('reelbank pack' merges them into one; to copy the store, "
-            "copy all of them)"
+            f"{len(store.files_bytes)} files ("
+            + as_run("'reelbank pack' merges them into one; to copy the store, copy all of them)")
         )
         print_table([(f"  {path}", size_text(size)) for path, size in store.files_bytes.items()])
 

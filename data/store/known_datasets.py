@@ -37,9 +37,12 @@ class Match(Enum):
     OTHER = 3
 
 
-def with_known_name(dataset: Dataset, option_value: str, banks: Banks) -> Dataset:
+def with_known_name(
+    dataset: Dataset, option_value: str, banks: Banks, *, remembers: bool = True
+) -> Dataset:
     """The data set of a folder, with the name that the stores of the same videos have. Other data
-    sets have fixed names. option_value: of DATASET=.
+    sets have fixed names. option_value: of DATASET=. remembers: whether the digests of files that
+    were read are kept in the bank.
 
     A data set whose name has stores keeps it. Prints a line about another name, and about stores
     that have only some of the videos. The result is the same for each shard of an extraction.
@@ -70,7 +73,8 @@ def with_known_name(dataset: Dataset, option_value: str, banks: Banks) -> Datase
                     f"DATASET_NAME={name} continues its stores; otherwise new stores are made"
                 )
     finally:
-        search.digests.save()
+        if remembers:
+            search.digests.save()
     if grown:
         print_lines(grown)
     return dataset

@@ -42,6 +42,8 @@ def dataset_of(options: ExtractOptions) -> Dataset:
         bank=options.bank,
         image_fps=options.image_fps or 0.0,
         dataset_name=options.dataset_name,
+        files=options.videos,
+        draws=not options.plan,
     )
 
 

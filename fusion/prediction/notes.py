@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from reelbank.data.console import counted
+from reelbank.data.console import as_run, counted
 from reelbank.data.store.damage import damage_among, damage_line
 from reelbank.data.store.reader import Store
 from reelbank.fusion.prediction.features import FILES
@@ -26,8 +26,8 @@ def training_notes(table: WithParts) -> list[str]:
         return []
     videos = counted(len(table.parts), "video")
     return [
-        f"{used} of {videos} were used to train or select a run; 'reelbank evaluate' and "
-        "similar commands leave these videos out"
+        f"{used} of {videos} were used to train or select a run; "
+        + as_run("'reelbank evaluate' and similar commands leave these videos out")
     ]
 
 

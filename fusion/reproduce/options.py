@@ -12,6 +12,7 @@ from reelbank.data.datasets.options import (
     lists_option,
     root_option,
 )
+from reelbank.data.errors import InputError
 from reelbank.data.options import (
     bank_option,
     banks_option,
@@ -20,7 +21,7 @@ from reelbank.data.options import (
     option,
 )
 from reelbank.data.ranges import HIGHEST_SEED, MOST_PX, MOST_WORKERS, Checked
-from reelbank.extract.defaults import USUAL_DATASET
+from reelbank.extract.defaults import FILES_DATASET, USUAL_DATASET
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class ReproduceOptions(Checked, WithBanks):
     plan: bool = option(
         False,
         "print what would be extracted and trained, and the time and disk space needed, "
-        "without computing anything",
+        "without computing or writing anything",
     )
     set: str = option(
         "",
@@ -109,3 +110,14 @@ class ReproduceOptions(Checked, WithBanks):
     )
     bank: str = bank_option()
     banks: tuple[str, ...] = banks_option()
+
+    def __post_init__(self) -> None:
+        if not self.dataset:
+            for name in ("root", "csv"):
+                if value := getattr(self, name):  # the numbers of a paper are of one data set
+                    raise InputError(
+                        f"{name.upper()}={value} needs DATASET: the data set of these videos, such "
+                        f"as DATASET=ucf101, or DATASET={FILES_DATASET} for your own"
+                    )
+            object.__setattr__(self, "dataset", USUAL_DATASET)
+        super().__post_init__()

@@ -183,9 +183,12 @@ def planned_work(options: ReproduceOptions) -> Work:
         bank=options.bank,
         image_fps=options.image_fps or 0.0,
         dataset_name=options.dataset_name,
+        draws=not options.plan,
     )
     if not options.dataset_name:
-        dataset = with_known_name(dataset, options.dataset, options.searched)
+        dataset = with_known_name(
+            dataset, options.dataset, options.searched, remembers=not options.plan
+        )
         options = replace(options, dataset_name=name_option(options.dataset, dataset))
     known_splits = _known_splits(options, dataset)
     figures = figures_of(recipe, options.only)

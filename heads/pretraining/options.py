@@ -27,6 +27,7 @@ from reelbank.data.ranges import (
     Checked,
 )
 from reelbank.data.video.options import in_flight_option, picture_option, slowness_option
+from reelbank.extract.defaults import FILES_DATASET
 from reelbank.heads import defaults
 from reelbank.heads.recipe import BEST_BY, OPTIMISERS
 
@@ -45,7 +46,9 @@ class PretrainOptions(Checked, WithBanks):
         "Machine": "device cluster workers picture_mpx in_flight_mpx slowness bank banks",
     }
 
-    dataset: str = dataset_option(defaults.PRETRAINED_DATASET)
+    dataset: str = dataset_option(
+        f"{FILES_DATASET} if ROOT or CSV is given, otherwise {defaults.PRETRAINED_DATASET}"
+    )
     root: str = root_option()
     lists: str = lists_option()
     csv: str = csv_option()
@@ -209,3 +212,10 @@ class PretrainOptions(Checked, WithBanks):
     slowness: float = slowness_option()
     bank: str = bank_option()
     banks: tuple[str, ...] = banks_option()
+
+    def __post_init__(self) -> None:
+        if not self.dataset:
+            has_videos = bool(self.root or self.csv)
+            usual = FILES_DATASET if has_videos else defaults.PRETRAINED_DATASET
+            object.__setattr__(self, "dataset", usual)
+        super().__post_init__()

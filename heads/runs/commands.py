@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from reelbank.data.banks import bank_of
-from reelbank.data.console import percent, print_json, print_lines, print_table
+from reelbank.data.console import as_run, percent, print_json, print_lines, print_table
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import network_name
 from reelbank.heads.runs.folder import Run, all_runs, matches, read_runs
@@ -52,7 +52,7 @@ def runs(options: RunsOptions) -> int:
         return 0
     if not selected:
         wanted = "".join(f" for {key.upper()}={value}" for key, value in filters.items())
-        hint = "" if wanted else "; 'reelbank train' makes one"
+        hint = "" if wanted else as_run("; 'reelbank train' makes one")
         print_lines(f"no runs{wanted} in {options.searched.shown('runs')}{hint}")
         return 0
     heads = ("run", "data", "store", "split", "seed", "measure", "validation", "test", "finished")

@@ -49,7 +49,7 @@ class TrainOptions(Checked, WithBanks):
     states."""
 
     GROUPS: ClassVar[dict[str, str]] = {
-        "What to train on": "bank banks store dataset stream extractor weights mid split classes without",
+        "What to train on": "bank banks store dataset root stream extractor weights mid split classes without",
         "Head": (
             "head recipe layers hidden residual attention pool branches components dims "
             "dropout input_dropout rnn_dropout trunk trunk_weights skip skips context "
@@ -79,6 +79,11 @@ class TrainOptions(Checked, WithBanks):
         unset="the only store that matches DATASET, STREAM, EXTRACTOR and WEIGHTS",
     )
     dataset: str = option("", "use only stores of this data set")
+    root: str = option(
+        "",
+        "use only stores of the videos in this folder, as 'reelbank extract ROOT=<folder>' made "
+        "them. It is not needed for data sets with a fixed name, such as ucf101",
+    )
     stream: str = option(
         "", "use only stores of this stream; rgb+flow joins the features of two stores (mid fusion)"
     )

@@ -33,7 +33,7 @@ from reelbank.heads.training.train import check_backbones, train_missing
 # VALIDATION is not swept because figures are comparable only on the same validation part.
 NOT_SWEPT = (
     *("bank", "banks", "device", "cluster", "workers", "read_from", "track"),
-    *("split", "seed", "validation"),
+    *("root", "split", "seed", "validation"),
 )
 MOST_COMBINATIONS = 10_000
 _HINTS = typing.get_type_hints(TrainOptions)

@@ -10,11 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from reelbank.data.banks import tell_once
+from reelbank.data.datasets.registry import load_dataset, load_spec
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.identity import canonical, signature
-from reelbank.data.store.bank import find_store, is_passed_over, opened
+from reelbank.data.store.bank import find_store, is_passed_over, listed_stores, opened
+from reelbank.data.store.known_datasets import with_known_name
 from reelbank.data.store.reader import Store
+from reelbank.extract.defaults import FILES_DATASET
 from reelbank.heads.runs.folder import matches
 from reelbank.heads.training.options import TrainOptions
 
@@ -27,6 +31,8 @@ _OF_ONE_TRAINING = ("split", "videos", "validation_videos")
 def chosen_stores(options: TrainOptions) -> dict[tuple[Path, ...], tuple[str, ...]]:
     """Each store to train on, or the stores that mid fusion joins (STREAM=rgb+flow, STORE=a+b), and
     the splits to train on them, in order. Raises InputError as `_stores_of_one` does."""
+    if options.root:
+        options = _of_root(options)
     for name in ("stream", "store"):
         text = getattr(options, name)
         if len(words := text.split()) > 1 and not all(
@@ -65,6 +71,30 @@ def chosen_stores(options: TrainOptions) -> dict[tuple[Path, ...], tuple[str, ..
         key = tuple(path for path in paths if path is not None)
         together[key] = (*together.get(key, ()), split)
     return together
+
+
+def _of_root(options: TrainOptions) -> TrainOptions:
+    """The options with DATASET set to the data set of the folder ROOT. Raises InputError for a ROOT
+    without videos, and if no store has them."""
+    if options.store or (options.dataset and not load_spec(options.dataset).names_folders):
+        reason = f"DATASET={options.dataset} has a fixed name"
+        if options.store:
+            reason = "STORE names the store"
+        tell_once(f"note: ROOT={options.root} is not used, because {reason}")
+        return options
+    loaded_as = options.dataset or FILES_DATASET
+    try:
+        dataset = load_dataset(loaded_as, options.root)
+    except InputError as error:
+        raise InputError(f"{error}. Training does not need the videos; leave ROOT out") from None
+    dataset = with_known_name(dataset, loaded_as, options.searched, remembers=False)
+    if all(store.dataset.name != dataset.name for _, store in opened(options.searched)):
+        raise InputError(
+            f"no store in {options.searched.shown('stores')} has the videos in ROOT={options.root}"
+            f"{listed_stores(options.searched)}; make one with 'reelbank extract "
+            f"ROOT={options.root}'"
+        )
+    return dataclasses.replace(options, dataset=dataset.name)
 
 
 def _path_for(split: str, splits_of: dict[Path, tuple[str, ...]]) -> Path | None:
