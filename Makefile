@@ -1,6 +1,6 @@
 # `make train HEAD=gru SEED="0 1 2"` creates the environment if needed, and runs `reelbank train HEAD=gru SEED="0 1 2"` in it.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify pack remove import export doctor test lint bench gpu clean
+.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict search runs stores inspect verify pack remove import export doctor test lint bench gpu clean
 
 # Values are passed on exactly as they were typed. make would expand $x or $(shell ...) in a value whenever it uses the variable
 # or starts a command. So the variables of the command line are first replaced by plain text.
@@ -98,6 +98,7 @@ anomaly: ## detect videos that differ from normal ones: STORE=hash ABNORMAL="cla
 scores: ## convert score files from and to other tools: FILE=results.pkl LIST=videos.txt TO=scores.npz
 report: ## write the results to one HTML page
 reproduce: ## repeat the experiments of a paper and compare the numbers: SYSTEM=reslstm; PLAN=1 only prints the plan; QUICK=1 is shorter
+search: ## find the nearest videos of a store (VIDEO=clip.mp4 or TEXT="a man opens a door")
 predict: ## classify video files (VIDEOS=video.mp4 RUN=hash) or the videos of a store (STORE=hash RUN=hash)
 runs: ## list the runs
 stores: ## list the feature stores
@@ -109,8 +110,8 @@ import: ## import features of other tools into a store
 export: ## export the features of a store for other tools, one array per video
 doctor: ## check this machine and suggest repairs
 # Messages then show commands as `make extract`.
-demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify pack remove import export doctor: export REELBANK_RUN_BY := make
-extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict runs stores inspect verify pack remove import export doctor: $(READY)
+demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict search runs stores inspect verify pack remove import export doctor: export REELBANK_RUN_BY := make
+extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict search runs stores inspect verify pack remove import export doctor: $(READY)
 	@$(BIN)/reelbank $@ $(options)
 
 test: $(READY) ## run the tests; tests on real data need REELBANK_TESTDATA; LONG=1 adds those that take minutes

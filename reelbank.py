@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from reelbank.data.store.writer import StoreWriter
     from reelbank.extract.notebook import extract_features
     from reelbank.fusion.late import fuse
-    from reelbank.fusion.notebook import evaluate, report
+    from reelbank.fusion.notebook import evaluate, report, search
     from reelbank.fusion.predict import predict, top
     from reelbank.heads.notebook import train
     from reelbank.heads.runs.folder import find_runs, load_run
@@ -43,6 +43,7 @@ __all__ = [
     "load_run",
     "predict",
     "report",
+    "search",
     "top",
     "train",
 ]
@@ -75,6 +76,7 @@ PUBLIC = {
     "load_run": "heads.runs.folder",
     "predict": "fusion.predict",
     "report": "fusion.notebook",
+    "search": "fusion.notebook",
     "top": "fusion.predict",
     "train": "heads.notebook",
 }

@@ -89,10 +89,10 @@ def options_again(
     (plan,) = plan_streams(options, dataset, flow, features.magnitude or "")
     if lines := differences(plan.recipes[0].to_json(), recipe):
         raise InputError(
-            f"the features of the run (stream {features.stream}, extractor {features.extractor}) "
-            "cannot be computed here in the same way, because the recipe would differ from that of "
-            f"the run ({'; '.join(lines)}); give the files that the run used with EXTRACTOR and "
-            "EXTRACTOR_WEIGHTS, or extract and train again"
+            f"the features (stream {features.stream}, extractor {features.extractor}) cannot be "
+            f"computed here in the same way, because their recipe would differ ({'; '.join(lines)}); "
+            "give the files that they were computed with as EXTRACTOR and EXTRACTOR_WEIGHTS, or "
+            "extract and train again"
         )
     return options
 

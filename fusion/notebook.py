@@ -9,6 +9,9 @@ from reelbank.fusion.evaluation.evaluate import Evaluation, evaluate_runs
 from reelbank.fusion.evaluation.options import EvaluateOptions
 from reelbank.fusion.report.options import ReportOptions
 from reelbank.fusion.report.page import write_report
+from reelbank.fusion.search.options import SearchOptions
+from reelbank.fusion.search.result import SearchResult
+from reelbank.fusion.search.search import search_store
 
 
 def evaluate(**options: Any) -> Evaluation:
@@ -30,3 +33,16 @@ def report(**options: Any) -> Path:
     """
     with named_as_keywords(options), enough_memory("report"):
         return write_report(options_from(ReportOptions, options, "report")).path
+
+
+def search(**options: Any) -> SearchResult:
+    """Find the videos of a store, or moments in them, that are nearest to a video or to a text. If you
+    print the returned SearchResult, it shows a table. `matches` has the videos with their similarity,
+    and `records()` returns the same as JSON-serialisable records.
+
+    options: the options of the command `reelbank search` in lower case, such as `video="clip.mp4"` and
+    `count=20`. Raises InputError if the store does not exist, and if the features of the video or the
+    vector of the text cannot be computed.
+    """
+    with named_as_keywords(options), enough_memory("search"):
+        return search_store(options_from(SearchOptions, options, "search"))

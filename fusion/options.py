@@ -199,7 +199,59 @@ class AnomalyOptions(Checked, WithBanks):
 
 
 @dataclass(frozen=True)
-class PredictOptions(Checked, WithBanks):
+class FileOptions(Checked, WithBanks):
+    """Options of a command that computes features of video files as a store's features were."""
+
+    bank: str = bank_option()
+    banks: tuple[str, ...] = banks_option()
+    extractor: str = option(
+        "",
+        "your own network as <file>.py:<function>, or the folder of a model of transformers as "
+        "hf:<folder>, if it computed the features; with TRUST_REMOTE_CODE=1 also a model of the hub, "
+        "as hf:<owner>/<model>; write several networks as 'a b'",
+    )
+    trust_remote_code: bool = trust_option()
+    stream: str = option(
+        "",
+        "your own stream as <file>.py:<Class>, if the features were extracted with it; write "
+        "several streams as 'a b'",
+    )
+    extractor_weights: str = option(
+        "",
+        "weights file of the network that computes the features; required if its weights came "
+        "from a file",
+    )
+    flow_weights: str = option(
+        "", "weights file of RAFT; required if the weights of RAFT came from a file"
+    )
+    image_fps: float = option(
+        0.0,
+        "frame rate, in frames per second, of videos that are stored as folders of images; 0 "
+        "uses the frame rate of the videos that the features came from",
+        lowest=0,
+        highest=MOST_FPS,
+    )
+    damaged: str = option(
+        "keep",
+        "what to do with damaged videos: 'keep' uses the frames that can be decoded and "
+        "reports the damage, 'refuse' skips the videos",
+        DAMAGED,
+    )
+    device: str = device_option()
+    workers: int = option(
+        0,
+        "number of decoding processes; 0 means one per core if the network runs on a GPU, and "
+        "a single process otherwise",
+        lowest=0,
+        highest=MOST_WORKERS,
+    )
+    picture_mpx: float = picture_option()
+    in_flight_mpx: float = in_flight_option()
+    slowness: float = slowness_option()
+
+
+@dataclass(frozen=True)
+class PredictOptions(FileOptions):
     """Options of the command `predict`."""
 
     GROUPS: ClassVar[dict[str, str]] = {
@@ -211,8 +263,6 @@ class PredictOptions(Checked, WithBanks):
         "Machine": "device workers",
     }
 
-    bank: str = bank_option()
-    banks: tuple[str, ...] = banks_option()
     videos: tuple[str, ...] = option(
         (), "video files, or folders to search for video files", positional=True
     )
@@ -238,35 +288,8 @@ class PredictOptions(Checked, WithBanks):
         lowest=0,
         highest=1e9,
     )
-    extractor: str = option(
-        "",
-        "your own network as <file>.py:<function>, or the folder of a model of transformers as "
-        "hf:<folder>, if it computed the features; with TRUST_REMOTE_CODE=1 also a model of the hub, "
-        "as hf:<owner>/<model>; write several networks as 'a b'",
-    )
-    trust_remote_code: bool = trust_option()
-    stream: str = option(
-        "",
-        "your own stream as <file>.py:<Class>, if the features were extracted with it; write "
-        "several streams as 'a b'",
-    )
-    extractor_weights: str = option(
-        "",
-        "weights file of the network that computes the features; required if its weights came "
-        "from a file",
-    )
-    flow_weights: str = option(
-        "", "weights file of RAFT; required if the weights of RAFT came from a file"
-    )
     head: tuple[str, ...] = option(
         (), "your own head as path/to/file.py:name, if the runs were trained with it"
-    )
-    image_fps: float = option(
-        0.0,
-        "frame rate, in frames per second, of videos that are stored as folders of images; 0 "
-        "uses the frame rate of the run's training videos",
-        lowest=0,
-        highest=MOST_FPS,
     )
     top: int = option(5, "number of classes to print for each video", lowest=1, highest=1_000_000)
     to: str = option(
@@ -275,20 +298,3 @@ class PredictOptions(Checked, WithBanks):
         "for the scores of all classes",
         unset="reports/predict-<name>.csv in the bank, if VIDEOS is a folder",
     )
-    damaged: str = option(
-        "keep",
-        "what to do with damaged videos: 'keep' classifies the frames that can be decoded and "
-        "reports the damage, 'refuse' skips the videos",
-        DAMAGED,
-    )
-    device: str = device_option()
-    workers: int = option(
-        0,
-        "number of decoding processes; 0 means one per core if the network runs on a GPU, and "
-        "a single process otherwise",
-        lowest=0,
-        highest=MOST_WORKERS,
-    )
-    picture_mpx: float = picture_option()
-    in_flight_mpx: float = in_flight_option()
-    slowness: float = slowness_option()

@@ -22,11 +22,12 @@ from reelbank.data.text_files import csv_file
 from reelbank.data.video.limits import Limits
 from reelbank.fusion.late import fuse
 from reelbank.fusion.options import PredictOptions
-from reelbank.fusion.prediction.features import FileFeatures, own_files
+from reelbank.fusion.prediction.features import FileFeatures
 from reelbank.fusion.prediction.named_videos import NamedVideos, named_videos
 from reelbank.fusion.prediction.notes import backbone_notes, damage_notes, training_notes
 from reelbank.fusion.prediction.of_store import predict_store
 from reelbank.fusion.prediction.runs import check_weights, named_runs, own_head, run_words
+from reelbank.fusion.prediction.same_features import own_files
 from reelbank.fusion.prediction.scoring import fused_scores, run_scores
 from reelbank.heads.predict import predicted
 from reelbank.heads.runs.folder import Run

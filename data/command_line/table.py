@@ -86,6 +86,12 @@ COMMANDS = {
         "fusion.options:PredictOptions",
         "classify video files, or the videos of a store, with trained runs",
     ),
+    "search": Command(
+        "Results",
+        "fusion.search.search:search",
+        "fusion.search.options:SearchOptions",
+        "find the videos of a store, or moments in them, that are nearest to a video or to a text",
+    ),
     "report": Command(
         "Results",
         "fusion.report.page:report",

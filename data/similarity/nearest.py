@@ -130,7 +130,18 @@ def exact_cosines(queries: np.ndarray, candidates: np.ndarray, pairs: Pairs) -> 
         products = queries[pairs.queries[part]].astype(np.float64)
         products *= candidates[pairs.candidates[part]]
         cosines[part] = products.sum(1)
-    return cosines
+    return np.clip(cosines, -1.0, 1.0)  # the vectors are rounded, and may be a little too long
+
+
+def cosines_with(vector: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """(V,) float64: the products of one vector (D,) with each of (V, D), all of length 1, with float64
+    rounding."""
+    cosines = np.empty(len(vectors))
+    wide = vector.astype(np.float64)
+    for first in range(0, len(vectors), _PAIRS_AT_ONCE):
+        part = slice(first, first + _PAIRS_AT_ONCE)
+        cosines[part] = (vectors[part] * wide).sum(1)
+    return np.clip(cosines, -1.0, 1.0)  # the vectors are rounded, and may be a little too long
 
 
 def _tiles(candidates: int, *, first: int) -> Iterator[slice]:

@@ -127,10 +127,15 @@ def check_rows(store: Store) -> None:
         )
 
 
-def _pieces(store: Store) -> Iterator[Piece]:
+def check_features(store: Store) -> None:
+    """As `check_rows`, and raises InputError for a store of pictures."""
     check_rows(store)
     if store.dtype == np.uint8:
         raise InputError(f"{store.path}: contains pictures; give a store of features")
+
+
+def _pieces(store: Store) -> Iterator[Piece]:
+    check_features(store)
     return store.pieces()
 
 

@@ -1,36 +1,29 @@
 """Features of video files, computed as in training. Each run's recipe contains the recipes of its
 stores. Stage one uses these recipes to extract the files into a temporary bank."""
 
-import contextlib
-import io
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from reelbank.data.datasets.types import Dataset, Video
+from reelbank.data.datasets.types import Video
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.identity import canonical, signature
 from reelbank.data.scores.table import Scores
-from reelbank.data.store.parts import final_path
-from reelbank.data.store.records import DatasetDescription, Failure, identity
+from reelbank.data.store.records import DatasetDescription, Failure
 from reelbank.data.store.writer import StoreWriter
-from reelbank.data.video.limits import Limits
 from reelbank.data.video.sources import look
 from reelbank.extract.again import UserFiles, options_again
-from reelbank.extract.device import chosen_device
 from reelbank.extract.job import stored_video
-from reelbank.extract.run import extract_dataset
 from reelbank.fusion.options import PredictOptions
 from reelbank.fusion.prediction.runs import banks_of
+from reelbank.fusion.prediction.same_features import FILES, extract_again, user_files
 from reelbank.heads.predict import store_recipes
 from reelbank.heads.runs.folder import Run, all_runs
-
-FILES = "files"  # name of the data set of files that were named one by one
 
 
 @dataclass(frozen=True)
@@ -63,21 +56,8 @@ class FileFeatures:
 
     @property
     def user_files(self) -> UserFiles:
-        """The user's files, which recipes do not contain, and which the user may have to give
-        again."""
-        options = self.options
-        weights = options.extractor_weights
-        is_one = bool(weights) and Path(weights).exists()  # one path may contain spaces
-        return UserFiles(
-            extractors=own_files(options.extractor),
-            streams=own_files(options.stream),
-            weights=(weights,) if is_one else tuple(weights.split()),
-            flow_weights=options.flow_weights,
-            bank=options.searched,
-            image_fps=options.image_fps,
-            damaged=options.damaged,
-            trust_remote_code=options.trust_remote_code,
-        )
+        """The user's files, which recipes do not contain."""
+        return user_files(self.options)
 
     def stores_of(self, run: Run, predict_run: Callable[[Run], RunScores]) -> list[Path]:
         """The stores of the files for a run, in the order in which the run joins them. Each store
@@ -112,30 +92,15 @@ class FileFeatures:
                 f"{run.path}: its recipe contains an invalid name of a data set, "
                 f"{about.name!r}; train the run again"
             )
+        files = user_files(self.options, banks_of(run, self.options.searched))
         device = self.options.device
-        user_files = replace(self.user_files, bank=banks_of(run, self.options.searched))
         try:
-            options = options_again(recipe, user_files, str(self.folder), about.name, device)
+            again = options_again(recipe, files, str(self.folder), about.name, device)
         except InputError as error:
             raise InputError(f"{run.path.name}: {error}") from None
-        options = replace(
-            options,
-            workers=self.options.workers,
-            damaged=self.options.damaged,
-            **asdict(Limits.of(self.options)),
+        return extract_again(
+            recipe, self.videos, self.folder, about=about, options=self.options, again=again
         )
-        files = Dataset(
-            *(about.name, self.folder, self.videos, (), ()),
-            multilabel=about.multilabel,
-            image_fps=self.options.image_fps or float(recipe.get("image_fps", 0.0)),
-        )
-        # stage one prints its progress; failures are reported by the caller
-        with contextlib.redirect_stdout(io.StringIO()):
-            extract_dataset(options, files, slice(None), [chosen_device(device)])
-        # a store is unfinished where a file could not be read, and then has another ending
-        pattern = f"*-{identity(recipe, about.name)[:8]}.*"
-        (path,) = {final_path(file) for file in (self.folder / "stores").glob(pattern)}
-        return path
 
     def _embedded(
         self,
@@ -175,10 +140,3 @@ class FileFeatures:
         finally:
             writer.close()
         return path
-
-
-def own_files(text: str) -> tuple[str, ...]:
-    """The values file.py:name or hf:folder of one object, whose path may contain spaces, or of
-    several objects."""
-    is_one = Path(text.rpartition(":")[0]).is_file() or Path(text.removeprefix("hf:")).is_dir()
-    return (text,) if is_one else tuple(text.split())

@@ -8,7 +8,7 @@ from typing import Protocol
 from reelbank.data.console import as_run, counted
 from reelbank.data.store.damage import damage_among, damage_line
 from reelbank.data.store.reader import Store
-from reelbank.fusion.prediction.features import FILES
+from reelbank.fusion.prediction.same_features import FILES
 from reelbank.heads.runs.leak_guard import seen_videos
 
 

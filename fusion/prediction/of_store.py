@@ -13,9 +13,9 @@ from reelbank.data.scores.table import Scores, TableFacts, save_in_pieces
 from reelbank.data.store.bank import find_store
 from reelbank.data.text_files import SafeWriter, csv_field, csv_file
 from reelbank.fusion.options import PredictOptions
-from reelbank.fusion.prediction.features import own_files
 from reelbank.fusion.prediction.notes import backbone_notes, damage_notes, training_notes
 from reelbank.fusion.prediction.runs import own_head
+from reelbank.fusion.prediction.same_features import own_files
 from reelbank.heads.predict import Scorer, scorer
 from reelbank.heads.runs.folder import Run
 from reelbank.heads.runs.writing import written_to

@@ -14,8 +14,9 @@ from reelbank.data.store.records import Failure
 from reelbank.extract.again import own_extractor
 from reelbank.fusion.embeddings import concatenated
 from reelbank.fusion.late import fuse
-from reelbank.fusion.prediction.features import FILES, FileFeatures, RunScores
+from reelbank.fusion.prediction.features import FileFeatures, RunScores
 from reelbank.fusion.prediction.runs import members_of, own_head, recorded_weights
+from reelbank.fusion.prediction.same_features import FILES
 from reelbank.fusion.svm import load_svm, margins
 from reelbank.heads.predict import predicted_and_embedded
 from reelbank.heads.runs.folder import Run

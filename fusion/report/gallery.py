@@ -108,7 +108,7 @@ def _middle(name: str, path: Path) -> tuple[Image | None, str]:
         (frame, *_), _ = middle_frames(path)
     except (DecodeError, OSError) as error:
         return None, str(error)
-    return _photograph(frame, f"a frame of {name}"), ""
+    return photograph(frame, f"a frame of {name}"), ""
 
 
 def disputed_videos(
@@ -219,8 +219,8 @@ def _flow_cards(frames: Sequence[np.ndarray], place: str) -> list[Card]:
         "strength of the colour shows the length relative to the longest vectors"
     )
     return [
-        Card([place], _photograph(first, "frame")),
-        Card([about], _photograph(flow_picture(first, second), "optical flow")),
+        Card([place], photograph(first, "frame")),
+        Card([about], photograph(flow_picture(first, second), "optical flow")),
     ]
 
 
@@ -260,7 +260,7 @@ def spectrogram(waves: np.ndarray) -> np.ndarray:
     )
 
 
-def _photograph(frame: np.ndarray, alt: str) -> Image:
+def photograph(frame: np.ndarray, alt: str) -> Image:
     """A frame (H, W, 3) uint8 as JPEG, at most FRAME_PX wide."""
     picture = PIL.Image.fromarray(frame)
     if picture.width > FRAME_PX:

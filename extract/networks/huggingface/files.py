@@ -23,6 +23,9 @@ _PROCESSORS = (
     "video_preprocessor_config.json",
 )
 _CARD = "README.md"
+# The tokens of a model that reads text: one of the first is needed, the others belong to them.
+TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+_OF_TOKENIZERS = ("tokenizer_config.json", "special_tokens_map.json", "merges.txt")
 CLASS_OF_MODEL = re.compile(r"\w+\.\w+", re.ASCII)  # <file>.<class> in the model's own folder
 # Weights in the order of preference; the second kind is read without running code in it.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -86,13 +89,15 @@ def auto_map(settings: object) -> dict[str, str]:
     return {name: str(text) for name, text in entries if name != "AutoTokenizer"}
 
 
-def model_files(extractor: str, *, weights: bool, fetch: bool, code: bool) -> ModelFiles:
+def model_files(
+    extractor: str, *, weights: bool, fetch: bool, code: bool, tokenizer: bool = False
+) -> ModelFiles:
     """The files of EXTRACTOR=hf:<name or folder>. Those that are missing are downloaded, but weights
     only with `fetch`.
 
     weights: whether they are needed; code: whether the Python files of the model are, if its
-    configuration names any. Raises InputError for a folder without a model, and for files
-    that cannot be downloaded.
+    configuration names any; tokenizer: whether its tokenizer is. Raises InputError for a
+    folder without a model, and for files that cannot be downloaded.
     """
     text = extractor.removeprefix(HUGGINGFACE)
     if is_model_folder(extractor):
@@ -104,12 +109,19 @@ def model_files(extractor: str, *, weights: bool, fetch: bool, code: bool) -> Mo
             "as hf:./folder or hf:/path/to/folder"
         )
     folder = _cached(name, revision)
+    if folder and tokenizer and not any((folder / file).is_file() for file in TOKENIZERS):
+        # Of the commit whose features were stored, although there may be a newer one.
+        folder = _downloaded(
+            extractor, name, folder.name, weights=weights, code=code, tokenizer=True
+        )
     if (
         folder is None
         or (weights and fetch and not _weight_files(folder))
         or (code and _misses_code(folder))
     ):
-        folder = _downloaded(extractor, name, revision, weights=weights and fetch, code=code)
+        folder = _downloaded(
+            extractor, name, revision, weights=weights and fetch, code=code, tokenizer=tokenizer
+        )
     absent = ""
     if weights and not _weight_files(folder):
         absent = f"{name} of the Hugging Face hub"
@@ -188,7 +200,9 @@ def _misses_code(folder: Path) -> bool:
     return False
 
 
-def _downloaded(extractor: str, name: str, revision: str, *, weights: bool, code: bool) -> Path:
+def _downloaded(
+    extractor: str, name: str, revision: str, *, weights: bool, code: bool, tokenizer: bool
+) -> Path:
     """Download the files of a model that are missing; returns their folder."""
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.constants import ENDPOINT
@@ -220,7 +234,8 @@ def _downloaded(extractor: str, name: str, revision: str, *, weights: bool, code
         for file in published if code else ():
             if file.endswith(".py"):
                 fetch(file)
-        for file in (*_PROCESSORS, _CARD):
+        of_text = (*TOKENIZERS, *_OF_TOKENIZERS) if tokenizer else ()
+        for file in (*_PROCESSORS, _CARD, *of_text):
             if file in published:
                 fetch(file)
         for file in _of_weights(published) if weights else ():

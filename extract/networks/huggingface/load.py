@@ -4,7 +4,7 @@ preprocessing. Code that comes with a model is run only with TRUST_REMOTE_CODE=1
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -68,7 +68,7 @@ def load_transformers(request: NetworkRequest) -> LoadedNetwork:
             "and sound"
         )
     code_sha256 = _config_hash(files.config)
-    with _quiet(), _explained(request):
+    with quiet(), explained(request):
         if family.own_code:
             code_sha256 = code_hash(files, code_sha256)
             check_code(code_sha256, request)
@@ -149,7 +149,7 @@ def _model(
             output_loading_info=True,
             **family.build,
         )
-        _check_complete(model, family, about, request)
+        check_complete(model, about, request, unused=family.unused)
     for part in family.unused:
         if hasattr(model, part):
             delattr(model, part)
@@ -159,12 +159,17 @@ def _model(
     return model.eval(), family
 
 
-def _check_complete(
-    model: nn.Module, family: Family, about: Mapping[str, Any], request: NetworkRequest
+def check_complete(
+    model: nn.Module,
+    about: Mapping[str, Any],
+    request: NetworkRequest,
+    *,
+    unused: Sequence[str] = (),
 ) -> None:
-    """Raises InputError if weights are missing, for which transformers takes random ones."""
+    """Raises InputError if weights are missing, for which transformers takes random ones. unused: parts
+    of the model that need none."""
     missing = sorted(str(name) for name in about.get("missing_keys") or ())
-    missing = [name for name in missing if name.split(".")[0] not in family.unused]
+    missing = [name for name in missing if name.split(".")[0] not in unused]
     if missing:
         raise request.error(
             f"the weights do not fit {type(model).__name__}, because {some(missing)} are missing"
@@ -213,7 +218,7 @@ def _config_hash(config: Mapping[str, Any]) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the notes and bars that transformers prints while it loads a model."""
     from transformers.utils import logging
 
@@ -229,7 +234,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _explained(request: NetworkRequest) -> Iterator[None]:
+def explained(request: NetworkRequest) -> Iterator[None]:
     """Turns errors of transformers into one line."""
     try:
         yield
