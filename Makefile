@@ -1,6 +1,6 @@
 # `make train HEAD=gru SEED="0 1 2"` creates the environment if needed, and runs `reelbank train HEAD=gru SEED="0 1 2"` in it.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict search runs stores inspect verify pack remove import export doctor test lint bench gpu clean
+.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict search runs stores inspect duplicates verify pack remove import export doctor test lint bench gpu clean
 
 # Values are passed on exactly as they were typed. make would expand $x or $(shell ...) in a value whenever it uses the variable
 # or starts a command. So the variables of the command line are first replaced by plain text.
@@ -103,6 +103,7 @@ predict: ## classify video files (VIDEOS=video.mp4 RUN=hash) or the videos of a 
 runs: ## list the runs
 stores: ## list the feature stores
 inspect: ## show the recipe, coverage and failures of a store: STORE=hash
+duplicates: ## list similar videos within and across training and test: STORE=hash SPLIT=1; COUNT=100 lists the most similar pairs
 verify: ## read every byte of a store and list damaged videos: STORE=hash
 pack: ## merge all files of a store into one: STORE=hash
 remove: ## delete a store: STORE=hash YES=1
@@ -110,8 +111,8 @@ import: ## import features of other tools into a store
 export: ## export the features of a store for other tools, one array per video
 doctor: ## check this machine and suggest repairs
 # Messages then show commands as `make extract`.
-demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict search runs stores inspect verify pack remove import export doctor: export REELBANK_RUN_BY := make
-extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict search runs stores inspect verify pack remove import export doctor: $(READY)
+demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict search runs stores inspect duplicates verify pack remove import export doctor: export REELBANK_RUN_BY := make
+extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict search runs stores inspect duplicates verify pack remove import export doctor: $(READY)
 	@$(BIN)/reelbank $@ $(options)
 
 test: $(READY) ## run the tests; tests on real data need REELBANK_TESTDATA; LONG=1 adds those that take minutes

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reelbank.data.datasets.registry import load_dataset
     from reelbank.data.errors import InputError
     from reelbank.data.scores.table import Scores
+    from reelbank.data.similarity.duplicates.notebook import duplicates
     from reelbank.data.store.bank import find_store
     from reelbank.data.store.reader import Store
     from reelbank.data.store.writer import StoreWriter
@@ -34,6 +35,7 @@ __all__ = [
     "StoreWriter",
     "__version__",
     "collate_features",
+    "duplicates",
     "evaluate",
     "extract_features",
     "find_runs",
@@ -67,6 +69,7 @@ PUBLIC = {
     "Store": "data.store.reader",
     "StoreWriter": "data.store.writer",
     "collate_features": "heads.torch_dataset",
+    "duplicates": "data.similarity.duplicates.notebook",
     "evaluate": "fusion.notebook",
     "extract_features": "extract.notebook",
     "find_runs": "heads.runs.folder",

@@ -19,7 +19,6 @@ from reelbank.data.datasets.splits import cut_validation
 from reelbank.data.errors import InputError
 from reelbank.data.positions import positions
 from reelbank.data.scores.table import TableFacts, load, save_in_pieces
-from reelbank.data.similarity.unit import unit_vectors
 from reelbank.data.store.copies import same_files
 from reelbank.data.store.damage import damage_among
 from reelbank.data.store.file.about import About, VideoFacts, written_now
@@ -110,19 +109,6 @@ def test_the_validation_part_is_that_of_the_reference(seed: int, fraction: float
     groups = [drawn.choice(["", f"g{drawn.randrange(15)}", f"g{label}"]) for label in labels]
     expected = reference_cut(ids, labels, groups, fraction, seed % 3)
     assert cut_validation(ids, labels, groups, fraction, seed % 3) == expected
-
-
-@pytest.mark.parametrize("features", [1, 2, 16, 17, 40])
-def test_blocks_of_features_are_normalised_like_all_at_once(features: int) -> None:
-    means = np.random.default_rng(0).normal(3, 2, size=(3_000, features)).astype(np.float32)
-    means[:, 0] = 2
-    fitted = list(range(0, 3_000, 2))
-    deviation = means[fitted].std(0)
-    deviation[deviation == 0] = np.inf
-    expected = (means - means[fitted].mean(0)) / deviation
-    lengths = np.linalg.norm(expected, axis=1, keepdims=True)
-    expected /= np.maximum(lengths, np.finfo(np.float32).tiny)
-    np.testing.assert_array_equal(unit_vectors(means, fitted), expected)
 
 
 def test_of_several_equal_files_the_first_is_named() -> None:

@@ -12,7 +12,6 @@ import pytest
 from reelbank.data.datasets.splits import cut_validation
 from reelbank.data.errors import InputError
 from reelbank.data.positions import positions
-from reelbank.data.similarity.unit import unit_vectors
 from reelbank.data.store.copies import same_files
 from reelbank.data.store.file.columns import LazySequence, Taken
 from reelbank.data.store.reader import Store
@@ -206,11 +205,3 @@ def test_a_validation_part_needs_a_label_and_a_group_of_each_video(
 ) -> None:
     with pytest.raises(ValueError, match=r"must have the same length \(got 2, "):
         cut_validation(["v1", "v2"], labels, groups, 0.5, 0)
-
-
-def test_normalised_features_do_not_depend_on_the_order_in_memory() -> None:
-    means = np.random.default_rng(0).normal(3, 2, size=(3_000, 40)).astype(np.float32)
-    fitted = range(0, 3_000, 2)
-    np.testing.assert_array_equal(
-        unit_vectors(np.asfortranarray(means), fitted), unit_vectors(means, fitted)
-    )

@@ -122,6 +122,12 @@ COMMANDS = {
         "data.store.options:InspectOptions",
         "show the recipe, videos and failures of a store",
     ),
+    "duplicates": Command(
+        "Stores and runs",
+        "data.similarity.duplicates.command:duplicates",
+        "data.similarity.duplicates.options:DuplicatesOptions",
+        "list similar videos within and across the training, validation and test part of a split",
+    ),
     "verify": Command(
         "Stores and runs",
         "data.store.commands:verify",

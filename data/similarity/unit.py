@@ -1,12 +1,10 @@
 """Vectors of length 1, of which a product is a cosine."""
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 _AT_ONCE = 1 << 16  # vectors
-_BLOCK_FEATURES = 16  # that are normalised at once
 
 
 def to_unit_length(vectors: np.ndarray) -> None:
@@ -17,24 +15,13 @@ def to_unit_length(vectors: np.ndarray) -> None:
         rows /= np.maximum(lengths, np.finfo(np.float32).tiny)
 
 
-def unit_vectors(means: np.ndarray, fitted: Sequence[int] | np.ndarray) -> np.ndarray:
-    """(V, D) float32 -> the same shape, z-normalised with mean and deviation of the rows `fitted`,
-    then of length 1 (0 for a row that is the mean)."""
-    vectors = np.empty(means.shape, np.float32)
-    # A few features at a time, because copies of all would take several times their memory.
-    for block in _blocks(means.shape[1]):
-        features = means[:, block]  # (V, n)
-        of_fitted = np.ascontiguousarray(features[fitted])  # its order decides how numpy sums
-        deviation = of_fitted.std(0)
-        deviation[deviation == 0] = np.inf  # such a feature distinguishes no videos
-        vectors[:, block] = (features - of_fitted.mean(0)) / deviation
+def centre(vectors: np.ndarray, fitted: Sequence[int] | np.ndarray) -> None:
+    """Subtract the mean of the vectors `fitted` from each of (V, D) float32 vectors of length 1, and
+    make their length 1 again, in place. What all videos of a data set have in common then no longer
+    makes them similar."""
+    total = np.zeros(vectors.shape[1])
+    numbers = np.asarray(fitted, np.int64)
+    for first in range(0, len(numbers), _AT_ONCE):
+        total += vectors[numbers[first : first + _AT_ONCE]].sum(axis=0, dtype=np.float64)
+    vectors -= (total / max(1, len(numbers))).astype(np.float32)
     to_unit_length(vectors)
-    return vectors
-
-
-def _blocks(features: int) -> Iterator[slice]:
-    """The columns of a matrix as slices of a few. None has one column but that of a matrix with one:
-    numpy sums a single column in another order."""
-    firsts = list(range(0, max(1, features - 1), _BLOCK_FEATURES))
-    for first, last in itertools.pairwise([*firsts, features]):
-        yield slice(first, last)

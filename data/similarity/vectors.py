@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reelbank.data.errors import InputError
-from reelbank.data.similarity.unit import to_unit_length, unit_vectors
+from reelbank.data.similarity.unit import to_unit_length
 from reelbank.data.store.reader import Piece, Store
 from reelbank.data.store.rows import check_finite
 
@@ -41,12 +41,11 @@ class VideoVectors(Vectors):
     left_out: int = 0
 
 
-def video_vectors(store: Store, *, z_normalised: bool = False) -> VideoVectors:
+def video_vectors(store: Store) -> VideoVectors:
     """One vector for each video of an open store, in the order of the store.
 
-    z_normalised: whether mean and deviation of each feature over all these videos are removed
-    before the length is made 1. Raises InputError for rows of which it is not known where their
-    features are (`check_rows`), and for features that are not finite.
+    Raises InputError for rows of which it is not known where their features are (`check_rows`), and
+    for features that are not finite.
     """
     values = np.empty((len(store), vector_length(store)), np.float32)
     videos = np.empty(len(store), np.int64)
@@ -56,10 +55,7 @@ def video_vectors(store: Store, *, z_normalised: bool = False) -> VideoVectors:
         values[count:end], videos[count:end] = means, numbers
         count = end
     values = values[:count]
-    if z_normalised:
-        values = unit_vectors(values, range(count))
-    else:
-        to_unit_length(values)
+    to_unit_length(values)
     left_out = len(store.failures) + len(store) - count
     return VideoVectors(values, videos[:count], np.full(count, np.nan), left_out)
 

@@ -1,9 +1,9 @@
 """Copies among videos: files with the same bytes, and videos whose mean features are nearly the
 same.
 
-Features are compared by the cosine of their z-normalised means. How similar different videos are
-depends on the network and the data, so the threshold is set on training videos of different groups
-(`copy_threshold`).
+Features are compared by the cosine of their means, from which the mean of the training videos is
+subtracted. How similar different videos are depends on the network and the data, so the threshold is
+measured on training videos (`measured_threshold`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from reelbank.data.similarity.nearest import nearest
-from reelbank.data.similarity.unit import unit_vectors
+from reelbank.data.similarity.unit import centre, to_unit_length
 from reelbank.data.store.file.columns import Taken
 from reelbank.data.video.sources import SourceFile
 
@@ -21,6 +21,7 @@ LEAST_VIDEOS = 20  # for a threshold
 MOST_VIDEOS = 2000  # that a threshold is set on, evenly spaced
 LEAST_COSINE = 0.9  # of what is called nearly the same
 DEVIATIONS = 5.0  # between the median of different videos and the threshold
+RANK_OF_OTHERS = 10  # of a video's neighbours, from which on they are taken for different videos
 HIGHEST_COSINE = 1 - 1e-7  # of float32 vectors that are equal up to rounding
 
 
@@ -74,11 +75,16 @@ def _content(source: Mapping[str, Any]) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class NearCopies:
-    """Copies found by their features, and the threshold of the cosine; nan where too few training
-    videos are of different groups to set one."""
+    """Copies found by their features, the most similar first, and the threshold of the cosine; nan
+    where too few training videos are of different groups to measure one.
+
+    copies: test videos that are nearly training or validation videos; of_validation: validation
+    videos that are nearly training videos.
+    """
 
     threshold: float
     copies: list[Copy]
+    of_validation: list[Copy]
 
 
 def near_copies(
@@ -88,31 +94,58 @@ def near_copies(
     *,
     train: Sequence[int] | np.ndarray,
     test: Sequence[int] | np.ndarray,
+    validation: Sequence[int] | np.ndarray = (),
 ) -> NearCopies:
-    """The test videos whose mean features are nearly those of a training video.
+    """The test and validation videos whose mean features are nearly those of a video that a head
+    learns from.
 
-    ids, groups: (V,), a video of group "" is its own group; means: (V, D) float32; train, test:
+    ids, groups: (V,), of groups "" if unknown; means: (V, D) float32; train, test, validation:
     numbers of videos.
     """
-    if len(train) < LEAST_VIDEOS or not len(test):
-        return NearCopies(float("nan"), [])
-    vectors = unit_vectors(means, train)
-    numbers = _group_numbers(groups)
-    step = -(-len(train) // MOST_VIDEOS)
-    of_others = nearest(vectors, train[::step], train, numbers)
-    threshold = copy_threshold(of_others.cosines[:, 0])
-    found = nearest(vectors, test, train)
-    copies = [
-        Copy(ids[video], ids[other], float(cosine))
-        for video, other, cosine in zip(test, found.numbers[:, 0], found.cosines[:, 0], strict=True)
-        if cosine > threshold
-    ]
-    return NearCopies(threshold, sorted(copies, key=lambda copy: -copy.cosine))
+    learned = np.concatenate([np.asarray(train, np.int64), np.asarray(validation, np.int64)])
+    if len(learned) < LEAST_VIDEOS or not len(test) + len(validation):
+        return NearCopies(float("nan"), [], [])
+    vectors = means.astype(np.float32)
+    to_unit_length(vectors)
+    centre(vectors, learned)
+    threshold = measured_threshold(vectors, groups, learned)
+
+    def similar(
+        videos: Sequence[int] | np.ndarray, among: Sequence[int] | np.ndarray
+    ) -> list[Copy]:
+        found = nearest(vectors, videos, among)
+        columns = zip(videos, found.numbers[:, 0], found.cosines[:, 0], strict=True)
+        copies = [
+            Copy(ids[video], ids[other], float(cosine))
+            for video, other, cosine in columns
+            if cosine > threshold
+        ]
+        return sorted(copies, key=lambda copy: -copy.cosine)
+
+    return NearCopies(threshold, similar(test, learned), similar(validation, train))
+
+
+def measured_threshold(
+    vectors: np.ndarray, groups: Sequence[str], train: Sequence[int] | np.ndarray
+) -> float:
+    """The cosine above which two videos are nearly the same, measured on training videos.
+
+    Each of them, or MOST_VIDEOS of them, is compared with the nearest video of another group. If its
+    group is unknown, its nearest neighbours may be of the same recording, and it is compared with
+    the RANK_OF_OTHERS-th nearest video instead. vectors: (V, D) float32, of length 1; groups: (V,),
+    "" if unknown; train: numbers of videos. nan if there are too few videos.
+    """
+    numbers, others = group_numbers(groups), np.asarray(train, np.int64)
+    sample = others[:: -(-len(others) // MOST_VIDEOS) or 1]
+    is_known = numbers[sample] >= 0
+    of_known = nearest(vectors, sample[is_known], others, numbers)
+    of_unknown = nearest(vectors, sample[~is_known], others, numbers, count=RANK_OF_OTHERS)
+    return copy_threshold(np.concatenate([of_known.cosines[:, 0], of_unknown.cosines[:, -1]]))
 
 
 def copy_threshold(cosines: np.ndarray) -> float:
     """The cosine above which two videos are taken for copies, from the cosines of videos with
-    their nearest one of another group.
+    similar ones that are not copies.
 
     Fisher's z of these cosines is about normal; the threshold lies DEVIATIONS deviations above
     their median. The deviation comes from the median absolute deviation, so that a few copies
@@ -127,8 +160,9 @@ def copy_threshold(cosines: np.ndarray) -> float:
     return max(LEAST_COSINE, float(np.tanh(median + DEVIATIONS * deviation)))
 
 
-def _group_numbers(groups: Sequence[str]) -> np.ndarray:
-    """(V,) int64, equal for videos of the same group; a video of group "" has its own."""
+def group_numbers(groups: Sequence[str]) -> np.ndarray:
+    """(V,) int64, equal for videos of the same group; a video of group "" has its own, which is
+    negative."""
     number_of: dict[str, int] = {}
     numbers = (
         number_of.setdefault(group, len(number_of)) if group else -1 - video

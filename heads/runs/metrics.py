@@ -84,8 +84,8 @@ class RunMetrics:
 
     parts: the results on "train", "validation" and "test", None for a part without videos. A fused
     run or an SVM has only the parts that were scored. best_epoch, epochs, training_seconds,
-    seconds, notes: about the training. leaks: lines of text about copies of test videos in
-    the training part. sequences: number of sequences in each part. c, cross_validation:
+    seconds, notes: about the training. leaks: lines of text about test and
+    validation videos that are copies of training videos. sequences: number of sequences in each part. c, cross_validation:
     for an SVM, the value of C, and the accuracy for each value of C. members: the runs that were
     combined by a fusion or an SVM.
     """

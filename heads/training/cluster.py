@@ -15,7 +15,7 @@ from reelbank.data.store.reader import Store
 from reelbank.extract.device import check_device_of_cluster, chosen_device
 from reelbank.heads.runs.folder import read_run
 from reelbank.heads.runs.on_cluster import check_same_run, train_on_workers, unless_finished
-from reelbank.heads.training.job import Job, print_leaks, rows_key, with_copied_tests
+from reelbank.heads.training.job import Job, print_leaks, rows_key, with_copied_videos
 from reelbank.heads.training.material import SharedRows, open_rows
 from reelbank.heads.training.options import TrainOptions
 from reelbank.heads.training.planning.plan import RunPlan, plan_runs
@@ -108,7 +108,7 @@ def train_task(text: str) -> str:
         check_same_run(plan.path, task["run"])
         device = str(chosen_device(options.device))
         rows = _Place.of(plan, stores, closing, device)
-        (plan,) = with_copied_tests([plan], rows, stores[0])
+        (plan,) = with_copied_videos([plan], rows, stores[0])
         unless_finished(plan.path, lambda: train_run(plan, rows, device, quiet=True))
     return ""
 

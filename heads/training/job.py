@@ -10,7 +10,7 @@ from reelbank.data.identity import canonical
 from reelbank.data.positions import positions
 from reelbank.data.store.reader import Store
 from reelbank.heads.training.material import SharedRows
-from reelbank.heads.training.planning.leaks import copied_tests
+from reelbank.heads.training.planning.leaks import copied_videos
 from reelbank.heads.training.planning.plan import RunPlan
 from reelbank.heads.training.run import is_finished
 
@@ -35,13 +35,13 @@ def rows_key(plan: RunPlan) -> str:
 
 
 def print_leaks(leaks_of_runs: Iterable[Sequence[str]]) -> None:
-    """Print each line on test videos that are not independent once."""
+    """Print each line on test and validation videos that are not independent once."""
     for leak in dict.fromkeys(itertools.chain.from_iterable(leaks_of_runs)):
         print_lines(f"note: {leak}")
 
 
-def with_copied_tests(plans: Sequence[RunPlan], rows: SharedRows, store: Store) -> list[RunPlan]:
-    """The plans, with lines on the test videos of their splits that are copies of training videos.
+def with_copied_videos(plans: Sequence[RunPlan], rows: SharedRows, store: Store) -> list[RunPlan]:
+    """The plans, with lines on the videos of their splits that are copies of training videos.
     store: where the rows are from, or one of several with the same rows of each video."""
     # Clean rows come before those of augmented views, which differ between copies.
     clean_rows = store.rows[positions(rows.videos.ids, store.video_ids)].tolist()
@@ -51,6 +51,6 @@ def with_copied_tests(plans: Sequence[RunPlan], rows: SharedRows, store: Store) 
     for plan in plans:
         split = plan.recipe.split
         if split not in lines_of:
-            lines_of[split] = tuple(copied_tests(rows.videos, means, plan.ids, split))
+            lines_of[split] = tuple(copied_videos(rows.videos, means, plan.ids, split))
         found.append(dataclasses.replace(plan, leaks=plan.leaks + lines_of[split]))
     return found

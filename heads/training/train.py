@@ -22,7 +22,7 @@ from reelbank.heads.recipe import TrunkRecipe
 from reelbank.heads.runs.folder import Run, read_run
 from reelbank.heads.training.batches import Loaded
 from reelbank.heads.training.cluster import check_cluster, train_on_cluster
-from reelbank.heads.training.job import Job, print_leaks, with_copied_tests
+from reelbank.heads.training.job import Job, print_leaks, with_copied_videos
 from reelbank.heads.training.material import SharedRows, open_rows
 from reelbank.heads.training.options import TrainOptions
 from reelbank.heads.training.planning.former import former_notes
@@ -97,7 +97,7 @@ def train_missing(job: Job, options: TrainOptions) -> None:
         device=device,
         workers=workers,
     )
-    plans = with_copied_tests(job.plans, rows, job.stores[0])
+    plans = with_copied_videos(job.plans, rows, job.stores[0])
     print_leaks(plan.leaks for plan in plans)
     if workers > 1:
         _train_in_workers(plans, rows, device, workers)

@@ -1,10 +1,10 @@
-"""Test videos that are not independent of the training videos: copies, and groups that lie in several
-parts. Training continues; `train` and the report say what was found."""
+"""Test and validation videos that are not independent of the training videos: copies, and groups
+that lie in several parts. Training continues; `train` and the report say what was found."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
@@ -72,38 +72,55 @@ def split_notes(store: Store, split: str, videos: Mapping[str, VideoFacts]) -> l
     ]
 
 
-def copied_tests(
+def copied_videos(
     videos: StoredVideos, means: np.ndarray, ids: Mapping[str, Sequence[str]], split: str
 ) -> list[str]:
-    """Lines on the test videos that are copies of training or validation videos.
+    """Lines on the test videos that are copies of training or validation videos, and on the validation
+    videos that are copies of training videos.
 
     videos: V; means: (V, D) float32, their mean features; ids: of the parts of the split.
     """
     numbers = {part: positions(names, videos.ids) for part, names in ids.items()}
     learned = np.concatenate([numbers["train"], numbers["validation"]])
-    tests = numbers["test"]
-    files = same_files(videos.ids, videos.sources, tests, learned)
-    same = {copy.video for copy in files}
-    lines = []
-    if files:
-        lines.append(
-            f"split {split}: the test part contains {counted(len(files), 'video')} with "
-            f"the same bytes as a training video: {_pairs(files, '=')}"
-        )
-    near = near_copies(
+    files = {
+        "test": same_files(videos.ids, videos.sources, numbers["test"], learned),
+        "validation": same_files(
+            videos.ids, videos.sources, numbers["validation"], numbers["train"]
+        ),
+    }
+    found = near_copies(
         videos.ids,
         means,
         videos.groups,
-        train=learned,
-        test=[number for number in tests.tolist() if videos.ids[number] not in same],
+        train=numbers["train"],
+        validation=numbers["validation"],
+        test=numbers["test"],
     )
-    if near.copies:
-        lines.append(
-            f"split {split}: the test part contains {counted(len(near.copies), 'video')} "
-            "with nearly the same features as a training video (cosine similarity above "
-            f"{near.threshold:.3f}): {_pairs(near.copies, '~')}"
-        )
+    near = {"test": found.copies, "validation": found.of_validation}
+    of_validation = set(ids["validation"])
+    lines = []
+    for part in ("test", "validation"):
+        if files[part]:
+            lines.append(
+                f"split {split}: the {part} part contains {counted(len(files[part]), 'video')} with the "
+                f"same bytes as {_originals(files[part], of_validation)}: {_pairs(files[part], '=')}"
+            )
+        same = {copy.video for copy in files[part]}
+        copies = [copy for copy in near[part] if copy.video not in same]
+        if copies:
+            lines.append(
+                f"split {split}: the {part} part contains {counted(len(copies), 'video')} with nearly "
+                f"the same features as {_originals(copies, of_validation)} (cosine similarity above "
+                f"{found.threshold:.3f}): {_pairs(copies, '~')}"
+            )
     return lines
+
+
+def _originals(copies: Sequence[Copy], of_validation: Set[str]) -> str:
+    parts = {copy.original in of_validation for copy in copies}
+    if parts == {True}:
+        return "a validation video"
+    return "a training or validation video" if True in parts else "a training video"
 
 
 def _pairs(copies: Sequence[Copy], sign: str) -> str:

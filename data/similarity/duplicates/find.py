@@ -1,0 +1,170 @@
+"""Finds the pairs of similar videos of a store."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from reelbank.data.errors import InputError
+from reelbank.data.similarity.approximate import MOST_COMPARED, find_nearest
+from reelbank.data.similarity.components import Components
+from reelbank.data.similarity.duplicates.options import MOST_PAIRS, DuplicatesOptions
+from reelbank.data.similarity.duplicates.proposals import (
+    Proposal,
+    check_groups_option,
+    first_components,
+    proposal_of,
+)
+from reelbank.data.similarity.duplicates.videos import ComparedVideos, compared_videos
+from reelbank.data.similarity.pairs import (
+    MostSimilar,
+    SimilarPairs,
+    pairs_above,
+    pairs_of_neighbours,
+)
+from reelbank.data.store.bank import find_store
+from reelbank.data.store.copies import LEAST_VIDEOS, measured_threshold
+from reelbank.data.store.reader import Store
+
+_MOST_NEIGHBOURS = 32  # of a video that are compared if there are very many videos
+RELATIONS = ("same", "other", "unknown")  # of the groups of two videos
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The cosine above which pairs are listed. measured_on: number of training videos on which it was
+    measured, 0 if the user gave it."""
+
+    value: float
+    measured_on: int = 0
+
+
+class Tally:
+    """Counts pairs, and the videos that are in them.
+
+    pairs: (parts, parts, relations) int64, number of pairs by the part of either video, in ascending
+    order, and by RELATIONS. has_similar: (N, parts) bool, whether a video is similar to any video of
+    each part.
+    """
+
+    def __init__(self, videos: ComparedVideos) -> None:
+        parts = len(videos.part_names)
+        self._videos = videos
+        self.pairs = np.zeros((parts, parts, len(RELATIONS)), np.int64)
+        self.has_similar = np.zeros((len(videos), parts), bool)
+
+    def add(self, pairs: SimilarPairs) -> None:
+        parts, groups = self._videos.parts, self._videos.group_numbers
+        of_first, of_second = parts[pairs.first], parts[pairs.second]
+        self.has_similar[pairs.first, of_second] = True
+        self.has_similar[pairs.second, of_first] = True
+        first, second = groups[pairs.first], groups[pairs.second]
+        relation = np.where(first == second, 0, 1)
+        relation[(first < 0) | (second < 0)] = 2
+        place = (np.minimum(of_first, of_second), np.maximum(of_first, of_second), relation)
+        np.add.at(self.pairs, place, 1)
+
+    @property
+    def total(self) -> int:
+        """Number of pairs."""
+        return int(self.pairs.sum())
+
+
+@dataclass(frozen=True)
+class Found:
+    """Similar videos of a split. threshold: None if only COUNT limits the pairs. pairs: those that
+    are listed, the most similar first. tally: of all pairs above the threshold, or of the listed ones
+    if there is no threshold. is_approximate: whether only pairs of near neighbours were found."""
+
+    store: Path
+    videos: ComparedVideos
+    threshold: Threshold | None
+    pairs: SimilarPairs
+    tally: Tally
+    proposal: Proposal | None
+    is_approximate: bool = False
+
+
+def find_duplicates(options: DuplicatesOptions) -> Found:
+    """Compare all videos of the split. Raises InputError for an unknown store or split, if there are
+    too few videos to measure a threshold, and for GROUPS if it has no meaning."""
+    path = find_store(options.searched, options.store)
+    with Store.open(path) as store:
+        check_groups_option(store, options)
+        videos, vectors = compared_videos(store, options.split)
+        threshold = _threshold(options, vectors, videos)
+        pairs, tally, components = _similar_pairs(options, vectors, videos, threshold)
+        proposal = None
+        if threshold and (options.groups or videos.has_unknown_groups):
+            proposal = proposal_of(store, videos, components)
+    is_approximate = len(videos) > MOST_COMPARED
+    return Found(path, videos, threshold, pairs, tally, proposal, is_approximate)
+
+
+def _threshold(
+    options: DuplicatesOptions, vectors: np.ndarray, videos: ComparedVideos
+) -> Threshold | None:
+    """The threshold of the options. Raises InputError if there is none and it cannot be measured."""
+    if options.threshold is not None:
+        return Threshold(options.threshold)
+    if options.count is not None:
+        return None
+    value = measured_threshold(vectors, videos.groups, videos.fitted)
+    if math.isnan(value):
+        raise InputError(
+            f"no threshold can be measured, because this needs {LEAST_VIDEOS} training videos that are "
+            f"not all of one group (got {len(videos.fitted)} videos); give THRESHOLD=0.95 or "
+            "another value, or COUNT=20 to list the most similar pairs"
+        )
+    return Threshold(value, len(videos.fitted))
+
+
+class _Scan(NamedTuple):
+    pairs: SimilarPairs
+    tally: Tally
+    components: Components
+
+
+def _similar_pairs(
+    options: DuplicatesOptions,
+    vectors: np.ndarray,
+    videos: ComparedVideos,
+    threshold: Threshold | None,
+) -> _Scan:
+    """The listed pairs, the counts, and the groups that all pairs above the threshold connect."""
+    tally, components = Tally(videos), Components(first_components(videos))
+    most_similar = MostSimilar(vectors, options.count or MOST_PAIRS)
+    if threshold is None:
+        for pairs in _pairs(vectors, lambda: most_similar.floor):
+            most_similar.add(_wanted(pairs, videos, options.between))
+        listed = most_similar.pairs()
+        tally.add(listed)
+        return _Scan(listed, tally, components)
+    for pairs in _pairs(vectors, lambda: threshold.value):
+        components.connect(pairs.first, pairs.second)
+        wanted = _wanted(pairs, videos, options.between)
+        tally.add(wanted)
+        most_similar.add(wanted)
+    return _Scan(most_similar.pairs(), tally, components)
+
+
+def _pairs(vectors: np.ndarray, floor: Callable[[], float]) -> Iterator[SimilarPairs]:
+    """As `pairs_above`; with very many vectors, only the pairs of each with its nearest ones. Raises
+    InputError if these need a package that is not installed."""
+    if len(vectors) <= MOST_COMPARED:
+        yield from pairs_above(vectors, floor)
+        return
+    numbers = np.arange(len(vectors))
+    found = find_nearest(vectors, numbers, groups=numbers, count=_MOST_NEIGHBOURS)
+    yield pairs_of_neighbours(found, floor())
+
+
+def _wanted(pairs: SimilarPairs, videos: ComparedVideos, between: str) -> SimilarPairs:
+    """The pairs that BETWEEN selects."""
+    if between == "all":
+        return pairs
+    of_videos = videos.parts if between == "parts" else videos.group_numbers
+    return pairs.where(of_videos[pairs.first] != of_videos[pairs.second])
