@@ -1,6 +1,6 @@
 # `make train HEAD=gru SEED="0 1 2"` creates the environment if needed, and runs `reelbank train HEAD=gru SEED="0 1 2"` in it.
 .DEFAULT_GOAL := help
-.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict search runs stores inspect duplicates verify pack remove import export doctor test lint bench gpu clean
+.PHONY: help setup lock another-python demo extract pretrain train sweep evaluate fuse svm compare anomaly scores report reproduce predict search runs stores inspect duplicates verify pack remove import export doctor test lint site bench gpu clean
 
 # Values are passed on exactly as they were typed. make would expand $x or $(shell ...) in a value whenever it uses the variable
 # or starts a command. So the variables of the command line are first replaced by plain text.
@@ -126,6 +126,9 @@ lint: $(READY) ## check style and types
 	ln -s ../../data ../../extract ../../heads ../../fusion .lint/reelbank/
 	cd .lint && ../$(BIN)/mypy --config-file ../pyproject.toml -p reelbank
 
+site: $(READY) ## build the documentation as a site in site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: $(READY) ## compare the speed with other tools; appends to benchmarks/bench.csv; VIDEO_FEATURES=<checkout of video_features>
 	@$(if $(value VIDEO_FEATURES),VIDEO_FEATURES=$(call quote,$(value VIDEO_FEATURES))) $(BIN)/python benchmarks/bench.py
 
@@ -133,4 +136,4 @@ gpu: $(READY) ## run the tests that need a GPU and measure extraction on it; app
 	$(BIN)/python benchmarks/gpu.py
 
 clean: ## remove the environment and the caches, but not the bank
-	rm -rf .venv .lint .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .lint site .pytest_cache .mypy_cache .ruff_cache .hypothesis

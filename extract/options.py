@@ -61,12 +61,6 @@ class ExtractOptions(Checked, WithBanks):
         "Machine": "device cluster workers decoder batch precision compile",
     }
 
-    videos: tuple[str, ...] = option(
-        (),
-        "your videos: a folder, which is the same as ROOT, or video files and folders, which are "
-        "read as DATASET=folder reads the folder that contains them",
-        positional=True,
-    )
     dataset: str = dataset_option(
         f"{FILES_DATASET} if VIDEOS, ROOT or CSV is given, otherwise {USUAL_DATASET}"
     )
@@ -360,6 +354,12 @@ class ExtractOptions(Checked, WithBanks):
     )
     bank: str = bank_option()
     banks: tuple[str, ...] = banks_option()
+    videos: tuple[str, ...] = option(
+        (),
+        "your videos: a folder, which is the same as ROOT, or video files and folders, which are "
+        "read as DATASET=folder reads the folder that contains them",
+        positional=True,
+    )
 
     def __post_init__(self) -> None:
         # In Python, numbers of frames may be given as numbers.

@@ -137,18 +137,20 @@ def find_named(words: Iterable[str]) -> NamedVideos:
     there are no videos.
     """
     videos: dict[Path, None] = {}
-    parents, not_videos, notes = [], [], []
+    places, folders, not_videos, notes = [], [], [], []
     for word in words:
         path = Path(os.path.normpath(Path(word).expanduser().absolute()))
         if not path.exists():
             raise InputError(f"VIDEOS={word}: no such file or folder")
-        parents.append(path.parent)
+        if path.is_file() and _ending(path.name) in ENDINGS["other"]:
+            not_videos.append(word)
+            continue
+        places.append(path)
         if is_folder_of_videos(path):
+            folders.append(path)
             found = find_videos(path)
             videos |= dict.fromkeys(found.paths.values())
             notes += [f"{word}: {note}" for note in found.notes]
-        elif path.is_file() and _ending(path.name) in ENDINGS["other"]:
-            not_videos.append(word)
         else:
             videos[path] = None
     if not_videos:
@@ -156,7 +158,9 @@ def find_named(words: Iterable[str]) -> NamedVideos:
     if not videos:
         reason = f" ({notes[0]})" if notes else ""
         raise InputError(f"VIDEOS contains no videos{reason}")
-    root = Path(os.path.commonpath(parents))
+    root = Path(os.path.commonpath([path.parent for path in places]))
+    if places == folders[:1]:
+        root = folders[0]
     same_stem: dict[str, list[Path]] = defaultdict(list)
     for path in videos:
         name = path.relative_to(root).as_posix()
