@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class StoreCost:
     store records them."""
 
     identity: str
+    path: Path
     stream: str
     extractor: str
     node: str
@@ -65,6 +67,7 @@ def _cost(store: Store) -> StoreCost:
     cost = store.cost
     return StoreCost(
         identity=store.identity,
+        path=store.path,
         stream=stream,
         extractor=network_name(extractor, is_random=has_random_weights(store.recipe)),
         node=node,

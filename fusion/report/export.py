@@ -19,7 +19,9 @@ from reelbank.fusion.evaluation.experiments import Group
 from reelbank.fusion.report.curves import learning_curves
 from reelbank.fusion.report.drawings import bar_charts, matrices, svg
 from reelbank.fusion.report.drawings.accuracy import reliability
+from reelbank.fusion.report.drawings.scatter import scatter
 from reelbank.fusion.report.pair import Versus
+from reelbank.fusion.report.videos.bank_map import BankMap, colourings
 from reelbank.fusion.report.view import Drawing, percent
 
 ZOOM = 2  # pixels of the PNG for each pixel of the page
@@ -41,7 +43,7 @@ def _light_style() -> str:
     rules = [
         line
         for line in for_all.splitlines()
-        if re.match(r"svg|\.(curves|lines|matrix|bars|c0)\b", line)
+        if re.match(r"svg|\.(curves|lines|matrix|bars|map|c0)\b", line)
     ]
     style = re.sub(r"var\((--[a-z0-9-]+)\)", lambda match: colours[match[1]], "\n".join(rules))
     return re.sub(
@@ -136,6 +138,19 @@ def difference_plot(
     shares = matrices.row_shares(first) - matrices.row_shares(second)
     drawing = matrices.difference(first, second, classes, coarse)
     return Plot(name, drawing, matrix_rows(classes, shares))
+
+
+def map_plots(bank_map: BankMap) -> list[Plot]:
+    """The map in the three colourings of the page."""
+    ids = [answer.video_id for answer in bank_map.answers]
+    plots = []
+    for name, colouring in colourings(bank_map).items():
+        words = [colouring.categories[number].name for number in colouring.numbers.tolist()]
+        x, y = bank_map.positions.T.tolist()
+        rows = zip(ids, x, y, words, strict=True)
+        drawing = scatter(bank_map.positions, colouring.categories, colouring.numbers)
+        plots.append(Plot(f"map-{name}", drawing, [("video", "x", "y", name), *rows]))
+    return plots
 
 
 def matrix_rows(classes: Sequence[str], values: np.ndarray) -> list[Sequence[object]]:

@@ -270,7 +270,12 @@ def photograph(frame: np.ndarray, alt: str) -> Image:
 
 
 def _image(picture: PIL.Image.Image, alt: str, file_type: str) -> Image:
-    buffer = BytesIO()
-    picture.save(buffer, file_type, quality=80)
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
+    data = encoded(picture, file_type)
     return Image(file_type, data, picture.width, picture.height, alt)
+
+
+def encoded(picture: PIL.Image.Image, file_type: str, quality: int = 80) -> str:
+    """Base64 of a picture as a file of this type. quality: of a JPEG."""
+    buffer = BytesIO()
+    picture.save(buffer, file_type, quality=quality)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -6,6 +6,9 @@ from typing import ClassVar
 from reelbank.data.options import option
 from reelbank.fusion.evaluation.options import INTERVALS, PARTS, SELECTING, Selection
 
+MAPS = ("pca", "umap", "none")
+MOST_FRAMES = 2000
+
 
 @dataclass(frozen=True)
 class ReportOptions(Selection):
@@ -13,7 +16,7 @@ class ReportOptions(Selection):
 
     GROUPS: ClassVar[dict[str, str]] = {
         "Which runs": SELECTING,
-        "Contents": "part interval pair root lists show",
+        "Contents": "part interval pair root lists show map frames",
         "Output": "name out figures",
     }
 
@@ -49,6 +52,18 @@ class ReportOptions(Selection):
         "",
         "with ROOT, id of the video whose optical flow and sound the report shows",
         unset="a video with sound",
+    )
+    map: str = option(
+        "pca",
+        "projection of the videos to the report's map, which shows the feature store of the best "
+        "model: 'pca', 'umap' (needs the extra umap), or 'none' for no map",
+        MAPS,
+    )
+    frames: int = option(
+        MOST_FRAMES,
+        "with ROOT, maximum number of videos whose frame the map shows; each takes about 3 kB",
+        lowest=0,
+        highest=MOST_FRAMES,
     )
     figures: bool = option(
         True,

@@ -1,5 +1,5 @@
 // A click on a column's head sorts its table: numbers high to low first, words from A; a second click turns it round.
-for (const button of document.querySelectorAll("th button")) {
+for (const button of document.querySelectorAll("th button:not([data-key])")) {
   button.addEventListener("click", () => {
     const head = button.closest("th");
     const table = head.closest("table");

@@ -3,7 +3,7 @@ needs no network access and no other file."""
 
 import datetime
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import jinja2
 import reelbank
 from reelbank.data.console import counted, drawable, print_lines
 from reelbank.data.datasets.registry import drawn_folder, load_dataset, loadable_name
+from reelbank.data.datasets.types import Video
 from reelbank.data.errors import InputError
 from reelbank.data.files import replacing
 from reelbank.data.identity import in_file_name
@@ -29,17 +30,22 @@ from reelbank.fusion.report.costs import (
     read_costs,
 )
 from reelbank.fusion.report.curves import curves_section
-from reelbank.fusion.report.export import characters_without_font, plots_of, write_plots
+from reelbank.fusion.report.export import characters_without_font, map_plots, plots_of, write_plots
 from reelbank.fusion.report.gallery import gallery_section
 from reelbank.fusion.report.options import ReportOptions
 from reelbank.fusion.report.origins import origins_section
 from reelbank.fusion.report.pair import calibration_section, versus_of, versus_section
 from reelbank.fusion.report.results import results_section
 from reelbank.fusion.report.sweeps import Sweep, read_sweeps, sweep_section
+from reelbank.fusion.report.videos.bank_map import BankMap, MapOptions, map_section, read_map
+from reelbank.fusion.report.videos.links import link
+from reelbank.fusion.report.videos.listing import list_section
+from reelbank.fusion.report.videos.projection import check_installed
 from reelbank.fusion.report.view import Chapter, Page, Section
 from reelbank.heads.runs.writing import output_file, written_to
 
 _FOLDER = Path(__file__).parent
+_SCRIPTS = ("page.js", "videos/packing.js", "videos/listing.js", "videos/map.js")
 # Every value is escaped when it is inserted. An undefined name in a template is an error.
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.FileSystemLoader(_FOLDER / "templates"),
@@ -80,17 +86,21 @@ def report_lines(written: Report) -> Iterator[str]:
 @dataclass(frozen=True)
 class Contents:
     """The content of a report. first_sections: sections that come before all others; videos: the
-    files of the videos that frames are taken from, by id; compared: names of the two models that
-    are compared if PAIR names none, or () for the two most accurate."""
+    videos that frames are taken from, by id; link_of: the address of a video's file by
+    id, "" if it has none; compared: names of the two models that
+    are compared if PAIR names none, or () for the two most accurate; maps: of each contest, or
+    ()."""
 
     contests: Sequence[Contest]
     notes: Sequence[str] = ()
     first_sections: Sequence[Section] = ()
-    videos: Mapping[str, Path] = field(default_factory=dict)
+    videos: Mapping[str, Video] = field(default_factory=dict)
+    link_of: Callable[[str], str] = lambda video_id: ""
     costs: Sequence[StoreCost] = ()
     detectors: Sequence[DetectorSeeds] = ()
     sweeps: Sequence[Sweep] = ()
     compared: Sequence[str] = ()
+    maps: Sequence[BankMap | None] = ()
 
 
 def write_report(
@@ -114,6 +124,10 @@ def write_report(
     # models of one data set that know different classes are several contests
     datasets = list(dict.fromkeys(contest.dataset for contest in named_contests))
     costs = read_costs(options.searched, named_contests)
+    videos = _videos(options, datasets)
+    usual = Path(options.bank, "reports", f"{_name(options, datasets)}.html")
+    writable = output_file(options.out, usual)
+    path, is_elsewhere = writable or Path(usual.name), writable is None
     contents = Contents(
         contests=named_contests,
         notes=[
@@ -123,18 +137,17 @@ def write_report(
             *license_notes(costs),
         ],
         first_sections=first_sections,
-        videos=_videos(options, datasets),
+        videos=videos,
+        link_of=_links(videos, path.parent, Path(options.bank)),
         costs=costs,
         detectors=read_detectors(options.bank, datasets),
         sweeps=read_sweeps(options.bank, datasets),
         compared=compared,
     )
+    contents = _with_maps(contents, options)
     document = render(page_of(contents, options))
-    usual = Path(options.bank, "reports", f"{_name(options, datasets)}.html")
-    path = output_file(options.out, usual)
     notes = list(contents.notes)
-    if path is None:
-        path = Path(usual.name)
+    if is_elsewhere:
         notes.append(
             "the bank is read-only, so the report is in the current folder; OUT=<file>.html gives "
             "it another place"
@@ -166,8 +179,8 @@ def _name(options: ReportOptions, datasets: Sequence[str]) -> str:
     return (options.name or "-".join(names)).replace("/", "-")
 
 
-def _videos(options: ReportOptions, datasets: Sequence[str]) -> dict[str, Path]:
-    """The files of the videos that the report shows frames of, by id. It is {} if ROOT is not given
+def _videos(options: ReportOptions, datasets: Sequence[str]) -> dict[str, Video]:
+    """The videos that the report shows frames of, by id. It is {} if ROOT is not given
     and the bank contains no generated videos of the data set."""
     drawn = drawn_folder(datasets[0], options.searched) if len(datasets) == 1 else None
     root = options.root or (str(drawn) if drawn else "")
@@ -184,13 +197,42 @@ def _videos(options: ReportOptions, datasets: Sequence[str]) -> dict[str, Path]:
         )
     name = loadable_name(datasets[0], options.dataset)
     dataset = load_dataset(name, root, splits_dir=options.lists, bank=options.bank)
-    videos = {video.id: video.path for video in dataset.videos}
+    videos = {video.id: video for video in dataset.videos}
     if options.show and options.show not in videos:
         raise InputError(
             f"SHOW={options.show}: {root} contains no such video; a video's id is its path below "
             "ROOT without the file extension"
         )
     return videos
+
+
+def _with_maps(contents: Contents, options: ReportOptions) -> Contents:
+    """The contents with a map for each contest, and notes about maps that cannot be drawn. Raises
+    InputError if the package of MAP is not installed."""
+    if options.map == "none":
+        return contents
+    check_installed(options.map)
+    maps: list[BankMap | None] = []
+    notes = []
+    map_options = MapOptions(options.map, options.frames)
+    for contest in contents.contests:
+        letters = letters_of(len(contest.groups))
+        try:
+            maps.append(read_map(contest, letters, contents.costs, contents.videos, map_options))
+        except InputError as error:
+            maps.append(None)
+            notes.append(f"the map of {contest.title} is not drawn: {error}")
+    return replace(contents, maps=maps, notes=[*contents.notes, *notes])
+
+
+def _links(videos: Mapping[str, Video], page_folder: Path, bank: Path) -> Callable[[str], str]:
+    """The address of a video's file by id, "" if it has none."""
+
+    def link_of(video_id: str) -> str:
+        video = videos.get(video_id)
+        return link(video, page_folder, (page_folder, bank)) if video else ""
+
+    return link_of
 
 
 def _write_figures(folder: Path, contents: Contents, options: ReportOptions) -> list[str]:
@@ -200,6 +242,8 @@ def _write_figures(folder: Path, contents: Contents, options: ReportOptions) -> 
         letters = letters_of(len(contest.groups))
         versus = versus_of(contest, letters, options.pair, preferred=contents.compared)
         plots = plots_of(contest, letters, versus, interval_kind=options.interval)
+        bank_map = contents.maps[number - 1] if contents.maps else None
+        plots += map_plots(bank_map) if bank_map else []
         # a score file may name any data set, so only characters that are valid in a file name are
         # used
         dataset = in_file_name(contest.dataset or "scores")
@@ -232,7 +276,8 @@ def page_of(contents: Contents, options: ReportOptions) -> Page:
     chapters = [Chapter("", contents.first_sections)]
     for number, contest in enumerate(contents.contests):
         title = contest.title if len(contents.contests) > 1 else ""
-        sections = _sections(contest, contents, options, anchor=f"c{number}")
+        bank_map = contents.maps[number] if contents.maps else None
+        sections = _sections(contest, contents, options, anchor=f"c{number}", bank_map=bank_map)
         chapters.append(Chapter(title, sections))
     of_data_sets = [anomaly_section(contents.detectors), sweep_section(contents.sweeps)]
     chapters.append(Chapter("", _present(of_data_sets)))
@@ -248,7 +293,12 @@ def page_of(contents: Contents, options: ReportOptions) -> Page:
 
 
 def _sections(
-    contest: Contest, contents: Contents, options: ReportOptions, *, anchor: str
+    contest: Contest,
+    contents: Contents,
+    options: ReportOptions,
+    *,
+    anchor: str,
+    bank_map: BankMap | None,
 ) -> list[Section]:
     """anchor: prefix of the anchors of the contest's models."""
     letters = letters_of(len(contest.groups))
@@ -271,12 +321,16 @@ def _sections(
     ]
     if not contest.multilabel:  # these sections are about the predicted class of each video
         scores = contest.groups[0].entries[0].scores
+        files = {video_id: video.path for video_id, video in contents.videos.items()}
         sections += [
-            gallery_section(letters[0], scores, contents.videos, options.show),
+            gallery_section(letters[0], scores, files, options.show),
             confusion_section(contest, letters),
             calibration_section(contest.groups, letters),
         ]
+    best = contest.groups[0]
     sections += [
+        map_section(bank_map, part=options.part) if bank_map else None,
+        list_section(letters[0], best, part=options.part, link_of=contents.link_of),
         cost_section(contest, letters, contents.costs),
         origins_section(
             contest,
@@ -296,7 +350,8 @@ def _present(sections: Iterable[Section | None]) -> list[Section]:
 
 def render(page: Page) -> str:
     """The whole HTML document, including its style and script."""
-    style, script = (
-        (_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
+    style, *scripts = (
+        (_FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", *_SCRIPTS)
     )
+    script = "".join(scripts)
     return _TEMPLATES.get_template("page.html").render(page=page, style=style, script=script)

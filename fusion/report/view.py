@@ -5,7 +5,7 @@ drawings/ makes. `template` names the file in templates/ that shows a block.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -291,8 +291,44 @@ class Gallery:
     cards: Sequence[Card]
 
 
+@dataclass(frozen=True)
+class VideoList:
+    """A list of videos that can be sorted and filtered, of which the page shows a part at a time.
+    data: `packed_answers` with links and splits; has_splits: whether it has a column of splits."""
+
+    template: ClassVar[str] = "video_list.html"
+    data: Mapping[str, object]
+    has_splits: bool = False
+
+    @property
+    def columns(self) -> Sequence[tuple[str, str]]:
+        """Key and title of the columns that can be sorted."""
+        # The answer comes right after the name, so that both are visible on a phone.
+        keys = ["video", "answer", "score", "class", "prediction"]
+        return [(key, key.capitalize()) for key in [*keys, *(["split"] * self.has_splits)]]
+
+
+@dataclass(frozen=True)
+class VideoMap:
+    """Videos as points, which the page's script draws. data: as `packed_map` makes it."""
+
+    template: ClassVar[str] = "video_map.html"
+    data: Mapping[str, object]
+
+
 Block = (
-    Paragraph | Heading | Table | Legend | Charts | WideDrawing | Code | Facts | Details | Gallery
+    Paragraph
+    | Heading
+    | Table
+    | Legend
+    | Charts
+    | WideDrawing
+    | Code
+    | Facts
+    | Details
+    | Gallery
+    | VideoList
+    | VideoMap
 )
 
 
