@@ -4,6 +4,7 @@ features they show the same film, and proposed groups are read by the data set `
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,6 +15,8 @@ from conftest import testdata
 import reelbank
 from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.similarity.components import Components
+from reelbank.data.similarity.duplicates.find import find_duplicates
+from reelbank.data.similarity.duplicates.options import DuplicatesOptions
 from reelbank.data.similarity.duplicates.videos import compared_videos
 from reelbank.data.similarity.nearest import Nearest, nearest
 from reelbank.data.similarity.pairs import (
@@ -242,6 +245,17 @@ def test_the_similarity_does_not_depend_on_what_all_videos_have_in_common(
     write_store(tmp_path, made_videos(), 10 + made_rows())
     found = document(capsys, f"BANK={tmp_path}", "THRESHOLD=0.95")
     assert [pair["video_2"] for pair in found["pairs"]] == ["dig/v24", "dig/v30"]
+
+
+def test_very_many_videos_are_compared_with_the_neighbours_in_an_index(tmp_path: Path) -> None:
+    """The index knows all of these few videos."""
+    write_store(tmp_path, made_videos(), made_rows())
+    for options in (DuplicatesOptions(threshold=0.6), DuplicatesOptions(count=20)):
+        options = replace(options, bank=str(tmp_path))
+        exact, indexed = find_duplicates(options), find_duplicates(options, most_compared=59)
+        assert indexed.is_approximate and not exact.is_approximate
+        assert as_dictionary(indexed.pairs) == as_dictionary(exact.pairs)
+        assert len(exact.pairs) > 1 and (indexed.tally.pairs == exact.tally.pairs).all()
 
 
 # ---- proposed groups

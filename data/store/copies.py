@@ -130,17 +130,22 @@ def measured_threshold(
 ) -> float:
     """The cosine above which two videos are nearly the same, measured on training videos.
 
-    Each of them, or MOST_VIDEOS of them, is compared with the nearest video of another group. If its
+    Each of them (of many, those in `measured_on`) is compared with the nearest video of another group. If its
     group is unknown, its nearest neighbours may be of the same recording, and it is compared with
     the RANK_OF_OTHERS-th nearest video instead. vectors: (V, D) float32, of length 1; groups: (V,),
     "" if unknown; train: numbers of videos. nan if there are too few videos.
     """
-    numbers, others = group_numbers(groups), np.asarray(train, np.int64)
-    sample = others[:: -(-len(others) // MOST_VIDEOS) or 1]
+    numbers, others, sample = group_numbers(groups), np.asarray(train, np.int64), measured_on(train)
     is_known = numbers[sample] >= 0
     of_known = nearest(vectors, sample[is_known], others, numbers)
     of_unknown = nearest(vectors, sample[~is_known], others, numbers, count=RANK_OF_OTHERS)
     return copy_threshold(np.concatenate([of_known.cosines[:, 0], of_unknown.cosines[:, -1]]))
+
+
+def measured_on(train: Sequence[int] | np.ndarray) -> np.ndarray:
+    """The training videos on which a threshold is measured: all, or at most MOST_VIDEOS of them."""
+    numbers = np.asarray(train, np.int64)
+    return numbers[:: max(1, -(-len(numbers) // MOST_VIDEOS))]
 
 
 def copy_threshold(cosines: np.ndarray) -> float:

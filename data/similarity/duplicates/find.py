@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +27,7 @@ from reelbank.data.similarity.pairs import (
     pairs_of_neighbours,
 )
 from reelbank.data.store.bank import find_store
-from reelbank.data.store.copies import LEAST_VIDEOS, measured_threshold
+from reelbank.data.store.copies import LEAST_VIDEOS, measured_on, measured_threshold
 from reelbank.data.store.reader import Store
 
 _MOST_NEIGHBOURS = 32  # of a video that are compared if there are very many videos
@@ -88,20 +89,30 @@ class Found:
     is_approximate: bool = False
 
 
-def find_duplicates(options: DuplicatesOptions) -> Found:
-    """Compare all videos of the split. Raises InputError for an unknown store or split, if there are
+def find_duplicates(options: DuplicatesOptions, *, most_compared: int = MOST_COMPARED) -> Found:
+    """Compare all videos of the split; if they are more than `most_compared`, each with its nearest
+    ones, which an approximate index finds. Raises InputError for an unknown store or split, if there are
     too few videos to measure a threshold, and for GROUPS if it has no meaning."""
     path = find_store(options.searched, options.store)
     with Store.open(path) as store:
         check_groups_option(store, options)
         videos, vectors = compared_videos(store, options.split)
         threshold = _threshold(options, vectors, videos)
-        pairs, tally, components = _similar_pairs(options, vectors, videos, threshold)
+        is_approximate = len(videos) > most_compared
+        pairs_over = partial(_pairs_of_neighbours if is_approximate else pairs_above, vectors)
+        scan = _scan(options, videos, threshold, MostSimilar(vectors, _most(options)), pairs_over)
         proposal = None
         if threshold and (options.groups or videos.has_unknown_groups):
-            proposal = proposal_of(store, videos, components)
-    is_approximate = len(videos) > MOST_COMPARED
-    return Found(path, videos, threshold, pairs, tally, proposal, is_approximate)
+            proposal = proposal_of(store, videos, scan.components)
+    return Found(
+        path,
+        videos,
+        threshold,
+        pairs=scan.pairs,
+        tally=scan.tally,
+        proposal=proposal,
+        is_approximate=is_approximate,
+    )
 
 
 def _threshold(
@@ -119,7 +130,7 @@ def _threshold(
             f"not all of one group (got {len(videos.fitted)} videos); give THRESHOLD=0.95 or "
             "another value, or COUNT=20 to list the most similar pairs"
         )
-    return Threshold(value, len(videos.fitted))
+    return Threshold(value, len(measured_on(videos.fitted)))
 
 
 class _Scan(NamedTuple):
@@ -128,22 +139,23 @@ class _Scan(NamedTuple):
     components: Components
 
 
-def _similar_pairs(
+def _scan(
     options: DuplicatesOptions,
-    vectors: np.ndarray,
     videos: ComparedVideos,
     threshold: Threshold | None,
+    most_similar: MostSimilar,
+    pairs_over: Callable[[Callable[[], float]], Iterator[SimilarPairs]],
 ) -> _Scan:
-    """The listed pairs, the counts, and the groups that all pairs above the threshold connect."""
+    """The listed pairs, the counts, and the groups that all pairs above the threshold connect.
+    pairs_over: gives the pairs whose cosine is above a floor."""
     tally, components = Tally(videos), Components(first_components(videos))
-    most_similar = MostSimilar(vectors, options.count or MOST_PAIRS)
     if threshold is None:
-        for pairs in _pairs(vectors, lambda: most_similar.floor):
+        for pairs in pairs_over(lambda: most_similar.floor):
             most_similar.add(_wanted(pairs, videos, options.between))
         listed = most_similar.pairs()
         tally.add(listed)
         return _Scan(listed, tally, components)
-    for pairs in _pairs(vectors, lambda: threshold.value):
+    for pairs in pairs_over(lambda: threshold.value):
         components.connect(pairs.first, pairs.second)
         wanted = _wanted(pairs, videos, options.between)
         tally.add(wanted)
@@ -151,14 +163,16 @@ def _similar_pairs(
     return _Scan(most_similar.pairs(), tally, components)
 
 
-def _pairs(vectors: np.ndarray, floor: Callable[[], float]) -> Iterator[SimilarPairs]:
-    """As `pairs_above`; with very many vectors, only the pairs of each with its nearest ones. Raises
-    InputError if these need a package that is not installed."""
-    if len(vectors) <= MOST_COMPARED:
-        yield from pairs_above(vectors, floor)
-        return
+def _most(options: DuplicatesOptions) -> int:
+    """How many pairs are listed."""
+    return MOST_PAIRS if options.count is None else options.count
+
+
+def _pairs_of_neighbours(vectors: np.ndarray, floor: Callable[[], float]) -> Iterator[SimilarPairs]:
+    """As `pairs_above`, but only pairs of a vector and its nearest ones, which an index finds. Raises
+    InputError if its package is not installed."""
     numbers = np.arange(len(vectors))
-    found = find_nearest(vectors, numbers, groups=numbers, count=_MOST_NEIGHBOURS)
+    found = find_nearest(vectors, numbers, numbers, count=_MOST_NEIGHBOURS, most_compared=0)
     yield pairs_of_neighbours(found, floor())
 
 
