@@ -30,6 +30,14 @@ def instructions() -> list[Instruction]:
     return [Instruction(*line.split(maxsplit=1)) for line in lines]
 
 
+def context() -> list[str]:
+    """The names at the top of the clone that .dockerignore leaves in."""
+    text = (ROOT / ".dockerignore").read_text(encoding="utf-8")
+    lines = [line for line in text.split("\n") if line and not line.startswith("#")]
+    assert lines[0] == "*"  # everything, except:
+    return [line[1:] for line in lines if line.startswith("!")]
+
+
 def script(arguments: Sequence[str]) -> Iterator[str]:
     """The lines of a shell script. arguments: NAME=value of --build-arg."""
     given = dict(word.split("=", 1) for word in arguments)
@@ -44,8 +52,9 @@ def script(arguments: Sequence[str]) -> Iterator[str]:
             yield f"(cd {folder}; {text})"
         elif name == "COPY" and not text.startswith("--from="):
             source, target = text.split()
+            names = context() if source == "." else [source]
             yield f"mkdir -p {Path(target if target.endswith('/') else Path(target).parent)}"
-            yield f"cp -r {ROOT / source}{'/.' if source == '.' else ''} {target}"
+            yield f"cp -r {' '.join(str(ROOT / name) for name in names)} {target}"
         elif name == "WORKDIR":
             folder = text
             yield f"mkdir -p {folder}"

@@ -7,16 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from dockerfile_steps import ROOT, instructions, script
-
-
-def context() -> list[str]:
-    """The names at the top of the clone that .dockerignore leaves in."""
-    lines = [
-        line for line in (ROOT / ".dockerignore").read_text().split("\n") if line[:1] not in "#"
-    ]
-    assert lines[0] == "*"  # everything, except:
-    return [line[1:] for line in lines if line.startswith("!")]
+from dockerfile_steps import ROOT, context, instructions, script
 
 
 def test_the_context_has_what_the_wheel_is_built_from_and_nothing_else() -> None:

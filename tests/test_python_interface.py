@@ -3,6 +3,7 @@
 import importlib
 import os
 import pickle
+import re
 import subprocess
 import sys
 import zipfile
@@ -129,6 +130,24 @@ def test_the_wheel_is_a_normal_package(installed, tmp_path):
     assert run_installed(installed, ["-m", "reelbank", "--version"], tmp_path).strip() == (
         reelbank.__version__
     )
+
+
+MESSAGES = """
+import reelbank
+from reelbank.data.command_line.table import COMMANDS
+for name in COMMANDS:
+    reelbank.main([name, "--help"])
+for words in (["train"], ["train", "--head", "gru"], ["runs"], ["stores"], ["report"], ["extract", "w"]):
+    reelbank.main(words)
+"""
+
+
+def test_messages_of_the_installed_command_show_commands_as_it_has_them(installed, tmp_path):
+    (tmp_path / "messages.py").write_text(f"import sys; sys.stderr = sys.stdout\n{MESSAGES}")
+    said = run_installed(installed, ["messages.py"], tmp_path)
+    assert "usage: reelbank train" in said and "'reelbank train' makes one" in said
+    assert "make one with 'reelbank extract --root=<folder of the videos>'" in said
+    assert not re.search(r"'make |make's|Makefile|\.venv", said)
 
 
 def test_an_editable_install_imports_the_checkout(tmp_path):

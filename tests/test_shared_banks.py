@@ -239,7 +239,7 @@ def test_the_bank_itself_takes_precedence(
 ) -> None:
     (theirs,) = (lab / "bank" / "stores").iterdir()
     shutil.copytree(lab / "bank", mine)
-    with pytest.raises(InputError, match="no store of features in .* or "):
+    with pytest.raises(InputError, match="no store in .* or "):
         find_store(mine, "zzz", banks=[lab / "bank"])
     for _ in range(2):
         assert (
