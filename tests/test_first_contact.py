@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from test_extract import encode, only_store
 from test_make import ROOT, clone, make_alone
-from test_reproduce import RECIPE
 from tiny_networks import POOLED
 
 import reelbank
@@ -195,6 +194,41 @@ def test_train_says_what_is_there(home: Path, capsys: pytest.CaptureFixture[str]
     assert "'reelbank extract --stream=flow --root=<folder of the videos>'" in error
 
 
+SYSTEM = """
+title = "A network that is trained first"
+
+[extract]
+crops = 1
+t = 2
+
+[train]
+head = "meanpool"
+
+[stores.motion]
+stream = "flow"
+extractor = "motion_cnn"
+flow = "dis"
+pretrain = "motion"
+
+[pretrain.motion]
+stream = "flow"
+extractor = "motion_cnn"
+flow = "dis"
+width = 0.125
+clip = 2
+t = 2
+resize = 40
+size = 32
+epochs = 1
+
+[models.motion]
+on = "motion"
+
+[tables.all]
+title = "All"
+source = "Table 1"
+rows = [["motion", "", "toy", "1", "40.0", "accuracy_percent", "motion"]]
+"""
 PLANS = [
     ("extract", "moved", *SMALL, "PLAN=1"),
     ("extract", "--root", "drawn", "--dataset", "toy", *SMALL, "--stream", "rgb flow", "--plan"),
@@ -209,7 +243,7 @@ def test_a_plan_writes_nothing(home: Path, capsys: pytest.CaptureFixture[str]) -
     (home / "v").rename(home / "moved")
     for path in (home / "moved").glob("*/*"):
         os.utime(path, (1, 1))  # so that the digests are read
-    (home / "system.toml").write_text(RECIPE)
+    (home / "system.toml").write_text(SYSTEM)
     before = contents(home)
     for words in PLANS:
         code = run(*words)

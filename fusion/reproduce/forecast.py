@@ -178,7 +178,7 @@ def _pretraining(work: Work, name: str, section: str, extractions: dict[str, Mis
     """The state of one section of [pretrain]. If its input must be extracted, the extraction is
     added to `extractions`."""
     options = pretrain_options(work, section, work.store_splits(name))
-    pixels = dataclasses.replace(pixels_extraction(pretrain_defaults(options))[0], plan=True)
+    pixels, _ = pixels_extraction(pretrain_defaults(options), plan=True)
     # only the first stream's store is compared because the same extraction fills the others
     if not is_complete(work, planned_stores(pixels, work.dataset)[:1]):
         extractions[f"training data of {section}"] = Missing(pixels)

@@ -52,9 +52,11 @@ def pixels_store(options: PretrainOptions) -> Path:
     return store.path
 
 
-def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset]:
-    """The options of the pixels' extraction, and its data set. Raises InputError like
-    `pixels_store`."""
+def pixels_extraction(
+    options: PretrainOptions, *, plan: bool = False
+) -> tuple[ExtractOptions, Dataset]:
+    """The options of the pixels' extraction, and its data set. With `plan`, they are those of a plan,
+    and nothing is written. Raises InputError like `pixels_store`."""
     weights = initial_weights(options.searched, options.weights)
     sizes = pixel_sizes(options, next(iter(weights.values())))
     limits = dataclasses.asdict(Limits.of(options))
@@ -75,6 +77,7 @@ def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset
             cluster=options.cluster,
             bank=options.bank,
             banks=options.banks,
+            plan=plan,
             stream=(options.stream,),
             sampling="segments",
             crops=1,
@@ -92,9 +95,10 @@ def pixels_extraction(options: PretrainOptions) -> tuple[ExtractOptions, Dataset
         bank=options.bank,
         image_fps=options.image_fps or 0.0,
         dataset_name=options.dataset_name,
+        draws=not plan,
     )
     if not options.dataset_name:
-        dataset = with_known_name(dataset, options.dataset, options.searched)
+        dataset = with_known_name(dataset, options.dataset, options.searched, remembers=not plan)
         extraction = dataclasses.replace(
             extraction, dataset_name=name_option(options.dataset, dataset)
         )

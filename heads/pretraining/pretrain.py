@@ -132,8 +132,8 @@ def planned_weights(options: PretrainOptions, fetch: bool = True) -> dict[str, P
     not extracted, or, without `fetch`, while the initial weights are not downloaded. Nothing is
     decoded or written."""
     options = with_defaults(options)
-    extraction, dataset = pixels_extraction(options)
-    (store,) = planned_stores(dataclasses.replace(extraction, plan=not fetch), dataset)
+    extraction, dataset = pixels_extraction(options, plan=not fetch)
+    (store,) = planned_stores(extraction, dataset)
     if store.finished_videos < len(dataset.videos):
         return {}
     with Store.open(store.path) as opened:
