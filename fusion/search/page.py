@@ -3,6 +3,7 @@ network access and no other file."""
 
 import datetime
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,19 +36,26 @@ from reelbank.fusion.report.view import (
     note,
 )
 from reelbank.fusion.search.options import SearchOptions
-from reelbank.fusion.search.result import Match, SearchResult, time_text
+from reelbank.fusion.search.result import SearchResult, time_text
 from reelbank.heads.runs.writing import written_to
 
 MOST_FRAMES = 200  # on a page; of more matches, only the table has a row
 _NO_FILE = "The file was not found."
 
 
-def write_page(
-    result: SearchResult, files: Mapping[str, Video], image_fps: float, path: Path
-) -> None:
-    """Write the page to `path`. files: the videos that frames are taken from, by id; image_fps: frame
-    rate of folders of images. Raises InputError if the page cannot be written."""
-    document = render(page_of(result, files, image_fps))
+@dataclass(frozen=True)
+class Pictures:
+    """The videos that frames are taken from. files: by id; query: the one that was searched for, None
+    for a text, or if its file is not known; image_fps: frame rate of folders of images."""
+
+    files: Mapping[str, Video]
+    query: Video | None = None
+    image_fps: float = 0.0
+
+
+def write_page(result: SearchResult, pictures: Pictures, path: Path) -> None:
+    """Write the page to `path`. Raises InputError if it cannot be written."""
+    document = render(page_of(result, pictures))
     with written_to("PAGE", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -67,25 +75,18 @@ def files_of(store: Store, options: SearchOptions) -> dict[str, Video]:
     return {video.id: video for video in dataset.videos}
 
 
-def page_of(result: SearchResult, files: Mapping[str, Video], image_fps: float) -> Page:
+def page_of(result: SearchResult, pictures: Pictures) -> Page:
     """The page as data."""
     now = datetime.datetime.now(datetime.UTC)
-    shown = result.matches[:MOST_FRAMES]
-    blocks: list[Block] = []
-    if not files:
-        blocks.append(note("With ROOT=, the folder of the videos, this page shows their frames."))
-    elif len(shown) < len(result.matches):
-        blocks.append(note(f"The first {MOST_FRAMES} results have a frame."))
-    if files:
-        cards = [
-            _card(rank, match, files.get(match.video), image_fps)
-            for rank, match in enumerate(shown, 1)
-        ]
-        blocks.append(Gallery(cards))
-    sections = [Section("Nearest moments" if result.has_times else "Nearest videos", blocks)]
-    sections.append(Section("Table", [_table(result)]))
+    kind = "moments" if result.has_times else "videos"
+    sections = []
+    if pictures.query:
+        card = _card([pictures.query.id], pictures.query, None, pictures.image_fps)
+        sections.append(Section("Searched for", [Gallery([card])]))
+    sections.append(Section(f"Nearest {kind}", _nearest(result, pictures)))
+    sections.append(Section("All results", [_table(result)]))
     return Page(
-        title=result.query,
+        title=f"{kind.capitalize()} nearest to {result.query.partition(': ')[2]}",
         about=(
             f"{result.about[0].upper()}{result.about[1:]}, by the cosine of their features. Created "
             f"{now:%d %B %Y, %H:%M} UTC by Reelbank {reelbank.__version__}."
@@ -93,6 +94,24 @@ def page_of(result: SearchResult, files: Mapping[str, Video], image_fps: float) 
         notes=result.notes,
         chapters=[Chapter("", sections)],
     )
+
+
+def _nearest(result: SearchResult, pictures: Pictures) -> list[Block]:
+    """Frames of the first results."""
+    if not pictures.files:
+        return [note("With ROOT=, the folder of the videos, this page shows their frames.")]
+    cards = []
+    for rank, match in enumerate(result.matches[:MOST_FRAMES], 1):
+        figures = f"{rank}. similarity {match.similarity:.3f}"
+        if match.time_seconds is not None:
+            figures += f" at {time_text(match.time_seconds)}"
+        lines = [match.video, figures, *([match.label] if match.label else [])]
+        video = pictures.files.get(match.video)
+        cards.append(_card(lines, video, match.time_seconds, pictures.image_fps))
+    blocks: list[Block] = [Gallery(cards)]
+    if len(cards) < len(result.matches):
+        blocks.append(note(f"The first {MOST_FRAMES} results have a frame."))
+    return blocks
 
 
 def _table(result: SearchResult) -> Table:
@@ -108,19 +127,17 @@ def _table(result: SearchResult) -> Table:
     return Table(columns, rows)
 
 
-def _card(rank: int, match: Match, video: Video | None, image_fps: float) -> Card:
-    lines = [f"{rank}. {match.video}", f"{match.similarity:.3f}"]
-    if match.time_seconds is not None:
-        lines[1] += f" at {time_text(match.time_seconds)}"
-    if match.label:
-        lines[1] += f", {match.label}"
+def _card(
+    lines: Sequence[str], video: Video | None, time_seconds: float | None, image_fps: float
+) -> Card:
+    """A frame with lines below it; the first one is the name of the video."""
     if video is None:
         return Card(lines, reason=_NO_FILE)
     try:
-        frame = frame_of(video, match.time_seconds, image_fps)
+        frame = frame_of(video, time_seconds, image_fps)
     except (DecodeError, InputError, OSError) as error:
         return Card(lines, reason=str(error))
-    return Card(lines, photograph(frame, f"a frame of {match.video}"))
+    return Card(lines, photograph(frame, f"a frame of {lines[0]}"))
 
 
 def frame_of(video: Video, time_seconds: float | None, image_fps: float = 0.0) -> np.ndarray:

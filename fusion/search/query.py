@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from reelbank.data.datasets.types import Video
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.files import temporary_folder
@@ -34,12 +35,13 @@ _TEXT_MODELS = "a CLIP, SigLIP, X-CLIP or CLAP model of transformers (EXTRACTOR=
 class Query:
     """What is searched for. vector: (D,) float32, of length 1. Either `text` is given, or `video`, a
     path or an id. number: of the video in `store.video_ids`, -1 if it is not a video of the store.
-    notes: lines for the user."""
+    file: of a video that is not in the store. notes: lines for the user."""
 
     vector: np.ndarray
     video: str = ""
     text: str = ""
     number: int = -1
+    file: Video | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -98,7 +100,7 @@ def _of_file(store: Store, options: SearchOptions) -> Query:
                 raise InputError(f"VIDEO={options.video}: {made.failures[video.id]}")
             vector = mean_vector(made[video.id], crop_axes(made))
         notes = damage_notes([path], {video.id})
-    return Query(vector, video=options.video, notes=(*named.notes, *notes))
+    return Query(vector, video=options.video, file=video, notes=(*named.notes, *notes))
 
 
 def _of_text(store: Store, options: SearchOptions) -> Query:

@@ -57,11 +57,12 @@ def search_store(options: SearchOptions) -> SearchResult:
         if not options.page:
             return result
         # The page needs modules that take a second to import.
-        from reelbank.fusion.search.page import files_of, write_page
+        from reelbank.fusion.search.page import Pictures, files_of, write_page
 
         path = Path(options.page)
-        image_fps = float(store.recipe.get("image_fps", 0.0))
-        write_page(result, files_of(store, options), image_fps, path)
+        files = files_of(store, options)
+        image_fps = options.image_fps or float(store.recipe.get("image_fps", 0.0))
+        write_page(result, Pictures(files, query.file or files.get(query.video), image_fps), path)
         return replace(result, page=path)
 
 
