@@ -1,17 +1,23 @@
 """`search` finds what comparing with every video in float64 finds, computes queries exactly as the
 store's features, and shows hostile names as text."""
 
+import base64
+import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
+import PIL.Image
 import pytest
 from made_stores import DATASET, RECIPE
 from test_hostile import EVIL, check_nesting, harmless
 
 import reelbank
+from reelbank.data.datasets.registry import load_dataset
 from reelbank.data.store.records import DatasetDescription, StoredVideo
 from reelbank.data.store.writer import StoreWriter
 from reelbank.fusion.search.result import time_text
@@ -116,7 +122,7 @@ def test_times_are_minutes_and_seconds() -> None:
 
 def test_errors_name_what_to_give(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     bank = f"BANK={tmp_path}"
-    assert "no store in" in refused(capsys, "VIDEO=v001", bank)
+    assert "no store of features in" in refused(capsys, "VIDEO=v001", bank)
     made_bank(tmp_path)
     assert "expected one of them, got neither" in refused(capsys, bank)
     assert "expected one of them, got both" in refused(capsys, bank, "VIDEO=v001", "TEXT=a")
@@ -127,6 +133,41 @@ def test_errors_name_what_to_give(tmp_path: Path, capsys: pytest.CaptureFixture)
     made.with_name("copy.h5").write_bytes(made.read_bytes())
     (tmp_path / "clip.mp4").write_bytes(b"x")
     assert "2 stores match" in refused(capsys, bank, "VIDEO=v001")
+
+
+def test_the_page_shows_frames_and_plays_files(tmp_path: Path) -> None:
+    """Frame n of the videos is grey n; a moment shows the frame at its time."""
+    for name in ("one", "two #1"):
+        path = tmp_path / "videos" / f"{name}.mkv"
+        path.parent.mkdir(exist_ok=True)
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("ffv1", 4)
+            stream.width, stream.height, stream.pix_fmt = 40, 30, "bgr0"
+            for grey in range(0, 200, 10):
+                picture = np.full((30, 40, 3), grey, np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode())
+    dataset = load_dataset("folder", tmp_path / "videos")
+    described = DatasetDescription.of(dataset)
+    rows = np.array([[1, 0, 0, 0], [1, 0, 0, 9], [0, 0, 3, 0]])  # the second is like that of "one"
+    with StoreWriter(tmp_path / "bank" / "stores" / "made.h5", RECIPE, described) as writer:
+        videos = [StoredVideo(video.id, parts=video.parts) for video in dataset.videos]
+        writer.add(videos[0], np.array([[0, 0, 0, 1]]), np.array([0.0]))
+        writer.add(videos[1], rows, np.array([1.0, 2.0, 3.0]))
+        writer.finish(videos)
+    page = tmp_path / "page.html"
+    options = {"bank": tmp_path / "bank", "video": "one", "root": tmp_path / "videos", "page": page}
+    result = reelbank.search(**options, moments=True, count=1)
+    assert result.page == page and result.matches[0].time_seconds == 2.0
+    text = page.read_text(encoding="utf-8")
+    images = [
+        np.asarray(PIL.Image.open(io.BytesIO(base64.b64decode(data))))
+        for data in re.findall('src="data:image/jpeg;base64,([^"]+)"', text)
+    ]
+    # of 20 frames at 4 per second: the middle one of the query, and the one at 2 s
+    assert [round(image.mean()) for image in images] == [100, 80]
+    assert 'href="videos/one.mkv">one</a>' in text
+    assert 'href="videos/two%20%231.mkv#t=2.0">two #1</a>' in text
 
 
 def test_hostile_names_are_text_on_the_page(

@@ -32,9 +32,9 @@ inspect --store 3f2a`.
 | 3 | only `extract`: this machine could not read some videos; run the same command again |
 | 128 + n | signal n stopped the command |
 
-With `--json`, the commands `stores`, `runs`, `inspect`, `evaluate` and `doctor` print one JSON document. Later versions may add
-keys, but existing keys do not change. Accuracies and other shares are between 0 and 1, sizes are in bytes, and an unknown value
-is `null`. The documents have these keys:
+With `--json`, the commands `stores`, `runs`, `inspect`, `evaluate`, `search` and `doctor` print one JSON document. Later
+versions may add keys, but existing keys do not change. Accuracies and other shares are between 0 and 1, sizes are in bytes,
+and an unknown value is `null`. The documents have these keys:
 
 * `stores`: the key `stores` contains a list of objects with the keys `hash`, `path`, `dataset`, `stream`, `extractor`, `node`,
   `t`, `crops`, `videos`, `rows`, `size_bytes`, `finished`, `failed`, `without_sound`, `not_read`, `damaged_videos` and
@@ -46,6 +46,8 @@ is `null`. The documents have these keys:
   `head`, `split`, `seed`, `finished`, `measure`, `validation` and `test`.
 * `evaluate`: `part`, `csv` and `models`. The key `models` contains a list of objects with `dataset`, `part`, `chance`, `model`,
   `splits`, `seeds`, `runs`, `measure`, `value`, `deviation`, `low`, `high`, `videos`, `top5`, `categories` and `classes`.
+* `search`: `store` (its path), `query`, `results`, `compared` and `without_features` (numbers of videos) and `page`. The key
+  `results` contains a list of objects with `rank`, `video`, `similarity`, `label`, `group` and `time_seconds`.
 * `doctor`: `ok`, `reelbank`, `python`, `cores`, `memory_bytes`, `packages` (a list with `module`, `version` and `reason`),
   `gpus` (a list with `device`, `name` and `memory_bytes`), `compiler` and `bank` (with `path`, `free_bytes` and `writable`).
 

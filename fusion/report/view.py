@@ -274,13 +274,14 @@ class Details:
 @dataclass(frozen=True)
 class Card:
     """A picture with lines below it, or the reason why there is no picture. drawing: a drawing
-    below the lines."""
+    below the lines; link: the address that the first line leads to, "" for none."""
 
     lines: Sequence[str] = ()
     image: Image | None = None
     reason: str = ""
     drawing: Drawing | None = None
     wide: bool = False
+    link: str = ""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from reelbank.data.video.opening import DecodeError
 from reelbank.data.video.timeline import FrameCount
 from reelbank.fusion.report.gallery import photograph
 from reelbank.fusion.report.page import render
+from reelbank.fusion.report.videos.links import link
 from reelbank.fusion.report.view import (
     Block,
     Card,
@@ -54,8 +55,9 @@ class Pictures:
 
 
 def write_page(result: SearchResult, pictures: Pictures, path: Path) -> None:
-    """Write the page to `path`. Raises InputError if it cannot be written."""
-    document = render(page_of(result, pictures))
+    """Write the page to `path`, with links that play the videos where they are. Raises InputError if
+    it cannot be written."""
+    document = render(page_of(result, pictures, path.parent))
     with written_to("PAGE", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
@@ -75,15 +77,16 @@ def files_of(store: Store, options: SearchOptions) -> dict[str, Video]:
     return {video.id: video for video in dataset.videos}
 
 
-def page_of(result: SearchResult, pictures: Pictures) -> Page:
-    """The page as data."""
+def page_of(result: SearchResult, pictures: Pictures, folder: Path) -> Page:
+    """The page as data. folder: that of the page."""
     now = datetime.datetime.now(datetime.UTC)
     kind = "moments" if result.has_times else "videos"
     sections = []
     if pictures.query:
-        card = _card([pictures.query.id], pictures.query, None, pictures.image_fps)
+        frame = _Frame(pictures.query, None, pictures.image_fps, folder)
+        card = frame.card([pictures.query.id])
         sections.append(Section("Searched for", [Gallery([card])]))
-    sections.append(Section(f"Nearest {kind}", _nearest(result, pictures)))
+    sections.append(Section(f"Nearest {kind}", _nearest(result, pictures, folder)))
     sections.append(Section("All results", [_table(result)]))
     return Page(
         title=f"{kind.capitalize()} nearest to {result.query.partition(': ')[2]}",
@@ -96,7 +99,7 @@ def page_of(result: SearchResult, pictures: Pictures) -> Page:
     )
 
 
-def _nearest(result: SearchResult, pictures: Pictures) -> list[Block]:
+def _nearest(result: SearchResult, pictures: Pictures, folder: Path) -> list[Block]:
     """Frames of the first results."""
     if not pictures.files:
         return [note("With ROOT=, the folder of the videos, this page shows their frames.")]
@@ -107,7 +110,8 @@ def _nearest(result: SearchResult, pictures: Pictures) -> list[Block]:
             figures += f" at {time_text(match.time_seconds)}"
         lines = [match.video, figures, *([match.label] if match.label else [])]
         video = pictures.files.get(match.video)
-        cards.append(_card(lines, video, match.time_seconds, pictures.image_fps))
+        frame = _Frame(video, match.time_seconds, pictures.image_fps, folder) if video else None
+        cards.append(frame.card(lines) if frame else Card(lines, reason=_NO_FILE))
     blocks: list[Block] = [Gallery(cards)]
     if len(cards) < len(result.matches):
         blocks.append(note(f"The first {MOST_FRAMES} results have a frame."))
@@ -127,17 +131,25 @@ def _table(result: SearchResult) -> Table:
     return Table(columns, rows)
 
 
-def _card(
-    lines: Sequence[str], video: Video | None, time_seconds: float | None, image_fps: float
-) -> Card:
-    """A frame with lines below it; the first one is the name of the video."""
-    if video is None:
-        return Card(lines, reason=_NO_FILE)
-    try:
-        frame = frame_of(video, time_seconds, image_fps)
-    except (DecodeError, InputError, OSError) as error:
-        return Card(lines, reason=str(error))
-    return Card(lines, photograph(frame, f"a frame of {lines[0]}"))
+@dataclass(frozen=True)
+class _Frame:
+    """A frame of a video on the page in `folder`. time_seconds: None for the one in the middle."""
+
+    video: Video
+    time_seconds: float | None
+    image_fps: float
+    folder: Path
+
+    def card(self, lines: Sequence[str]) -> Card:
+        """The frame with lines below it; the first one is the name of the video, and plays it."""
+        address = link(self.video, self.folder, (self.folder,))
+        if address and self.time_seconds is not None:
+            address = f"{address.partition('#')[0]}#t={max(0.0, self.time_seconds):.1f}"
+        try:
+            frame = frame_of(self.video, self.time_seconds, self.image_fps)
+        except (DecodeError, InputError, OSError) as error:
+            return Card(lines, reason=str(error), link=address)
+        return Card(lines, photograph(frame, f"a frame of {lines[0]}"), link=address)
 
 
 def frame_of(video: Video, time_seconds: float | None, image_fps: float = 0.0) -> np.ndarray:
