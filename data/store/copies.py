@@ -99,13 +99,13 @@ def near_copies(
     """The test and validation videos whose mean features are nearly those of a video that a head
     learns from.
 
-    ids, groups: (V,), of groups "" if unknown; means: (V, D) float32; train, test, validation:
-    numbers of videos.
+    ids, groups: (V,), of groups "" if unknown; means: (V, D) float32, overwritten, because a copy of
+    those of a million videos takes gigabytes; train, test, validation: numbers of videos.
     """
     learned = np.concatenate([np.asarray(train, np.int64), np.asarray(validation, np.int64)])
     if len(learned) < LEAST_VIDEOS or not len(test) + len(validation):
         return NearCopies(float("nan"), [], [])
-    vectors = means.astype(np.float32)
+    vectors = means
     to_unit_length(vectors)
     centre(vectors, learned)
     threshold = measured_threshold(vectors, groups, learned)

@@ -46,11 +46,11 @@ def with_copied_videos(plans: Sequence[RunPlan], rows: SharedRows, store: Store)
     # Clean rows come before those of augmented views, which differ between copies.
     clean_rows = store.rows[positions(rows.videos.ids, store.video_ids)].tolist()
     means = rows.data.video_means(clean_rows)
+    ids_of = {plan.recipe.split: plan.ids for plan in reversed(plans)}
     lines_of: dict[str, tuple[str, ...]] = {}
-    found = []
-    for plan in plans:
-        split = plan.recipe.split
-        if split not in lines_of:
-            lines_of[split] = tuple(copied_videos(rows.videos, means, plan.ids, split))
-        found.append(dataclasses.replace(plan, leaks=plan.leaks + lines_of[split]))
-    return found
+    for number, (split, ids) in enumerate(ids_of.items(), 1):
+        overwritten = means if number == len(ids_of) else means.copy()
+        lines_of[split] = tuple(copied_videos(rows.videos, overwritten, ids, split))
+    return [
+        dataclasses.replace(plan, leaks=plan.leaks + lines_of[plan.recipe.split]) for plan in plans
+    ]

@@ -27,7 +27,7 @@ from reelbank.heads.training.sequences import Table, tables
 from reelbank.heads.training.streaming import Streamed, open_features, views_of
 
 EVALUATED_SEQUENCES, EVALUATED_BYTES = 256, 1 << 26  # maximum number of sequences at once
-PIECE_VIDEOS = 1 << 16  # a multiple of EVALUATED_SEQUENCES, so that pieces do not change batches
+PIECE_VIDEOS = 1 << 14  # a multiple of EVALUATED_SEQUENCES, so that pieces do not change batches
 
 
 @dataclass(frozen=True)

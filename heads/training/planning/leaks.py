@@ -78,7 +78,7 @@ def copied_videos(
     """Lines on the test videos that are copies of training or validation videos, and on the validation
     videos that are copies of training videos.
 
-    videos: V; means: (V, D) float32, their mean features; ids: of the parts of the split.
+    videos: V; means: (V, D) float32, their mean features, overwritten; ids: of the parts of the split.
     """
     numbers = {part: positions(names, videos.ids) for part, names in ids.items()}
     learned = np.concatenate([numbers["train"], numbers["validation"]])
