@@ -304,6 +304,27 @@ def test_proposed_groups_are_read_by_the_data_set_folder(
         assert {name: video.parts for name, video in read.items()} == expected
 
 
+def test_groups_are_proposed_only_where_a_csv_can_state_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_store(tmp_path, made_videos(dataset_groups=False), made_rows())
+    assert document(capsys, f"BANK={tmp_path}")["proposed_groups"] == {}
+    assert "proposals" not in str(reelbank.duplicates(bank=tmp_path))
+
+
+def test_without_a_split_all_videos_are_compared(tmp_path: Path) -> None:
+    videos = [replace(video, parts=()) for video in made_videos()]
+    description = DatasetDescription("made", CLASSES)
+    with StoreWriter(tmp_path / "stores" / "made.h5", {"stream": "rgb"}, description) as writer:
+        for video, values in zip(videos, made_rows(), strict=True):
+            writer.add(video, values[None], np.zeros(1))
+        writer.finish(videos)
+    result = reelbank.duplicates(bank=tmp_path)
+    assert len(result.records()) == 2 and {pair["part_1"] for pair in result.records()} == {""}
+    assert "the data set has no split; all 60 videos are compared" in str(result)
+    assert "similar to" not in str(result)  # of another part
+
+
 def test_known_groups_with_similar_videos_become_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

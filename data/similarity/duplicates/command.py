@@ -103,8 +103,10 @@ class Duplicates:
             for part in videos.part_names
             if videos.count(part)
         ]
-        split = f"split {videos.split}: " if videos.split else "no split: "
-        yield f"{split}{' + '.join(named)} videos"
+        if videos.split:
+            yield f"split {videos.split}: {' + '.join(named)} videos"
+        else:
+            yield f"the data set has no split; all {len(videos):,} videos are compared"
         if videos.left_out:
             yield (
                 f"note: {counted(videos.left_out, 'video')} of the store are not compared, because they "
@@ -117,7 +119,8 @@ class Duplicates:
                 "are listed"
             )
         yield self._headline()
-        yield from self._overlaps()
+        if found.threshold:
+            yield from self._overlaps()
         if proposal:
             yield from self._proposed()
         if self.csv:

@@ -18,6 +18,7 @@ from reelbank.data.similarity.duplicates.proposals import (
     check_groups_option,
     first_components,
     proposal_of,
+    takes_groups,
 )
 from reelbank.data.similarity.duplicates.videos import ComparedVideos, compared_videos
 from reelbank.data.similarity.pairs import (
@@ -102,7 +103,7 @@ def find_duplicates(options: DuplicatesOptions, *, most_compared: int = MOST_COM
         pairs_over = partial(_pairs_of_neighbours if is_approximate else pairs_above, vectors)
         scan = _scan(options, videos, threshold, MostSimilar(vectors, _most(options)), pairs_over)
         proposal = None
-        if threshold and (options.groups or videos.has_unknown_groups):
+        if threshold and takes_groups(store) and (options.groups or videos.has_unknown_groups):
             proposal = proposal_of(store, videos, scan.components)
     return Found(
         path,

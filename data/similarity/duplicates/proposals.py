@@ -73,11 +73,16 @@ def check_groups_option(store: Store, options: DuplicatesOptions) -> None:
             f"GROUPS={options.groups} proposes groups of all videos above a threshold, but COUNT="
             f"{options.count} lists pairs without a threshold; omit COUNT, or also give THRESHOLD"
         )
-    if not is_of_dataset(store.dataset.name, folder.NAME):
+    if not takes_groups(store):
         raise InputError(
             f"GROUPS={options.groups} writes a CSV file for DATASET={folder.NAME}, but {store.path} is a "
             f"store of the data set {store.dataset.name}, which defines its groups itself; omit GROUPS"
         )
+
+
+def takes_groups(store: Store) -> bool:
+    """Whether the groups of the store's data set can be given in a CSV."""
+    return is_of_dataset(store.dataset.name, folder.NAME)
 
 
 def first_components(videos: ComparedVideos) -> np.ndarray:
