@@ -46,11 +46,29 @@ def save_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def expected_vector(folder: Path, model_class: str, text: str, **padding: Any) -> np.ndarray:
+def save_word_tokenizer(folder: Path) -> Any:
+    """A tokenizer of whole words, which distinguishes small and capital letters."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import PreTrainedTokenizerFast
+
+    numbers = {word: number for number, word in enumerate(["a", "hag", "A", "HAG", "?", "<pad>"])}
+    words = Tokenizer(WordLevel(numbers, unk_token="?"))
+    words.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, unk_token="?", pad_token="<pad>", model_max_length=8
+    )
+    tokenizer.save_pretrained(folder)
+    return tokenizer
+
+
+def expected_vector(
+    tokenizer: Any, folder: Path, model_class: str, text: str, **padding: Any
+) -> np.ndarray:
     """The features of a text as a user of transformers computes them, (D,) float32."""
     import transformers
 
-    tokenizer = save_tokenizer(folder)
     model = getattr(transformers, model_class).from_pretrained(folder).eval()
     batch = tokenizer([text], return_tensors="pt", **padding)
     if padding:
@@ -77,7 +95,8 @@ def test_text_is_compared_in_the_space_of_transformers(
     made: tuple[Path, Saved], capsys: pytest.CaptureFixture
 ) -> None:
     folder, saved = made
-    text = expected_vector(saved.folder, "CLIPModel", "a hag").astype(np.float64)
+    tokenizer = save_tokenizer(saved.folder)
+    text = expected_vector(tokenizer, saved.folder, "CLIPModel", "a hag").astype(np.float64)
     words = [f"BANK={folder / 'bank'}", f"EXTRACTOR={saved.extractor}", "DEVICE=cpu"]
     assert reelbank.main(["search", "TEXT=a hag", "--json", *words]) == 0
     document = json.loads(capsys.readouterr().out)
@@ -165,7 +184,8 @@ def test_the_vector_of_a_text_is_that_of_transformers(
     saved = save(family, tmp_path)
     # SigLIP was trained with texts in small letters, filled up to the same length.
     is_siglip = family == "siglip"
+    tokenizer = (save_word_tokenizer if is_siglip else save_tokenizer)(saved.folder)
     padding = {"padding": "max_length", "max_length": 8} if is_siglip else {}
-    expected = expected_vector(saved.folder, model_class, "a hag", **padding)
+    expected = expected_vector(tokenizer, saved.folder, model_class, "a hag", **padding)
     found = text_vector(saved.extractor, "A HAG" if is_siglip else "a hag")
     np.testing.assert_allclose(found, expected, atol=1e-6)
