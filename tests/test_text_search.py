@@ -2,6 +2,7 @@
 compared with it. `search VIDEO=` computes the features of a file as those of the store were."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,21 @@ def test_the_vector_of_a_text_is_that_of_transformers(
     expected = expected_vector(tokenizer, saved.folder, model_class, "a hag", **padding)
     found = text_vector(saved.extractor, "A HAG" if is_siglip else "a hag")
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_the_tokenizer_of_a_model_of_the_hub_is_that_of_its_commit(
+    made: tuple[Path, Saved], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found in the cache; without it, the hub is asked, which cannot be reached here."""
+    _, saved = made
+    model = tmp_path / "models--own--small"
+    snapshot = model / "snapshots" / ("0123456789abcdef" * 3)[:40]
+    (model / "refs").mkdir(parents=True)
+    (model / "refs" / "main").write_text(snapshot.name)
+    shutil.copytree(saved.folder, snapshot)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    expected = text_vector(saved.extractor, "a hag")
+    np.testing.assert_array_equal(text_vector("hf:own/small", "a hag"), expected)
+    (snapshot / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match="could not be loaded from the Hugging Face hub"):
+        text_vector("hf:own/small", "a hag")
