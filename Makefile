@@ -127,7 +127,7 @@ lint: $(READY) ## check style and types
 	cd .lint && ../$(BIN)/mypy --config-file ../pyproject.toml -p reelbank
 
 site: $(READY) ## build the documentation as a site in site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 bench: $(READY) ## compare the speed with other tools; appends to benchmarks/bench.csv; VIDEO_FEATURES=<checkout of video_features>
 	@$(if $(value VIDEO_FEATURES),VIDEO_FEATURES=$(call quote,$(value VIDEO_FEATURES))) $(BIN)/python benchmarks/bench.py

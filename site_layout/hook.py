@@ -17,7 +17,7 @@ PAGES = {
     "CONTRIBUTING.md": "CONTRIBUTING.md",
     "CHANGELOG.md": "CHANGELOG.md",
 }
-_LINK = re.compile(r"\]\((?:docs/|\.\./)([\w-]+\.md)")
+_LINK = re.compile(r"\]\((?:docs/|\.\./)([\w-]+\.\w+)")
 
 
 def on_files(files: Files, *, config: Any) -> Files:

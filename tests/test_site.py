@@ -18,10 +18,11 @@ NO_NETWORK = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built site. Each warning of mkdocs is an error."""
+    """The folder of the built site. Each warning of mkdocs is an error; with --quiet, it would count
+    none."""
     pytest.importorskip("mkdocs")
     folder = tmp_path_factory.mktemp("site")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(folder)]
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(folder)]
     done = subprocess.run(
         build, cwd=ROOT, env={**os.environ, **NO_NETWORK}, capture_output=True, text=True
     )
