@@ -278,6 +278,8 @@ def test_proposed_groups_are_read_by_the_data_set_folder(
     table = tmp_path / "groups.csv"
     bank = f"BANK={tmp_path}"
     found = document(capsys, bank, f"GROUPS={table}")
+    assert all(count["same"] == count["other"] == 0 for count in found["counts"])
+    assert sum(count["unknown"] for count in found["counts"]) == 3
     named = {name: set(ids) for name, ids in found["proposed_groups"].items()}
     assert named == {
         "similar to dig/v00": {"dig/v00", "dig/v30"},
