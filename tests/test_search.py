@@ -135,6 +135,29 @@ def test_errors_name_what_to_give(tmp_path: Path, capsys: pytest.CaptureFixture)
     assert "2 stores match" in refused(capsys, bank, "VIDEO=v001")
 
 
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"stream": 5, "extractor": ["hf:x"], "image_fps": "fast"},
+        {"stream": "rgb", "extractor": "hf:a/b", "node": {}, "weights": 3, "image_fps": -1e9},
+        {"stream": "rgb", "extractor": "hf:a/b", "flow": "x", "flow_method": 7, "crops": {}},
+    ],
+)
+def test_a_hostile_recipe_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture, recipe: dict[str, object]
+) -> None:
+    with StoreWriter(tmp_path / "stores" / "made.h5", recipe, DatasetDescription("x")) as writer:
+        for name in ("a", "b"):
+            writer.add(StoredVideo(name), np.ones((2, 4)), np.arange(2.0))
+        writer.finish([StoredVideo("a"), StoredVideo("b")])
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"x")
+    words = [f"BANK={tmp_path}", "STORE=made", f"PAGE={tmp_path / 'page.html'}"]
+    assert len(found(capsys, "VIDEO=a", *words)["results"]) == 1
+    assert "made.h5" in refused(capsys, "TEXT=a", *words)
+    assert "made.h5" in refused(capsys, f"VIDEO={path}", *words)
+
+
 def test_the_page_shows_frames_and_plays_files(tmp_path: Path) -> None:
     """Frame n of the videos is grey n; a moment shows the frame at its time."""
     for name in ("one", "two #1"):

@@ -87,7 +87,7 @@ def _of_file(store: Store, options: SearchOptions) -> Query:
             f"VIDEO={options.video}: must be one video (got a folder with {len(named.videos)})"
         )
     # The store of flow lengths that adaptive sampling followed is named after its data set.
-    is_adaptive = FeatureRecipe.from_json(store.recipe).magnitude is not None
+    is_adaptive = _recipe_of(store).magnitude is not None
     about = DatasetDescription(store.dataset.name if is_adaptive else FILES)
     (video,) = named.videos
     with temporary_folder("reelbank-search") as folder:
@@ -106,9 +106,9 @@ def _of_file(store: Store, options: SearchOptions) -> Query:
 def _of_text(store: Store, options: SearchOptions) -> Query:
     """Raises InputError if the rows of the store are not in one space with text, or the weights of the
     model are not those that computed them."""
-    recipe = FeatureRecipe.from_json(store.recipe)
+    recipe = _recipe_of(store)
     weights = Provenance.from_json(recipe.weights)
-    extractor = recipe.extractor or ""
+    extractor = str(recipe.extractor or "")
     if not extractor.startswith(HUGGINGFACE):
         raise InputError(
             f"TEXT= needs features of {_TEXT_MODELS}, because the text is mapped into their space, but "
@@ -135,6 +135,17 @@ def _of_text(store: Store, options: SearchOptions) -> Query:
             "search with VIDEO="
         )
     return Query(mean_vector(vector[None]), text=options.text)
+
+
+def _recipe_of(store: Store) -> FeatureRecipe:
+    """Raises InputError for a recipe that no version of reelbank has written."""
+    try:
+        return FeatureRecipe.from_json(store.recipe)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{store.path}: the recipe of the features cannot be read ({type(error).__name__}: {error}); "
+            "it was changed, or was not written by 'reelbank extract'. Extract again"
+        ) from None
 
 
 def _options_again(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reelbank.data.console import print_json, print_lines
 from reelbank.data.options import check_ending
+from reelbank.data.ranges import MOST_FPS
 from reelbank.data.store.bank import find_store
 from reelbank.data.store.reader import Store
 from reelbank.fusion.search.find import Hit, find
@@ -61,9 +62,18 @@ def search_store(options: SearchOptions) -> SearchResult:
 
         path = Path(options.page)
         files = files_of(store, options)
-        image_fps = options.image_fps or float(store.recipe.get("image_fps", 0.0))
+        image_fps = options.image_fps or _image_fps(store)
         write_page(result, Pictures(files, query.file or files.get(query.video), image_fps), path)
         return replace(result, page=path)
+
+
+def _image_fps(store: Store) -> float:
+    """The frame rate of folders of images that the store was extracted with, 0 if unknown. A recipe
+    may be untrusted."""
+    stored = store.recipe.get("image_fps")
+    if not isinstance(stored, int | float) or not 0 < stored <= MOST_FPS:
+        return 0.0
+    return float(stored)
 
 
 def _matches(store: Store, hits: Sequence[Hit]) -> Iterator[Match]:
