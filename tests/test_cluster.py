@@ -211,6 +211,7 @@ def test_extraction_survives_a_killed_worker_and_a_killed_decoder(
     check_same_features(expected)
 
 
+@pytest.mark.long
 def test_a_sweep_survives_a_killed_worker(three_workers, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_store(Path("alone"))
@@ -259,7 +260,7 @@ def test_reproduce_and_pretrain(three_workers, tmp_path, monkeypatch, capsys):
 @pytest.mark.long
 def test_more_videos_maps_and_two_kills(three_workers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    link_clips(sorted(testdata("clips", "ucf101").rglob("*.avi"))[:120:5])
+    link_clips(sorted(testdata("clips", "ucf101").rglob("*.avi"))[:120:10])
     address = three_workers.address
     maps = ["extract", *WORDS[1:3], "CROPS=1", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random"]
     maps += ["T=3", "FPS=10", "RESIZE=40", "SIZE=32", "AT=layer4.0", "COMPILE=0"]
@@ -277,7 +278,7 @@ def test_more_videos_maps_and_two_kills(three_workers, tmp_path, monkeypatch):
     assert reelbank.main([*maps, "BANK=cluster", f"CLUSTER={address}"]) == 0
     check_same_features(features("alone"))
 
-    sweep = [*SWEEP, "EPOCHS=60", "STREAM=rgb", "EXTRACTOR=torchvision:squeezenet1_1"]
+    sweep = [*SWEEP, "EPOCHS=40", "STREAM=rgb", "EXTRACTOR=torchvision:squeezenet1_1"]
     rrn = ["train", "HEAD=rrn", "SEED=0 1", "EPOCHS=1", "PATIENCE=0", "DEVICE=cpu"]
     rrn += ["EXTRACTOR=torchvision:resnet18"]
     for words in (sweep, rrn):

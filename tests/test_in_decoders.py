@@ -308,7 +308,9 @@ def stored(bank: Path, videos: Path, *words: str) -> dict[str, tuple]:
             *("flow", "FlowHere", ("FLOW=farneback", "VIEWS=1", *NETWORK)), marks=pytest.mark.long
         ),
         ("magnitude", "MagnitudeHere", ("FLOW=dis", "RESIZE=40")),
-        ("idt", "IdtHere", ("RESIZE=48", "TRAJECTORIES=100")),
+        pytest.param(
+            *("idt", "IdtHere", ("RESIZE=48", "TRAJECTORIES=100")), marks=pytest.mark.long
+        ),
     ],
 )
 def test_the_features_are_those_that_this_process_computes(tmp_path, name, here, words) -> None:

@@ -80,6 +80,7 @@ def test_a_head_starts_from_the_weights_of_the_run_and_its_recipe_says_so(tmp_pa
     load_run(flow.path)
 
 
+@pytest.mark.long
 def test_a_network_on_flow_starts_from_the_trained_network_on_pictures(tmp_path: Path) -> None:
     head = {"head": "rlstm", "optimiser": "adam", "refit": False, "stream": "rgb"}
     head |= {"layers": None, "hidden": 0, "znorm": None}

@@ -91,6 +91,7 @@ def test_the_damage_of_a_store_is_that_of_each_video(tmp_path: Path) -> None:
         assert list(whole.remarks) == ["v004500"] and whole.unknown == 1
 
 
+@pytest.mark.long
 def test_predictions_in_pieces_are_those_of_all_videos(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -307,6 +307,7 @@ def rows_of(bank: Path, **more) -> dict[tuple[str, str, str], dict[str, str]]:
         }
 
 
+@pytest.mark.long
 def test_anomaly_detection_is_a_step_on_heads_that_know_only_normal_classes(bank: Path) -> None:
     """Multi-stream paper, VII. Of three classes the last is abnormal."""
     rows = rows_of(bank)

@@ -132,7 +132,8 @@ def test_an_impossible_combination_is_refused_before_anything_is_trained(tmp_pat
     assert not all_runs(tmp_path)
 
 
-@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
+@pytest.mark.long
+@pytest.mark.parametrize("workers", [1, 2])
 def test_killed_half_way_it_goes_on(tmp_path: Path, workers: int) -> None:
     words = [
         "HEAD=gru",

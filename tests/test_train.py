@@ -315,6 +315,7 @@ COMMAND = (
 )
 
 
+@pytest.mark.long
 def test_killed_and_resumed_ends_in_the_same_weights(tmp_path: Path) -> None:
     options = {
         "head": "gru",
