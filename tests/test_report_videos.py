@@ -26,6 +26,7 @@ from reelbank.data.store.reader import Store
 from reelbank.data.store.records import DatasetDescription, StoredVideo, identity
 from reelbank.data.store.writer import StoreWriter
 from reelbank.fusion.report.page import ReportOptions, report
+from reelbank.fusion.report.videos.bank_map import read_vectors
 from reelbank.fusion.report.videos.links import link
 from reelbank.fusion.report.videos.packing import evenly, packed_numbers, packed_texts
 from reelbank.fusion.report.videos.projection import project
@@ -185,6 +186,16 @@ def test_the_map_holds_the_videos_of_the_store(tmp_path: Path) -> None:
         assert (0x44, 0x77, 0xAA) in {colour for _, colour in picture.getcolors(1 << 20)}
 
 
+def test_some_videos_of_a_large_store_are_drawn(tmp_path: Path) -> None:
+    made_bank(tmp_path)
+    with Store.open(tmp_path / "stores" / "made.h5") as store:
+        vectors = video_vectors(store).values
+        some = evenly(40, 7)
+        ids = [store.video_ids[number] for number in some]
+        np.testing.assert_allclose(read_vectors(store, ids), vectors[some], atol=1e-6)
+        np.testing.assert_array_equal(read_vectors(store, store.video_ids), vectors)
+
+
 def test_a_map_that_cannot_be_drawn_is_named_and_none_is_drawn_with_map_none(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -298,7 +309,7 @@ LOOK = """
   set(list.querySelector("select"), "0", "change");
   set(list.querySelector("input"), "DIG", "input"); found.dig = rows();
   found.count = text(".video-list output");
-  const board = document.querySelector(".board canvas + canvas");
+  const board = document.querySelector(".board canvas");
   const key = (name) => board.dispatchEvent(new KeyboardEvent("keydown", {key: name, cancelable: true}));
   const box = board.getBoundingClientRect();
   const at = (x, y) => ({clientX: box.left + x * box.width, clientY: box.top + y * box.height});

@@ -75,8 +75,8 @@ def _about_columns(*, multilabel: bool) -> str:
 def _about_links(linked: int, listed: int) -> str:
     if not linked:
         return "The names are links to the video files if ROOT= names the folder of the videos."
-    missing = listed - linked
-    absent = f" {counted(missing, 'row')} without a link: the file was not found." * (missing > 0)
+    rows = counted(listed - linked, "row")
+    absent = f" {rows} without a link, because the file was not found." if linked < listed else ""
     return (
         "A name is a link to the file where it was when the report was written. Browsers play MP4 "
         f"and WebM files, and save other files or open them with another program.{absent}"

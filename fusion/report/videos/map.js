@@ -34,7 +34,7 @@ function startMap(holder) {
   const [xs, ys, framed] = ["x", "y", "framed"].map((name) => unpackedNumbers(videos[name]));
   const count = xs.length;
   const frameOf = new Map(Array.from(framed, (video, number) => [video, videos.frames[number]]));
-  const [board, marker, choice, legend, card] = [".board canvas", ".board canvas + canvas", "select", ".legend", ".card"].map((name) => holder.querySelector(name));
+  const [board, ring, choice, legend, card] = [".board canvas", ".ring", "select", ".legend", ".card"].map((name) => holder.querySelector(name));
   const [wider, closer, whole] = holder.querySelectorAll("[data-zoom]");
   const colourings = {};
   for (const [name, { names, colours, shapes, numbers }] of Object.entries(videos.colourings)) {
@@ -77,18 +77,13 @@ function startMap(holder) {
     const [width, height] = size_px();
     return [width / 2 + (xs[i] - centre[0]) * scale(), height / 2 - (ys[i] - centre[1]) * scale()];
   }
-  function prepared(canvas) {
-    const [width, height] = size_px();
-    const ratio = devicePixelRatio || 1;
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
-    return [canvas.getContext("2d"), ratio];
-  }
   // The points are written to the pixels directly: drawing an image for each takes 20 times as long.
   function draw() {
-    const [context, ratio] = prepared(board);
-    const [width, height] = [board.width, board.height];
+    const ratio = devicePixelRatio || 1;
+    const [width, height] = size_px().map((side) => Math.round(side * ratio));
     if (!width || !height) return;
+    [board.width, board.height] = [width, height];
+    const context = board.getContext("2d");
     const style = getComputedStyle(holder);
     context.fillStyle = style.getPropertyValue("--paper");
     context.fillRect(0, 0, width, height);
@@ -113,7 +108,7 @@ function startMap(holder) {
       }
     }
     context.putImageData(drawn, 0, 0);
-    drawMarker();
+    placeRing();
   }
   // The pixels of each category's mark. Categories with the same mark share them.
   function marksOf(categories, ratio, style) {
@@ -138,19 +133,16 @@ function startMap(holder) {
       }
     }
   }
-  function drawMarker() {
-    const [context, ratio] = prepared(marker);
+  // An element, which is drawn faster than a second canvas.
+  function placeRing() {
+    ring.hidden = chosen < 0;
     if (chosen < 0) return;
-    context.scale(ratio, ratio);
-    const style = getComputedStyle(holder);
     const [x, y] = place_px(chosen);
-    for (const [colour, width] of [["--paper", 5], ["--ink", 2]]) {
-      context.strokeStyle = style.getPropertyValue(colour);
-      context.lineWidth = width;
-      context.beginPath();
-      context.arc(x, y, radius_px() + 5, 0, 7);
-      context.stroke();
-    }
+    const [width, height] = size_px();
+    const r = radius_px() + 5;
+    ring.hidden = x < 0 || y < 0 || x > width || y > height;
+    ring.style.width = ring.style.height = `${2 * r}px`;
+    ring.style.transform = `translate(${x - r}px, ${y - r}px)`;
   }
 
   // The point nearest to a place of the canvas, or -1 if none is within reach.
@@ -194,7 +186,7 @@ function startMap(holder) {
   function choose(i) {
     if (i === chosen) return;
     chosen = i;
-    drawMarker();
+    placeRing();
     hint.hidden = i >= 0;
     const frame = frameOf.get(i);
     image.hidden = !frame;
@@ -226,8 +218,10 @@ function startMap(holder) {
       if (!counts[number]) return;
       const button = document.createElement("button");
       button.setAttribute("aria-pressed", String(number === only));
-      const mark = markImage({ ...category, alpha: 1 }, 5, 2, style);
-      mark.style.width = mark.style.height = `${mark.width / 2}px`;
+      // an image, because the browser composes each canvas again in every frame
+      const mark = document.createElement("img");
+      const drawn = markImage({ ...category, alpha: 1 }, 5, 2, style);
+      [mark.src, mark.alt, mark.width] = [drawn.toDataURL(), "", drawn.width / 2];
       button.append(mark, `${category.name} (${counts[number].toLocaleString("en")})`);
       button.addEventListener("click", () => {
         only = only === number ? -1 : number;
@@ -249,19 +243,19 @@ function startMap(holder) {
 
   let held = null; // where the mouse began to drag
   const at = (event) => {
-    const box = marker.getBoundingClientRect();
+    const box = board.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
   };
-  marker.addEventListener("pointerdown", (event) => {
+  board.addEventListener("pointerdown", (event) => {
     choose(nearest(...at(event)));
     if (event.pointerType === "mouse" && zoom > 1) {
       held = [...at(event), ...centre];
-      marker.setPointerCapture(event.pointerId);
+      board.setPointerCapture(event.pointerId);
     }
   });
-  marker.addEventListener("pointerup", () => (held = null));
-  marker.addEventListener("pointercancel", () => (held = null));
-  marker.addEventListener("pointermove", (event) => {
+  board.addEventListener("pointerup", () => (held = null));
+  board.addEventListener("pointercancel", () => (held = null));
+  board.addEventListener("pointermove", (event) => {
     const [x, y] = at(event);
     if (!held) {
       const point = nearest(x, y);
@@ -272,7 +266,7 @@ function startMap(holder) {
     draw();
   });
   const arrows = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-  marker.addEventListener("keydown", (event) => {
+  board.addEventListener("keydown", (event) => {
     const key = event.key === "=" ? "+" : event.key;
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (zooms[key]) zooms[key]();
