@@ -72,12 +72,18 @@ class Search:
         products = queries @ candidates.T  # (q, n)
         if groups is not None and self._groups is not None:
             products[self._groups[rows][:, None] == groups] = -np.inf
-        before = Nearest(self.found.numbers[rows], self.found.cosines[rows])
-        lowest = np.where(before.numbers[:, -1] < 0, -np.inf, before.cosines[:, -1] - _ROUNDING)
-        pairs = _likely(products, lowest.astype(np.float32), self._count + _SPARE)
-        cosines = exact_cosines(queries, candidates, pairs)
+        found = Nearest(self.found.numbers[rows], self.found.cosines[rows])
+        lowest = np.where(found.numbers[:, -1] < 0, -np.inf, found.cosines[:, -1] - _ROUNDING)
+        # Most tiles contain nothing nearer to most queries, which argmax finds in one fast pass.
+        highest = products[np.arange(len(products)), products.argmax(axis=1)]
+        changed = np.flatnonzero(highest >= lowest.astype(np.float32))
+        if not len(changed):
+            return
+        before = Nearest(found.numbers[changed], found.cosines[changed])
+        pairs = _likely(products[changed], lowest[changed].astype(np.float32), self._count + _SPARE)
+        cosines = exact_cosines(queries[changed], candidates, pairs)
         after = ranked(before, Pairs(pairs.queries, pairs.candidates + self._compared), cosines)
-        before.numbers[:], before.cosines[:] = after.numbers, after.cosines
+        found.numbers[changed], found.cosines[changed] = after.numbers, after.cosines
 
 
 @dataclass(frozen=True)
