@@ -131,8 +131,8 @@ class SafeWriter:
 @functools.lru_cache(maxsize=1 << 14, typed=True)
 def _numbers_text(*numbers: float | int) -> str:
     """The end of a row: numbers, with an empty cell for nan, the only number that differs from
-    itself."""
-    cells = ["" if number != number else str(number) for number in numbers]
+    itself. -0.0 is written as 0.0, because they are equal, so one text is kept for both."""
+    cells = ["" if number != number else str(number + 0) for number in numbers]
     return f"{','.join(cells)}\r\n"
 
 

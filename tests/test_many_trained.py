@@ -236,11 +236,21 @@ def test_fields_are_written_like_cells(texts: list[str]) -> None:
 )
 def test_numbers_are_written_like_cells(texts: list[str], numbers: list[float]) -> None:
     cells, fields = io.StringIO(), io.StringIO()
-    shown = ["" if number != number else number for number in numbers]
+    shown = ["" if number != number else number + 0 for number in numbers]  # 0.0 for -0.0
     for _ in range(2):
         SafeWriter(cells).after(["=x", 1]).writerow([*texts, *shown])
     SafeWriter(fields).after(["=x", 1]).write_numbers([(tuple(texts), numbers)] * 2)
     assert fields.getvalue() == cells.getvalue()
+
+
+def test_the_text_of_a_number_does_not_depend_on_equal_numbers_before_it() -> None:
+    """0.0, -0.0 and 0 are equal."""
+    written = []
+    for numbers in ([-0.0, 17], [0.0, 17], [0, 17.0]):
+        file = io.StringIO()
+        SafeWriter(file).write_numbers([(("a",), numbers)])
+        written.append(file.getvalue())
+    assert written == ["a,0.0,17\r\n", "a,0.0,17\r\n", "a,0,17.0\r\n"]
 
 
 def test_facts_without_damage_are_found_among_many(tmp_path: Path) -> None:
