@@ -53,6 +53,11 @@ def test_none_or_several_are_refused_with_what_to_do(tmp_path):
         InputError, match="make one with 'reelbank extract ROOT=<folder of the videos>'$"
     ):
         find_store(tmp_path)
+    for name, known in (("folder-v-012345", "folder"), ("kinetics-400", "kinetics")):
+        with pytest.raises(
+            InputError, match=f"'reelbank extract DATASET={known} STREAM=flow ROOT="
+        ):
+            find_store(tmp_path, dataset=name, stream="flow")
     _, one = put(tmp_path)
     _, two = put(tmp_path, {"weights": {"name": "pretrained"}})
     with pytest.raises(InputError) as refused:

@@ -7,7 +7,7 @@ from typing import Any
 
 from reelbank.data.banks import AnyBank, Banks, tell_once, tell_shadowed
 from reelbank.data.console import printable, some
-from reelbank.data.datasets.registry import DATASETS, is_of_dataset, load_spec
+from reelbank.data.datasets.registry import DATASETS, is_of_dataset, kind_of, load_spec
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.identity import brief, extractor_name
@@ -155,8 +155,12 @@ def find_store(
 def _extract_command(match: Mapping[str, Any]) -> str:
     """The command that makes a store with these values. ROOT is left out for data sets that are
     drawn."""
-    words = [f"{key.upper()}={value}" for key, value in match.items()]
     name = str(match.get("dataset", ""))
+    kind = kind_of(name)
+    if kind and is_of_dataset(name, kind):
+        name = kind  # a store may be of folder-clips-1f2e3d; `extract` knows only folder
+    values = {**match, "dataset": name} if name else match
+    words = [f"{key.upper()}={value}" for key, value in values.items()]
     if name not in DATASETS or not load_spec(name).drawn_in:
         words.append("ROOT=<folder of the videos>")
     return " ".join(["reelbank extract", *words])

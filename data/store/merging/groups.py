@@ -43,6 +43,7 @@ class GroupParts:
             if part and self._part_of_group.setdefault((split, group), part) != part:
                 raise InputError(
                     f"{self._path}: all videos of a group must be in one part of a split, but group "
-                    f"{group} would be in several of split {split}; give a CSV file whose "
-                    "column split does not divide the group, or choose another BANK"
+                    f"{group} would be in several of split {split}; extract all videos of the "
+                    "group together, give a CSV file whose column split does not divide the "
+                    "group, or choose another BANK"
                 )
