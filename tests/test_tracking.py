@@ -81,8 +81,14 @@ def check_epochs(run: Run) -> None:
     assert "refit/loss/validation" not in reader.Tags()["scalars"]
 
 
-def test_tensorboard_reads_every_epoch_the_results_and_the_options(tmp_path: Path) -> None:
+def test_tensorboard_reads_every_epoch_the_results_and_the_options(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = trained(tmp_path)
+    untracked = "note: 1 run finished before, so TRACK=tensorboard does not send the figures"
+    assert untracked not in capsys.readouterr().out
+    trained(tmp_path)
+    assert untracked in capsys.readouterr().out
     check_epochs(run)
     reader = events(run)
     assert run.metrics.test is not None and run.metrics.test.top1 is not None

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reelbank.data.console import print_lines
+from reelbank.data.console import counted, print_lines
 from reelbank.data.identity import canonical
 from reelbank.data.positions import positions
 from reelbank.data.store.reader import Store
@@ -38,6 +38,16 @@ def print_leaks(leaks_of_runs: Iterable[Sequence[str]]) -> None:
     """Print each line on test and validation videos that are not independent once."""
     for leak in dict.fromkeys(itertools.chain.from_iterable(leaks_of_runs)):
         print_lines(f"note: {leak}")
+
+
+def tell_untracked(tracker: str, plans: Iterable[RunPlan]) -> None:
+    """Print how many runs a tracker (TRACK, "" for none) does not get, because they are finished."""
+    finished = sum(map(is_finished, plans)) if tracker else 0
+    if finished:
+        print_lines(
+            f"note: {counted(finished, 'run')} finished before, so TRACK={tracker} does not send the "
+            "figures"
+        )
 
 
 def with_copied_videos(plans: Sequence[RunPlan], rows: SharedRows, store: Store) -> list[RunPlan]:

@@ -22,7 +22,7 @@ from reelbank.data.system.cluster import tell_cluster
 from reelbank.data.text_files import csv_file
 from reelbank.heads.runs.folder import read_run
 from reelbank.heads.training.cluster import check_cluster, train_on_cluster
-from reelbank.heads.training.job import Job, rows_key
+from reelbank.heads.training.job import Job, rows_key, tell_untracked
 from reelbank.heads.training.options import TrainOptions, default_of, unused_options
 from reelbank.heads.training.planning.plan import RunPlan, plan_runs
 from reelbank.heads.training.planning.stores import chosen_stores
@@ -79,6 +79,10 @@ def sweep(options: Any) -> int:
         ]
         _check_used(train_words, different)
         _print_plan(different, planned.jobs.values())
+        planned_runs = itertools.chain.from_iterable(combination.plans for combination in different)
+        tell_untracked(
+            planned.last_options.track, {plan.path: plan for plan in planned_runs}.values()
+        )
         for job in planned.jobs.values():
             check_backbones(job.plans, job.stores[0].recipe)
         if planned.last_options.cluster:

@@ -22,7 +22,7 @@ from reelbank.heads.recipe import TrunkRecipe
 from reelbank.heads.runs.folder import Run, read_run
 from reelbank.heads.training.batches import Loaded
 from reelbank.heads.training.cluster import check_cluster, train_on_cluster
-from reelbank.heads.training.job import Job, print_leaks, with_copied_videos
+from reelbank.heads.training.job import Job, print_leaks, tell_untracked, with_copied_videos
 from reelbank.heads.training.material import SharedRows, open_rows
 from reelbank.heads.training.options import TrainOptions
 from reelbank.heads.training.planning.former import former_notes
@@ -59,6 +59,7 @@ def train_runs(options: TrainOptions) -> list[Run]:
         plans = list(itertools.chain.from_iterable(job.plans for job in jobs))
         for note in dict.fromkeys(itertools.chain.from_iterable(plan.notes for plan in plans)):
             print_lines(f"note: {note}")
+        tell_untracked(options.track, plans)
         missing = [job.missing() for job in jobs]
         to_train = itertools.chain.from_iterable(job.plans for job in missing)
         for note in former_notes(to_train):
