@@ -14,6 +14,7 @@ from conftest import testdata
 
 import reelbank
 from reelbank.data.datasets.registry import load_dataset
+from reelbank.data.errors import InputError
 from reelbank.data.similarity.components import Components
 from reelbank.data.similarity.duplicates.find import find_duplicates
 from reelbank.data.similarity.duplicates.options import DuplicatesOptions
@@ -203,6 +204,11 @@ def test_pairs_are_listed_with_their_parts_classes_and_groups(
     assert "1 of 12 test videos are similar to a training video" in said
     assert "1 of 12 test videos are similar to a validation video" in said
     assert "BETWEEN=parts lists only pairs of different parts" in said and "propose" not in said
+    for between in ("parts", "groups"):
+        assert reelbank.main(["duplicates", bank, f"BETWEEN={between}"]) == 0
+        of_some = capsys.readouterr().out
+        assert f"2 pairs of videos of different {between} with a cosine similarity" in of_some
+        assert ("to a training video of another group\n" in of_some) == (between == "groups")
     with (tmp_path / "pairs.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [{**row, "similarity": float(row["similarity"])} for row in rows] == found["pairs"]
@@ -325,6 +331,8 @@ def test_without_a_split_all_videos_are_compared(tmp_path: Path) -> None:
     assert len(result.records()) == 2 and {pair["part_1"] for pair in result.records()} == {""}
     assert "the data set has no split; all 60 videos are compared" in str(result)
     assert "similar to" not in str(result)  # of another part
+    with pytest.raises(InputError, match="made has no split, so it has no parts"):
+        reelbank.duplicates(bank=tmp_path, between="parts")
 
 
 def test_known_groups_with_similar_videos_become_one(
@@ -333,6 +341,11 @@ def test_known_groups_with_similar_videos_become_one(
     write_store(tmp_path, made_videos(), made_rows(), name="folder-videos-012345")
     table = tmp_path / "groups.csv"
     found = document(capsys, f"BANK={tmp_path}", f"GROUPS={table}")
+    corrected = table.read_bytes() + b"mine"
+    table.write_bytes(corrected)
+    assert reelbank.main(["duplicates", f"BANK={tmp_path}", f"GROUPS={table}"]) == 2
+    assert f"GROUPS={table}: this file already exists" in capsys.readouterr().err
+    assert table.read_bytes() == corrected
     # 0 and 1 are both in g0, so g0, g6 and g7 are connected
     (ids,) = found["proposed_groups"].values()
     assert list(found["proposed_groups"]) == ["g0"]
@@ -350,6 +363,7 @@ def test_known_groups_with_similar_videos_become_one(
         (("GROUPS=a.csv", "COUNT=3"), "omit COUNT, or also give THRESHOLD"),
         (("OUT=a.xlsx",), "OUT=a.xlsx: cannot write .xlsx files; use a name that ends in .csv"),
         (("GROUPS=a.json",), "GROUPS=a.json: cannot write .json files"),
+        (("OUT=a.csv", "GROUPS=a.csv"), "OUT=a.csv and GROUPS=a.csv are the same file"),
         (("THRESHOLD=1",), "THRESHOLD=1"),
         (("STORE=none",), "STORE=none: no store in"),
     ],

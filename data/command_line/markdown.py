@@ -32,9 +32,9 @@ inspect --store 3f2a`.
 | 3 | only `extract`: this machine could not read some videos; run the same command again |
 | 128 + n | signal n stopped the command |
 
-With `--json`, the commands `stores`, `runs`, `inspect`, `evaluate`, `search` and `doctor` print one JSON document. Later
-versions may add keys, but existing keys do not change. Accuracies and other shares are between 0 and 1, sizes are in bytes,
-and an unknown value is `null`. The documents have these keys:
+With `--json`, the commands `stores`, `runs`, `inspect`, `duplicates`, `evaluate`, `search` and `doctor` print one JSON
+document. Later versions may add keys, but existing keys do not change. Accuracies and other shares are between 0 and 1,
+sizes are in bytes, and an unknown value is `null`. The documents have these keys:
 
 * `stores`: the key `stores` contains a list of objects with the keys `hash`, `path`, `dataset`, `stream`, `extractor`, `node`,
   `t`, `crops`, `videos`, `rows`, `size_bytes`, `finished`, `failed`, `without_sound`, `not_read`, `damaged_videos` and
@@ -44,6 +44,10 @@ and an unknown value is `null`. The documents have these keys:
   `train`, `validation`, `test` and `neither` for each split), `row_shape`, `dtype`, `seconds` and `recipe`.
 * `runs`: the key `runs` contains a list of objects with `name`, `path`, `hash`, `dataset`, `stream`, `extractor`, `store`,
   `head`, `split`, `seed`, `finished`, `measure`, `validation` and `test`.
+* `duplicates`: `store` (its path), `split`, `videos` (the number in each part), `threshold`, `threshold_measured_on` and
+  `found_pairs` (numbers), `counts`, `pairs` and `proposed_groups` (name of a group and its videos). The key `counts` contains
+  a list of objects with `parts`, `same`, `other` and `unknown`, the numbers of pairs by their groups. The key `pairs` contains
+  a list of objects with `similarity`, and with `video`, `part`, `label` and `group` with the endings `_1` and `_2`.
 * `evaluate`: `part`, `csv` and `models`. The key `models` contains a list of objects with `dataset`, `part`, `chance`, `model`,
   `splits`, `seeds`, `runs`, `measure`, `value`, `deviation`, `low`, `high`, `videos`, `top5`, `categories` and `classes`.
 * `search`: `store` (its path), `query`, `results`, `compared` and `without_features` (numbers of videos) and `page`. The key

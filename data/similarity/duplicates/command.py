@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reelbank.data.console import as_run, counted, print_json, print_lines, table_lines
+from reelbank.data.errors import InputError
 from reelbank.data.options import check_ending
 from reelbank.data.similarity.duplicates.find import RELATIONS, Found, find_duplicates
 from reelbank.data.similarity.duplicates.options import DuplicatesOptions
@@ -34,14 +35,14 @@ def duplicates(options: DuplicatesOptions) -> int:
 class Duplicates:
     """The similar videos of a split. Printing the object shows the tables.
 
-    csv, groups_csv: the files that were written, None if none was asked for. is_between_parts:
-    whether only pairs of different parts are listed. most_printed: of the pairs.
+    csv, groups_csv: the files that were written, None if none was asked for. between: the option,
+    which pairs are counted and listed. most_printed: of the pairs.
     """
 
     found: Found
     csv: Path | None
     groups_csv: Path | None
-    is_between_parts: bool
+    between: str
     most_printed: int
 
     def __str__(self) -> str:
@@ -128,13 +129,14 @@ class Duplicates:
 
     def _headline(self) -> str:
         threshold, tally = self.found.threshold, self.found.tally
+        videos = "videos" if self.between == "all" else f"videos of different {self.between}"
         if threshold is None:
-            return f"the {counted(tally.total, 'most similar pair')} of videos:"
+            return f"the {counted(tally.total, 'most similar pair')} of {videos}:"
         origin = ""
         if threshold.measured_on:
             origin = f" (measured on {counted(threshold.measured_on, 'video')}; docs/duplicates.md)"
         return (
-            f"{counted(tally.total, 'pair')} of videos with a cosine similarity above "
+            f"{counted(tally.total, 'pair')} of {videos} with a cosine similarity above "
             f"{threshold.value:.4f}{origin}"
         )
 
@@ -142,6 +144,7 @@ class Duplicates:
         """How many videos of a part have a similar video in a part before it."""
         videos, tally = self.found.videos, self.found.tally
         is_any = False
+        where = " of another group" if self.between == "groups" else ""
         for later, earlier in itertools.combinations(reversed(range(len(videos.part_names))), 2):
             of_part = videos.parts == later
             similar = int(tally.has_similar[of_part, earlier].sum())
@@ -150,9 +153,9 @@ class Duplicates:
                 part, other = (PART_NAMES[videos.part_names[code]] for code in (later, earlier))
                 yield (
                     f"{similar:,} of {int(of_part.sum()):,} {part} videos are similar to a {other} "
-                    "video"
+                    f"video{where}"
                 )
-        if is_any and not self.is_between_parts:
+        if is_any and self.between != "parts":
             yield "BETWEEN=parts lists only pairs of different parts"
 
     def _proposed(self) -> Iterator[str]:
@@ -238,6 +241,10 @@ def duplicates_of(options: DuplicatesOptions) -> Duplicates:
     `find_duplicates`."""
     if options.out:
         check_ending("OUT", options.out, [".csv"])
+        if options.groups and Path(options.out).absolute() == Path(options.groups).absolute():
+            raise InputError(
+                f"OUT={options.out} and GROUPS={options.groups} are the same file; give two names"
+            )
     found = find_duplicates(options)
     csv = Path(options.out) if options.out else None
     groups_csv = Path(options.groups) if options.groups and found.proposal else None
@@ -245,7 +252,7 @@ def duplicates_of(options: DuplicatesOptions) -> Duplicates:
         found,
         csv,
         groups_csv,
-        is_between_parts=options.between == "parts",
+        between=options.between,
         most_printed=options.count or _MOST_PRINTED,
     )
     if csv:

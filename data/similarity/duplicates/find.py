@@ -98,6 +98,10 @@ def find_duplicates(options: DuplicatesOptions, *, most_compared: int = MOST_COM
     with Store.open(path) as store:
         check_groups_option(store, options)
         videos, vectors = compared_videos(store, options.split)
+        if options.between == "parts" and not videos.split:
+            raise InputError(
+                f"BETWEEN=parts: {store.dataset.name} has no split, so it has no parts; leave BETWEEN out"
+            )
         threshold = _threshold(options, vectors, videos)
         is_approximate = len(videos) > most_compared
         pairs_over = partial(_pairs_of_neighbours if is_approximate else pairs_above, vectors)

@@ -68,6 +68,11 @@ def check_groups_option(store: Store, options: DuplicatesOptions) -> None:
     if not options.groups:
         return
     check_ending("GROUPS", options.groups, [".csv"])
+    if Path(options.groups).exists():
+        raise InputError(
+            f"GROUPS={options.groups}: this file already exists, and may contain your corrections; "
+            "give a new name"
+        )
     if options.threshold is None and options.count is not None:
         raise InputError(
             f"GROUPS={options.groups} proposes groups of all videos above a threshold, but COUNT="
