@@ -150,6 +150,7 @@ def test_umap_gives_the_same_map_again() -> None:
     middles = first[:60].mean(axis=0), first[60:].mean(axis=0)
     to_middle = [np.linalg.norm(first - middle, axis=1) for middle in middles]
     np.testing.assert_array_equal(to_middle[0] < to_middle[1], np.arange(120) < 60)
+    assert np.isfinite(project("umap", vectors, np.arange(120) < 3).positions).all()  # the least
 
 
 def test_without_umap_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,6 +111,23 @@ def test_the_function_and_the_table(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert result.records()[0]["video"] == result.matches[0].video
 
 
+def test_a_query_without_direction_is_refused_and_an_empty_text_is_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    rows = {"black": np.zeros((2, 3)), "a": np.eye(3)[:2], "b": np.ones((2, 3))}
+    with StoreWriter(tmp_path / "stores" / "made.h5", RECIPE, DATASET) as writer:
+        for name, of_video in rows.items():
+            writer.add(StoredVideo(name, parts=("", "")), of_video, np.arange(2.0))
+        writer.finish([StoredVideo(name, parts=("", "")) for name in rows])
+    bank = f"BANK={tmp_path}"
+    assert "all its features are 0" in refused(capsys, bank, "VIDEO=black")
+    results = found(capsys, bank, "VIDEO=a", "TEXT= ")["results"]
+    assert [(match["video"], round(match["similarity"], 3)) for match in results] == [
+        ("b", 0.816),
+        ("black", 0.0),
+    ]
+
+
 def test_times_are_minutes_and_seconds() -> None:
     assert [time_text(seconds) for seconds in (0, 7.46, 59.96, 3723.04)] == [
         "0:00.0",
@@ -129,6 +146,8 @@ def test_errors_name_what_to_give(tmp_path: Path, capsys: pytest.CaptureFixture)
     assert "VIDEO=v999: there is no such file" in refused(capsys, bank, "VIDEO=v999")
     assert "which has no text tower" in refused(capsys, bank, "TEXT=a man")
     assert "PAGE=" in refused(capsys, bank, "VIDEO=v001", "PAGE=page.pdf")
+    for option in ("ROOT", "LISTS", "DATASET"):
+        assert f"{option}= is only used" in refused(capsys, bank, "VIDEO=v001", f"{option}=x")
     made = tmp_path / "stores" / "made.h5"
     made.with_name("copy.h5").write_bytes(made.read_bytes())
     (tmp_path / "clip.mp4").write_bytes(b"x")

@@ -51,8 +51,8 @@ class Query:
 
 
 def query_of(store: Store, options: SearchOptions) -> Query:
-    """The query that VIDEO or TEXT names. Raises InputError if not exactly one is given, and if its
-    vector cannot be computed as those of the store were."""
+    """The query that VIDEO or TEXT names. Raises InputError if not exactly one is given, if its vector
+    cannot be computed as those of the store were, and if it has no direction."""
     if bool(options.video) == bool(options.text.strip()):
         given = "both" if options.video else "neither"
         raise InputError(
@@ -60,8 +60,16 @@ def query_of(store: Store, options: SearchOptions) -> Query:
             f"(expected one of them, got {given})"
         )
     check_features(store)
-    if options.text:
-        return _of_text(store, options)
+    query = _of_text(store, options) if options.text.strip() else _of_video(store, options)
+    if not query.vector.any():
+        raise InputError(
+            f"{query.shown}: all its features are 0, so it is not nearer to one video than to another; "
+            "search for another video or text"
+        )
+    return query
+
+
+def _of_video(store: Store, options: SearchOptions) -> Query:
     if options.video in store:
         return _of_stored(store, options.video)
     if not Path(options.video).expanduser().exists():

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reelbank.data.console import print_json, print_lines
+from reelbank.data.errors import InputError
 from reelbank.data.options import check_ending
 from reelbank.data.ranges import MOST_FPS
 from reelbank.data.store.bank import find_store
@@ -38,10 +39,16 @@ def search(options: SearchOptions) -> int:
 def search_store(options: SearchOptions) -> SearchResult:
     """Search a store, and write the page if PAGE is given.
 
-    Raises InputError if VIDEO and TEXT are both given or both empty, if no store or several match, if
-    the query cannot be computed as the features of the store were, and if the page cannot be written.
+    Raises InputError if VIDEO and TEXT are both given or both empty, if an option of the page is given
+    without PAGE, if no store or several match, if the query cannot be computed as the features of the
+    store were, and if the page cannot be written.
     """
     check_ending("PAGE", options.page, [".html"])
+    for name in ("root", "lists", "dataset"):
+        if getattr(options, name) and not options.page:
+            raise InputError(
+                f"{name.upper()}= is only used for the frames of a page; give PAGE=<file>.html too"
+            )
     with Store.open(find_store(options.searched, options.store)) as store:
         query = query_of(store, options)
         found = find(

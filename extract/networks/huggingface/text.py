@@ -69,7 +69,7 @@ def text_vector(extractor: str, text: str) -> np.ndarray:
             tokens = tokenizer.pad(
                 {"input_ids": tokens["input_ids"]}, padding="max_length", max_length=longest
             )
-            del tokens["attention_mask"]
+            tokens.pop("attention_mask", None)  # which the tokenizers of SigLIP do not make
         inputs = {name: torch.tensor(numbers) for name, numbers in tokens.items()}
         with torch.inference_mode():
             vector = model.eval().get_text_features(**inputs).pooler_output  # (1, D)

@@ -10,7 +10,7 @@ from reelbank.data.datasets.types import Video
 from reelbank.data.errors import InputError
 from reelbank.data.positions import positions
 from reelbank.data.similarity.vectors import (
-    check_rows,
+    check_features,
     crop_axes,
     mean_vector,
     vector_length,
@@ -94,7 +94,7 @@ def read_map(
 def _map_of(
     store: Store, entry: Entry, letter: str, files: Mapping[str, Video], options: MapOptions
 ) -> BankMap:
-    check_rows(store)
+    check_features(store)
     numbers = _drawn(store)
     stored = StoredVideos.of(store, numbers)
     ids, split = list(stored.ids), entry.fact("split")

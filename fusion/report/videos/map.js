@@ -235,20 +235,22 @@ function startMap(holder) {
     zoom = Math.min(64, Math.max(1, next));
     centre = zoom === 1 ? [high[0] / 2, high[1] / 2] : middle;
     [wider.disabled, closer.disabled, whole.disabled] = [zoom === 1, zoom === 64, zoom === 1];
+    // A finger on the whole map scrolls the page; on a part of it, it moves the map as a mouse does.
+    board.style.touchAction = zoom > 1 ? "none" : "pan-y";
   }
   const zoomTo = (next, middle) => (setZoom(next, middle), draw());
   const middle = () => (chosen < 0 ? centre : [xs[chosen], ys[chosen]]);
   const zooms = { "-": () => zoomTo(zoom / 2, middle()), "+": () => zoomTo(2 * zoom, middle()), 0: () => zoomTo(1) };
   for (const button of [wider, closer, whole]) button.addEventListener("click", () => zooms[button.dataset.zoom]());
 
-  let held = null; // where the mouse began to drag
+  let held = null; // where the mouse or finger began to drag
   const at = (event) => {
     const box = board.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
   };
   board.addEventListener("pointerdown", (event) => {
     choose(nearest(...at(event)));
-    if (event.pointerType === "mouse" && zoom > 1) {
+    if (event.isPrimary && zoom > 1) {
       held = [...at(event), ...centre];
       board.setPointerCapture(event.pointerId);
     }
@@ -257,6 +259,7 @@ function startMap(holder) {
   board.addEventListener("pointercancel", () => (held = null));
   board.addEventListener("pointermove", (event) => {
     const [x, y] = at(event);
+    if (held && !event.isPrimary) return; // a second finger
     if (!held) {
       const point = nearest(x, y);
       if (point >= 0) choose(point); // the last one stays, so that its text can be read

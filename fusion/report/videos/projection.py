@@ -74,7 +74,14 @@ def _umap(vectors: np.ndarray, fitted: np.ndarray) -> tuple[np.ndarray, str]:
 
     neighbours = min(15, len(fitted) - 1)
     # with a seed, UMAP uses one thread; with two, it would not give the same map again
-    umap = UMAP(n_neighbors=neighbours, metric="cosine", random_state=_SEED, n_jobs=1)
+    umap = UMAP(
+        n_neighbors=neighbours,
+        metric="cosine",
+        # the spectral initialisation needs more points than it computes eigenvectors, which are three
+        init="spectral" if len(fitted) > 3 else "random",
+        random_state=_SEED,
+        n_jobs=1,
+    )
     positions = np.empty((len(vectors), 2), np.float32)
     positions[fitted] = umap.fit_transform(vectors[fitted])
     others = np.setdiff1d(np.arange(len(vectors)), fitted)
