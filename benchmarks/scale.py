@@ -119,18 +119,30 @@ def make_runs(bank: Path, runs: int) -> None:
         (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
+# The peak that the system reports for a finished process contains that of the process that started it.
+CODE = """
+import sys, reelbank
+code = reelbank.main(sys.argv[2:])
+with open(sys.argv[1], "w") as file, open("/proc/self/status") as status:
+    file.write(next(line for line in status if line.startswith("VmHWM:")))
+sys.exit(code)
+"""
+
+
 def command(words: Sequence[str]) -> Cost:
     """The cost of a command in a process of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    code = "import sys, reelbank; sys.exit(reelbank.main(sys.argv[1:]))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *words], env=environment, stdout=subprocess.DEVNULL
-    )
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"reelbank {' '.join(words)} ended with {process.returncode}")
-    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    with tempfile.NamedTemporaryFile("r") as peak:
+        process = subprocess.Popen(
+            [sys.executable, "-c", CODE, peak.name, *words],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"reelbank {' '.join(words)} ended with {process.returncode}")
+        return Cost(used.ru_utime + used.ru_stime, int(peak.read().split()[1]) / 1024)
 
 
 def words_of(step: str, bank: Path) -> list[str]:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reelbank.data.scores.table import Scores, log_softmax
+from reelbank.data.scores.table import Scores, softmax_parts
 from reelbank.data.scores.top_k import best_classes, blocks_of_rows
 
 
@@ -23,8 +23,12 @@ def likeliest(scores: Scores, k: int) -> Likeliest:
         np.empty((len(scores.logits), k), np.int64), np.empty((len(scores.logits), k))
     )
     for rows in blocks_of_rows(scores.logits):
-        logits = scores.logits[rows].astype(np.float64)
-        chances = np.exp(-np.logaddexp(0, -logits) if scores.multilabel else log_softmax(logits))
+        logits = scores.logits[rows]
+        if scores.multilabel:
+            chances = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
+        else:
+            chances, sums = softmax_parts(logits)
+            chances /= sums[:, None]
         found.numbers[rows] = best_classes(chances, k)
         found.chances[rows] = np.take_along_axis(chances, found.numbers[rows], axis=1)
     return found

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -172,6 +172,26 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     shifted = logits - logits.max(axis=1, keepdims=True)
     shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return shifted
+
+
+class SoftmaxParts(NamedTuple):
+    """The parts of a softmax over classes: softmax(logits) is ratios / sums[:, None].
+
+    ratios: (V, C) float64, exp(logit - highest logit), so that of the highest is 1; sums: (V,) float64,
+    the sum of a video's ratios.
+    """
+
+    ratios: np.ndarray
+    sums: np.ndarray
+
+
+def softmax_parts(logits: np.ndarray) -> SoftmaxParts:
+    """The parts of softmax(logits), which need a single exponential of each logit; (V, C)."""
+    # The maximum along short rows takes longer than argmax.
+    highest = np.take_along_axis(logits, logits.argmax(axis=1)[:, None], axis=1)  # (V, 1)
+    ratios = np.subtract(logits, highest, dtype=np.float64)
+    np.exp(ratios, out=ratios)
+    return SoftmaxParts(ratios, np.einsum("vc->v", ratios))
 
 
 def probabilities(scores: Scores) -> np.ndarray:

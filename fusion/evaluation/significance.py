@@ -9,7 +9,7 @@ import numpy as np
 
 from reelbank.data.errors import InputError
 from reelbank.data.scores.joining import join
-from reelbank.data.scores.table import Scores
+from reelbank.data.scores.table import Scores, softmax_parts
 from reelbank.data.scores.top_k import blocks_of_rows, in_top_k
 from reelbank.fusion.bootstrap import MAP_RESAMPLES, RESAMPLES, resample_blocks
 from reelbank.fusion.metrics import (
@@ -248,12 +248,7 @@ def _certainty(logits: np.ndarray, labels: np.ndarray) -> _Certainty:
     times the memory of the logits, so they are computed for a few rows at a time."""
     certainty = _Certainty(*np.empty((3, len(logits))))
     for rows in blocks_of_rows(logits):
-        block = logits[rows]  # (V', C)
-        highest = np.take_along_axis(block, block.argmax(axis=1)[:, None], axis=1)  # (V', 1)
-        # exp(logit - highest): each probability times their sum, 1 for the highest score
-        ratios = np.subtract(block, highest, dtype=np.float64)
-        np.exp(ratios, out=ratios)
-        sums = np.einsum("vc->v", ratios)
+        ratios, sums = softmax_parts(logits[rows])  # (V', C), (V',)
         of_true = ratios[np.arange(len(ratios)), labels[rows]] / sums
         certainty.of_highest[rows] = 1 / sums
         certainty.of_true[rows] = of_true
