@@ -201,8 +201,8 @@ def test_pairs_are_listed_with_their_parts_classes_and_groups(
     assert reelbank.main(["duplicates", bank, f"OUT={tmp_path / 'pairs.csv'}"]) == 0
     said = capsys.readouterr().out
     assert "2 pairs of videos with a cosine similarity above 0.9000 (measured on 36 videos" in said
-    assert "1 of 12 test videos are similar to a training video" in said
-    assert "1 of 12 test videos are similar to a validation video" in said
+    assert "1 of 12 test videos is similar to a training video" in said
+    assert "1 of 12 test videos is similar to a validation video" in said
     assert "BETWEEN=parts lists only pairs of different parts" in said and "propose" not in said
     for between in ("parts", "groups"):
         assert reelbank.main(["duplicates", bank, f"BETWEEN={between}"]) == 0

@@ -41,7 +41,10 @@ def command_help(command: str) -> str:
             facts = accepted_of(field) + ([f"default: {default}"] if default else [])
             text = field.metadata["help"] + (f" ({'; '.join(facts)})" if facts else "")
             lines += _entry(f"  {option_name(options, name)}", text, NAME_COLUMNS)
-    lines += ["", *_wrapped("Options can also be written NAME=value: --seed 1 is SEED=1.")]
+    name = next(iter(groups_of(options).values()))[0]
+    dashed = name.replace("_", "-")
+    text = f"Options can also be written NAME=value: --{dashed} x is {name.upper()}=x."
+    lines += ["", *_wrapped(text)]
     return "\n".join(lines)
 
 

@@ -65,10 +65,12 @@ def _from_names(root: Path, paths: dict[str, Path], *, notes: list[str], seed: i
         )
     unlabelled = sum(label == "" for label in labels.values())
     if unlabelled:
-        notes.append(
-            f"{unlabelled:,} of {len(paths):,} videos have no label, because they are not in "
-            "a class folder"
+        what = (
+            "video has no label, because it is"
+            if len(paths) == 1
+            else "videos have no label, because they are"
         )
+        notes.append(f"{unlabelled:,} of {len(paths):,} {what} not in a class folder")
     labelled = _Labelled(root, paths, labels, guess_groups(labels), notes)
     if any(names[video_id] != video_id for video_id in paths):
         part_of = {video_id: PART_OF_NAME[video_id.split("/")[0].casefold()] for video_id in paths}

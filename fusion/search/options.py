@@ -31,7 +31,7 @@ class SearchOptions(FileOptions):
     text: str = option(
         "",
         "a description in words: find the videos whose pictures or sound fit best. The store must have "
-        "features of CLIP, SigLIP, X-CLIP or CLAP, extracted with EXTRACTOR=hf:...",
+        "features of CLIP, MetaCLIP 2, SigLIP, X-CLIP or CLAP, extracted with EXTRACTOR=hf:...",
     )
     moments: bool = option(
         False, "find moments, the rows of the store with their times, instead of whole videos"

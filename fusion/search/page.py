@@ -81,6 +81,9 @@ def page_of(result: SearchResult, pictures: Pictures, folder: Path) -> Page:
     """The page as data. folder: that of the page."""
     now = datetime.datetime.now(datetime.UTC)
     kind = "moments" if result.has_times else "videos"
+    query_kind, _, query = result.query.partition(": ")
+    if query_kind == "text":
+        query = f"\N{LEFT DOUBLE QUOTATION MARK}{query}\N{RIGHT DOUBLE QUOTATION MARK}"
     sections = []
     if pictures.query:
         frame = _Frame(pictures.query, None, pictures.image_fps, folder)
@@ -89,7 +92,7 @@ def page_of(result: SearchResult, pictures: Pictures, folder: Path) -> Page:
     sections.append(Section(f"Nearest {kind}", _nearest(result, pictures, folder)))
     sections.append(Section("All results", [_table(result)]))
     return Page(
-        title=f"{kind.capitalize()} nearest to {result.query.partition(': ')[2]}",
+        title=f"{kind.capitalize()} nearest to {query}",
         about=(
             f"{result.about[0].upper()}{result.about[1:]}, by the cosine of their features. Created "
             f"{now:%d %B %Y, %H:%M} UTC by Reelbank {reelbank.__version__}."

@@ -151,8 +151,9 @@ class Duplicates:
             if similar:
                 is_any = True
                 part, other = (PART_NAMES[videos.part_names[code]] for code in (later, earlier))
+                verb = "is" if similar == 1 else "are"
                 yield (
-                    f"{similar:,} of {int(of_part.sum()):,} {part} videos are similar to a {other} "
+                    f"{similar:,} of {int(of_part.sum()):,} {part} videos {verb} similar to a {other} "
                     f"video{where}"
                 )
         if is_any and self.between != "parts":
