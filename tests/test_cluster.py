@@ -260,7 +260,7 @@ def test_reproduce_and_pretrain(three_workers, tmp_path, monkeypatch, capsys):
 @pytest.mark.long
 def test_more_videos_maps_and_two_kills(three_workers, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    link_clips(sorted(testdata("clips", "ucf101").rglob("*.avi"))[:120:10])
+    link_clips(sorted(testdata("clips", "ucf101").rglob("*.avi"))[:120:5])
     address = three_workers.address
     maps = ["extract", *WORDS[1:3], "CROPS=1", "EXTRACTOR=torchvision:resnet18", "WEIGHTS=random"]
     maps += ["T=3", "FPS=10", "RESIZE=40", "SIZE=32", "AT=layer4.0", "COMPILE=0"]
