@@ -215,7 +215,7 @@ def test_the_likeliest_classes_are_those_of_all_probabilities(multilabel: bool) 
         found = likeliest(table, k)
         np.testing.assert_array_equal(found.numbers, order)
         expected = np.take_along_axis(chances, order, axis=1)
-        np.testing.assert_allclose(found.chances, expected, rtol=1e-14, atol=0)
+        np.testing.assert_allclose(found.chances, expected, rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize(
