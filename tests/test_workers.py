@@ -183,14 +183,14 @@ def test_deadly_videos_harm_only_themselves(tmp_path):
     ]
     good = [(f"good {i}", real("odd", "bframes.mp4"), Reading(SPREAD)) for i in range(12)]
     mixed = [task for pair in zip(good[::2], tasks, good[1::2], strict=True) for task in pair]
-    with DecodePool(2, timeout_seconds=4.0) as pool:
+    with DecodePool(2, timeout_seconds=10.0) as pool:
         before = {worker.process.pid for worker in pool.workers}
         ends, pixels = outcomes(pool, mixed)
         assert all(ends[key].frames == 120 and len(pixels[key]) == 25 for key, *_ in good)
         assert {key: ends[key] for key, *_ in tasks} == {
             "abort": Failed("decoder process died (SIGABRT)"),
             "killed": Failed("decoder process died (SIGKILL: out of memory?)", by_machine=True),
-            "hung": Failed("decoder process hung: no sign of life for 4 s"),
+            "hung": Failed("decoder process hung: no sign of life for 10 s"),
             "raises": Failed("RuntimeError: no selection of 8"),
             "gone": Failed("cannot be read: No such file or directory", by_machine=True),
             "killed too": Failed("decoder process died (SIGKILL: out of memory?)", by_machine=True),
@@ -211,11 +211,11 @@ def test_a_death_over_the_sound_costs_no_picture_and_one_over_the_pictures_no_so
         ("surround", real("faults", "sound", "surround71.mp4"), Reading(SPREAD, sound=np.arange)),
     ]
     messages = {key: [] for key, *_ in tasks}
-    with DecodePool(2, timeout_seconds=3.0) as pool:
+    with DecodePool(2, timeout_seconds=10.0) as pool:
         for key, message in taken(pool.run(tasks)):
             messages[key].append(message)
     died = ("decoder process died (SIGKILL: out of memory?)", True)
-    hung = ("decoder process hung: no sign of life for 3 s", False)
+    hung = ("decoder process hung: no sign of life for 10 s", False)
     pictures = [message for message in decode(clip, SPREAD) if isinstance(message, Frames)]
     for key, reason in (("killed by sound", died), ("hung in sound", hung)):
         first, *others, last = messages[key]
@@ -258,7 +258,7 @@ def test_faults_of_the_machine_are_told_from_those_of_a_video(tmp_path):
         ("cut", real("odd", "text.mp4"), Reading(SPREAD)),
     ]
     kinds: dict[str, list] = {}
-    with DecodePool(1, timeout_seconds=4.0) as pool:
+    with DecodePool(1, timeout_seconds=10.0) as pool:
         for key, message in taken(pool.run(tasks)):
             if isinstance(message, Failed | SoundFailed):
                 kinds.setdefault(key, []).append((message.reason, message.by_machine))
@@ -271,7 +271,7 @@ def test_faults_of_the_machine_are_told_from_those_of_a_video(tmp_path):
         "torn": [("cannot be read: Input/output error", True)],
         "memory": [(machine["memory"][0][0], True)],
         "files": [("cannot be read: Too many open files", True)],
-        "stopped": [("decoder process was stopped: no sign of life for 4 s", True)],
+        "stopped": [("decoder process was stopped: no sign of life for 10 s", True)],
         "torn images": [("cannot be read: No such file or directory", True)],
         "torn sound": [("cannot be read: Input/output error", True)] * 2,
     }
