@@ -9,45 +9,30 @@ from typing import Any
 import numpy as np
 
 from reelbank.data.errors import InputError
-from reelbank.data.similarity.nearest import (
-    Nearest,
-    Pairs,
-    exact_cosines,
-    nearest,
-    ranked,
-)
+from reelbank.data.similarity.nearest import Nearest, Pairs, exact_cosines, ranked
 
 MOST_COMPARED = 100_000  # vectors, of which all pairs are compared
 INSTALL = "pip install 'reelbank[search]'"
-_SPARE = 64  # candidates more than asked for: those of the same group, and for the exact order
+_SPARE = 64  # candidates more than asked for: the vector itself, and for the exact order
 _EXPANSION = 128  # candidates that usearch keeps while it looks; more find more of the nearest
 _AT_ONCE = 1 << 14  # vectors
 
 
-def find_nearest(
-    vectors: np.ndarray,
-    videos: Sequence[int] | np.ndarray,
-    groups: np.ndarray | None = None,
-    *,
-    count: int,
-    most_compared: int = MOST_COMPARED,
+def probably_nearest(
+    vectors: np.ndarray, videos: Sequence[int] | np.ndarray, *, count: int
 ) -> Nearest:
-    """As `nearest` among all vectors. Above `most_compared` vectors, the candidates come from an index
-    and are ranked exactly; a few of the nearest may then be missing. Raises InputError if usearch
-    is needed and not installed."""
-    if len(vectors) <= most_compared:
-        return nearest(vectors, videos, np.arange(len(vectors)), groups, count=count)
+    """Of each of the vectors `videos` the nearest `count` of all other `vectors`, (V, D) float32 of
+    length 1. The candidates come from an index and are ranked exactly; a few of the nearest may be missing.
+    Raises InputError if usearch is not installed."""
     index = filled_index(vectors)
     queries = np.asarray(videos, np.int64)
     found = Nearest.none(len(queries), count)
     for first in range(0, len(queries), _AT_ONCE):
         rows = slice(first, first + _AT_ONCE)
         candidates = index_candidates(index, vectors[queries[rows]], count + _SPARE)
-        of_query, place = np.nonzero(candidates >= 0)
+        is_other = (candidates >= 0) & (candidates != queries[rows][:, None])
+        of_query, place = np.nonzero(is_other)
         pairs = Pairs(of_query, candidates[of_query, place])
-        if groups is not None:
-            is_other = groups[queries[rows]][pairs.queries] != groups[pairs.candidates]
-            pairs = Pairs(pairs.queries[is_other], pairs.candidates[is_other])
         cosines = exact_cosines(vectors[queries[rows]], vectors, pairs)
         best = ranked(Nearest.none(len(candidates), count), pairs, cosines)
         found.numbers[rows], found.cosines[rows] = best.numbers, best.cosines

@@ -94,14 +94,6 @@ class Pairs:
     candidates: np.ndarray
 
 
-def nearest_to(queries: np.ndarray, vectors: np.ndarray, *, count: int) -> Nearest:
-    """Of each of `queries`, (Q, D) float32, the nearest `count` of `vectors`, (V, D) float32, all of
-    length 1."""
-    search = Search(queries, count)
-    search.compare(vectors)
-    return search.found
-
-
 def nearest(
     vectors: np.ndarray,
     videos: Sequence[int] | np.ndarray,

@@ -105,7 +105,7 @@ def near_copies(
     learned = np.concatenate([np.asarray(train, np.int64), np.asarray(validation, np.int64)])
     if len(learned) < LEAST_VIDEOS or not len(test) + len(validation):
         return NearCopies(float("nan"), [], [])
-    vectors = means
+    vectors = means  # of length 1 from here on
     to_unit_length(vectors)
     centre(vectors, learned)
     threshold = measured_threshold(vectors, groups, learned)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reelbank.data.errors import InputError
-from reelbank.data.similarity.approximate import MOST_COMPARED, find_nearest
+from reelbank.data.similarity.approximate import MOST_COMPARED, probably_nearest
 from reelbank.data.similarity.components import Components
 from reelbank.data.similarity.duplicates.options import MOST_PAIRS, DuplicatesOptions
 from reelbank.data.similarity.duplicates.proposals import (
@@ -177,7 +177,7 @@ def _pairs_of_neighbours(vectors: np.ndarray, floor: Callable[[], float]) -> Ite
     """As `pairs_above`, but only pairs of a vector and its nearest ones, which an index finds. Raises
     InputError if its package is not installed."""
     numbers = np.arange(len(vectors))
-    found = find_nearest(vectors, numbers, numbers, count=_MOST_NEIGHBOURS, most_compared=0)
+    found = probably_nearest(vectors, numbers, count=_MOST_NEIGHBOURS)
     yield pairs_of_neighbours(found, floor())
 
 
