@@ -100,14 +100,10 @@ class SafeWriter:
         self._writer.writerows(map(csv_cell, row) for row in rows)
 
     def write_numbers(self, rows: Iterable[tuple[tuple[str, ...], Sequence[float | int]]]) -> None:
-        """Write rows of some texts and then numbers; a number that is nan is an empty cell. Each
-        combination of texts is formatted only once, and numbers need no quotes."""
-        texts_of: dict[tuple[str, ...], str] = {}
+        """Write rows of some texts and then numbers; a number that is nan is an empty cell. Numbers
+        need no quotes."""
         for texts, numbers in rows:
-            text = texts_of.get(texts)
-            if text is None:
-                text = texts_of[texts] = "".join(f"{csv_field(each)}," for each in texts)
-            self._file.write(text + _numbers_text(*numbers))
+            self._file.write(_fields_text(texts) + _numbers_text(*numbers))
 
     def write_fields(self, rows: Iterable[Iterable[str]]) -> None:
         """Write rows of `csv_field`s, of which each row has at least two."""
@@ -124,6 +120,12 @@ class SafeWriter:
             return
         self.writerow(records[0])
         self.writerows([record.get(key, "") for key in records[0]] for record in records)
+
+
+@functools.lru_cache(maxsize=1 << 12)  # the classes of one run are those of the next
+def _fields_text(texts: tuple[str, ...]) -> str:
+    """The beginning of a row: texts, up to the comma before the next cell."""
+    return "".join(f"{csv_field(each)}," for each in texts)
 
 
 # Figures of classes are shares of few videos, so the same numbers recur in many rows. typed: 1 and

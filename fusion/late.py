@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import rankdata
 
 from reelbank.data.errors import InputError
 from reelbank.data.scores.held_out import fused_parts
@@ -100,6 +99,8 @@ def weighted_ranks(tables: Sequence[Scores], weights: np.ndarray) -> np.ndarray:
     the other classes that member i scores lower (Borda's count; equal scores share their ranks), so
     confidence does not matter. For multi-label data, the logit of the mean of the videos' ranks
     within each class, as mean average precision ranks videos."""
+    from scipy.stats import rankdata  # loading it takes 0.7 s
+
     if tables[0].multilabel:
         ranks = np.zeros((len(tables), *tables[0].logits.shape))  # (members, V, C) in (0, 1)
         for number, table in enumerate(tables):

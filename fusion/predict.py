@@ -232,7 +232,7 @@ def _listed(values: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -
 def top(scores: Scores, k: int = 5) -> dict[str, list[ClassProbability]]:
     """The k most likely classes of each video with their probabilities, the most likely first.
     Returns a dictionary from video ids to lists of ClassProbability. Classes with equal
-    probabilities are in the order of `scores.classes`. Raises InputError if k is below 1."""
+    scores are in the order of `scores.classes`. Raises InputError if k is below 1."""
     check_value("TOP", k, int, PredictOptions.__dataclass_fields__["top"].metadata)
     numbers, chances = (table.tolist() for table in likeliest(scores, k))
     return {

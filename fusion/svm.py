@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from sklearn.model_selection import GroupKFold
 
 from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
@@ -203,6 +202,8 @@ def cross_validated(
         raise InputError(
             f"CV={folds}: the training part has only {len(set(keys))} groups; give fewer folds"
         )
+    from sklearn.model_selection import GroupKFold  # loading it takes 0.8 s
+
     numbers = np.unique(keys, return_inverse=True)[1]
     correct = dict.fromkeys(cs, 0)
     for train, held_out in GroupKFold(folds).split(x, labels, numbers):

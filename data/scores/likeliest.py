@@ -10,7 +10,7 @@ from reelbank.data.scores.top_k import best_classes, blocks_of_rows
 
 class Likeliest(NamedTuple):
     """The k most likely classes of each video, (V, k) int64, and their probabilities (V, k)
-    float64, the most likely first; of equal probabilities, the first class."""
+    float64, the most likely first; of equal scores, the first class."""
 
     numbers: np.ndarray
     chances: np.ndarray
@@ -24,11 +24,11 @@ def likeliest(scores: Scores, k: int) -> Likeliest:
     )
     for rows in blocks_of_rows(scores.logits):
         logits = scores.logits[rows]
+        best = found.numbers[rows] = best_classes(logits, k)
         if scores.multilabel:
-            chances = np.exp(-np.logaddexp(0, -logits.astype(np.float64)))
+            best_logits = np.take_along_axis(logits, best, axis=1).astype(np.float64)
+            found.chances[rows] = np.exp(-np.logaddexp(0, -best_logits))
         else:
-            chances, sums = softmax_parts(logits)
-            chances /= sums[:, None]
-        found.numbers[rows] = best_classes(chances, k)
-        found.chances[rows] = np.take_along_axis(chances, found.numbers[rows], axis=1)
+            ratios, sums = softmax_parts(logits, best[:, 0])
+            found.chances[rows] = np.take_along_axis(ratios, best, axis=1) / sums[:, None]
     return found

@@ -185,10 +185,10 @@ class SoftmaxParts(NamedTuple):
     sums: np.ndarray
 
 
-def softmax_parts(logits: np.ndarray) -> SoftmaxParts:
-    """The parts of softmax(logits), which need a single exponential of each logit; (V, C)."""
-    # The maximum along short rows takes longer than argmax.
-    highest = np.take_along_axis(logits, logits.argmax(axis=1)[:, None], axis=1)  # (V, 1)
+def softmax_parts(logits: np.ndarray, predicted: np.ndarray) -> SoftmaxParts:
+    """The parts of softmax(logits), which need a single exponential of each logit; (V, C).
+    predicted: (V,) the class number of the highest logit, which callers know already."""
+    highest = np.take_along_axis(logits, predicted[:, None], axis=1)  # (V, 1)
     ratios = np.subtract(logits, highest, dtype=np.float64)
     np.exp(ratios, out=ratios)
     return SoftmaxParts(ratios, np.einsum("vc->v", ratios))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_BLOCK_QUERIES, _TILE_CANDIDATES = 512, 1 << 14  # that are compared at once
+# that are compared at once; the products of larger tiles do not stay in the processor's cache
+_BLOCK_QUERIES, _TILE_CANDIDATES = 512, 1 << 12
 _FIRST_TILE = 1 << 10  # small, because its best decide which of the others are looked at
 _SPARE = 16  # candidates, more than asked for, of which the exact product is made
 _ROUNDING = 1e-5  # at most, of the float32 product of two vectors of length 1

@@ -10,7 +10,7 @@ import numpy as np
 from reelbank.data.errors import InputError
 from reelbank.data.scores.joining import join
 from reelbank.data.scores.table import Scores, softmax_parts
-from reelbank.data.scores.top_k import blocks_of_rows, in_top_k
+from reelbank.data.scores.top_k import blocks_of_rows
 from reelbank.fusion.bootstrap import MAP_RESAMPLES, RESAMPLES, resample_blocks
 from reelbank.fusion.metrics import (
     Z_95,
@@ -208,15 +208,15 @@ def calibration(scores: Scores, bins: int = 15) -> Calibration:
         )
     has_label = labelled(scores)
     logits, labels = scores.logits[has_label], scores.labels[has_label]
-    return calibration_of(logits, labels, in_top_k(logits, labels, 1), bins)
+    return calibration_of(logits, labels, logits.argmax(axis=1), bins)
 
 
 def calibration_of(
-    logits: np.ndarray, labels: np.ndarray, right: np.ndarray, bins: int = 15
+    logits: np.ndarray, labels: np.ndarray, predicted: np.ndarray, bins: int = 15
 ) -> Calibration:
-    """`calibration` from the logits of labelled videos (V', C), their class numbers (V',), and
-    whether the highest score is that of the true class (V',)."""
-    certainty = _certainty(logits, labels)
+    """`calibration` from the logits of labelled videos (V', C), their class numbers (V',), and the
+    number of the class with the highest score (V',)."""
+    certainty, right = _certainty(logits, labels, predicted), predicted == labels
     confidence = certainty.of_highest  # (V',)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
     videos = np.bincount(bin_of, minlength=bins)
@@ -243,12 +243,12 @@ class _Certainty(NamedTuple):
     squared_error: np.ndarray
 
 
-def _certainty(logits: np.ndarray, labels: np.ndarray) -> _Certainty:
-    """logits: (V, C); labels: (V,) class numbers. The probabilities of all videos would take many
-    times the memory of the logits, so they are computed for a few rows at a time."""
+def _certainty(logits: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> _Certainty:
+    """logits: (V, C); labels, predicted: (V,) class numbers. The probabilities of all videos would
+    take many times the memory of the logits, so they are computed for a few rows at a time."""
     certainty = _Certainty(*np.empty((3, len(logits))))
     for rows in blocks_of_rows(logits):
-        ratios, sums = softmax_parts(logits[rows])  # (V', C), (V',)
+        ratios, sums = softmax_parts(logits[rows], predicted[rows])  # (V', C), (V',)
         of_true = ratios[np.arange(len(ratios)), labels[rows]] / sums
         certainty.of_highest[rows] = 1 / sums
         certainty.of_true[rows] = of_true

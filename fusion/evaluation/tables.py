@@ -157,7 +157,7 @@ class Table:
     @cached_property
     def calibration(self) -> Calibration:
         """How well confidence matches accuracy (single-label data)."""
-        return calibration_of(self._labelled_logits(), self.labels, self.answers.places < 1)
+        return calibration_of(self._labelled_logits(), self.labels, self.answers.predicted)
 
     def _labelled_logits(self) -> np.ndarray:
         """The logits of the labelled videos, (V', C)."""

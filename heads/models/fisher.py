@@ -13,8 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from reelbank.data.errors import InputError
@@ -182,6 +180,9 @@ class _Block(nn.Module):
 
     def fit(self, rows: np.ndarray, seed: int) -> None:
         """rows (n, D) float64."""
+        from sklearn.exceptions import ConvergenceWarning  # loading it takes 0.8 s
+        from sklearn.mixture import GaussianMixture
+
         mean = rows.mean(0)
         _, vectors = np.linalg.eigh(
             np.cov(rows - mean, rowvar=False, bias=True).reshape(len(mean), -1)

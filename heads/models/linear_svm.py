@@ -2,7 +2,6 @@
 trained with the softmax (multi-stream paper, Table I)."""
 
 import numpy as np
-from sklearn.svm import SVC, LinearSVC
 from torch import Tensor, nn, no_grad
 
 from reelbank.data.errors import InputError
@@ -52,6 +51,8 @@ def fitted_svm(
             "a linear SVM needs at least two classes, but all training videos are of the "
             "same class; train on at least two classes"
         )
+    from sklearn.svm import LinearSVC  # loading it takes 0.8 s
+
     svm = LinearSVC(C=c, loss="hinge", random_state=0, max_iter=MOST_ITERATIONS)
     svm.fit(embeddings.astype(np.float64), labels)
     trained_weight, trained_bias = svm.coef_, svm.intercept_
@@ -74,6 +75,8 @@ def one_against_rest(
     vectors (n, E) float32; positive (n, C) bool. A class without positive vectors has weight 0 and
     bias -1; one without negative vectors has weight 0 and bias 1.
     """
+    from sklearn.svm import SVC  # loading it takes 0.8 s
+
     products = np.zeros((len(vectors), len(vectors)))
     for first in range(0, vectors.shape[1], COLUMNS):
         columns = vectors[:, first : first + COLUMNS].astype(np.float64)

@@ -13,7 +13,6 @@ from reelbank.data.banks import AnyBank
 from reelbank.data.errors import InputError
 from reelbank.data.identity import extractor_name
 from reelbank.extract.networks import build as networks
-from reelbank.extract.networks.cut import rest
 from reelbank.extract.networks.provenance import Provenance
 from reelbank.extract.networks.sources import kind_of
 from reelbank.extract.networks.trained import TrainedWeights, folder_of_weights, load_weights
@@ -93,6 +92,9 @@ def build_trunk(
     node, name, skips = recipe.node, recipe.extractor, recipe.skips
     if skips:
         add_skips(model, skips, recipe.skip, name)
+    # It loads torchvision, which takes seconds and which only heads on feature maps need.
+    from reelbank.extract.networks.cut import rest
+
     trunk = rest(model, node, name, leaves=(TemporalShortcut,))
     shortcuts = [part for part in trunk.modules() if isinstance(part, TemporalShortcut)]
     if len(shortcuts) < len(skips):
