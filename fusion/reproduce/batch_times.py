@@ -22,7 +22,6 @@ from reelbank.data.feature_recipe import FeatureRecipe
 from reelbank.data.system.machine import available_memory
 from reelbank.extract.device import chosen_device, device_name
 from reelbank.extract.networks.build import EMBEDDING, trunk
-from reelbank.extract.networks.cut import cut
 from reelbank.extract.networks.module import pooled
 from reelbank.extract.networks.preprocessing import pair
 from reelbank.fusion.reproduce.comparable import class_count
@@ -171,6 +170,8 @@ def _size(stored: object) -> Any:
 def _whole(timed: Timed, recipe: RunRecipe) -> nn.Module:
     network = trunk(timed.network, "random").model
     if timed.node != EMBEDDING:
+        from reelbank.extract.networks.cut import cut  # it loads torchvision, which takes seconds
+
         network = cut(network, (timed.node,), timed.network)
     return Whole(network, timed.node, build_model(recipe))
 
