@@ -27,7 +27,8 @@ _OTHER_MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _FORMULA_STARTS = frozenset("'=+-@\t\r\n")
-_PLAIN = re.compile(r"[\w/.][\w/. -]*")  # a text that is written as it is
+_PLAIN = re.compile(r"[\w/.][\w/. -]*+")  # a text that is written as it is
+_PLAIN_LINES = re.compile(rf"{_PLAIN.pattern}(?:\n{_PLAIN.pattern})*+")
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n].", re.DOTALL)  # a single character is not a formula
 
 
@@ -84,6 +85,15 @@ def readings(cell: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((csv_text(cell), cell, csv_text(cell.strip()), cell.strip())))
 
 
+def csv_fields(texts: Sequence[str]) -> Sequence[str]:
+    """`csv_field` of each text."""
+    # One match of all of them takes a third of the time, and most files contain only such texts.
+    joined = "\n".join(texts)
+    if _PLAIN_LINES.fullmatch(joined) and joined.count("\n") == len(texts) - 1:
+        return texts
+    return list(map(csv_field, texts))
+
+
 class SafeWriter:
     """Writes rows of a CSV; every cell passes through `csv_cell`."""
 
@@ -105,9 +115,10 @@ class SafeWriter:
         for texts, numbers in rows:
             self._file.write(_fields_text(texts) + _numbers_text(*numbers))
 
-    def write_fields(self, rows: Iterable[Iterable[str]]) -> None:
-        """Write rows of `csv_field`s, of which each row has at least two."""
-        self._file.writelines(f"{','.join(row)}\r\n" for row in rows)
+    def write_formatted(self, row_format: str, rows: int, values: Iterable[Any]) -> None:
+        """Write rows of one format, such as "%s,%.6f". values: of all rows, one after another;
+        texts among them are `csv_field`s. To format all rows at once takes half the time."""
+        self._file.write(f"{row_format}\r\n" * rows % tuple(values))
 
     def after(self, cells: Iterable[Any]) -> "SafeWriter":
         """A writer of rows that all begin with these cells, which are formatted only once."""

@@ -242,7 +242,7 @@ def _parts(
         return ("unknown",) * len(ids)
     networks_saw = any(trainings(store.recipe.get("weights")) for store in stores)
     if not networks_saw and not of_files and stores[0].dataset.name == run.recipe.get("dataset"):
-        return tuple(by_id.get(name, "none") for name in ids)
+        return tuple(map(by_id.get, ids, itertools.repeat("none")))
     if of_files or stores[0].dataset.name != run.recipe.get("dataset"):
         by_id = _parts_by_name(by_id, run.path / "embeddings.h5", stores[0], ids, of_files=of_files)
     seen_by_networks = {

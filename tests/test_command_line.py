@@ -54,16 +54,6 @@ def test_help_and_wrong_words_import_nothing_that_is_slow():
     assert done.returncode == 0, done.stderr
 
 
-def test_heads_are_trained_and_used_without_packages_that_other_commands_need():
-    """Each of them takes about a second to import."""
-    code = (
-        "import sys, reelbank.heads.training.train, reelbank.fusion.predict, reelbank.fusion.fuse\n"
-        "sys.exit(', '.join({'torchvision', 'scipy.stats', 'sklearn', 'pandas'} & set(sys.modules)) or 0)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 def choices(command: str, name: str) -> set[str]:
     return set(options_of(command).__dataclass_fields__[name].metadata["choices"])
 

@@ -29,7 +29,7 @@ from reelbank.data.store.records import Cost, DatasetDescription
 from reelbank.data.store.versions import current_versions
 from reelbank.data.store.videos import StoredVideos
 from reelbank.data.store.whole import write_whole
-from reelbank.data.text_files import SafeWriter, csv_field
+from reelbank.data.text_files import SafeWriter, csv_field, csv_fields
 from reelbank.heads.training.material import open_rows
 from reelbank.heads.training.options import TrainOptions
 from reelbank.heads.training.planning.plan import plan_runs
@@ -225,8 +225,10 @@ ODD_TEXTS = [
 def test_fields_are_written_like_cells(texts: list[str]) -> None:
     cells, fields = io.StringIO(), io.StringIO()
     SafeWriter(cells).writerow(texts)
-    SafeWriter(fields).write_fields([map(csv_field, texts)])
-    assert fields.getvalue() == cells.getvalue()
+    assert list(csv_fields(texts)) == list(map(csv_field, texts))
+    row_format = ",".join(["%s"] * len(texts))
+    SafeWriter(fields).write_formatted(row_format, 2, [*csv_fields(texts), *map(csv_field, texts)])
+    assert fields.getvalue() == 2 * cells.getvalue()
 
 
 @settings(deadline=None)

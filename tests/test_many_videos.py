@@ -203,7 +203,9 @@ def test_scores_in_pieces_must_be_finite(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
-def test_the_likeliest_classes_are_those_of_all_probabilities(multilabel: bool) -> None:
+def test_the_likeliest_classes_have_the_highest_scores_and_their_probabilities(
+    multilabel: bool,
+) -> None:
     rng = np.random.default_rng(0)
     logits = rng.integers(4, size=(2000, 23)).astype(np.float32) * 300  # with ties and zeros
     labels = np.zeros((2000, 23), np.uint8) if multilabel else np.zeros(2000, np.int64)
@@ -269,7 +271,9 @@ def test_the_nearest_of_more_videos_than_are_compared_at_once() -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     videos = np.arange(0, 140_000, 20_000)
     among = np.setdiff1d(np.arange(140_000), videos)
-    copies = [5, 65_540, 70_001, 131_080, 139_999, 99_999, 3]  # in each of the three tiles
+    # In the first tile, at both ends of others (after 5 and 7 videos that are no candidates), and
+    # in the last.
+    copies = [5, 1024 + 20 * 4096 + 5, 70_001, 1023 + 31 * 4096 + 7, 139_999, 99_999, 3]
     vectors[copies] = vectors[videos]
     found = nearest(vectors, videos.tolist(), among.tolist())
     assert found.numbers[:, 0].tolist() == copies

@@ -44,6 +44,7 @@ from reelbank.heads.training.train import train
 
 torch.set_num_threads(1)  # the tensors are tiny
 CLASSES = ("jump", "run", "sit", "wave")
+SLOW = ("torchvision", "scipy.stats", "sklearn", "pandas")
 QUICK = TrainOptions(head="meanpool", lr=0.01, batch=8, epochs=6, refit=False, device="cpu")
 
 
@@ -636,3 +637,20 @@ def test_a_class_without_a_video_is_named_with_its_likely_cause(
     with Store.open(tmp_path / "s.h5") as store, pytest.raises(InputError) as caught:
         chosen_classes(store, (wanted,))
     assert str(caught.value) == f"CLASSES: s.h5 has no video of class '{wanted}'{said}"
+
+
+def test_a_head_is_trained_and_used_without_packages_that_other_commands_need(
+    tmp_path: Path,
+) -> None:
+    """Importing them takes longer than training a small head."""
+    store = make_store(tmp_path).stem
+    code = f"""
+import sys, reelbank
+bank = {f"BANK={tmp_path}"!r}
+assert reelbank.main(["train", bank, "HEAD=meanpool", "SPLIT=1", "EPOCHS=1", "DEVICE=cpu"]) == 0
+assert reelbank.main(["predict", bank, "STORE={store}", "RUN=meanpool"]) == 0
+import reelbank.fusion.fuse, reelbank.fusion.reproduce.batch_times
+sys.exit(", ".join(set({SLOW}) & set(sys.modules)) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -17,7 +17,9 @@ class Likeliest(NamedTuple):
 
 
 def likeliest(scores: Scores, k: int) -> Likeliest:
-    """The k (at most C) most likely classes, from `probabilities`, which are not all in memory."""
+    """The k most likely classes, at least one and at most C, with their `probabilities`. Those of all
+    classes are not all in memory. Where probabilities are equal because of rounding, such as several
+    of 1.0, the scores decide."""
     k = min(k, len(scores.classes))
     found = Likeliest(
         np.empty((len(scores.logits), k), np.int64), np.empty((len(scores.logits), k))

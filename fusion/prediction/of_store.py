@@ -1,7 +1,7 @@
 """The command `predict STORE=` with one run. The videos are scored and written piece by piece, so a
 store of any size needs little memory."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from reelbank.data.console import counted, percent, print_lines
 from reelbank.data.scores.likeliest import Likeliest, likeliest
 from reelbank.data.scores.table import Scores, TableFacts, save_in_pieces
 from reelbank.data.store.bank import find_store
-from reelbank.data.text_files import SafeWriter, csv_field, csv_file
+from reelbank.data.text_files import SafeWriter, csv_fields, csv_file
 from reelbank.fusion.options import PredictOptions
 from reelbank.fusion.prediction.notes import backbone_notes, damage_notes, training_notes
 from reelbank.fusion.prediction.runs import own_head
@@ -154,11 +154,11 @@ def _heading(count: int) -> Sequence[str]:
 
 
 def _write_rows(writer: SafeWriter, piece: _Piece) -> None:
-    numbers, chances = piece.best.numbers, piece.best.chances
+    best, scores = piece.best, piece.scores
+    names = np.array(csv_fields(scores.classes), dtype=object)
+    count = best.numbers.shape[1]
+    cells = np.empty((len(scores.video_ids), 1 + 2 * count), dtype=object)
+    cells[:, 0] = csv_fields(scores.video_ids)
+    cells[:, 1::2], cells[:, 2::2] = names[best.numbers], best.chances
     # Formatting a million rows cell by cell would take longer than most heads do.
-    names = np.array(list(map(csv_field, piece.scores.classes)), dtype=object)
-    columns: list[Iterable[str]] = [map(csv_field, piece.scores.video_ids)]
-    for place in range(numbers.shape[1]):
-        columns.append(names[numbers[:, place]].tolist())
-        columns.append([f"{chance:.6f}" for chance in chances[:, place].tolist()])
-    writer.write_fields(zip(*columns, [""] * len(numbers), strict=True))
+    writer.write_formatted("%s" + ",%s,%.6f" * count + ",", len(cells), cells.ravel().tolist())

@@ -92,7 +92,7 @@ def build_trunk(
     node, name, skips = recipe.node, recipe.extractor, recipe.skips
     if skips:
         add_skips(model, skips, recipe.skip, name)
-    # It loads torchvision, which takes seconds and which only heads on feature maps need.
+    # It loads torchvision, which takes a second or two and which only heads on feature maps need.
     from reelbank.extract.networks.cut import rest
 
     trunk = rest(model, node, name, leaves=(TemporalShortcut,))

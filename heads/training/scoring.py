@@ -18,8 +18,8 @@ def video_scores(
     """Scores of sequences (S', C), each of one of `videos` (n,) and of a clip -> of these videos,
     (n, C), in their order.
 
-    A video with one sequence keeps its logits. Otherwise the softmax (or sigmoid) of the returned
-    scores is the mean of the probabilities.
+    A video with one sequence keeps its logits; the result may be `logits` itself. Otherwise the
+    softmax (or sigmoid) of the returned scores is the mean of the probabilities.
     """
     if torch.equal(video, videos):  # as usual, which saves two copies
         return logits

@@ -90,17 +90,14 @@ def tables(
     cut_out: videos that are one clip because they were cut out of a longer video (Charades'
     actions). Raises InputError for a video whose rows cannot be divided into `rule.clips`.
     """
-    number_of: dict[tuple[int | bytes, int], int] = {}
-    patterns: list[_Pattern] = []
-    pattern_of = []  # the pattern of each video; there are few, because most videos are alike
-    for row_views, name in zip(views, names, strict=True):
-        clips = 1 if name in cut_out else rule.clips
-        key = (row_views if isinstance(row_views, int) else row_views.tobytes(), clips)
-        number = number_of.setdefault(key, len(patterns))
-        if number == len(patterns):
-            patterns.append(_pattern(row_views, rule, name, clips))
-        pattern_of.append(number)
-    numbers = np.array(pattern_of, np.int64)  # (V,)
+    views = list(views)
+    clips = np.full(len(views), rule.clips)
+    if cut_out:
+        clips[[name in cut_out for name in names]] = 1
+    firsts, numbers = _alike(views, clips)
+    patterns = [
+        _pattern(views[first], rule, names[first], int(clips[first])) for first in firsts.tolist()
+    ]
     clips_before = _before(np.array([pattern.clips for pattern in patterns], np.int64)[numbers])
     places = _before(np.array([pattern.places for pattern in patterns], np.int64)[numbers])
     draws = rule.steps if rule.sampling == "segments" else None
@@ -162,6 +159,20 @@ def _pattern(views: np.ndarray | int, rule: Rule, name: str, clips: int) -> _Pat
     if len(by_view) > 1 or rule.sampling == "segments":
         of_training = _Sequences(np.array(training, np.int64).reshape(-1, 4), rows["training"])
     return _Pattern(of_training, of_scoring, clips, place)
+
+
+def _alike(views: Sequence[np.ndarray | int], clips: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first video of each pattern, (P,) int64, and the pattern of each video, (V,) int64. There
+    are few patterns, because most videos have the same views and the same number of clips, (V,)."""
+    if set(map(type, views)) <= {int}:  # a million of them without a dictionary
+        codes = np.array(views, np.int64)
+    else:
+        number_of: dict[int | bytes, int] = {}
+        keys = (each if isinstance(each, int) else each.tobytes() for each in views)
+        codes = np.array([number_of.setdefault(key, len(number_of)) for key in keys], np.int64)
+    codes = codes * (clips.max(initial=0) + 1) + clips
+    _, firsts, numbers = np.unique(codes, return_index=True, return_inverse=True)
+    return firsts, numbers
 
 
 def _before(counts: np.ndarray) -> np.ndarray:

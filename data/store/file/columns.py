@@ -231,13 +231,14 @@ class Texts(LazySequence[str]):
 
     def items(self, first: int, last: int) -> list[str]:
         raw = self.encoded(first, last)
+        distinct = list(dict.fromkeys(raw))  # labels repeat, so each is decoded and kept only once
         try:
-            # Labels and groups repeat, so each is decoded and kept only once.
-            text_of = {each: each.decode("utf-8") for each in dict.fromkeys(raw)}
+            texts = [each.decode("utf-8") for each in distinct]
         except UnicodeDecodeError:
             raise self._column.file.damaged(f"/{self._name} must be UTF-8 text") from None
-        texts = list(map(text_of.__getitem__, raw))
-        reason = self._check(list(text_of.values())) if self._check else ""
+        reason = self._check(texts) if self._check else ""
+        if len(distinct) < len(raw):
+            texts = list(map(dict(zip(distinct, texts, strict=True)).__getitem__, raw))
         self._column.file.require(not reason, reason)
         return texts
 
