@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from reelbank.data.console import counted, print_lines, some
 from reelbank.data.datasets.untrimmed import Action
 from reelbank.data.errors import InputError
 from reelbank.data.text_files import read_text
@@ -37,7 +38,8 @@ class Annotations:
 
 
 def read_annotations(path: str, option: str = "ANNOTATIONS") -> Annotations:
-    """Read a file of annotations. Raises InputError that names the video."""
+    """Read a file of annotations. Actions whose end is before their start, which public files contain,
+    are left out, and a line on stderr names their videos. Raises InputError that names the video."""
     try:
         document = json.loads(read_text(Path(path).expanduser()))
     except OSError as error:
@@ -48,21 +50,28 @@ def read_annotations(path: str, option: str = "ANNOTATIONS") -> Annotations:
     if not isinstance(database, dict) or not database:
         raise InputError(f"{option}={path}: must be a JSON object with the key 'database'")
     numbers: dict[str, int] = {}
-    videos = {
-        name: _video(entry, f"{option}={path}, video {name}", numbers)
-        for name, entry in database.items()
-    }
+    videos, reversed_in = {}, []
+    for name, entry in database.items():
+        videos[name], reversed_actions = _video(entry, f"{option}={path}, video {name}", numbers)
+        reversed_in += [name] * reversed_actions
+    if reversed_in:
+        print_lines(
+            f"note: {option}={path}: left out {counted(len(reversed_in), 'action')} with an end before "
+            f"the start, of {some(list(dict.fromkeys(reversed_in)))}",
+            file=sys.stderr,
+        )
     return Annotations(videos, sorted(numbers, key=lambda label: (numbers[label], label)))
 
 
-def _video(entry: Any, where: str, numbers: dict[str, int]) -> AnnotatedVideo:
-    """numbers: the label_id of each class, to which those of the video are added; 0 if it has none,
-    so that classes without numbers are sorted by name."""
+def _video(entry: Any, where: str, numbers: dict[str, int]) -> tuple[AnnotatedVideo, int]:
+    """A video, and the number of its actions that end before they start. numbers: the label_id of each
+    class, to which those of the video are added; 0 if it has none, so that classes without numbers
+    are sorted by name."""
     facts = entry if isinstance(entry, dict) else {}
     subset, annotations = facts.get("subset", ""), facts.get("annotations", [])
     if not facts or not isinstance(subset, str) or not isinstance(annotations, list):
         raise InputError(f"{where}: expected an object with 'subset' and a list 'annotations'")
-    actions = []
+    actions, reversed_actions = [], 0
     for annotation in annotations:
         action = _action(annotation, where)
         label_id = annotation.get("label_id", 0)
@@ -71,7 +80,10 @@ def _video(entry: Any, where: str, numbers: dict[str, int]) -> AnnotatedVideo:
                 f"{where}: the label_id of {action.label} must be the same whole number everywhere "
                 f"(got {label_id})"
             )
-        actions.append(action)
+        if action.start_seconds <= action.end_seconds:
+            actions.append(action)
+        else:
+            reversed_actions += 1
     duration = facts.get("duration", 0.0)
     frames, fps = facts.get("frame", 0), facts.get("fps", 0.0)
     if not all(map(is_time, (duration, frames, fps))):
@@ -82,18 +94,18 @@ def _video(entry: Any, where: str, numbers: dict[str, int]) -> AnnotatedVideo:
         fps = float(frames) / float(duration)  # as OpenTAD does
     if not is_time(float(fps)) or not is_time(float(duration) * float(fps)):
         raise InputError(f"{where}: duration, frame and fps are larger than those of any video")
-    return AnnotatedVideo(subset, actions, float(duration), float(fps))
+    return AnnotatedVideo(subset, actions, float(duration), float(fps)), reversed_actions
 
 
 def _action(annotation: Any, where: str) -> Action:
     facts = annotation if isinstance(annotation, dict) else {}
     label, segment = facts.get("label"), facts.get("segment")
     is_label = isinstance(label, str) and bool(label) and ";" not in label
-    is_segment = isinstance(segment, list) and len(segment) == 2 and _is_span(*segment)
+    is_segment = isinstance(segment, list) and len(segment) == 2 and all(map(is_time, segment))
     if not is_label or not is_segment:
         raise InputError(
-            f'{where}: expected annotations such as {{"label": "Skiing", "segment": [1.5, 20.0]}}, '
-            f"whose end is not before the start (got {str(annotation)[:80]})"
+            f'{where}: expected annotations such as {{"label": "Skiing", "segment": [1.5, 20.0]}} '
+            f"(got {str(annotation)[:80]})"
         )
     return Action(facts["label"], float(facts["segment"][0]), float(facts["segment"][1]))
 
