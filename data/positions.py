@@ -1,5 +1,6 @@
 """Where names are in a longer list of names."""
 
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,9 +13,11 @@ def positions(
 
     absent: for a name that `among` does not contain. By default, such a name raises KeyError.
 
-    Names in the order of `among` are found by one pass over both. Other names need a dictionary,
-    which takes about 100 bytes for each name of `among`.
+    Names in the order of `among` are found by passes over both. Other names need a dictionary, which
+    takes about 100 bytes for each name of `among`.
     """
+    if len(names) == len(among) and all(map(operator.eq, names, among)):
+        return np.arange(len(names))
     found = np.empty(len(names), np.int64)
     rest = enumerate(among)
     for number, name in enumerate(names):

@@ -26,7 +26,14 @@ from reelbank.fusion.prediction.features import FileFeatures
 from reelbank.fusion.prediction.named_videos import NamedVideos, named_videos
 from reelbank.fusion.prediction.notes import backbone_notes, damage_notes, training_notes
 from reelbank.fusion.prediction.of_store import predict_store
-from reelbank.fusion.prediction.runs import check_weights, named_runs, own_head, run_words
+from reelbank.fusion.prediction.runs import (
+    check_weights,
+    members_of,
+    named_runs,
+    own_head,
+    recorded_weights,
+    run_words,
+)
 from reelbank.fusion.prediction.same_features import own_files
 from reelbank.fusion.prediction.scoring import fused_scores, run_scores
 from reelbank.heads.predict import predicted
@@ -115,7 +122,7 @@ def predict_videos(options: PredictOptions) -> int:
     to = _output_file(options)
     if not options.videos:
         runs = named_runs(options.searched, run_words(options.run))
-        if len(runs) == 1:
+        if len(runs) == 1 and runs[0].recipe.get("head") != "fused":
             check_weights(runs, options.weights)
             return predict_store(runs[0], options, to)
     prediction = predict_with(options)
@@ -245,8 +252,13 @@ def top(scores: Scores, k: int = 5) -> dict[str, list[ClassProbability]]:
 
 
 def _predict_store(runs: Sequence[Run], options: PredictOptions) -> Prediction:
-    """The scores of all videos of a store."""
+    """The scores of all videos of a store. For a fused run, the scores of its members are fused."""
     check_weights(runs, options.weights)
+    how, weights = options.how, options.weights
+    if len(runs) == 1 and runs[0].recipe.get("head") == "fused":
+        fused = runs[0]
+        runs = members_of(fused, options.searched)
+        how, weights = str(fused.recipe.get("how")), tuple(recorded_weights(fused))
     paths = [find_store(options.searched, name) for name in store_names(options.store)]
     tables = [
         predicted(
@@ -258,7 +270,7 @@ def _predict_store(runs: Sequence[Run], options: PredictOptions) -> Prediction:
         )
         for run in runs
     ]
-    table = tables[0] if len(tables) == 1 else fuse(tables, options.how, options.weights)
+    table = tables[0] if len(tables) == 1 else fuse(tables, how, weights)
     ids = set(table.video_ids)
     notes = training_notes(table) + backbone_notes(paths, ids, of_files=False)
     notes += damage_notes(paths, ids)

@@ -86,8 +86,7 @@ def predicted_and_embedded(
         run_path, *store_paths, extractor=extractor, head=head, streams=streams, of_files=of_files
     ) as opened:
         pieces = list(opened.pieces())
-    if len(pieces) == 1:
-        return pieces[0]
+        groups = () if of_files else opened.groups
     tables_of_pieces = [piece.scores for piece in pieces]
     scores = Scores(
         opened.ids,
@@ -95,6 +94,7 @@ def predicted_and_embedded(
         tables_of_pieces[0].classes,
         np.concatenate([table.logits for table in tables_of_pieces]),
         tables_of_pieces[0].about,
+        groups,
         parts=tuple(itertools.chain.from_iterable(table.parts for table in tables_of_pieces)),
     )
     return Predicted(scores, np.concatenate([piece.embeddings for piece in pieces]))
@@ -141,9 +141,15 @@ class Scorer:
     model: Model
     recipe: RunRecipe
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The group of each video in the first store, "" if it is unknown."""
+        store = self.stores[0]
+        return tuple(map(store.groups.__getitem__, positions(self.ids, store.video_ids).tolist()))
+
     def pieces(self) -> Iterator[Predicted]:
         """The scores and embeddings of one range of videos after another, so that those of all
-        videos need not fit in memory."""
+        videos need not fit in memory. They have no groups."""
         store, recipe = self.stores[0], self.recipe
         numbers = positions(self.ids, store.video_ids)
         rows, labels = store.rows[numbers].tolist(), store.labels
@@ -151,6 +157,8 @@ class Scorer:
         about = {"dataset": store.dataset.name, "store": store.identity, "name": self.run_path.name}
         facts = ("stream", "extractor", "head", "split", "seed")
         about |= {key: getattr(recipe, key) for key in facts}
+        if networks := read_run(self.run_path).random_networks:
+            about["random_networks"] = list(networks)
         step = self._piece_videos()
         for first in range(0, len(self.ids), step):
             piece = slice(first, first + step)

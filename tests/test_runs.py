@@ -16,10 +16,14 @@ from test_train import QUICK, make_store, trained
 
 from reelbank.data.errors import InputError
 from reelbank.data.scores import table as score_tables
+from reelbank.data.scores.table import Scores
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import StoredVideo
 from reelbank.data.store.writer import StoreWriter
-from reelbank.fusion.options import PredictOptions
+from reelbank.fusion.evaluation.evaluate import evaluate_runs
+from reelbank.fusion.evaluation.options import EvaluateOptions
+from reelbank.fusion.fuse import make_fused
+from reelbank.fusion.options import FuseOptions, PredictOptions
 from reelbank.fusion.predict import predict_videos as predict
 from reelbank.heads.runs.commands import RunsOptions, runs
 from reelbank.heads.runs.folder import Run, all_runs, find_runs, load_run
@@ -195,7 +199,50 @@ def test_runs_are_found_by_extractor_file_and_folder_data_set(tmp_path: Path) ->
 def test_a_fused_run_has_no_model(tmp_path: Path) -> None:
     fused = made_run(tmp_path, head="fused", how="sum", weights=[1.0], members=[])
     with pytest.raises(InputError, match="is a fused run, which has no model of its own"):
+        load_run(fused)
+    with pytest.raises(InputError, match="the recipe does not name the members of this fusion"):
         predict(PredictOptions(bank=str(tmp_path), run=fused.name, store=str(make_store(tmp_path))))
+
+
+def test_scores_of_a_store_by_several_runs_are_used_as_a_file(three: list[Run]) -> None:
+    """Of named runs, and of a fused run, whose members are fused as it records."""
+    bank = bank_of(three)
+    members = tuple(run.path.name for run in three if run.recipe["split"] == "1")
+    make_fused(FuseOptions(bank=str(bank), runs=members, how="sum", weights=(1.0, 3.0)))
+    (fused,) = (run for run in all_runs(bank) if run.recipe["head"] == "fused")
+    tables = []
+    for words, options in (
+        (" ".join(members), {"how": "sum", "weights": (1.0, 3.0)}),
+        (fused.path.name, {}),
+    ):
+        file = bank / f"{len(tables)}.npz"
+        predict(PredictOptions(bank=str(bank), run=words, store="made", to=str(file), **options))
+        tables.append(score_tables.load(file))
+    with Store.open(bank / "stores" / "made-rgb-16.h5") as store:
+        assert [table.groups for table in tables] == [tuple(store.groups)] * 2
+    assert tables[0].video_ids == tables[1].video_ids
+    np.testing.assert_array_equal(tables[0].logits, tables[1].logits)
+    recorded = score_tables.load(fused.path / "scores-test.npz")
+    rows = [tables[0].video_ids.index(name) for name in recorded.video_ids]
+    np.testing.assert_allclose(tables[0].logits[rows], recorded.logits, rtol=1e-5, atol=1e-6)
+    evaluation = evaluate_runs(EvaluateOptions(bank=str(bank), runs=(str(bank / "0.npz"),)))
+    assert [model.name for model in evaluation.tables[0].models] == ["0 rgb made:16"]
+
+
+def test_a_score_file_marks_random_weights_and_is_no_fusion(tmp_path: Path) -> None:
+    ids, labels = ("a", "b"), np.array([0, 1])
+    member = {"extractor": "x", "random_networks": ["x"], "name": "gru-1"}
+    for name, about in (
+        ("one", member),
+        ("two", {"head": "fused", "extractor": "x", "members": [member, member]}),
+        ("three", {"head": "svm", "name": "fused", "extractor": "x"}),
+    ):
+        table = Scores(ids, labels, ("k", "l"), np.eye(2, dtype=np.float32), about)
+        score_tables.save(table, tmp_path / f"{name}.npz")
+    files = tuple(str(tmp_path / f"{name}.npz") for name in ("one", "two", "three"))
+    evaluation = evaluate_runs(EvaluateOptions(bank=str(tmp_path), runs=files))
+    names = sorted(model.name for model in evaluation.tables[0].models)
+    assert names == ["gru-1 x (random)", "three x", "two x (random)"]
 
 
 def test_predict_says_where_it_cannot_write(three: list[Run]) -> None:

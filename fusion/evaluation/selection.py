@@ -15,6 +15,7 @@ from reelbank.data.scores import table as score_tables
 from reelbank.data.scores.held_out import combined, judged, parts_of
 from reelbank.data.scores.table import Scores
 from reelbank.fusion.evaluation.experiments import FACTS, Entry
+from reelbank.fusion.evaluation.names import JOINED
 from reelbank.fusion.evaluation.options import Selection
 from reelbank.fusion.evaluation.tables import Table, Tables
 from reelbank.heads.runs.folder import Run, find_runs, matches, parts_in_run, read_run, read_runs
@@ -164,10 +165,35 @@ def _finished_run(path: Path) -> Run:
 def _of_file(path: Path, bank: AnyBank) -> _Source:
     about = score_tables.load(path).about
     recipe = {key: about[key] for key in FACTS if key in about}
-    recipe["head"] = about.get("name") or about.get("head") or path.stem
+    name = about.get("name") or about.get("head")
+    recipe["head"] = path.stem if not name or name in JOINED else name  # only a run has members
     with path.open("rb") as file:
         recipe["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _Source(path, path, recipe, lambda: with_parts(score_tables.load(path), bank))
+    return _Source(
+        path,
+        path,
+        recipe,
+        lambda: with_parts(score_tables.load(path), bank),
+        random_networks=_random_networks(about),
+    )
+
+
+def _random_networks(about: Mapping[str, Any]) -> tuple[str, ...]:
+    """The extractors with random weights that a score file, or one of the files fused in it,
+    records."""
+    names: dict[str, None] = {}
+    for facts in (about, *_members(about)):
+        recorded = facts.get("random_networks")
+        names |= dict.fromkeys(map(str, recorded if isinstance(recorded, list) else ()))
+    return tuple(names)
+
+
+def _members(about: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a fused score file records of each member."""
+    members = about.get("members")
+    return (
+        [each for each in members if isinstance(each, Mapping)] if isinstance(members, list) else []
+    )
 
 
 def with_parts(scores: Scores, bank: AnyBank) -> Scores:
@@ -179,9 +205,9 @@ def with_parts(scores: Scores, bank: AnyBank) -> Scores:
     """
     if parts_of(scores):
         return scores
-    abouts = scores.about.get("members", [scores.about])
-    parts_by_run = [_parts_by_run(about, bank) for about in abouts if isinstance(about, Mapping)]
-    if not parts_by_run or not all(parts_by_run):
+    abouts = _members(scores.about) or [scores.about]
+    parts_by_run = [_parts_by_run(about, bank) for about in abouts]
+    if not all(parts_by_run):
         return scores
     parts = [
         combined(parts.get(video, "none") for parts in parts_by_run) for video in scores.video_ids

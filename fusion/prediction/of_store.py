@@ -142,7 +142,9 @@ def _write(opened: Scorer, pieces: Iterator[_Piece], k: int, to: Path) -> None:
         opened.ids,
         len(classes),
         logits(),
-        lambda: TableFacts(opened.ids, np.concatenate(labels), classes, about, parts=opened.parts),
+        lambda: TableFacts(
+            opened.ids, np.concatenate(labels), classes, about, opened.groups, opened.parts
+        ),
     )
 
 

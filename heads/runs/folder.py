@@ -240,8 +240,8 @@ def load_run(
     run = read_run(Path(path))
     if "members" in run.recipe:
         raise InputError(
-            f"{run.path.name} is a fused run, which has no model of its own; name one of its "
-            "members instead"
+            f"{run.path.name} is a fused run, which has no model of its own; name its members "
+            "instead, such as RUN=\"first second\"; 'reelbank runs' lists the runs"
         )
     try:
         recipe = RunRecipe.from_json(run.recipe)

@@ -5,6 +5,7 @@ A file may be untrusted, so what a column returns was checked: the bytes against
 for; nothing of a large column is kept in memory.
 """
 
+import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -155,8 +156,10 @@ class LazySequence(Sequence[T], Generic[T], ABC):
         return self.items(number, number + 1)[0]
 
     def __iter__(self) -> Iterator[T]:
-        for first in range(0, len(self), CHUNK):
-            yield from self.items(first, min(len(self), first + CHUNK))
+        firsts = range(0, len(self), CHUNK)
+        return itertools.chain.from_iterable(
+            self.items(first, min(len(self), first + CHUNK)) for first in firsts
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence) or len(self) != len(other):
