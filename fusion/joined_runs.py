@@ -108,7 +108,10 @@ def select_members(selection: Selection, what: str) -> Members:
     groups = grouped(entries)
     if len(groups) < 2:
         selection_size = f"{counted(len(entries), 'run')} of {counted(len(groups), 'model')}"
-        message = f"{what} needs two or more models (got {selection_size})"
+        message = (
+            f"{what} needs two or more models (got {selection_size}); name more runs with RUNS=, "
+            "'reelbank runs' lists them"
+        )
         raise InputError(Selected(entries, selected.notes).explained(message))
     return Members(entries, groups, selected.notes)
 

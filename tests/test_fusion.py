@@ -196,7 +196,7 @@ def test_runs_of_different_splits_are_never_mixed(tmp_path: Path) -> None:
     ):
         fuse_runs(FuseOptions(bank=str(tmp_path), runs=(rgb.name, flow.name)))
     with pytest.raises(
-        InputError, match=r"a fusion needs two or more models \(got 1 run of 1 model\)"
+        InputError, match=r"a fusion needs two or more models \(got 1 run of 1 model\); name more"
     ):
         fuse_runs(FuseOptions(bank=str(tmp_path), runs=(rgb.name,)))
     other = made_run(tmp_path / "other", stream="flow", split="1", dataset="else")
@@ -333,6 +333,8 @@ def test_a_run_made_again_on_more_videos_takes_the_old_ones_place(
 def test_selection_says_what_it_did_not_find(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(InputError, match="contains no run; make one with 'reelbank train'"):
         evaluate(EvaluateOptions(bank=str(tmp_path)))
+    with pytest.raises(InputError, match="^BANK=.*/gone: no such folder; give the folder that"):
+        evaluate(EvaluateOptions(bank=str(tmp_path / "gone")))
     folder = made_run(tmp_path)
     with pytest.raises(InputError, match="no finished run for HEAD=lstm"):
         evaluate(EvaluateOptions(bank=str(tmp_path), head="lstm"))
@@ -427,7 +429,8 @@ def test_damaged_runs_end_neither_evaluation_nor_fusion(
     assert f"note: a run is left out: {cut / 'recipe.json'}" in said.err
     assert report(ReportOptions(bank=str(tmp_path))) == 0
     assert fuse_runs(FuseOptions(bank=str(tmp_path))) == 0
-    with pytest.raises(InputError, match="cannot be read as a score file"):
+    reason = r"cannot be read as a score file \(it is damaged, or not an .npz file\)"
+    with pytest.raises(InputError, match=reason):
         evaluate(EvaluateOptions(bank=str(tmp_path), runs=(scores.name,)))
 
 

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 MOST_BYTES = 1 << 32
 GROWTH = 64  # values, and bytes of arrays, that each byte of a pickle may unpack to
@@ -263,6 +262,8 @@ def _tensor(note: _Note) -> np.ndarray:
         b"PK"
     ):  # torch does not write a zip here, and one may unpack to a thousand times its size
         raise Refused("the data of a tensor is compressed")
+    import torch  # loading it takes a second, and most files contain no tensor
+
     numbers = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     if not isinstance(
         numbers, torch.storage.TypedStorage

@@ -325,7 +325,7 @@ def load_ids(path: str | Path) -> tuple[str, ...]:
     except FileNotFoundError:
         raise InputError(f"{path}: the score file does not exist") from None
     except DAMAGE as error:
-        raise InputError(f"{path}: cannot be read as a score file ({error})") from None
+        raise InputError(f"{path}: cannot be read as a score file ({_reason(error)})") from None
 
 
 def load(path: str | Path) -> Scores:
@@ -354,7 +354,13 @@ def load(path: str | Path) -> Scores:
     except FileNotFoundError:
         raise InputError(f"{path}: the score file does not exist") from None
     except DAMAGE as error:
-        raise InputError(f"{path}: cannot be read as a score file ({error})") from None
+        raise InputError(f"{path}: cannot be read as a score file ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, zipfile.BadZipFile):
+        return "it is damaged, or not an .npz file"
+    return str(error)
 
 
 @functools.lru_cache(maxsize=256)  # numpy parses it as Python code, which takes 0.1 ms

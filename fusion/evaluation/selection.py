@@ -96,6 +96,11 @@ def _fits(recipe: Mapping[str, Any], requested: Mapping[str, str]) -> bool:
 def _nothing_selected(selection: Selection, requested: Mapping[str, str]) -> str:
     words = [*selection.runs, *(f"{key.upper()}={value}" for key, value in requested.items())]
     what = f" for {' '.join(words)}" if words else ""
+    if not selection.banks and not Path(selection.bank).is_dir():
+        return (
+            f"BANK={selection.bank}: no such folder; give the folder that 'reelbank train' wrote its "
+            "runs to, or train a head first"
+        )
     folder = selection.searched.shown("runs")
     if not any(read_runs(selection.searched)):
         return f"{folder} contains no run; make one with 'reelbank train'"

@@ -24,9 +24,9 @@ def training_notes(table: WithParts) -> list[str]:
     used = table.parts.count("train") + table.parts.count("validation")
     if not used:
         return []
-    videos = counted(len(table.parts), "video")
+    videos, verb = counted(len(table.parts), "video"), "was" if used == 1 else "were"
     return [
-        f"{used} of {videos} were used to train or select a run; "
+        f"{used} of {videos} {verb} used to train or select a run; "
         + as_run("'reelbank evaluate' and similar commands leave these videos out")
     ]
 
@@ -43,9 +43,10 @@ def backbone_notes(paths: Sequence[Path], video_ids: set[str], *, of_files: bool
             trained_on = max(trained_on, len(seen_videos(store) & video_ids))
     if not trained_on:
         return []
+    verb = "was" if trained_on == 1 else "were"
     return [
-        f"{trained_on} of {counted(len(video_ids), 'video')} were used to train the backbone, "
-        "so their scores are too optimistic"
+        f"{trained_on} of {counted(len(video_ids), 'video')} {verb} used to train the backbone, "
+        "so the scores of such videos are too optimistic"
     ]
 
 
