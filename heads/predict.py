@@ -154,7 +154,8 @@ class Scorer:
         numbers = positions(self.ids, store.video_ids)
         rows, labels = store.rows[numbers].tolist(), store.labels
         cut_out_videos: Set[str] = cut_out(store) if recipe.rows.clips > 1 else frozenset()
-        about = {"dataset": store.dataset.name, "store": store.identity, "name": self.run_path.name}
+        about: dict[str, Any] = {"dataset": store.dataset.name, "store": store.identity}
+        about["name"] = self.run_path.name
         facts = ("stream", "extractor", "head", "split", "seed")
         about |= {key: getattr(recipe, key) for key in facts}
         if networks := read_run(self.run_path).random_networks:

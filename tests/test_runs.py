@@ -250,7 +250,8 @@ def test_predict_says_where_it_cannot_write(three: list[Run]) -> None:
         bank=str(bank_of(three)), run=three[0].path.name, to=str(bank_of(three) / "no" / "x.npz")
     )
     with pytest.raises(
-        InputError, match=r"TO=.*no/x.npz: cannot be written, because the folder .*no does not exist; "
+        InputError,
+        match=r"TO=.*no/x.npz: cannot be written, because the folder .*no does not exist; ",
     ):
         predict(options)
 
