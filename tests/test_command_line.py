@@ -148,6 +148,10 @@ def test_messages_name_options_as_they_were_typed(
         ("CSV=a.csv: not a CSV file", ["--csv=a.csv"], "--csv=a.csv: not a CSV file"),
         ("[train] epochs=x", ["--recipe=a.toml"], "[train] epochs=x"),
         ("PREBATCH=1 and BATCH_SIZE", ["--batch=1"], "PREBATCH=1 and BATCH_SIZE"),
+        ("ROOT=clips: no such folder; give ROOT=", ["clips"], "clips: no such folder; give ROOT="),
+        ("ROOT=clips/a and ROOT=clips2", ["clips"], "ROOT=clips/a and ROOT=clips2"),
+        (f"ROOT={Path('a b').resolve()} is empty", ["a b", "--t=4"], "a b is empty"),
+        ("BATCH=8: too few", ["--batch", "8", "clips"], "--batch=8: too few"),
     ],
 )
 def test_names_in_messages_follow_what_was_typed(

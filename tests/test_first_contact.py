@@ -101,8 +101,12 @@ def test_a_folder_of_numbered_images_is_one_video(home: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["w"], "VIDEOS=w: no such file or folder"),
+        (["w"], "error: w: no such file or folder"),
         (["v", "ROOT=v"], "ROOT=v and VIDEOS=v both name the videos; give one of them"),
+        (
+            ["empty", "DATASET=folder"],
+            "error: empty contains no videos; give a folder with video files",
+        ),
         (["v/notes.txt"], "VIDEOS contains no videos (files left out because they are not"),
         (["v/left", "v/right", "DATASET=ucf101"], "DATASET=ucf101 reads one folder; give ROOT="),
         (["v/left", "v/right", "CSV=t.csv"], "CSV=t.csv: the videos of a CSV file are in one"),

@@ -7,6 +7,7 @@ reads `--batch=8` in a message, not BATCH=8.
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from reelbank.data.console import as_run
 from reelbank.data.options import split_word
@@ -18,12 +19,12 @@ _PLACEHOLDER = "\ue000{}\ue001"  # private characters, which no message contains
 
 def as_typed(message: str, names: Iterable[str], words: Sequence[str]) -> str:
     """The message with each command as `as_run` writes it, and each option in the form in which it
-    was typed in `words`. An option that was
-    not typed gets the form of the last typed option.
+    was typed in `words`. An option that was not typed gets the form of the last typed option. A value
+    that was typed alone is shown alone.
 
     names: the command's options. Typed values are not changed, even if they look like an option.
     """
-    message = as_run(message)
+    message = _unnamed(as_run(message), names, words)
     typed_with_dashes: dict[str, bool] = {}
     values: list[str] = []
     for position, word in enumerate(words):
@@ -57,4 +58,19 @@ def as_typed(message: str, names: Iterable[str], words: Sequence[str]) -> str:
     message = option.sub(dashed, message)
     for number, value in enumerate(protected):
         message = message.replace(_PLACEHOLDER.format(number), value)
+    return message
+
+
+def _unnamed(message: str, names: Iterable[str], words: Sequence[str]) -> str:
+    """The message with NAME=value as the value, if it was typed without a name."""
+    alternatives = "|".join(sorted((name.upper() for name in names), key=len, reverse=True))
+    takes_next, named = False, {text for _, text in map(split_word, words)}
+    for word in words:
+        name, text = split_word(word)
+        if word and not name and not takes_next and word not in named:
+            # a folder may be shown by its whole path
+            for shown in dict.fromkeys((word, str(Path(word).resolve()))):
+                value = rf"(?<![\w/.=-])(?:{alternatives})={re.escape(shown)}(?![\w/.-])"
+                message = re.sub(value, lambda _, typed=word: typed, message)
+        takes_next = bool(name) and text is None
     return message

@@ -43,7 +43,10 @@ def load(options: DatasetOptions) -> Dataset:
     paths, notes = find_videos(root)
     if not paths:
         left_out = f" ({notes[0]})" if notes else ""
-        raise InputError(f"ROOT={root} contains no videos{left_out}")
+        raise InputError(
+            f"ROOT={root} contains no videos{left_out}; give a folder with video files, such as "
+            "<class>/<name>.mp4"
+        )
     if table:
         return _from_csv(table, root, paths, notes=notes, seed=options.seed)
     return _from_names(root, paths, notes=notes, seed=options.seed)
