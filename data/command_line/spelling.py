@@ -71,6 +71,6 @@ def _unnamed(message: str, names: Iterable[str], words: Sequence[str]) -> str:
             # a folder may be shown by its whole path
             for shown in dict.fromkeys((word, str(Path(word).resolve()))):
                 value = rf"(?<![\w/.=-])(?:{alternatives})={re.escape(shown)}(?![\w/.-])"
-                message = re.sub(value, lambda _, typed=word: typed, message)
+                message = re.sub(value, word.replace("\\", r"\\"), message)
         takes_next = bool(name) and text is None
     return message
