@@ -208,6 +208,7 @@ def test_annotations_of_untrimmed_videos_are_taken_from_a_file(tmp_path, capsys)
     folder = export_made(made_store(tmp_path), annotations=annotations)
     shown = capsys.readouterr().out
     assert "left out 1 video that ANNOTATIONS does not name: b/three" in shown
+    assert f"wrote 2 videos to {folder}\n" in shown and len(list(folder.rglob("*.npy"))) == 2
     assert (folder / "features" / "missing_files.txt").read_text() == "gone\n"
     (item,) = read_as_opentad(folder, "Training").values()
     assert item["labels"] == [1, 0]

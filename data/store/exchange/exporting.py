@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reelbank.data.console import print_lines
+from reelbank.data.console import counted, print_lines
 from reelbank.data.errors import InputError
 from reelbank.data.files import temporary_folder
 from reelbank.data.store.bank import find_store
@@ -40,7 +40,7 @@ def export(options: ExportOptions) -> int:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with temporary_folder(target.name, target.parent) as partial:
-                lines = chosen.write(Export(store, partial / target.name, target, options))
+                written = chosen.write(Export(store, partial / target.name, target, options))
                 if chosen.has_table:
                     split_number = splits.index(options.split) if options.split else 0
                     _export_table(store, partial / table.name, split_number)
@@ -53,7 +53,8 @@ def export(options: ExportOptions) -> int:
                 f"TO={target}: cannot be written ({why}); free disk space, or choose another folder"
             ) from None
         labels = f" and their labels to {table}" if chosen.has_table else ""
-        print_lines(f"wrote {len(store.video_ids)} videos to {target}{labels}", *lines)
+        videos = counted(len(store.video_ids) - written.left_out, "video")
+        print_lines(f"wrote {videos} to {target}{labels}", *written.notes)
         weights = store.recipe.get("weights")
         if isinstance(weights, dict) and "saw" in weights and not chosen.has_recipe:
             print_lines(
