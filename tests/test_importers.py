@@ -150,7 +150,8 @@ def test_other_names_need_a_table(tmp_path):
     table.write_text("path,label,split\na clip,dig,train\n")
     with pytest.raises(
         InputError,
-        match="must list all videos of FILE, but 1 of the 2 videos are missing, such as b",
+        match="must list all videos of FILE, but 1 of the 2 videos are missing, such as b; add a row "
+        r"for each .its label may be empty., or give a FILE that contains only listed videos",
     ):
         run(tmp_path, tmp_path, csv=str(table))
     table.write_text(
@@ -164,6 +165,20 @@ def test_other_names_need_a_table(tmp_path):
             ["g1", "g2"],
         )
         assert store.parts == [["train"], ["test"]] and store.rows.tolist() == [3, 1]
+
+
+def test_videos_without_a_label_in_a_table_are_named(tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        np.save(tmp_path / f"{name}.npy", VALUES[0])
+    table = tmp_path / "table.csv"
+    table.write_text("path,label,split\na,dig,train\nb,,train\nc,,test\n")
+    assert run(tmp_path, tmp_path, csv=str(table)) == 0
+    shown = capsys.readouterr().out
+    assert "note: 1 training video has no label and is not used for training: b\n" in shown
+    assert "note: 1 test video has no label and is not used for evaluation: c\n" in shown
+    table.write_text("path,label,split\na,,train\nb,,train\nc,,test\n")  # a data set without labels
+    assert run(tmp_path, tmp_path / "other", csv=str(table)) == 0
+    assert "note" not in capsys.readouterr().out
 
 
 def test_features_that_cannot_be_stored_fail_only_their_own_video(tmp_path, capsys):

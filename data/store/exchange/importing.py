@@ -15,6 +15,7 @@ from reelbank.data.feature_recipe import DEFAULT_STREAM
 from reelbank.data.identity import in_file_name
 from reelbank.data.store.bank import stores_folder
 from reelbank.data.store.exchange.formats.videos import has_row_numbers, positive_number
+from reelbank.data.store.exchange.import_notes import row_numbers_note, unlabelled_notes
 from reelbank.data.store.exchange.labels import labelled
 from reelbank.data.store.exchange.source import Rows, Source
 from reelbank.data.store.exchange.sources import (
@@ -55,16 +56,20 @@ def import_store(options: ImportOptions) -> int:
             )
         data = labelled(source, options)
         dataset, videos = data.dataset, data.videos
-        if options.stride and not options.fps and not source.rated and not _rated(videos):
+        is_rated = source.rated or _rated(videos)
+        if options.stride and not options.fps and not is_rated:
             raise InputError(
                 f"FPS is missing; STRIDE={options.stride:g} needs it, because FILE={path} does not "
                 "contain the frame rates of the videos"
             )
-        if source.notes:
-            print_lines(*source.notes)
         timing = Timing(options.stride or 0.0, options.offset, options.fps or 0.0)
         read = partial(_read, source, options.crops)
         recipe = _recipe(source, options, path)
+        notes = [*source.notes, *unlabelled_notes(data, of_actions=bool(options.annotations))]
+        if options.annotations and recipe["times"] == "row numbers":
+            notes.append(row_numbers_note(source, options, is_rated=is_rated))
+        if notes:
+            print_lines(*notes)
         key = identity(recipe, dataset.name)
         short = re.sub(r"[^\w.]+", "_", recipe["extractor"])
         names = [dataset.name, recipe["stream"]]
