@@ -1,5 +1,6 @@
 """Features of other tools are imported by id, with labels and splits, and can be exported."""
 
+import errno
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ from reelbank.data.datasets import ucf101
 from reelbank.data.errors import InputError
 from reelbank.data.store import commands
 from reelbank.data.store.bank import find_store
+from reelbank.data.store.exchange import exporting
 from reelbank.data.store.exchange.exporting import export
 from reelbank.data.store.exchange.importing import import_store
 from reelbank.data.store.file import format as feature_file
@@ -268,7 +270,11 @@ def test_export_says_where_it_cannot_write(tmp_path):
     for to, told in (
         ("", "give TO=<new folder>"),
         ("/", "already exists"),
-        (str(tmp_path / "file" / "x"), "cannot be written"),
+        (
+            str(tmp_path / "file" / "x"),
+            "cannot be written, because .*file is not a folder; choose another",
+        ),
+        (str(tmp_path / ("n" * 300)), "cannot be written .File name too long.; choose a shorter"),
     ):
         with pytest.raises(InputError, match=f"TO=.*{told}|{told}"):
             export(ExportOptions(to=to, bank=str(tmp_path)))
@@ -276,6 +282,30 @@ def test_export_says_where_it_cannot_write(tmp_path):
     with pytest.raises(InputError, match="cannot contain the videos a and a/b"):
         export(ExportOptions(to=str(tmp_path / "x.h5"), bank=str(tmp_path)))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free disk space, or choose another folder"),
+        (errno.EACCES, "choose a folder that you may write to"),
+        (errno.EROFS, "choose a folder that you may write to"),
+        (errno.ENOENT, "choose another folder, in which files can be created"),
+        (errno.ENAMETOOLONG, "choose a shorter name"),
+        (errno.EIO, "check the disk, or choose another folder"),
+    ],
+)
+def test_the_remedy_fits_the_error_of_writing(tmp_path, monkeypatch, number, remedy):
+    fill(tmp_path / "stores" / "made.h5", range(4))
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(exporting, "temporary_folder", fail)
+    with pytest.raises(InputError) as refused:
+        export(ExportOptions(to=str(tmp_path / "out"), bank=str(tmp_path)))
+    reason = f"cannot be written ({os.strerror(number)}); {remedy}"
+    assert str(refused.value) == f"TO={tmp_path}/out: {reason}"
 
 
 def test_an_export_of_damaged_features_leaves_nothing(tmp_path):
