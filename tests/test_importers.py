@@ -234,15 +234,29 @@ def test_foreign_files_are_checked_before_they_are_read(tmp_path):
             hostile(file)
         with pytest.raises(InputError, match=told):
             run(path, tmp_path / str(number))
-    path.write_bytes(b"text")
+
+
+def test_what_cannot_be_imported_is_refused_with_a_list_of_what_can(tmp_path):
+    (tmp_path / "x.csv").write_text("text")
     (tmp_path / "empty").mkdir()
+    accepted = (
+        "must be an HDF5 file, a .parquet file, or a folder with .npy, .npz or .parquet files, such as "
+        "that of video_features, MS-TCN or 'reelbank export'"
+    )
     for wrong, told in (
-        ("foreign.h5", "cannot be read as HDF5"),
-        ("none", "must be an existing HDF5 file"),
-        ("empty", "no features"),
+        ("x.csv", r"cannot be read as HDF5 \(.*file signature not found.*\)"),
+        ("none", "does not exist"),
+        ("empty", "contains no features"),
     ):
-        with pytest.raises(InputError, match=told):
+        message = f"^FILE={tmp_path / wrong}: {told}; FILE {re.escape(accepted)}$"
+        with pytest.raises(InputError, match=message):
             run(tmp_path / wrong, tmp_path)
+    with pytest.raises(InputError, match=re.escape(f"FILE is missing; it {accepted}")):
+        run("", tmp_path)
+    path = as_datasets(tmp_path / "cut.h5")  # of the right kind
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"cannot be read as HDF5 \(.*truncated.*\)$"):
+        run(path, tmp_path)
 
 
 def test_a_single_value_is_refused_as_features(tmp_path):

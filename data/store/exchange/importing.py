@@ -19,6 +19,7 @@ from reelbank.data.store.exchange.import_notes import row_numbers_note, unlabell
 from reelbank.data.store.exchange.labels import labelled
 from reelbank.data.store.exchange.source import Rows, Source
 from reelbank.data.store.exchange.sources import (
+    ACCEPTED,
     file_sha256,
     files_sha256,
     open_source,
@@ -39,17 +40,17 @@ def import_store(options: ImportOptions) -> int:
     Raises InputError for an unknown layout, an unsafe file, or names without labels.
     """
     path = Path(options.file).expanduser()
-    if not options.file or not path.exists():
-        raise InputError(
-            f"FILE={options.file}: must be an existing HDF5 file, a Parquet file, or a folder of .npy files"
-        )
+    if not options.file:
+        raise InputError(f"FILE is missing; it must be {ACCEPTED}")
+    if not path.exists():
+        raise InputError(f"FILE={options.file}: does not exist; FILE must be {ACCEPTED}")
     if (options.offset or options.fps) and not options.stride:
         raise InputError(
             "STRIDE is missing; OFFSET and FPS need it (STRIDE=1 if every frame has a row)"
         )
     with open_source(path, options.stream or DEFAULT_STREAM) as source:
         if not source.names:
-            raise InputError(f"FILE={path}: contains no features")
+            raise InputError(f"FILE={path}: contains no features; FILE must be {ACCEPTED}")
         if source.timed and options.stride:
             raise InputError(
                 f"STRIDE={options.stride:g}: FILE={path} contains the times of the rows; leave STRIDE out"
