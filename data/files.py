@@ -30,6 +30,16 @@ _OLD = re.compile(r"[.]\d+[.]tmp")  # names of earlier versions contain only the
 _FOREIGN_SECONDS = 24 * 3600.0
 # Errors of file systems (network, FUSE) that cannot sync a folder. Any other error is a disk error.
 _NO_FOLDER_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+# What helps against an error of writing; for others, the disk may fail.
+_REMEDIES = {
+    errno.ENOSPC: "free disk space, or choose another folder",
+    errno.EDQUOT: "free disk space, or choose another folder",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.EROFS: "choose a folder that you may write to",
+    errno.ENOENT: "choose another folder, in which files can be created",
+    errno.ENAMETOOLONG: "choose a shorter name",
+}
 _swept: set[Path] = set()  # folders that this process has cleaned; it lists a folder only once
 
 
@@ -72,6 +82,11 @@ def new_folder(prefix: str, parent: Path | None = None) -> Path:
     parent = parent or Path(tempfile.gettempdir())
     _sweep(parent, "")
     return Path(tempfile.mkdtemp(prefix=f".{prefix}.", suffix=_mark(), dir=parent))
+
+
+def write_remedy(error: OSError) -> str:
+    """What a user can do about an error of writing to a folder that was chosen for the output."""
+    return _REMEDIES.get(error.errno or 0, "check the disk, or choose another folder")
 
 
 def is_read_only(path: Path) -> bool:

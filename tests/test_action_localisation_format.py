@@ -17,6 +17,7 @@ from reelbank.data.store.options import ExportOptions, ImportOptions
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import DatasetDescription, StoredVideo
 from reelbank.data.store.writer import StoreWriter
+from reelbank.heads.training.planning.parts import used_videos
 
 CLASSES = ("walk", "run", "jump")  # nobody walks
 DATASET = DatasetDescription("made", CLASSES, ("1",))
@@ -208,6 +209,7 @@ def test_annotations_of_untrimmed_videos_are_taken_from_a_file(tmp_path, capsys)
     folder = export_made(made_store(tmp_path), annotations=annotations)
     shown = capsys.readouterr().out
     assert "left out 1 video that ANNOTATIONS does not name: b/three" in shown
+    assert f"wrote 2 videos to {folder}\n" in shown and len(list(folder.rglob("*.npy"))) == 2
     assert (folder / "features" / "missing_files.txt").read_text() == "gone\n"
     (item,) = read_as_opentad(folder, "Training").values()
     assert item["labels"] == [1, 0]
@@ -398,7 +400,11 @@ def test_options_that_do_not_fit_together_are_refused(tmp_path):
         ({"stride": 4.0}, "contains the times of the rows; leave STRIDE out"),
         ({"fps": 25.0}, "STRIDE is missing"),
         ({"annotations": annotations, "csv": "x.csv"}, "leave one out"),
-        ({"annotations": annotations}, "1 of the 3 videos are missing, such as b/three"),
+        (
+            {"annotations": annotations},
+            "1 of the 3 videos are missing, such as b/three; add them, with an empty list 'annotations' "
+            "if they contain no action, or give a FILE that contains only listed videos",
+        ),
         ({"annotations": "none.json"}, "none.json: cannot be read"),
     ):
         with pytest.raises(InputError, match=message):
@@ -468,6 +474,68 @@ def test_actions_that_end_before_they_start_are_left_out_and_named(is_import, tm
         assert written["annotations"] == one["annotations"]
     note = "left out 1 action with an end before the start, of one"
     assert f"note: ANNOTATIONS={annotations}: {note}" in capsys.readouterr().err
+
+
+def import_annotated(folder: Path, database: dict[str, dict], **options) -> Store:
+    """Files of five rows for the videos of a database, imported with it."""
+    (folder / "in").mkdir()
+    for name in database:
+        np.save(folder / "in" / f"{name}.npy", values_of(0))
+    options["annotations"] = written_annotations(folder, database)
+    return import_made(folder / "in", folder / "bank", **options)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_videos_without_an_action_are_named_with_what_train_does(multilabel, tmp_path, capsys):
+    action = {"label": "run", "segment": [0.0, 1.0]}
+    other = {"label": "jump", "segment": [0.5, 0.75]}
+    backwards = {"label": "run", "segment": [1.0, 0.5]}
+    annotations_of = {
+        "full": ("training", [action, other] if multilabel else [action]),
+        "backwards": ("training", [backwards]),
+        "empty": ("training", []),
+        "held": ("validation", [action]),
+        "unknown": ("testing", []),
+        "unused": ("none", []),
+    }
+    database = {
+        name: {"subset": subset, "annotations": annotations}
+        for name, (subset, annotations) in annotations_of.items()
+    }
+    with import_annotated(tmp_path, database, stride=4.0, fps=25.0) as store:
+        assert store.dataset.multilabel == multilabel
+        train = used_videos(store, store.video_ids, store.dataset.classes, "1")
+    assert list(train) == ["full", "held", *(["unknown"] if multilabel else [])]
+    effect = "counts as a negative for every class" if multilabel else "is not used for evaluation"
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: 2 training videos have no action, so they have no label and are not used for training: "
+        "backwards, empty",
+        f"note: 1 test video has no action, so it has no label and {effect}: unknown",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fps", "remedy"), [(0.0, "give STRIDE= and FPS= to"), (25.0, "give STRIDE= to")]
+)
+def test_actions_cannot_be_matched_with_rows_without_times(fps, remedy, tmp_path, capsys):
+    action = {"label": "run", "segment": [0.0, 1.0]}
+    database = {
+        "one": {"subset": "training", "annotations": [action]} | ({"fps": fps} if fps else {})
+    }
+    with import_annotated(tmp_path, database) as store:
+        assert store.recipe["times"] == "row numbers"
+        bank = store.path.parent.parent
+    note = "the times of the rows are unknown, so the actions of ANNOTATIONS cannot be matched with rows"
+    assert f"note: {note}; {remedy} compute the times\n" in capsys.readouterr().out
+    out = export_made(
+        bank, format="npz"
+    )  # its times are row numbers too, and STRIDE is not allowed
+    capsys.readouterr()
+    import_made(
+        out, tmp_path / "again", annotations=written_annotations(tmp_path, database)
+    ).close()
+    assert f"note: {note}; import the files that were exported to {out}" in capsys.readouterr().out
 
 
 def test_two_files_of_one_video_are_refused(tmp_path):

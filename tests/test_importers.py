@@ -1,5 +1,6 @@
 """Features of other tools are imported by id, with labels and splits, and can be exported."""
 
+import errno
 import hashlib
 import os
 import re
@@ -15,6 +16,7 @@ from reelbank.data.datasets import ucf101
 from reelbank.data.errors import InputError
 from reelbank.data.store import commands
 from reelbank.data.store.bank import find_store
+from reelbank.data.store.exchange import exporting
 from reelbank.data.store.exchange.exporting import export
 from reelbank.data.store.exchange.importing import import_store
 from reelbank.data.store.file import format as feature_file
@@ -150,7 +152,8 @@ def test_other_names_need_a_table(tmp_path):
     table.write_text("path,label,split\na clip,dig,train\n")
     with pytest.raises(
         InputError,
-        match="must list all videos of FILE, but 1 of the 2 videos are missing, such as b",
+        match="must list all videos of FILE, but 1 of the 2 videos are missing, such as b; add a row "
+        r"for each .its label may be empty., or give a FILE that contains only listed videos",
     ):
         run(tmp_path, tmp_path, csv=str(table))
     table.write_text(
@@ -164,6 +167,20 @@ def test_other_names_need_a_table(tmp_path):
             ["g1", "g2"],
         )
         assert store.parts == [["train"], ["test"]] and store.rows.tolist() == [3, 1]
+
+
+def test_videos_without_a_label_in_a_table_are_named(tmp_path, capsys):
+    for name in ("a", "b", "c"):
+        np.save(tmp_path / f"{name}.npy", VALUES[0])
+    table = tmp_path / "table.csv"
+    table.write_text("path,label,split\na,dig,train\nb,,train\nc,,test\n")
+    assert run(tmp_path, tmp_path, csv=str(table)) == 0
+    shown = capsys.readouterr().out
+    assert "note: 1 training video has no label and is not used for training: b\n" in shown
+    assert "note: 1 test video has no label and is not used for evaluation: c\n" in shown
+    table.write_text("path,label,split\na,,train\nb,,train\nc,,test\n")  # a data set without labels
+    assert run(tmp_path, tmp_path / "other", csv=str(table)) == 0
+    assert "note" not in capsys.readouterr().out
 
 
 def test_features_that_cannot_be_stored_fail_only_their_own_video(tmp_path, capsys):
@@ -217,15 +234,29 @@ def test_foreign_files_are_checked_before_they_are_read(tmp_path):
             hostile(file)
         with pytest.raises(InputError, match=told):
             run(path, tmp_path / str(number))
-    path.write_bytes(b"text")
+
+
+def test_what_cannot_be_imported_is_refused_with_a_list_of_what_can(tmp_path):
+    (tmp_path / "x.csv").write_text("text")
     (tmp_path / "empty").mkdir()
+    accepted = (
+        "must be an HDF5 file, a .parquet file, or a folder with .npy, .npz or .parquet files, such as "
+        "that of video_features, MS-TCN or 'reelbank export'"
+    )
     for wrong, told in (
-        ("foreign.h5", "cannot be read as HDF5"),
-        ("none", "must be an existing HDF5 file"),
-        ("empty", "no features"),
+        ("x.csv", r"cannot be read as HDF5 \(.*file signature not found.*\)"),
+        ("none", "does not exist"),
+        ("empty", "contains no features"),
     ):
-        with pytest.raises(InputError, match=told):
+        message = f"^FILE={tmp_path / wrong}: {told}; FILE {re.escape(accepted)}$"
+        with pytest.raises(InputError, match=message):
             run(tmp_path / wrong, tmp_path)
+    with pytest.raises(InputError, match=re.escape(f"FILE is missing; it {accepted}")):
+        run("", tmp_path)
+    path = as_datasets(tmp_path / "cut.h5")  # of the right kind
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"cannot be read as HDF5 \(.*truncated.*\)$"):
+        run(path, tmp_path)
 
 
 def test_a_single_value_is_refused_as_features(tmp_path):
@@ -253,7 +284,11 @@ def test_export_says_where_it_cannot_write(tmp_path):
     for to, told in (
         ("", "give TO=<new folder>"),
         ("/", "already exists"),
-        (str(tmp_path / "file" / "x"), "cannot be written"),
+        (
+            str(tmp_path / "file" / "x"),
+            "cannot be written, because .*file is not a folder; choose another",
+        ),
+        (str(tmp_path / ("n" * 300)), "cannot be written .File name too long.; choose a shorter"),
     ):
         with pytest.raises(InputError, match=f"TO=.*{told}|{told}"):
             export(ExportOptions(to=to, bank=str(tmp_path)))
@@ -261,6 +296,30 @@ def test_export_says_where_it_cannot_write(tmp_path):
     with pytest.raises(InputError, match="cannot contain the videos a and a/b"):
         export(ExportOptions(to=str(tmp_path / "x.h5"), bank=str(tmp_path)))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free disk space, or choose another folder"),
+        (errno.EACCES, "choose a folder that you may write to"),
+        (errno.EROFS, "choose a folder that you may write to"),
+        (errno.ENOENT, "choose another folder, in which files can be created"),
+        (errno.ENAMETOOLONG, "choose a shorter name"),
+        (errno.EIO, "check the disk, or choose another folder"),
+    ],
+)
+def test_the_remedy_fits_the_error_of_writing(tmp_path, monkeypatch, number, remedy):
+    fill(tmp_path / "stores" / "made.h5", range(4))
+
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(exporting, "temporary_folder", fail)
+    with pytest.raises(InputError) as refused:
+        export(ExportOptions(to=str(tmp_path / "out"), bank=str(tmp_path)))
+    reason = f"cannot be written ({os.strerror(number)}); {remedy}"
+    assert str(refused.value) == f"TO={tmp_path}/out: {reason}"
 
 
 def test_an_export_of_damaged_features_leaves_nothing(tmp_path):

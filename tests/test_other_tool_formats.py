@@ -133,6 +133,19 @@ def test_mstcn_gets_the_actions_of_a_file(tmp_path):
         assert (again / name).read_text() == (folder / name).read_text()
 
 
+def test_mstcn_refuses_annotations_that_do_not_name_all_videos(tmp_path):
+    path = Path(annotated(tmp_path))
+    document = json.loads(path.read_text())
+    del document["database"]["two"]
+    path.write_text(json.dumps(document))
+    made_store(tmp_path)
+    with pytest.raises(InputError, match="missing, such as .*two; add them, with an empty list"):
+        export_made(tmp_path, format="mstcn", annotations=str(path))
+    document["database"]["two"] = {"subset": "training", "annotations": []}
+    path.write_text(json.dumps(document))
+    export_made(tmp_path, format="mstcn", annotations=str(path))
+
+
 def foreign_mstcn(folder: Path) -> Path:
     for name in ("features", "groundTruth", "splits"):
         (folder / name).mkdir(parents=True)

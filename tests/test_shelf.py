@@ -13,7 +13,8 @@ from reelbank.data.store import commands as shelf
 from reelbank.data.store.bank import find_store
 from reelbank.data.store.file import format as feature_file
 from reelbank.data.store.reader import Store
-from reelbank.data.store.records import identity
+from reelbank.data.store.records import DatasetListing, identity
+from reelbank.data.store.versions import current_versions
 from reelbank.data.store.writer import StoreWriter
 
 
@@ -270,6 +271,21 @@ def test_inspect_shows_recipe_coverage_failures_and_rows(tmp_path, capsys):
     assert "13 rows (feature vectors) of 5 float16; 1 to 4 per video, median 2" in lines
     assert "0.5 to 0.5 seconds between rows, median 0.5" in lines
     assert "dig/v006 moov atom?[31m not found" in lines
+
+
+@pytest.mark.parametrize("is_drawn", [False, True])
+def test_inspect_names_only_packages_and_their_versions(tmp_path, capsys, is_drawn):
+    listing = DatasetListing("a9464bdf", is_drawn)
+    with StoreWriter(tmp_path / "stores" / "made.h5", RECIPE, DATASET, listing=listing) as writer:
+        writer.add(made_video(0), made_values(0), made_times(0))
+        writer.finish([made_video(0)])
+    shelf.inspect(shelf.InspectOptions(str(tmp_path)))
+    lines = capsys.readouterr().out.splitlines()
+    (made,) = (line for line in lines if line.startswith("file made"))
+    names = {entry.split()[0] for entry in made.partition(" with ")[2].split(", ")}
+    assert names == {*dict(current_versions().packages), "h5py"}
+    assert "a9464bdf" not in "".join(lines)
+    assert lines.count("the split was drawn at random") == is_drawn
 
 
 def test_videos_without_sound_are_distinguished_from_failures(tmp_path, capsys):

@@ -30,7 +30,7 @@ from reelbank.data.store.parts import begun, parts_folder
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import Cost
 from reelbank.data.store.summary import missing_videos, store_document, store_line
-from reelbank.data.store.versions import Versions, apart, is_inexact, that_count
+from reelbank.data.store.versions import Versions, apart, is_inexact, packages_among, that_count
 from reelbank.data.system.locks import Lock, holder, lock
 
 _HEADS = (
@@ -113,10 +113,6 @@ def _seen_by(recipe: Mapping[str, Any]) -> str:
 _LONGEST_VALUE = 120
 
 
-# Entries of `written` that are shown elsewhere, or say nothing to a user.
-_NOT_SHOWN = ("cost", "weights", "made", "time", "overrides", "ids", "earlier_ids", "replaces")
-
-
 def inspect(options: InspectOptions) -> int:
     """Print a store's recipe, coverage, failures and sizes."""
     with Store.open(find_store(options.searched, options.store)) as store:
@@ -130,13 +126,8 @@ def inspect(options: InspectOptions) -> int:
         )
         print_lines(f"{store.path}: {state}")
         print_lines(f"hash {store.identity}")
-        packages = [
-            f"{name} {value}"
-            for name, value in store.written.items()
-            if value and name not in _NOT_SHOWN
-        ]
         time = f" {store.written['time']}" if store.written.get("time") else ""
-        print_lines(f"file made{time} with {', '.join(packages)}")
+        print_lines(f"file made{time} with {packages_among(store.written)}")
         _print_cost(store.cost)
         if is_inexact(store.cost.device):
             print_lines(
@@ -256,6 +247,8 @@ def _print_coverage(store: Store, heard: Counter[str]) -> None:
         rows.append((f"  {split}", *(str(counts[part]) for part in (*PARTS, ""))))
     if len(rows) > 1:
         print_table(rows)
+    if store.listing is not None and store.listing.is_drawn:
+        print_lines("the split was drawn at random")
 
 
 def _print_rows(store: Store) -> None:

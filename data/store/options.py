@@ -89,7 +89,12 @@ class ImportOptions(Checked):
         "Store": "bank",
     }
 
-    file: str = option("", "HDF5 file, or folder of .npy files, to import", positional=True)
+    file: str = option(
+        "",
+        "HDF5 file, .parquet file, or folder with .npy, .npz or .parquet files, to import, see "
+        "docs/store.md",
+        positional=True,
+    )
     dataset: str = option(
         "",
         "name of the data set; for ucf101, labels and splits are derived from the names of "

@@ -28,6 +28,8 @@ _DISTRIBUTIONS = {
     "pillow": ("pillow",),
     "numpy": ("numpy",),
 }
+# All packages whose version a file records when it is written.
+_WRITTEN = (*_DISTRIBUTIONS, "ffmpeg", "h5py")
 _LONGEST = 100  # characters of a name or a version in an untrusted store
 
 
@@ -62,6 +64,14 @@ def current_versions() -> Versions:
     installed["ffmpeg"] = _ffmpeg()
     pairs = [(name, version) for name, version in installed.items() if version]
     return Versions(tuple(sorted(pairs)))
+
+
+def packages_among(written: Mapping[str, Any]) -> Versions:
+    """The package versions among the facts about the last write, which an untrusted file records."""
+    versions = [(name, written.get(name)) for name in sorted(_WRITTEN)]
+    return Versions(
+        tuple((name, version) for name, version in versions if isinstance(version, str) and version)
+    )
 
 
 # Follows a GPU's name if it resizes to the same bytes as the CPU and computes in full fp32.

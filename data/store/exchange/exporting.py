@@ -1,10 +1,12 @@
 """The command `export`: the features of a store as files for other tools."""
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from reelbank.data.console import print_lines
+from reelbank.data.console import counted, print_lines
 from reelbank.data.errors import InputError
-from reelbank.data.files import temporary_folder
+from reelbank.data.files import temporary_folder, write_remedy
 from reelbank.data.store.bank import find_store
 from reelbank.data.store.exchange.formats.choosing import chosen_format
 from reelbank.data.store.exchange.formats.types import Export
@@ -26,10 +28,7 @@ def export(options: ExportOptions) -> int:
     chosen = chosen_format(options)
     target = Path(options.to).expanduser().absolute()
     table = target.parent / f"{target.name}.csv"
-    if target.exists() or (chosen.has_table and table.exists()):
-        raise InputError(
-            f"TO={options.to}: {target if target.exists() else table} already exists; give a new name"
-        )
+    _check_new([target, *([table] if chosen.has_table else [])], options.to)
     with Store.open(find_store(options.searched, options.store)) as store:
         splits = store.dataset.splits
         if options.split and options.split not in splits:
@@ -40,7 +39,7 @@ def export(options: ExportOptions) -> int:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with temporary_folder(target.name, target.parent) as partial:
-                lines = chosen.write(Export(store, partial / target.name, target, options))
+                written = chosen.write(Export(store, partial / target.name, target, options))
                 if chosen.has_table:
                     split_number = splits.index(options.split) if options.split else 0
                     _export_table(store, partial / table.name, split_number)
@@ -50,10 +49,11 @@ def export(options: ExportOptions) -> int:
         except OSError as error:
             why = error.strerror or " ".join(str(error).split())
             raise InputError(
-                f"TO={target}: cannot be written ({why}); free disk space, or choose another folder"
+                f"TO={target}: cannot be written ({why}); {write_remedy(error)}"
             ) from None
         labels = f" and their labels to {table}" if chosen.has_table else ""
-        print_lines(f"wrote {len(store.video_ids)} videos to {target}{labels}", *lines)
+        videos = counted(len(store.video_ids) - written.left_out, "video")
+        print_lines(f"wrote {videos} to {target}{labels}", *written.notes)
         weights = store.recipe.get("weights")
         if isinstance(weights, dict) and "saw" in weights and not chosen.has_recipe:
             print_lines(
@@ -62,6 +62,18 @@ def export(options: ExportOptions) -> int:
                 "used for this training"
             )
     return 0
+
+
+def _check_new(paths: Sequence[Path], to: str) -> None:
+    """Raises InputError if one of these paths of one folder exists, or if no folder can exist there."""
+    # Path.exists would raise an error if the folder may not be read, which is then found by writing.
+    if existing := next(filter(os.path.lexists, paths), None):
+        raise InputError(f"TO={to}: {existing} already exists; give a new name")
+    above = next(filter(os.path.lexists, paths[0].parents))
+    if not above.is_dir():
+        raise InputError(
+            f"TO={to}: cannot be written, because {above} is not a folder; choose another folder"
+        )
 
 
 def _export_table(store: Store, table: Path, split_number: int) -> None:

@@ -15,9 +15,11 @@ from reelbank.data.feature_recipe import DEFAULT_STREAM
 from reelbank.data.identity import in_file_name
 from reelbank.data.store.bank import stores_folder
 from reelbank.data.store.exchange.formats.videos import has_row_numbers, positive_number
+from reelbank.data.store.exchange.import_notes import row_numbers_note, unlabelled_notes
 from reelbank.data.store.exchange.labels import labelled
 from reelbank.data.store.exchange.source import Rows, Source
 from reelbank.data.store.exchange.sources import (
+    ACCEPTED,
     file_sha256,
     files_sha256,
     open_source,
@@ -38,33 +40,37 @@ def import_store(options: ImportOptions) -> int:
     Raises InputError for an unknown layout, an unsafe file, or names without labels.
     """
     path = Path(options.file).expanduser()
-    if not options.file or not path.exists():
-        raise InputError(
-            f"FILE={options.file}: must be an existing HDF5 file, a Parquet file, or a folder of .npy files"
-        )
+    if not options.file:
+        raise InputError(f"FILE is missing; it must be {ACCEPTED}")
+    if not path.exists():
+        raise InputError(f"FILE={options.file}: does not exist; FILE must be {ACCEPTED}")
     if (options.offset or options.fps) and not options.stride:
         raise InputError(
             "STRIDE is missing; OFFSET and FPS need it (STRIDE=1 if every frame has a row)"
         )
     with open_source(path, options.stream or DEFAULT_STREAM) as source:
         if not source.names:
-            raise InputError(f"FILE={path}: contains no features")
+            raise InputError(f"FILE={path}: contains no features; FILE must be {ACCEPTED}")
         if source.timed and options.stride:
             raise InputError(
                 f"STRIDE={options.stride:g}: FILE={path} contains the times of the rows; leave STRIDE out"
             )
         data = labelled(source, options)
         dataset, videos = data.dataset, data.videos
-        if options.stride and not options.fps and not source.rated and not _rated(videos):
+        is_rated = source.rated or _rated(videos)
+        if options.stride and not options.fps and not is_rated:
             raise InputError(
                 f"FPS is missing; STRIDE={options.stride:g} needs it, because FILE={path} does not "
                 "contain the frame rates of the videos"
             )
-        if source.notes:
-            print_lines(*source.notes)
         timing = Timing(options.stride or 0.0, options.offset, options.fps or 0.0)
         read = partial(_read, source, options.crops)
         recipe = _recipe(source, options, path)
+        notes = [*source.notes, *unlabelled_notes(data, of_actions=bool(options.annotations))]
+        if options.annotations and recipe["times"] == "row numbers":
+            notes.append(row_numbers_note(source, options, is_rated=is_rated))
+        if notes:
+            print_lines(*notes)
         key = identity(recipe, dataset.name)
         short = re.sub(r"[^\w.]+", "_", recipe["extractor"])
         names = [dataset.name, recipe["stream"]]

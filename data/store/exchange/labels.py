@@ -80,7 +80,9 @@ def _from_annotations(source: Source, options: ImportOptions) -> Labelled:
     if missing:
         raise InputError(
             f"ANNOTATIONS={options.annotations}: the file must list all videos of FILE, but "
-            f"{len(missing)} of the {len(source.names)} videos are missing, such as {missing[0]}"
+            f"{len(missing)} of the {len(source.names)} videos are missing, such as {missing[0]}; add "
+            "them, with an empty list 'annotations' if they contain no action, or give a FILE that "
+            "contains only listed videos"
         )
     annotated = [annotations.videos[name] for name in name_of]
     multilabel = any(len(video.labels()) > 1 for video in annotated)
@@ -124,7 +126,8 @@ def _from_table(source: Source, options: ImportOptions) -> Labelled:
     if missing:
         raise InputError(
             f"CSV={options.csv}: the file must list all videos of FILE, but {len(missing)} of the "
-            f"{len(source.names)} videos are missing, such as {missing[0]}"
+            f"{len(source.names)} videos are missing, such as {missing[0]}; add a row for each (its "
+            "label may be empty), or give a FILE that contains only listed videos"
         )
     label_column = "labels" if "labels" in columns else "label"
     labels = {name: row_of[name].get(label_column, "") for name in ids}

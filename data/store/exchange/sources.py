@@ -28,6 +28,11 @@ from reelbank.data.store.exchange.source import Rows, Source
 from reelbank.data.store.exchange.video_features import VideoFiles, arranged
 from reelbank.data.store.file.hdf5_checks import UnsafeFile, strings, walk
 
+# What FILE= can be, for messages.
+ACCEPTED = (
+    "an HDF5 file, a .parquet file, or a folder with .npy, .npz or .parquet files, such as that of "
+    "video_features, MS-TCN or 'reelbank export'"
+)
 _PACKED = {"features", "name"}
 _ENDINGS = (".npy", ".npz", ".parquet")
 
@@ -50,9 +55,10 @@ def open_source(path: Path, stream: str) -> Iterator[Source]:
     except UnsafeFile as error:
         raise InputError(f"FILE={path}: {error}") from None
     except OSError as error:
-        raise InputError(
-            f"FILE={path}: cannot be read as HDF5 ({' '.join(str(error).split())})"
-        ) from None
+        reason = f"FILE={path}: cannot be read as HDF5 ({' '.join(str(error).split())})"
+        if error.errno is None and not h5py.is_hdf5(path):  # a file of another kind
+            reason += f"; FILE must be {ACCEPTED}"
+        raise InputError(reason) from None
 
 
 @dataclass(frozen=True)

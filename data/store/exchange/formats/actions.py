@@ -70,7 +70,8 @@ def actions_of(export: Export, videos: Sequence[ExportedVideo]) -> list[list[Act
     if missing:
         raise InputError(
             f"ANNOTATIONS={export.options.annotations}: the file must name all videos of the store, but "
-            f"{len(missing)} of {len(videos)} are missing, such as {missing[0]}"
+            f"{len(missing)} of {len(videos)} are missing, such as {missing[0]}; add them, with an "
+            "empty list 'annotations' if they contain no action"
         )
     return [list(database[name].actions) for name in names]
 

@@ -1,7 +1,7 @@
 """One vector per video, the mean of its clean rows, for tools that show and search collections of
 videos: FiftyOne and LightlyStudio (a matrix and a table), and Lightly (a table)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
@@ -11,14 +11,14 @@ from reelbank.data.console import some
 from reelbank.data.datasets.discovery import existing_folder, find_videos
 from reelbank.data.errors import InputError
 from reelbank.data.similarity.vectors import check_rows, vector_length, video_means
-from reelbank.data.store.exchange.formats.types import Export, ExportFormat
+from reelbank.data.store.exchange.formats.types import Export, ExportFormat, Written
 from reelbank.data.store.reader import Store
 from reelbank.data.text_files import write_exact_csv
 
 MATRIX, TABLE, LIGHTLY_TABLE = "embeddings.npy", "samples.csv", "embeddings.csv"
 
 
-def _write_matrix(export: Export) -> Sequence[str]:
+def _write_matrix(export: Export) -> Written:
     """`embeddings.npy` (V, D) float32; `samples.csv` has a row for each row of it."""
     store = export.store
     check_rows(store)
@@ -41,10 +41,10 @@ def _write_matrix(export: Export) -> Sequence[str]:
         for video_id, label, group, parts in zip(*columns, strict=True)
     )
     write_exact_csv(export.path / TABLE, chain([header], lines))
-    return ()
+    return Written()
 
 
-def _write_lightly(export: Export) -> Sequence[str]:
+def _write_lightly(export: Export) -> Written:
     """`embeddings.csv` with a line for each video: its name below ROOT, the numbers, and the index of
     its class, -1 if it has none."""
     store = export.store
@@ -65,7 +65,7 @@ def _write_lightly(export: Export) -> Sequence[str]:
         for video_id, label, mean in zip(*columns, strict=True)
     )
     write_exact_csv(export.path / LIGHTLY_TABLE, chain([header], lines))
-    return ()
+    return Written()
 
 
 def _paths_of(export: Export) -> dict[str, Path]:

@@ -10,7 +10,7 @@ import numpy as np
 from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.about import about_text
 from reelbank.data.store.exchange.attributes import ABOUT, write_text
-from reelbank.data.store.exchange.formats.types import Export, ExportFormat
+from reelbank.data.store.exchange.formats.types import Export, ExportFormat, Written
 from reelbank.data.store.exchange.formats.videos import exported_videos
 
 # With the older format, an attribute has at most 64 KiB: 8,192 times. HDF5 1.8 is from 2008.
@@ -32,7 +32,7 @@ def _check_ids(ids: Sequence[str]) -> None:
                 )
 
 
-def _write(export: Export) -> Sequence[str]:
+def _write(export: Export) -> Written:
     _check_ids(export.store.video_ids)
     # The name is new, so no lock is needed; some file systems have none.
     with h5py.File(export.path, "w-", locking=False, libver=_VERSIONS) as file:
@@ -48,7 +48,7 @@ def _write(export: Export) -> Sequence[str]:
             write_text(dataset, "group", video.group)
             if video.parts:
                 dataset.attrs["parts"] = np.array(video.parts, "S")
-    return ()
+    return Written()
 
 
 HDF5 = ExportFormat(

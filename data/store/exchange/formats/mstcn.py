@@ -11,7 +11,7 @@ from reelbank.data.errors import InputError
 from reelbank.data.identity import in_file_name
 from reelbank.data.store.exchange.formats.actions import actions_of, row_labels
 from reelbank.data.store.exchange.formats.names import flat_names
-from reelbank.data.store.exchange.formats.types import Export, ExportFormat
+from reelbank.data.store.exchange.formats.types import Export, ExportFormat, Written
 from reelbank.data.store.exchange.formats.videos import (
     ExportedVideo,
     check_times,
@@ -31,7 +31,7 @@ from reelbank.data.store.exchange.sidecar import write_sidecar
 from reelbank.data.store.reader import Store
 
 
-def _write(export: Export) -> Sequence[str]:
+def _write(export: Export) -> Written:
     store, videos = export.store, list(exported_videos(export.store))
     check_vectors(store, "mstcn")
     names = flat_names([video.id for video in videos], dots=False)
@@ -53,7 +53,7 @@ def _write(export: Export) -> Sequence[str]:
     _write_splits(export, videos, names)
     paths = [f"{FEATURES}/{name}" for name in names]
     write_sidecar(export.path, store, paths, rows_axis=1, actions=actions)
-    return (f"{len(classes)} classes of rows; features of {store.row_shape[0]} numbers",)
+    return Written([f"{len(classes)} classes of rows; features of {store.row_shape[0]} numbers"])
 
 
 def _labels_of_rows(

@@ -1,17 +1,15 @@
 """A folder with one .npz file per video: its features with their times, frame rate and labels; and
 `about.json` with the recipe of the features and the data set."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from reelbank.data.store.exchange.about import about_text
-from reelbank.data.store.exchange.formats.types import Export, ExportFormat
+from reelbank.data.store.exchange.formats.types import Export, ExportFormat, Written
 from reelbank.data.store.exchange.formats.videos import exported_videos
 from reelbank.data.store.exchange.npz_folder import ABOUT_FILE
 
 
-def _write(export: Export) -> Sequence[str]:
+def _write(export: Export) -> Written:
     export.path.mkdir()
     for video in exported_videos(export.store):
         values, times_seconds = export.store.features(video.id)
@@ -28,7 +26,7 @@ def _write(export: Export) -> Sequence[str]:
             parts=np.array(video.parts, np.str_),
         )
     (export.path / ABOUT_FILE).write_text(about_text(export.store), encoding="utf-8")
-    return ()
+    return Written()
 
 
 NPZ = ExportFormat("a folder of .npz files", _write, has_recipe=True)

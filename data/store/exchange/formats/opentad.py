@@ -24,7 +24,7 @@ from reelbank.data.store.exchange.annotations import (
 from reelbank.data.store.exchange.formats.actions import given_name, stored_actions
 from reelbank.data.store.exchange.formats.grid import RowGrid, row_grid
 from reelbank.data.store.exchange.formats.names import flat_names
-from reelbank.data.store.exchange.formats.types import Export, ExportFormat
+from reelbank.data.store.exchange.formats.types import Export, ExportFormat, Written
 from reelbank.data.store.exchange.formats.videos import (
     ExportedVideo,
     check_times,
@@ -51,7 +51,7 @@ class _Plan:
     notes: Sequence[str]
 
 
-def _write(export: Export) -> Sequence[str]:
+def _write(export: Export) -> Written:
     store, videos = export.store, list(exported_videos(export.store))
     _check(store, videos)
     grid = row_grid(store, [video.fps for video in videos])
@@ -83,12 +83,13 @@ def _write(export: Export) -> Sequence[str]:
         else:
             actions = [stored_actions(store, video) for video in videos]
         write_sidecar(export.path, store, paths, actions=actions)
-    return (
+    notes = [
         f"{grid}; actionformer.yaml and opentad.py contain these settings",
         *plan.notes,
         *parts.notes,
         *([f"{MISSING} lists {counted(len(plan.missing), 'video')}"] if plan.missing else []),
-    )
+    ]
+    return Written(notes, left_out=plan.names.count(""))
 
 
 def _check(store: Store, videos: Sequence[ExportedVideo]) -> None:

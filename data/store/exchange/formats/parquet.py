@@ -16,7 +16,7 @@ import numpy as np
 
 from reelbank.data.store.exchange.about import about_text
 from reelbank.data.store.exchange.arrow import parquet_packages
-from reelbank.data.store.exchange.formats.types import Export, ExportFormat
+from reelbank.data.store.exchange.formats.types import Export, ExportFormat, Written
 from reelbank.data.store.exchange.formats.videos import ExportedVideo, exported_videos
 from reelbank.data.store.exchange.parquet_source import METADATA
 from reelbank.data.store.reader import Store
@@ -125,17 +125,17 @@ def _columns_of(export: Export) -> _Columns:
     return _Columns(export.store, splits.index(split) if split else 0)
 
 
-def _write_file(export: Export) -> Sequence[str]:
+def _write_file(export: Export) -> Written:
     _, parquet = parquet_packages()
     columns = _columns_of(export)
     schema = columns.schema()
     with parquet.ParquetWriter(export.path, schema, compression=_COMPRESSION) as writer:
         for videos in _groups(export.store):
             writer.write_table(columns.table(videos, schema), row_group_size=1 << 30)
-    return ()
+    return Written()
 
 
-def _write_folder(export: Export) -> Sequence[str]:
+def _write_folder(export: Export) -> Written:
     _, parquet = parquet_packages()
     columns = _columns_of(export)
     schema = columns.schema()
@@ -150,8 +150,8 @@ def _write_folder(export: Export) -> Sequence[str]:
                     writers[name] = closing.enter_context(writer)
                 writers[name].write_table(columns.table(of_part, schema), row_group_size=1 << 30)
     if REST not in writers:
-        return ()
-    return (f"{REST}.parquet contains the videos that are not in a part of the split",)
+        return Written()
+    return Written([f"{REST}.parquet contains the videos that are not in a part of the split"])
 
 
 def _by_part(videos: Sequence[ExportedVideo], columns: _Columns) -> dict[str, list[ExportedVideo]]:

@@ -1,21 +1,19 @@
 """Weakly supervised anomaly detection with RTFM and methods based on it: (T, crops, C) float32 arrays,
 and lists of their paths in which the abnormal videos come first (tianyu0207/RTFM, dataset.py)."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from reelbank.data.console import class_hint, counted, some
 from reelbank.data.errors import InputError
 from reelbank.data.store.exchange.formats.names import flat_names
-from reelbank.data.store.exchange.formats.types import Export, ExportFormat
+from reelbank.data.store.exchange.formats.types import Export, ExportFormat, Written
 from reelbank.data.store.exchange.formats.videos import ExportedVideo, exported_videos
 from reelbank.data.store.exchange.sidecar import write_sidecar
 
 _FEATURES = "features"
 
 
-def _write(export: Export) -> Sequence[str]:
+def _write(export: Export) -> Written:
     store, videos = export.store, list(exported_videos(export.store))
     if len(store.row_shape) != 2:
         raise InputError(
@@ -55,11 +53,11 @@ def _write(export: Export) -> Sequence[str]:
             f"{counted(len(others), 'video')} of the class {normal}"
         )
     write_sidecar(export.path, store, [f"{_FEATURES}/{name}" for name in names])
-    return (
-        *notes,
+    notes.append(
         "set the number of abnormal training videos in dataset.py of RTFM, where it is 63 or 810; its "
-        "ground truth of the frames is not written",
+        "ground truth of the frames is not written"
     )
+    return Written(notes)
 
 
 def _normal_class(export: Export) -> str:

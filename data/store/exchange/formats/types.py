@@ -23,11 +23,20 @@ class Export:
 
 
 @dataclass(frozen=True)
+class Written:
+    """What was exported. notes: lines to print at the end. left_out: number of videos of the store that
+    the files do not contain."""
+
+    notes: Sequence[str] = ()
+    left_out: int = 0
+
+
+@dataclass(frozen=True)
 class ExportFormat:
     """A format of `export`.
 
-    title: names the format in messages. write: writes the clean rows of all videos; it returns lines
-    that are printed at the end, and raises InputError for a store that the format cannot hold.
+    title: names the format in messages. write: writes the clean rows of all videos, and raises
+    InputError for a store that the format cannot hold.
     endings: with which the name of the file can end, () if the format is a folder. has_table:
     whether `<to>.csv` is written too. has_recipe: whether the files contain the recipe, and so what
     the network was trained on. own_options: the names of
@@ -35,7 +44,7 @@ class ExportFormat:
     """
 
     title: str
-    write: Callable[[Export], Sequence[str]]
+    write: Callable[[Export], Written]
     endings: tuple[str, ...] = ()
     has_table: bool = False
     has_recipe: bool = False

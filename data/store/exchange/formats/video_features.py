@@ -2,14 +2,13 @@
 `<video>_timestamps_ms.npy` (models/_base/base_extractor.py, utils/utils.py)."""
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
 from reelbank.data.console import counted
 from reelbank.data.identity import in_file_name
 from reelbank.data.store.exchange.formats.names import flat_names
-from reelbank.data.store.exchange.formats.types import Export, ExportFormat
+from reelbank.data.store.exchange.formats.types import Export, ExportFormat, Written
 from reelbank.data.store.exchange.formats.videos import (
     check_times,
     check_vectors,
@@ -20,7 +19,7 @@ from reelbank.data.store.exchange.video_features import FPS, TIMESTAMPS
 from reelbank.data.store.reader import Store
 
 
-def _write(export: Export) -> Sequence[str]:
+def _write(export: Export) -> Written:
     store, videos = export.store, list(exported_videos(export.store))
     check_vectors(store, "video_features")
     check_times(store, "video_features")
@@ -37,8 +36,8 @@ def _write(export: Export) -> Sequence[str]:
     write_sidecar(export.path, store, [f"{name}_{key}" for name in names])
     unknown = sum(not video.fps for video in videos)
     if not unknown:
-        return ()
-    return (f"no _fps.npy for {counted(unknown, 'video')}, whose frame rate is unknown",)
+        return Written()
+    return Written([f"no _fps.npy for {counted(unknown, 'video')}, whose frame rate is unknown"])
 
 
 def _key(store: Store) -> str:
