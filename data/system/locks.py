@@ -20,6 +20,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from reelbank.data.errors import InputError
 
@@ -217,7 +218,10 @@ def _token(path: Path) -> str | None:
 def _remove_stale(path: Path) -> bool:
     """Remove a lock file whose process is dead. Returns whether the file is gone."""
     token = _token(path)
-    return token is None or (_is_stale(path) and _remove(path, token, only_stale=True))
+    if token is None:
+        return True
+    state = _state(path)
+    return state == "gone" or (state == "stale" and _remove(path, token, only_stale=True))
 
 
 def _remove(path: Path, token: str, *, only_stale: bool) -> bool:
@@ -234,7 +238,12 @@ def _remove(path: Path, token: str, *, only_stale: bool) -> bool:
     except FileNotFoundError:  # the folder was removed
         return True
     try:
-        if _token(path) not in (token, None) or (only_stale and not _is_stale(path)):
+        found = _token(path)
+        state = _state(path) if only_stale else "stale"
+        # A file that is gone is not removed: another process may create its lock at any time.
+        if found is None or state == "gone":
+            return True
+        if found != token or state == "beating":
             return False
         path.unlink(missing_ok=True)
         return True
@@ -242,18 +251,17 @@ def _remove(path: Path, token: str, *, only_stale: bool) -> bool:
         claim.unlink(missing_ok=True)
 
 
-def _is_stale(path: Path) -> bool:
-    """Whether a lock file is gone, or has had no heartbeat for STALE_SECONDS by the clock of its
-    file server."""
+def _state(path: Path) -> Literal["beating", "stale", "gone"]:
+    """Whether a lock file has had a heartbeat within STALE_SECONDS by the clock of its file server."""
     try:
         # Opening a file makes an NFS client ask its server for the file's times.
         with path.open("rb") as file:
             beat_ns = os.fstat(file.fileno()).st_mtime_ns
     except OSError as error:
         if error.errno in _GONE:
-            return True
+            return "gone"
         raise
-    return _server_ns(path.parent) - beat_ns > STALE_SECONDS * 1e9
+    return "stale" if _server_ns(path.parent) - beat_ns > STALE_SECONDS * 1e9 else "beating"
 
 
 def _server_ns(folder: Path) -> int:
