@@ -252,29 +252,30 @@ def top(scores: Scores, k: int = 5) -> dict[str, list[ClassProbability]]:
 
 
 def _predict_store(runs: Sequence[Run], options: PredictOptions) -> Prediction:
-    """The scores of all videos of a store. For a fused run, the scores of its members are fused."""
+    """The scores of all videos of a store."""
     check_weights(runs, options.weights)
-    how, weights = options.how, options.weights
-    if len(runs) == 1 and runs[0].recipe.get("head") == "fused":
-        fused = runs[0]
-        runs = members_of(fused, options.searched)
-        how, weights = str(fused.recipe.get("how")), tuple(recorded_weights(fused))
     paths = [find_store(options.searched, name) for name in store_names(options.store)]
-    tables = [
-        predicted(
-            run.path,
-            *paths,
-            extractor=options.extractor,
-            head=own_head(run, options.head),
-            streams=own_files(options.stream),
-        )
-        for run in runs
-    ]
-    table = tables[0] if len(tables) == 1 else fuse(tables, how, weights)
+    tables = [_scores_of_store(run, paths, options) for run in runs]
+    table = tables[0] if len(tables) == 1 else fuse(tables, options.how, options.weights)
     ids = set(table.video_ids)
     notes = training_notes(table) + backbone_notes(paths, ids, of_files=False)
     notes += damage_notes(paths, ids)
     return Prediction(table, {name: name for name in table.video_ids}, notes=tuple(notes))
+
+
+def _scores_of_store(run: Run, paths: Sequence[Path], options: PredictOptions) -> Scores:
+    """A run's scores. For a fused run, the scores of its members are fused as it records."""
+    if run.recipe.get("head") == "fused":
+        members = members_of(run, options.searched)
+        tables = [_scores_of_store(member, paths, options) for member in members]
+        return fuse(tables, str(run.recipe.get("how")), recorded_weights(run))
+    return predicted(
+        run.path,
+        *paths,
+        extractor=options.extractor,
+        head=own_head(run, options.head),
+        streams=own_files(options.stream),
+    )
 
 
 def _predict_files(named: NamedVideos, runs: Sequence[Run], options: PredictOptions) -> Prediction:

@@ -509,9 +509,9 @@ def test_videos_without_an_action_are_named_with_what_train_does(multilabel, tmp
     effect = "counts as a negative for every class" if multilabel else "is not used for evaluation"
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note: ")]
     assert notes == [
-        "note: 2 training videos have no action, so they have no label and are not used for training: "
+        "note: 2 training videos have no usable action, so they have no label and are not used for training: "
         "backwards, empty",
-        f"note: 1 test video has no action, so it has no label and {effect}: unknown",
+        f"note: 1 test video has no usable action, so it has no label and {effect}: unknown",
     ]
 
 

@@ -152,6 +152,9 @@ def test_messages_name_options_as_they_were_typed(
         ("ROOT=clips/a and ROOT=clips2", ["clips"], "ROOT=clips/a and ROOT=clips2"),
         (f"ROOT={Path('a b').resolve()} is empty", ["a b", "--t=4"], "a b is empty"),
         ("BATCH=8: too few", ["--batch", "8", "clips"], "--batch=8: too few"),
+        ("CSV=t needs ROOT=clips", ["clips"], "CSV=t needs ROOT=clips"),
+        ("T=5: too many", ["5"], "T=5: too many"),
+        ("ROOT=5 and ROOT=5", ["5", "ROOT=5"], "ROOT=5 and ROOT=5"),
     ],
 )
 def test_names_in_messages_follow_what_was_typed(

@@ -124,6 +124,14 @@ def test_other_words_are_explained(
     assert contents(home) == before
 
 
+def test_a_link_to_itself_is_an_error_and_no_traceback(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "loop").symlink_to("loop")
+    assert run("import", "loop") == 2
+    assert capsys.readouterr().err.startswith("reelbank: error: ")
+
+
 def test_root_without_dataset_never_means_the_toy_set(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from made_stores import check_holds, fill
 
-from reelbank.data.system.locks import STALE_SECONDS
+from reelbank.data.errors import InputError
+from reelbank.data.system.locks import STALE_SECONDS, lock
 
 TESTS = str(Path(__file__).resolve().parent)
 
@@ -320,3 +321,77 @@ def test_one_of_many_processes_takes_over_a_dead_lock(start, tmp_path, dead) -> 
     assert contest.first == "200"
     contest.end()
     assert [path.name for path in tmp_path.iterdir()] == ["a.lock"]
+
+
+# Another process removes the dead lock, and takes its own, while this one examines it.
+GONE = """
+import os, sys
+from pathlib import Path
+from reelbank.data.system.locks import lock
+
+path, removed = Path(sys.argv[1]), []
+path.write_text('{{"token": "0123"}}')
+os.utime(path, (0, 0))
+open_file, unlink = os.open, Path.unlink
+
+def opened(name, flags, *mode):
+    fd = open_file(name, flags, *mode)
+    if str(name).endswith("a.lock.0123"):
+        unlink(path)
+    return fd
+
+def unlinked(self, missing_ok=False):
+    if self == path and not path.exists():
+        removed.append("a lock that another process could have created")
+    unlink(self, missing_ok)
+
+os.open, Path.unlink = opened, unlinked
+taken = lock(path, wait=False)
+print(taken is not None, removed, flush=True)
+taken.release()
+"""
+
+
+def test_a_dead_lock_that_is_gone_is_not_removed_again(start, tmp_path) -> None:
+    child = start(GONE, tmp_path / "a.lock")
+    assert child.first == "True []"
+    child.end()
+    assert not list(tmp_path.iterdir())
+
+
+# Another process, which found the lock stale, has created a claim and removes it after a moment.
+CLAIMED = """
+import sys, threading
+from pathlib import Path
+from reelbank.data.system.locks import lock
+
+path = Path(sys.argv[1])
+taken = lock(path, wait=False)
+claim = path.with_name(f"{{path.name}}.{{taken.token}}")
+claim.touch()
+threading.Timer(0.3, claim.unlink).start()
+taken.release()
+print(path.exists(), lock(path, wait=False) is not None, flush=True)
+"""
+
+
+def test_a_released_lock_is_removed_although_another_process_examines_it(start, tmp_path) -> None:
+    assert start(CLAIMED, tmp_path / "a.lock").first == "False True"
+
+
+def test_a_lock_file_that_is_a_link_to_nothing_is_refused(tmp_path: Path, no_waiting: None) -> None:
+    (tmp_path / "a.lock").symlink_to("gone")
+    with pytest.raises(InputError, match=r"a\.lock: must be a lock file .*remove it"):
+        lock(tmp_path / "a.lock", wait=False)
+
+
+def test_releasing_a_lock_does_not_remove_the_file_of_another(tmp_path: Path) -> None:
+    """The folder was deleted and made again while the lock was held."""
+    first = lock(tmp_path / "x" / "a.lock", wait=False)
+    shutil.rmtree(tmp_path / "x")
+    second = lock(tmp_path / "x" / "a.lock", wait=False)
+    assert first and second
+    first.release()
+    assert (tmp_path / "x" / "a.lock").exists()
+    assert lock(tmp_path / "x" / "a.lock", wait=False) is None
+    second.release()

@@ -234,8 +234,11 @@ def test_a_score_file_marks_random_weights_and_is_no_fusion(tmp_path: Path) -> N
     member = {"extractor": "x", "random_networks": ["x"], "name": "gru-1"}
     for name, about in (
         ("one", member),
-        ("two", {"head": "fused", "extractor": "x", "members": [member, member]}),
-        ("three", {"head": "svm", "name": "fused", "extractor": "x"}),
+        (
+            "two",
+            {"head": "fused", "extractor": "x", "coarse": 1, "members": [{"members": [member]}]},
+        ),
+        ("three", {"head": "svm", "name": "fused", "extractor": "x", "coarse": {"k": 5}}),
     ):
         table = Scores(ids, labels, ("k", "l"), np.eye(2, dtype=np.float32), about)
         score_tables.save(table, tmp_path / f"{name}.npz")
@@ -243,6 +246,17 @@ def test_a_score_file_marks_random_weights_and_is_no_fusion(tmp_path: Path) -> N
     evaluation = evaluate_runs(EvaluateOptions(bank=str(tmp_path), runs=files))
     names = sorted(model.name for model in evaluation.tables[0].models)
     assert names == ["gru-1 x (random)", "three x", "two x (random)"]
+
+
+def test_a_score_file_whose_facts_are_not_json_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Scores(("a",), np.array([0]), ("k",), np.ones((1, 1)), {"name": "old"})
+    with monkeypatch.context() as changed:
+        changed.setattr(json, "dumps", lambda *_, **__: '{"name": NaN}')
+        score_tables.save(table, tmp_path / "x.npz")
+    with pytest.raises(InputError, match=r"x\.npz: cannot be read .*'about' contains NaN"):
+        score_tables.load(tmp_path / "x.npz")
 
 
 def test_predict_says_where_it_cannot_write(three: list[Run]) -> None:

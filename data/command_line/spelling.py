@@ -5,6 +5,7 @@ Messages contain NAME and NAME=value, the form of `make` and recipes. A user who
 reads `--batch=8` in a message, not BATCH=8.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,17 +15,18 @@ from reelbank.data.options import split_word
 
 # Names of options that are also words: without "=" they mean the format.
 _ALSO_WORDS = frozenset({"CSV", "JSON"})
+_TYPED_ALONE = "FILE|ROOT|RUNS|STORE|VIDEOS"  # options whose values may be typed without a name
 _PLACEHOLDER = "\ue000{}\ue001"  # private characters, which no message contains
 
 
 def as_typed(message: str, names: Iterable[str], words: Sequence[str]) -> str:
     """The message with each command as `as_run` writes it, and each option in the form in which it
     was typed in `words`. An option that was not typed gets the form of the last typed option. A value
-    that was typed alone is shown alone.
+    that was typed alone is shown alone at the start of the message.
 
     names: the command's options. Typed values are not changed, even if they look like an option.
     """
-    message = _unnamed(as_run(message), names, words)
+    message = _unnamed(as_run(message), words)
     typed_with_dashes: dict[str, bool] = {}
     values: list[str] = []
     for position, word in enumerate(words):
@@ -61,16 +63,17 @@ def as_typed(message: str, names: Iterable[str], words: Sequence[str]) -> str:
     return message
 
 
-def _unnamed(message: str, names: Iterable[str], words: Sequence[str]) -> str:
-    """The message with NAME=value as the value, if it was typed without a name."""
-    alternatives = "|".join(sorted((name.upper() for name in names), key=len, reverse=True))
+def _unnamed(message: str, words: Sequence[str]) -> str:
+    """The message that begins with NAME=value with only the value, if it was typed without a name."""
     takes_next, named = False, {text for _, text in map(split_word, words)}
     for word in words:
         name, text = split_word(word)
         if word and not name and not takes_next and word not in named:
-            # a folder may be shown by its whole path
-            for shown in dict.fromkeys((word, str(Path(word).resolve()))):
-                value = rf"(?<![\w/.=-])(?:{alternatives})={re.escape(shown)}(?![\w/.-])"
-                message = re.sub(value, word.replace("\\", r"\\"), message)
+            shown = [word]
+            with contextlib.suppress(OSError, RuntimeError):  # a loop of links, no current folder
+                shown.append(str(Path(word).resolve()))  # a folder may be shown by its whole path
+            values = "|".join(map(re.escape, shown))
+            if found := re.match(rf"(?:{_TYPED_ALONE})=(?:{values})(?![\w/.-])", message):
+                return word + message[found.end() :]
         takes_next = bool(name) and text is None
     return message

@@ -339,7 +339,8 @@ def load(path: str | Path) -> Scores:
             file_format = _member(archive, "format", (0, "U")).item()
             if file_format != FORMAT:
                 raise ValueError(f"its format must be {FORMAT!r} (got {file_format[:40]!r})")
-            about = json.loads(_member(archive, "about", (0, "U")).item())
+            text = _member(archive, "about", (0, "U")).item()
+            about = json.loads(text, parse_constant=_refused_constant)
             if not isinstance(about, dict):
                 raise ValueError("'about' is not a JSON object")
             return Scores(
@@ -355,6 +356,10 @@ def load(path: str | Path) -> Scores:
         raise InputError(f"{path}: the score file does not exist") from None
     except DAMAGE as error:
         raise InputError(f"{path}: cannot be read as a score file ({_reason(error)})") from None
+
+
+def _refused_constant(name: str) -> None:
+    raise ValueError(f"'about' contains {name}, which is not JSON")
 
 
 def _reason(error: Exception) -> str:

@@ -26,7 +26,8 @@ from reelbank.data.errors import InputError
 
 STALE_SECONDS = 60.0
 HEARTBEAT_SECONDS = 10.0  # several may be late before the lock counts as stale
-_POLL_SECONDS = 0.2  # between attempts to take a lock that is a file
+_POLL_SECONDS = 0.2  # between attempts to take a lock that is a file, or to remove it
+_REMOVALS = 5
 _NO_FLOCK = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _GONE = {errno.ENOENT, errno.ESTALE}  # ESTALE: removed by another client of an NFS server
 
@@ -70,11 +71,20 @@ class Lock:
             if os.getpid() == self.process:
                 self._stop_beating()
                 if self.token:
-                    _remove(self.path, self.token, only_stale=False)
-                elif remove:
+                    self._remove_file()
+                elif remove and _is_file_of(self.fd, self.path):
                     self.path.unlink(missing_ok=True)
         finally:
             os.close(self.fd)
+
+    def _remove_file(self) -> None:
+        """Remove the lock file. Another process may examine it at this moment, because this one was
+        suspended; it is given a second."""
+        for _ in range(_REMOVALS):
+            _remove(self.path, self.token, only_stale=False)
+            if not self.is_held():
+                return
+            time.sleep(_POLL_SECONDS)
 
     def begin_beating(self) -> None:
         """Begin the heartbeat of a lock that is a file."""
@@ -112,6 +122,10 @@ def lock(path: Path, *, wait: bool) -> Lock | None:
         try:
             fd, is_new = _opened(path)
         except FileNotFoundError:  # another process removed the file or the emptied folder
+            if path.is_symlink():
+                raise InputError(
+                    f"{path}: must be a lock file (got a link to a file that does not exist); remove it"
+                ) from None
             continue
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -134,10 +148,17 @@ def lock(path: Path, *, wait: bool) -> Lock | None:
             raise
         # The process that had the lock may have removed the file. Then our descriptor is of a
         # file without a name, and its lock keeps nobody out.
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(fd), path.stat()):
-                return Lock(path, fd)
+        if _is_file_of(fd, path):
+            return Lock(path, fd)
         os.close(fd)
+
+
+def _is_file_of(fd: int, path: Path) -> bool:
+    """Whether a descriptor is of the file that has this path."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _opened(path: Path) -> tuple[int, bool]:

@@ -69,9 +69,14 @@ class Entry:
     def coarse(self) -> dict[str, list[str]]:
         """The classes of each coarse category that the scores contain. It is {} if the data set has
         no categories."""
-        coarse = self.table.outline.about.get("coarse") or {}
+        recorded = self.table.outline.about.get("coarse")
+        coarse = recorded if isinstance(recorded, Mapping) else {}
         classes = set(self.table.outline.classes)
-        present = {name: [c for c in members if c in classes] for name, members in coarse.items()}
+        present = {
+            name: [member for member in members if isinstance(member, str) and member in classes]
+            for name, members in coarse.items()
+            if isinstance(members, list)
+        }
         return {name: members for name, members in present.items() if members}
 
     def with_classes(self, classes: Sequence[str]) -> "Entry":

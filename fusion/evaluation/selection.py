@@ -187,9 +187,12 @@ def _random_networks(about: Mapping[str, Any]) -> tuple[str, ...]:
     """The extractors with random weights that a score file, or one of the files fused in it,
     records."""
     names: dict[str, None] = {}
-    for facts in (about, *_members(about)):
+    pending = [about]
+    while pending:
+        facts = pending.pop()
         recorded = facts.get("random_networks")
         names |= dict.fromkeys(map(str, recorded if isinstance(recorded, list) else ()))
+        pending += _members(facts)
     return tuple(names)
 
 

@@ -26,12 +26,12 @@ def written_to(name: str, path: str | Path) -> Iterator[None]:
     cannot be written."""
     try:
         yield
-    except FileNotFoundError:
-        raise InputError(
-            f"{name}={path}: cannot be written, because the folder {Path(path).parent} does not "
-            "exist; create it, or give another path"
-        ) from None
     except OSError as error:
+        if not Path(path).parent.exists():
+            raise InputError(
+                f"{name}={path}: cannot be written, because the folder {Path(path).parent} does not "
+                "exist; create it, or give another path"
+            ) from None
         raise InputError(
             f"{name}={path}: cannot be written ({error.strerror}); give a path in a writable folder"
         ) from None

@@ -172,7 +172,8 @@ def _alike(views: Sequence[np.ndarray | int], clips: np.ndarray) -> tuple[np.nda
         codes = np.array([number_of.setdefault(key, len(number_of)) for key in keys], np.int64)
     codes = codes * (clips.max(initial=0) + 1) + clips
     _, firsts, numbers = np.unique(codes, return_index=True, return_inverse=True)
-    return firsts, numbers
+    order = np.argsort(firsts)  # so that an error names the first video
+    return firsts[order], np.argsort(order)[numbers]
 
 
 def _before(counts: np.ndarray) -> np.ndarray:

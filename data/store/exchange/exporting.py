@@ -1,5 +1,6 @@
 """The command `export`: the features of a store as files for other tools."""
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,10 +71,11 @@ def _check_new(paths: Sequence[Path], to: str) -> None:
     if existing := next(filter(os.path.lexists, paths), None):
         raise InputError(f"TO={to}: {existing} already exists; give a new name")
     above = next(filter(os.path.lexists, paths[0].parents))
-    if not above.is_dir():
-        raise InputError(
-            f"TO={to}: cannot be written, because {above} is not a folder; choose another folder"
-        )
+    with contextlib.suppress(PermissionError):
+        if not above.is_dir():
+            raise InputError(
+                f"TO={to}: cannot be written, because {above} is not a folder; choose another folder"
+            )
 
 
 def _export_table(store: Store, table: Path, split_number: int) -> None:

@@ -38,9 +38,9 @@ def _line(videos: Sequence[StoredVideo], part: str, *, is_negative: bool, of_act
     cause = f"{'has' if is_one else 'have'} no label"
     if of_actions:
         cause = (
-            "has no action, so it has no label"
+            "has no usable action, so it has no label"
             if is_one
-            else "have no action, so they have no label"
+            else "have no usable action, so they have no label"
         )
     effect = f"{'is' if is_one else 'are'} not used for {purpose}"
     if is_negative:
