@@ -37,6 +37,11 @@ def canonical(recipe: Mapping[str, Any]) -> str:
     return _CANONICAL.encode(recipe)
 
 
+def reject_constant(name: str) -> Any:
+    """For json.loads, which otherwise accepts NaN and Infinity. Raises ValueError."""
+    raise ValueError(f"{name} is not valid JSON")
+
+
 def in_file_name(text: str) -> str:
     """A name from an untrusted file as part of a file name: it cannot lead out of a folder."""
     return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "_"

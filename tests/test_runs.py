@@ -255,7 +255,9 @@ def test_a_score_file_whose_facts_are_not_json_is_refused(
     with monkeypatch.context() as changed:
         changed.setattr(json, "dumps", lambda *_, **__: '{"name": NaN}')
         score_tables.save(table, tmp_path / "x.npz")
-    with pytest.raises(InputError, match=r"x\.npz: cannot be read .*'about' contains NaN"):
+    with pytest.raises(
+        InputError, match=r"x\.npz: cannot be read as a score file .NaN is not valid JSON"
+    ):
         score_tables.load(tmp_path / "x.npz")
 
 

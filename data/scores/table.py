@@ -23,6 +23,7 @@ import numpy as np
 
 from reelbank.data.errors import InputError
 from reelbank.data.files import check_regular, replacing, sync_folder
+from reelbank.data.identity import reject_constant
 
 FORMAT = "reelbank scores 1"
 # The parts of a split that a video can be in.
@@ -340,7 +341,7 @@ def load(path: str | Path) -> Scores:
             if file_format != FORMAT:
                 raise ValueError(f"its format must be {FORMAT!r} (got {file_format[:40]!r})")
             text = _member(archive, "about", (0, "U")).item()
-            about = json.loads(text, parse_constant=_refused_constant)
+            about = json.loads(text, parse_constant=reject_constant)
             if not isinstance(about, dict):
                 raise ValueError("'about' is not a JSON object")
             return Scores(
@@ -356,10 +357,6 @@ def load(path: str | Path) -> Scores:
         raise InputError(f"{path}: the score file does not exist") from None
     except DAMAGE as error:
         raise InputError(f"{path}: cannot be read as a score file ({_reason(error)})") from None
-
-
-def _refused_constant(name: str) -> None:
-    raise ValueError(f"'about' contains {name}, which is not JSON")
 
 
 def _reason(error: Exception) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# that are compared at once; the products of larger tiles do not stay in the processor's cache
+# that are compared at once; larger tiles take more memory, and were not faster
 _BLOCK_QUERIES, _TILE_CANDIDATES = 512, 1 << 12
 _FIRST_TILE = 1 << 10  # small, because its best decide which of the others are looked at
 _SPARE = 16  # candidates, more than asked for, of which the exact product is made

@@ -20,7 +20,7 @@ from reelbank.data.banks import AnyBank, Banks
 from reelbank.data.console import print_lines
 from reelbank.data.errors import InputError
 from reelbank.data.files import check_regular, read_text
-from reelbank.data.identity import extractor_name, signature
+from reelbank.data.identity import extractor_name, reject_constant, signature
 from reelbank.extract.networks.provenance import Provenance
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -57,7 +57,7 @@ def folder_name(recipe: Mapping[str, Any]) -> str:
 def read_recipe(folder: Path) -> dict[str, Any]:
     """The recipe of a folder of weights, checked against the folder's name. Raises InputError."""
     try:
-        document = json.loads(read_text(folder / "recipe.json"), parse_constant=_no_number)
+        document = json.loads(read_text(folder / "recipe.json"), parse_constant=reject_constant)
         recipe = document["recipe"]
         named = folder_name(recipe)
         saw_of(recipe)
@@ -78,10 +78,6 @@ def read_recipe(folder: Path) -> dict[str, Any]:
             "and train again"
         )
     return recipe
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is not valid JSON")
 
 
 def finished(folder: Path) -> bool:

@@ -20,7 +20,7 @@ from reelbank.data.datasets.registry import is_of_dataset
 from reelbank.data.errors import InputError
 from reelbank.data.feature_recipe import has_random_weights
 from reelbank.data.files import check_regular, read_text
-from reelbank.data.identity import extractor_name, signature
+from reelbank.data.identity import extractor_name, reject_constant, signature
 from reelbank.data.plugins import plugin_name
 from reelbank.data.scores import table as score_tables
 from reelbank.heads.recipe import RunRecipe
@@ -62,17 +62,13 @@ class Run:
         return score_tables.load(path)
 
 
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is not valid JSON")
-
-
 def read_run(path: Path) -> Run:
     """Read a run folder's recipe and metrics. Raises InputError when the folder does not contain a
     run or was changed."""
     documents = []
     for name in ("recipe.json", "metrics.json"):
         try:
-            documents.append(json.loads(read_text(path / name), parse_constant=_no_number))
+            documents.append(json.loads(read_text(path / name), parse_constant=reject_constant))
             if not isinstance(documents[-1], dict):
                 raise ValueError("the file must contain a JSON object")
         except FileNotFoundError:

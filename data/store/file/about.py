@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reelbank.data.errors import InputError
-from reelbank.data.identity import canonical, differences
+from reelbank.data.identity import canonical, differences, reject_constant
 from reelbank.data.store.file.hdf5_checks import UnsafeFile
 from reelbank.data.store.records import Cost, DatasetDescription, Failure, identity
 from reelbank.data.store.versions import (
@@ -190,13 +190,9 @@ def require(condition: bool, line: str) -> None:
 def parse_json(text: str | bytes) -> Any:
     """The value of a JSON text from an untrusted file. Raises UnsafeFile."""
     try:
-        return json.loads(text, parse_constant=_reject_constant)
+        return json.loads(text, parse_constant=reject_constant)
     except (ValueError, RecursionError) as error:
         raise UnsafeFile(f"/about is not valid JSON ({error})") from None
-
-
-def _reject_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not valid JSON")
 
 
 def _has(value: Any, kinds: Mapping[str, type]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar, overload
 import numpy as np
 import xxhash
 
-from reelbank.data.identity import canonical
+from reelbank.data.identity import canonical, reject_constant
 from reelbank.data.store.file.tree import CheckedFile
 
 T = TypeVar("T")
@@ -304,11 +304,6 @@ class JsonTexts(LazySequence[Mapping[str, Any]]):
         reason = self._check(facts)
         file.require(not reason, reason)
         return dict(facts)
-
-
-def reject_constant(name: str) -> Any:
-    """For json.loads, which otherwise accepts NaN and Infinity."""
-    raise ValueError(f"{name} is not valid JSON")
 
 
 class Coded(LazySequence[T]):

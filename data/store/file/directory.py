@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from reelbank.data.errors import InputError
-from reelbank.data.identity import canonical
+from reelbank.data.identity import canonical, reject_constant
 from reelbank.data.store.file.about import (
     VideoFacts,
     failure_fault,
@@ -30,7 +30,6 @@ from reelbank.data.store.file.columns import (
     Numbers,
     Place,
     Texts,
-    reject_constant,
 )
 from reelbank.data.store.file.hdf5_checks import MOST_EXPANSION, UnsafeFile, links, plain
 from reelbank.data.store.file.header import DamagedFile
