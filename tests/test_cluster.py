@@ -284,13 +284,16 @@ def test_more_videos_maps_and_two_kills(three_workers, tmp_path, monkeypatch):
     for words in (sweep, rrn):
         assert reelbank.main([*words, "BANK=alone"]) == 0
 
-    def kill_two_that_train():
+    early = three_workers.workers
+
+    def leave_only_late_workers():
         for _ in range(2):
             kill_one_that_trains(three_workers, "cluster")
-            late = three_workers.add_worker()
-        until(lambda: trains(late, "cluster"))
+            three_workers.add_worker()
+        for worker in early:
+            worker.kill()
 
-    with meanwhile(kill_two_that_train):
+    with meanwhile(leave_only_late_workers):
         assert reelbank.main([*sweep, "BANK=cluster", f"CLUSTER={address}"]) == 0
     assert reelbank.main([*rrn, "BANK=cluster", f"CLUSTER={address}"]) == 0
     check_same_runs("alone", "cluster", 4 + 2)
