@@ -165,7 +165,7 @@ class Scorer:
             piece = slice(first, first + step)
             ids = self.ids[piece]
             answer = self._outputs(ids, rows[piece], cut_out_videos)
-            texts = [labels[number] for number in numbers[piece].tolist()]
+            texts = list(map(labels.__getitem__, numbers[piece].tolist()))
             scores = Scores(
                 ids,
                 label_numbers(texts, recipe.classes, store.dataset),

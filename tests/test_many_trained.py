@@ -29,7 +29,7 @@ from reelbank.data.store.records import Cost, DatasetDescription
 from reelbank.data.store.versions import current_versions
 from reelbank.data.store.videos import StoredVideos
 from reelbank.data.store.whole import write_whole
-from reelbank.data.text_files import SafeWriter, csv_field, csv_fields
+from reelbank.data.text_files import SafeWriter, csv_column, probability_column
 from reelbank.heads.training.material import open_rows
 from reelbank.heads.training.options import TrainOptions
 from reelbank.heads.training.planning.plan import plan_runs
@@ -217,18 +217,26 @@ ODD_TEXTS = [
     "@",
     " a",
     "@a",
+    "\0=1",
 ]
 
 
+def as_utf8(texts: list[str]) -> list[str]:
+    """The texts as a file in UTF-8 keeps them."""
+    return [text.encode("utf-8", "replace").decode().replace("\0", "") for text in texts]
+
+
 @settings(deadline=None)
-@given(st.lists(st.text() | st.sampled_from(ODD_TEXTS), min_size=2, max_size=4))
-def test_fields_are_written_like_cells(texts: list[str]) -> None:
-    cells, fields = io.StringIO(), io.StringIO()
-    SafeWriter(cells).writerow(texts)
-    assert list(csv_fields(texts)) == list(map(csv_field, texts))
-    row_format = ",".join(["%s"] * len(texts))
-    SafeWriter(fields).write_formatted(row_format, 2, [*csv_fields(texts), *map(csv_field, texts)])
-    assert fields.getvalue() == 2 * cells.getvalue()
+@given(st.lists(st.text() | st.sampled_from(ODD_TEXTS), min_size=1, max_size=4), st.data())
+def test_columns_are_written_like_cells(texts: list[str], data: st.DataObject) -> None:
+    cells, columns = io.StringIO(), io.StringIO()
+    shares = data.draw(st.lists(st.floats(0, 1), min_size=len(texts), max_size=len(texts)))
+    SafeWriter(cells).writerows(
+        [text, f"{share:.6f}", text, ""] for text, share in zip(as_utf8(texts), shares, strict=True)
+    )
+    column, empty = csv_column(texts), np.zeros(len(texts), "S1")
+    SafeWriter(columns).write_columns([column, probability_column(np.array(shares)), column, empty])
+    assert columns.getvalue() == cells.getvalue()
 
 
 @settings(deadline=None)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import reelbank
 from reelbank.data.errors import InputError
@@ -25,6 +27,7 @@ from reelbank.data.scores.table import (
 from reelbank.data.scores.top_k import best_classes
 from reelbank.data.similarity.nearest import nearest
 from reelbank.data.store.damage import damage_among
+from reelbank.data.store.file.format import runs
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import DatasetDescription, StoredVideo
 from reelbank.data.store.writer import StoreWriter
@@ -218,6 +221,34 @@ def test_the_likeliest_classes_have_the_highest_scores_and_their_probabilities(
         np.testing.assert_array_equal(found.numbers, order)
         expected = np.take_along_axis(chances, order, axis=1)
         np.testing.assert_allclose(found.chances, expected, rtol=1e-12, atol=0)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 500), st.floats(0.01, 30))
+def test_probabilities_of_the_likeliest_classes_have_seven_digits(
+    seed: int, classes: int, spread: float
+) -> None:
+    drawn = np.random.default_rng(seed).normal(scale=spread, size=(3, classes))
+    ids, names = ("a", "b", "c"), tuple(map(str, range(classes)))
+    table = Scores(ids, np.zeros(3, np.int64), names, drawn.astype(np.float32))
+    found = likeliest(table, 5)
+    expected = np.take_along_axis(probabilities(table), found.numbers, axis=1)
+    np.testing.assert_allclose(found.chances, expected, rtol=1e-6, atol=0)
+    assert found.chances.max() <= 1
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 9), max_size=20), st.integers(0, 12), st.integers(0, 99))
+def test_runs_hold_as_many_neighbours_as_fit(counts: list[int], most: int, first: int) -> None:
+    offsets = np.cumsum([7, *counts])
+    ranges = list(runs(first, offsets, most))
+    numbers = [number for begin, end in ranges for number in range(begin, end)]
+    assert numbers == list(range(first, first + len(counts)))
+    for begin, end in ranges:
+        held = counts[begin - first : end - first]
+        assert sum(held) <= most or len(held) == 1
+        following = counts[end - first : end - first + 1]
+        assert not following or sum(held + following) > most
 
 
 @pytest.mark.parametrize(

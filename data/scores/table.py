@@ -81,7 +81,7 @@ class Scores:
         if labels.dtype.kind not in "iu":
             raise InputError(f"scores: labels must be whole numbers (got {labels.dtype})")
         with np.errstate(over="ignore"):  # values beyond float32 become inf, rejected below
-            logits = np.asarray(self.logits).astype(np.float32)
+            logits = np.asarray(self.logits).astype(np.float32, copy=False)
         full_shape = (len(ids), len(classes))
         fits = labels.shape in ((len(ids),), full_shape) and logits.shape == full_shape
         if not fits or not classes:
@@ -148,10 +148,10 @@ def _check_labels(labels: np.ndarray, classes: int) -> None:
 
 
 def _check_finite(logits: np.ndarray, ids: Sequence[str]) -> None:
-    with np.errstate(invalid="ignore"):
-        total = logits.sum(dtype=np.float64)
-    if np.isfinite(total):
-        return  # NaN and infinity would remain in the sum; sums of float32 do not overflow float64
+    with np.errstate(invalid="ignore", over="ignore"):
+        sums = logits @ np.ones(logits.shape[1], logits.dtype)  # (V,), faster than any other sum
+    if np.isfinite(sums).all():
+        return  # because NaN and infinity would remain in a sum
     is_finite = np.isfinite(logits).all(axis=1)  # (V,)
     if not is_finite.all():
         first = ids[int(is_finite.argmin())]
@@ -189,8 +189,8 @@ class SoftmaxParts(NamedTuple):
 def softmax_parts(logits: np.ndarray, predicted: np.ndarray) -> SoftmaxParts:
     """The parts of softmax(logits), which need a single exponential of each logit; (V, C).
     predicted: (V,) the class number of the highest logit, which callers know already."""
-    highest = np.take_along_axis(logits, predicted[:, None], axis=1)  # (V, 1)
-    ratios = np.subtract(logits, highest, dtype=np.float64)
+    ratios = logits.astype(np.float64)
+    ratios -= np.take_along_axis(ratios, predicted[:, None], axis=1)  # the highest, (V, 1)
     np.exp(ratios, out=ratios)
     return SoftmaxParts(ratios, np.einsum("vc->v", ratios))
 

@@ -16,11 +16,12 @@ def best_classes(scores: np.ndarray, k: int) -> np.ndarray:
     int64. The scores must be finite."""
     if k > _MOST_PASSES or k >= scores.shape[1]:
         return np.argsort(-scores, axis=1, kind="stable")[:, :k]
-    left = scores.astype(scores.dtype if scores.dtype.kind == "f" else np.float64)
+    left = scores.astype(scores.dtype if scores.dtype.kind == "f" else np.float64, order="C")
+    flat, firsts = left.reshape(-1), np.arange(0, left.size, left.shape[1])
     best = np.empty((len(scores), k), np.int64)
     for place in range(k):
         best[:, place] = left.argmax(axis=1)
-        np.put_along_axis(left, best[:, place, None], -np.inf, axis=1)
+        flat[firsts + best[:, place]] = -np.inf
     return best
 
 

@@ -120,7 +120,7 @@ def _read(
         end = min(last, begin + CHUNK)
         offsets = index.offsets[begin : end + 1]
         most_rows = READ_BYTES // max(1, row_bytes)
-        for low, high in runs(range(begin, end), offsets, begin, most_rows):
+        for low, high in runs(begin, offsets, most_rows):
             bounds = (offsets[low - begin : high - begin + 1] - offsets[low - begin]).tolist()
             values = np.empty((bounds[-1], *index.row_shape), index.dtype)
             read(low, high, values)

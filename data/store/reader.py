@@ -21,7 +21,7 @@ from reelbank.data.console import counted
 from reelbank.data.errors import InputError
 from reelbank.data.positions import positions
 from reelbank.data.store.catalog import Catalog, Place, by_file, scan
-from reelbank.data.store.file.columns import CHUNK, Taken, encoded_items
+from reelbank.data.store.file.columns import CHUNK, Taken
 from reelbank.data.store.file.header import DamagedFile
 from reelbank.data.store.file.index import DTYPES, Index
 from reelbank.data.store.file.stretches import Stretch
@@ -380,14 +380,12 @@ class Store:
         if len(video_ids) < _MANY or len(files) > 1:
             return by_file(self._places(video_ids))
         # Looking up each of many would take longer than reading all ids.
-        in_file = files[0].index.video_ids
         first = files[0].index.find(video_ids[0])
-        if first is not None and first + len(video_ids) <= len(in_file):
+        if first is not None:
             last = first + len(video_ids)
-            wanted = [video_id.encode("utf-8", "surrogatepass") for video_id in video_ids]
-            if encoded_items(in_file, first, last) == wanted:
+            if self.video_ids[first:last] == list(video_ids):
                 return [(files[0], range(first, last))]
-        found = positions(video_ids, in_file, absent=-1)
+        found = positions(video_ids, self.video_ids, absent=-1)
         if (found < 0).any():
             self._places(video_ids)  # raises InputError
         return [(files[0], found.tolist())]

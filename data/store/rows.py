@@ -56,7 +56,7 @@ def as_stored(video_id: str, values: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         dtype = rows.dtype if rows.dtype == np.uint8 else np.dtype("<f2")
         stored = np.array(rows, dtype, order="C")
-    if not _is_finite(stored):
+    if not all_finite(stored):
         too_large = np.isfinite(rows).all()
         why = (
             "exceed the largest float16 number (65504)" if too_large else "contain NaN or infinity"
@@ -65,16 +65,17 @@ def as_stored(video_id: str, values: np.ndarray) -> np.ndarray:
     return stored
 
 
-def _is_finite(stored: np.ndarray) -> bool:
-    """Whether no float16 number is NaN or infinite. np.isfinite takes 30 times as long for them."""
-    if stored.dtype == np.uint8:
-        return True
-    return bool((stored.view("<u2") & _EXPONENT).max() < _EXPONENT)
+def all_finite(values: np.ndarray) -> bool:
+    """Whether no number is NaN or infinite."""
+    if values.dtype != np.float16:
+        return bool(np.isfinite(values).all())
+    # np.isfinite takes 30 times as long for float16.
+    return bool((values.view(np.uint16) & _EXPONENT).max(initial=0) < _EXPONENT)
 
 
 def check_finite(video_id: str, values: np.ndarray) -> None:
     """Raises InputError with the name of the video when a value is not finite."""
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         raise InputError(
             f"video {video_id} has features that are not finite (NaN or infinity); extract it again"
         )

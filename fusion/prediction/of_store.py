@@ -11,7 +11,8 @@ from reelbank.data.console import counted, percent, print_lines
 from reelbank.data.scores.likeliest import Likeliest, likeliest
 from reelbank.data.scores.table import Scores, TableFacts, save_in_pieces
 from reelbank.data.store.bank import find_store
-from reelbank.data.text_files import SafeWriter, csv_fields, csv_file
+from reelbank.data.system.allocator import keep_freed_memory
+from reelbank.data.text_files import SafeWriter, csv_column, csv_file, probability_column
 from reelbank.fusion.options import PredictOptions
 from reelbank.fusion.prediction.notes import backbone_notes, damage_notes, training_notes
 from reelbank.fusion.prediction.runs import own_head
@@ -23,6 +24,7 @@ from reelbank.heads.training.planning.stores import store_names
 
 # Nobody reads more lines than these if the same is in a file.
 MOST_PRINTED = 1000
+_WRITTEN_BYTES = 1 << 22  # of names in the rows that are written at once
 
 
 class _Piece(NamedTuple):
@@ -35,6 +37,7 @@ def predict_store(run: Run, options: PredictOptions, to: str) -> int:
     and write them to the file `to` if it is not "". Returns the exit code, 0. Raises InputError as
     `predict_with` does."""
     paths = [find_store(options.searched, name) for name in store_names(options.store)]
+    keep_freed_memory()  # pieces have equal sizes, so each can use the memory of the one before
     with scorer(
         run.path,
         *paths,
@@ -157,10 +160,13 @@ def _heading(count: int) -> Sequence[str]:
 
 def _write_rows(writer: SafeWriter, piece: _Piece) -> None:
     best, scores = piece.best, piece.scores
-    names = np.array(csv_fields(scores.classes), dtype=object)
-    count = best.numbers.shape[1]
-    cells = np.empty((len(scores.video_ids), 1 + 2 * count), dtype=object)
-    cells[:, 0] = csv_fields(scores.video_ids)
-    cells[:, 1::2], cells[:, 2::2] = names[best.numbers], best.chances
-    # Formatting a million rows cell by cell would take longer than most heads do.
-    writer.write_formatted("%s" + ",%s,%.6f" * count + ",", len(cells), cells.ravel().tolist())
+    names, ids = csv_column(scores.classes), csv_column(scores.video_ids)
+    row_bytes = ids.itemsize + best.numbers.shape[1] * names.itemsize
+    step = max(1, _WRITTEN_BYTES // row_bytes)
+    for first in range(0, len(ids), step):
+        rows = slice(first, first + step)
+        columns = [ids[rows]]
+        for numbers, chances in zip(best.numbers[rows].T, best.chances[rows].T, strict=True):
+            columns += [names[numbers], probability_column(chances)]
+        # Writing a million rows cell by cell would take longer than most heads do.
+        writer.write_columns([*columns, np.zeros(len(columns[0]), "S1")])

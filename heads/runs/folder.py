@@ -7,6 +7,7 @@ embeddings.h5 and metrics.json, which is written last. A run without metrics.jso
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -123,7 +124,7 @@ def parts_in_run(run: Run) -> dict[str, str]:
     for part in reversed(PARTS):
         file = run.path / f"scores-{part}.npz"
         if file.exists():
-            part_of |= dict.fromkeys(score_tables.load_ids(file), part)
+            part_of.update(zip(score_tables.load_ids(file), itertools.repeat(part)))
     return part_of
 
 

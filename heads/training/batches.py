@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from reelbank.data.store.rows import check_finite
+from reelbank.data.store.rows import all_finite, check_finite
 from reelbank.heads.training.sequences import Table
 
 CHUNK_BYTES = 1 << 25
@@ -82,9 +82,7 @@ class Loaded:
             rows = (
                 table.rows[numbers, :steps] + self.offsets[table.video[numbers]][:, None]
             )  # (N, T)
-            x = self.values[
-                (rows, table.crop[numbers][:, None]) if self.crops else rows
-            ].float()  # (N, T, *row)
+            x = self._taken(rows, table.crop[numbers][:, None]).float()  # (N, T, *row)
             if not table.uniform:
                 ended = torch.arange(steps, device=x.device) >= lengths[:, None]  # (N, T)
                 x[ended] = 0.0
@@ -111,7 +109,14 @@ class Loaded:
             )  # (N, K)
             rows = (table.rows[chunk] + self.offsets[table.video[chunk]][:, None])[valid]  # (R',)
             crop = table.crop[chunk].repeat_interleave(lengths)  # (R',)
-            yield self.values[(rows, crop) if self.crops else rows].cpu().numpy()
+            yield self._taken(rows, crop).cpu().numpy()
+
+    def _taken(self, rows: Tensor, crop: Tensor) -> Tensor:
+        """The values of rows of any shape, and with `crops` of one crop of each."""
+        if self.crops:
+            return self.values[rows, crop]
+        # index_select copies row by row, in a quarter of the time of indexing.
+        return self.values.index_select(0, rows.flatten()).unflatten(0, rows.shape)
 
 
 def means_of_videos(
@@ -139,7 +144,7 @@ def loaded(
     Raises InputError for values that are not finite."""
     step = max(1, _CHECKED_NUMBERS // max(1, math.prod(values.shape[1:])))
     for first in range(0, len(values), step):
-        if not np.isfinite(values[first : first + step]).all():
+        if not all_finite(values[first : first + step]):
             for name, begin, end in zip(ids, offsets[:-1], offsets[1:], strict=True):
                 check_finite(name, values[begin:end])
     return Loaded(ids, torch.from_numpy(values), torch.from_numpy(offsets), crops)

@@ -154,8 +154,8 @@ def read_index(file: CheckedFile) -> tuple[Index, bool]:
         if name != "features"
     }
     label_check = functools.partial(_labels_fault, about.dataset, frozenset(about.dataset.classes))
-    ids = Texts("video_ids", columns["video_ids"], ids_fault)
-    failure_ids = Texts("failure_ids", columns["failure_ids"], ids_fault)
+    ids = Texts("video_ids", columns["video_ids"], ids_fault, repeats=False)
+    failure_ids = Texts("failure_ids", columns["failure_ids"], ids_fault, repeats=False)
     videos = len(ids)
     keys = Keys(
         columns["key_hashes"],

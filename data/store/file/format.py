@@ -4,6 +4,8 @@ import contextlib
 import functools
 import hashlib
 import io
+import itertools
+import operator
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -204,10 +206,13 @@ class FeatureFile:
                     is_complete = compressed.read(slice(int(offsets[0]), int(offsets[-1])), out)
                 bounds = ((offsets - offsets[0]) * row_bytes).tolist()
                 expected, data = index.checksums[first:last].tolist(), flat.data
-                for number in range(last - first):
-                    digest = xxhash.xxh3_64_intdigest(data[bounds[number] : bounds[number + 1]])
-                    if not is_complete or digest != expected[number]:
-                        raise self._damaged_video(first + number)
+                spans = itertools.starmap(slice, itertools.pairwise(bounds))
+                digests = list(map(xxhash.xxh3_64_intdigest, map(data.__getitem__, spans)))
+                if not is_complete:
+                    raise self._damaged_video(first)
+                if digests != expected:
+                    differs = list(map(operator.ne, digests, expected))
+                    raise self._damaged_video(first + differs.index(True))
 
             yield read
 
@@ -279,7 +284,7 @@ class FeatureFile:
         for begin in range(0, len(self.index), CHUNK):
             end = min(len(self.index), begin + CHUNK)
             offsets = self.index.offsets[begin : end + 1]
-            yield from runs(range(begin, end), offsets, begin, READ_BYTES // max(1, row_bytes))
+            yield from runs(begin, offsets, READ_BYTES // max(1, row_bytes))
 
     def _damaged_among(
         self, read: Callable[[int, int, np.ndarray], None], first: int, last: int
@@ -307,18 +312,13 @@ class FeatureFile:
         ]
 
 
-def runs(
-    numbers: Iterable[int], offsets: np.ndarray, base: int, most_rows: int
-) -> Iterator[tuple[int, int]]:
-    """Numbers of videos as ranges (first, last + 1) of neighbours, each of which is one read: of at
-    most `most_rows` rows, or of one video. offsets: the first rows of the videos from `base` on."""
-    first = last = -1
-    for number in numbers:
-        if first < 0:
-            first = number
-        elif number != last or offsets[number + 1 - base] - offsets[first - base] > most_rows:
-            yield first, last
-            first = number
-        last = number + 1
-    if first >= 0:
-        yield first, last
+def runs(first: int, offsets: np.ndarray, most_rows: int) -> Iterator[tuple[int, int]]:
+    """The numbers of n neighbouring videos as ranges (begin, end), each of which is one read: of at
+    most `most_rows` rows, or of one video. first: the number of the first video; offsets: (n + 1,)
+    int64, where their rows begin and end."""
+    begin, videos = 0, len(offsets) - 1
+    while begin < videos:
+        fitting = int(np.searchsorted(offsets, offsets[begin] + most_rows, side="right")) - 1
+        end = max(begin + 1, fitting)
+        yield first + begin, first + end
+        begin = end

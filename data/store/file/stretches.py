@@ -33,8 +33,7 @@ class Stretch:
     def split(self, most_rows: int) -> Iterator["Stretch"]:
         """The same videos in stretches of at most `most_rows` stored rows, or of one video."""
         offsets = self.rows.offsets
-        numbers = range(self.first, self.first + len(offsets) - 1)
-        for first, last in runs(numbers, offsets, self.first, most_rows):
+        for first, last in runs(self.first, offsets, most_rows):
             low, high = first - self.first, last - self.first
             begin, end = (offsets[[low, high]] - offsets[0]).tolist()
             rows = Rows(
@@ -49,8 +48,7 @@ class Stretch:
         offsets = self.rows.offsets
         most_rows = READ_BYTES // max(1, values[:1].nbytes)
         start = 0
-        numbers = range(self.first, self.first + len(offsets) - 1)
-        for first, last in runs(numbers, offsets, self.first, most_rows):
+        for first, last in runs(self.first, offsets, most_rows):
             low, high = offsets[[first - self.first, last - self.first]] - offsets[0]
             if self.is_kept is None:
                 read(first, last, values[low:high])
