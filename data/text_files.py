@@ -11,13 +11,10 @@ import csv
 import functools
 import io
 import re
-import string
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from reelbank.data.errors import InputError
 from reelbank.data.files import replacing
@@ -31,7 +28,6 @@ _OTHER_MARKS = {
 }
 _FORMULA_STARTS = frozenset("'=+-@\t\r\n")
 _PLAIN = re.compile(r"[\w/.][\w/. -]*+")  # a text that is written as it is
-_PLAIN_ASCII = f"{string.ascii_letters}{string.digits}_/. -".encode()
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n].", re.DOTALL)  # a single character is not a formula
 
 
@@ -88,31 +84,6 @@ def readings(cell: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((csv_text(cell), cell, csv_text(cell.strip()), cell.strip())))
 
 
-def csv_column(texts: Sequence[str]) -> np.ndarray:
-    """`csv_field` of each of n texts, (n,) UTF-8 bytes. What cannot be encoded becomes a question
-    mark, and NUL is left out."""
-    lines = "\n".join(texts).encode("utf-8", "replace")
-    # Most files contain only texts that are written as they are. All are examined at once.
-    framed = b"\n%b\n" % lines
-    has_plain_starts = not any(start in framed for start in (b"\n\n", b"\n ", b"\n-"))
-    if has_plain_starts and lines.translate(None, _PLAIN_ASCII) == b"\n" * (len(texts) - 1):
-        return np.array(lines.split(b"\n"), np.bytes_)
-    cells = [csv_field(text.replace("\0", "")) for text in texts]
-    return np.array([cell.encode("utf-8", "replace") for cell in cells], np.bytes_)
-
-
-def probability_column(values: np.ndarray) -> np.ndarray:
-    """Numbers from 0 to 1, (n,), with six decimals as bytes, (n,)."""
-    left = np.rint(values * 10**6).astype(np.int32)
-    texts = np.empty((len(values), 8), np.uint8)
-    texts[:, 1] = ord(".")
-    for place in (7, 6, 5, 4, 3, 2, 0):
-        rest = left // 10
-        texts[:, place] = ord("0") + left - 10 * rest
-        left = rest
-    return texts.view("S8")[:, 0]
-
-
 class SafeWriter:
     """Writes rows of a CSV; every cell passes through `csv_cell`."""
 
@@ -134,20 +105,9 @@ class SafeWriter:
         for texts, numbers in rows:
             self._file.write(_fields_text(texts) + _numbers_text(*numbers))
 
-    def write_columns(self, columns: Sequence[np.ndarray]) -> None:
-        """Write n rows from the bytes of at least two columns, (n,) each, which `csv_column` and
-        `probability_column` return. This takes a quarter of the time of writing cell by cell."""
-        row_bytes = sum(column.itemsize + 1 for column in columns) + 1
-        rows = np.empty((len(columns[0]), row_bytes), np.uint8)
-        begin = 0
-        for column in columns:
-            end = begin + column.itemsize
-            rows[:, begin:end] = column[:, None].view(np.uint8)
-            rows[:, end] = ord(",")
-            begin = end + 1
-        rows[:, -2:] = tuple(b"\r\n")
-        # numpy pads bytes with NUL.
-        self._file.write(rows.tobytes().translate(None, b"\0").decode())
+    def write_rows(self, text: str) -> None:
+        """Write rows that `csv_columns.rows_text` has made."""
+        self._file.write(text)
 
     def after(self, cells: Iterable[Any]) -> "SafeWriter":
         """A writer of rows that all begin with these cells, which are formatted only once."""

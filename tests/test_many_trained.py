@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from references.validation import reference_cut
 
+from reelbank.data.csv_columns import probability_column, rows_text, text_column
 from reelbank.data.datasets.splits import cut_validation
 from reelbank.data.errors import InputError
 from reelbank.data.positions import positions
@@ -29,7 +30,7 @@ from reelbank.data.store.records import Cost, DatasetDescription
 from reelbank.data.store.versions import current_versions
 from reelbank.data.store.videos import StoredVideos
 from reelbank.data.store.whole import write_whole
-from reelbank.data.text_files import SafeWriter, csv_column, probability_column
+from reelbank.data.text_files import SafeWriter
 from reelbank.heads.training.material import open_rows
 from reelbank.heads.training.options import TrainOptions
 from reelbank.heads.training.planning.plan import plan_runs
@@ -229,14 +230,14 @@ def as_utf8(texts: list[str]) -> list[str]:
 @settings(deadline=None)
 @given(st.lists(st.text() | st.sampled_from(ODD_TEXTS), min_size=1, max_size=4), st.data())
 def test_columns_are_written_like_cells(texts: list[str], data: st.DataObject) -> None:
-    cells, columns = io.StringIO(), io.StringIO()
+    cells = io.StringIO()
     shares = data.draw(st.lists(st.floats(0, 1), min_size=len(texts), max_size=len(texts)))
     SafeWriter(cells).writerows(
         [text, f"{share:.6f}", text, ""] for text, share in zip(as_utf8(texts), shares, strict=True)
     )
-    column, empty = csv_column(texts), np.zeros(len(texts), "S1")
-    SafeWriter(columns).write_columns([column, probability_column(np.array(shares)), column, empty])
-    assert columns.getvalue() == cells.getvalue()
+    column, empty = text_column(texts), np.zeros(len(texts), "S1")
+    text = rows_text([column, probability_column(np.array(shares)), column, empty])
+    assert text == cells.getvalue()
 
 
 @settings(deadline=None)

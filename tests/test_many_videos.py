@@ -237,6 +237,14 @@ def test_probabilities_of_the_likeliest_classes_have_seven_digits(
     assert found.chances.max() <= 1
 
 
+def test_probabilities_of_scores_at_the_limit_of_float32() -> None:
+    limit = np.finfo(np.float32).max
+    logits = np.array([[-limit, limit, 0]], np.float32)
+    found = likeliest(Scores(("a",), np.zeros(1, np.int64), ("x", "y", "z"), logits), 3)
+    assert found.numbers.tolist() == [[1, 2, 0]]
+    assert found.chances.tolist() == [[1, 0, 0]]
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 9), max_size=20), st.integers(0, 12), st.integers(0, 99))
 def test_runs_hold_as_many_neighbours_as_fit(counts: list[int], most: int, first: int) -> None:

@@ -39,6 +39,8 @@ def _softmax_of(logits: np.ndarray, best: np.ndarray) -> np.ndarray:
     """The softmax over all C classes of some of them: logits (V, C), numbers (V, k) of the highest
     ones first -> (V, k) float64. The sums have the precision of float32, about 1e-7."""
     of_best = np.take_along_axis(logits, best, axis=1)  # (V, k)
-    ratios = np.exp(logits - of_best[:, :1])  # exponentials of float64 take three times as long
+    with np.errstate(over="ignore"):  # of a difference that becomes -inf, whose exponential is 0
+        ratios = logits - of_best[:, :1]
+    np.exp(ratios, out=ratios)  # float64 takes three times as long
     sums = ratios @ np.ones(logits.shape[1], ratios.dtype)  # (V,)
     return np.exp(of_best.astype(np.float64) - of_best[:, :1]) / sums[:, None]

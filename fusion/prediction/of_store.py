@@ -8,11 +8,12 @@ from typing import NamedTuple
 import numpy as np
 
 from reelbank.data.console import counted, percent, print_lines
+from reelbank.data.csv_columns import probability_column, rows_text, text_column
 from reelbank.data.scores.likeliest import Likeliest, likeliest
 from reelbank.data.scores.table import Scores, TableFacts, save_in_pieces
 from reelbank.data.store.bank import find_store
 from reelbank.data.system.allocator import keep_freed_memory
-from reelbank.data.text_files import SafeWriter, csv_column, csv_file, probability_column
+from reelbank.data.text_files import SafeWriter, csv_file
 from reelbank.fusion.options import PredictOptions
 from reelbank.fusion.prediction.notes import backbone_notes, damage_notes, training_notes
 from reelbank.fusion.prediction.runs import own_head
@@ -160,7 +161,7 @@ def _heading(count: int) -> Sequence[str]:
 
 def _write_rows(writer: SafeWriter, piece: _Piece) -> None:
     best, scores = piece.best, piece.scores
-    names, ids = csv_column(scores.classes), csv_column(scores.video_ids)
+    names, ids = text_column(scores.classes), text_column(scores.video_ids)
     row_bytes = ids.itemsize + best.numbers.shape[1] * names.itemsize
     step = max(1, _WRITTEN_BYTES // row_bytes)
     for first in range(0, len(ids), step):
@@ -169,4 +170,4 @@ def _write_rows(writer: SafeWriter, piece: _Piece) -> None:
         for numbers, chances in zip(best.numbers[rows].T, best.chances[rows].T, strict=True):
             columns += [names[numbers], probability_column(chances)]
         # Writing a million rows cell by cell would take longer than most heads do.
-        writer.write_columns([*columns, np.zeros(len(columns[0]), "S1")])
+        writer.write_rows(rows_text([*columns, np.zeros(len(columns[0]), "S1")]))
