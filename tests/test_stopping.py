@@ -145,6 +145,34 @@ def test_a_signal_keeps_what_is_done_and_is_the_exit_code(ours: Path, number: in
     assert run(*EXTRACT) == 0
 
 
+DISCARDS = """
+import os, signal, time
+from reelbank.data.system import stopping
+
+class Discards:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        for _ in range(100):
+            time.sleep(0.001)
+
+stopping.{heed}()
+try:
+    discards = Discards()
+    del discards
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("heed", ["heed_signals", "heed_first_signal"])
+def test_a_signal_during_a_finalizer_is_not_lost(heed: str) -> None:
+    """Python discards the exceptions of finalizers and weakref callbacks."""
+    code = DISCARDS.format(heed=heed)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr, done.returncode) == ("interrupted\n", "", 0)
+
+
 def test_a_second_ctrl_c_ends_at_once(ours: Path) -> None:
     """SIGHUP is ignored where nohup has protected the command from it."""
     with started(*EXTRACT, does="deaf", hears=(signal.SIGINT, signal.SIGTERM)) as process:

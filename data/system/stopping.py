@@ -4,10 +4,13 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
+_AGAIN_SECONDS = 0.01
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AT_ONCE = (
     b"\nreelbank: stopped at once. Committed work is kept; run the same command again to continue\n"
@@ -26,7 +29,7 @@ def heed_signals() -> list[int]:
     def heed(number: int, frame: FrameType | None) -> None:
         if not heard:
             heard.append(number)
-            raise KeyboardInterrupt
+            _interrupt(number, heard.clear)
         if (
             number != signal.SIGHUP
         ):  # closing a window may send two: one from the shell and one from the terminal
@@ -46,13 +49,37 @@ def heed_first_signal() -> None:
     sends its signal to every process, in addition to that of the command, and the command kills the
     process if it takes too long."""
 
+    def listen() -> None:
+        for stop in _STOPS:
+            signal.signal(stop, heed)
+
     def heed(number: int, frame: FrameType | None) -> None:
         for stop in _STOPS:
             signal.signal(stop, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        _interrupt(number, listen)
 
-    for number in _STOPS:
-        signal.signal(number, heed)
+    listen()
+
+
+def _interrupt(number: int, listen: Callable[[], object]) -> NoReturn:
+    """Raise KeyboardInterrupt for signal `number`. Python discards an exception that is raised while it
+    runs a weakref callback or __del__. In this case `listen` is called, and the signal is sent
+    again."""
+    usual_hook = sys.unraisablehook
+
+    def hook(discarded: "sys.UnraisableHookArgs") -> None:
+        if not issubclass(discarded.exc_type, KeyboardInterrupt):
+            usual_hook(discarded)
+            return
+        sys.unraisablehook = usual_hook
+        listen()
+        # Sent at once, it would arrive here, where its exception is discarded too.
+        again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
+        again.daemon = True
+        again.start()
+
+    sys.unraisablehook = hook
+    raise KeyboardInterrupt
 
 
 def silence_closed_terminal() -> None:
