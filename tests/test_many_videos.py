@@ -31,6 +31,7 @@ from reelbank.data.store.file.format import runs
 from reelbank.data.store.reader import Store
 from reelbank.data.store.records import DatasetDescription, StoredVideo
 from reelbank.data.store.writer import StoreWriter
+from reelbank.data.text_files import csv_rows
 from reelbank.fusion.bootstrap import resample_blocks
 from reelbank.heads.predict import scorer
 from reelbank.heads.recipe import Rule
@@ -40,18 +41,20 @@ from reelbank.heads.training.sequences import Table, tables
 CLASSES = ("a", "b", "c", "d", "e", "f, g")
 
 
-def make_store(bank: Path, videos: int, rows: int, dimensions: int) -> np.ndarray:
+def make_store(
+    bank: Path, videos: int, rows: int, dimensions: int, classes: tuple[str, ...] = CLASSES
+) -> np.ndarray:
     """A store of short videos. Returns its features, (videos, rows, dimensions) float16."""
     rng = np.random.default_rng(0)
-    means = rng.normal(size=(len(CLASSES), dimensions))
-    labels = np.arange(videos) % len(CLASSES)
+    means = rng.normal(size=(len(classes), dimensions))
+    labels = np.arange(videos) % len(classes)
     features = np.empty((videos, rows, dimensions), np.float16)
-    dataset = DatasetDescription("many", CLASSES, ("1",))
+    dataset = DatasetDescription("many", classes, ("1",))
     listed = []
     with StoreWriter(bank / "stores" / "many.h5", {"stream": "rgb"}, dataset) as writer:
         for number, label in enumerate(labels.tolist()):
             part = "test" if number % 20 < 4 else "train"
-            listed.append(StoredVideo(f"v{number:06}", CLASSES[label], f"g{number // 20}", (part,)))
+            listed.append(StoredVideo(f"v{number:06}", classes[label], f"g{number // 20}", (part,)))
             features[number] = means[label] + rng.normal(size=(rows, dimensions), scale=0.5)
             writer.add(listed[-1], features[number], np.arange(rows))
         assert writer.finish(listed)
@@ -172,6 +175,46 @@ def test_of_many_videos_a_thousand_are_printed_if_a_file_has_all(
     assert f"... and 10 more videos; {to} contains all of them" in lines
     with to.open(newline="") as file:
         assert len(list(csv.DictReader(file))) == 1010
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [
+        tuple(f"{number:03} {'x' * 200}" for number in range(250)),  # rows are written in parts
+        ("short", "long" * 100, '=1,"', "caf\u00e9"),
+        ("a", "a\0b", "a\nb"),
+    ],
+    ids=["many", "long", "odd"],
+)
+def test_a_csv_file_has_all_classes_of_all_videos(tmp_path: Path, classes: tuple[str, ...]) -> None:
+    make_store(tmp_path, 300, 1, 4, classes)
+    run = trained(tmp_path)
+    for ending in ("npz", "csv"):
+        words = ["predict", f"BANK={tmp_path}", f"RUN={run}", f"TO={tmp_path}/all.{ending}"]
+        assert reelbank.main([*words, f"TOP={len(classes)}"]) == 0
+    table = load(tmp_path / "all.npz")
+    order = best_classes(table.logits, len(classes))
+    chances = np.take_along_axis(probabilities(table), order, axis=1)
+    heading, *rows = csv_rows((tmp_path / "all.csv").read_bytes().decode(), strict=True)
+    assert heading[:3] == ["video", "class1", "probability1"] and heading[-1] == "error"
+    assert [row[0] for row in rows] == list(table.video_ids)
+    assert [row[1:-1:2] for row in rows] == [[classes[number] for number in row] for row in order]
+    written = np.array([row[2:-1:2] for row in rows], float)
+    np.testing.assert_allclose(written, chances, atol=1.1e-6)
+    assert {row[-1] for row in rows} == {""}
+
+
+def test_neighbours_are_loaded_without_reading_all_ids(tmp_path: Path) -> None:
+    features = make_store(tmp_path, 2100, 1, 4)
+    with Store.open(tmp_path / "stores" / "many.h5") as store:
+        wanted = [f"v{number:06}" for number in range(50, 1150)]
+        np.testing.assert_array_equal(store.load(wanted)[0], features[50:1150, 0])
+        assert "video_ids" not in vars(store)
+        for ids in (wanted[::-1], [*wanted[:-1], "v002099"], tuple(store.video_ids[-1100:])):
+            numbers = [int(name[1:]) for name in ids]
+            np.testing.assert_array_equal(store.load(ids)[0], features[numbers, 0])
+        with pytest.raises(InputError, match="does not contain 1 of the 1100 requested videos"):
+            store.load([*wanted[:-1], "other"])
 
 
 @pytest.mark.parametrize("multilabel", [False, True])

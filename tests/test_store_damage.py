@@ -99,6 +99,8 @@ def test_a_damaged_video_is_named_and_the_others_are_read(tmp_path):
             store.features(made_video(number).id)
         with pytest.raises(InputError, match=r"the features of fly/v001 are damaged"):
             store.features("fly/v001")
+        with pytest.raises(InputError, match=r"the features of fly/v001 are damaged"):
+            store.load()  # of all videos, which are read at once
         (line,) = store.verify()
         assert (
             line

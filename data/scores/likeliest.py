@@ -37,7 +37,7 @@ def likeliest(scores: Scores, k: int) -> Likeliest:
 
 def _softmax_of(logits: np.ndarray, best: np.ndarray) -> np.ndarray:
     """The softmax over all C classes of some of them: logits (V, C), numbers (V, k) of the highest
-    ones first -> (V, k) float64. The sums have the precision of float32, about 1e-7."""
+    ones first -> (V, k) float64. The sums are of float32, so the relative error is below 1e-6."""
     of_best = np.take_along_axis(logits, best, axis=1)  # (V, k)
     with np.errstate(over="ignore"):  # of a difference that becomes -inf, whose exponential is 0
         ratios = logits - of_best[:, :1]

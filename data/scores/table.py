@@ -81,7 +81,7 @@ class Scores:
         if labels.dtype.kind not in "iu":
             raise InputError(f"scores: labels must be whole numbers (got {labels.dtype})")
         with np.errstate(over="ignore"):  # values beyond float32 become inf, rejected below
-            logits = np.asarray(self.logits).astype(np.float32, copy=False)
+            logits = np.asarray(self.logits).astype(np.float32)
         full_shape = (len(ids), len(classes))
         fits = labels.shape in ((len(ids),), full_shape) and logits.shape == full_shape
         if not fits or not classes:
@@ -149,9 +149,9 @@ def _check_labels(labels: np.ndarray, classes: int) -> None:
 
 def _check_finite(logits: np.ndarray, ids: Sequence[str]) -> None:
     with np.errstate(invalid="ignore", over="ignore"):
-        sums = logits @ np.ones(logits.shape[1], logits.dtype)  # (V,), faster than any other sum
-    if np.isfinite(sums).all():
-        return  # because NaN and infinity would remain in a sum
+        total = logits.sum()
+    if np.isfinite(total):
+        return  # because NaN and infinity would remain in the sum
     is_finite = np.isfinite(logits).all(axis=1)  # (V,)
     if not is_finite.all():
         first = ids[int(is_finite.argmin())]

@@ -379,12 +379,14 @@ class Store:
         files = self._catalog.files
         if len(video_ids) < _MANY or len(files) > 1:
             return by_file(self._places(video_ids))
-        # Looking up each of many would take longer than reading all ids.
+        # Mostly they are neighbours. Ids that were read before are compared without being read again.
+        in_file = vars(self).get("video_ids", files[0].index.video_ids)
         first = files[0].index.find(video_ids[0])
         if first is not None:
-            last = first + len(video_ids)
-            if self.video_ids[first:last] == list(video_ids):
+            last = min(first + len(video_ids), len(in_file))
+            if in_file[first:last] == list(video_ids):
                 return [(files[0], range(first, last))]
+        # Looking up each of many would take longer than reading all ids.
         found = positions(video_ids, self.video_ids, absent=-1)
         if (found < 0).any():
             self._places(video_ids)  # raises InputError

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reelbank.data.console import counted, percent, print_lines
-from reelbank.data.csv_columns import probability_column, rows_text, text_column
+from reelbank.data.csv_columns import fits_column, probability_column, rows_text, text_column
 from reelbank.data.scores.likeliest import Likeliest, likeliest
 from reelbank.data.scores.table import Scores, TableFacts, save_in_pieces
 from reelbank.data.store.bank import find_store
@@ -38,7 +38,7 @@ def predict_store(run: Run, options: PredictOptions, to: str) -> int:
     and write them to the file `to` if it is not "". Returns the exit code, 0. Raises InputError as
     `predict_with` does."""
     paths = [find_store(options.searched, name) for name in store_names(options.store)]
-    keep_freed_memory()  # pieces have equal sizes, so each can use the memory of the one before
+    keep_freed_memory()  # mostly, a piece can use that of the piece before it
     with scorer(
         run.path,
         *paths,
@@ -161,13 +161,17 @@ def _heading(count: int) -> Sequence[str]:
 
 def _write_rows(writer: SafeWriter, piece: _Piece) -> None:
     best, scores = piece.best, piece.scores
+    if not (fits_column(scores.classes) and fits_column(scores.video_ids)):
+        for name, numbers, chances in zip(scores.video_ids, *best, strict=True):
+            cells = zip(map(scores.classes.__getitem__, numbers), chances, strict=True)
+            texts = [text for each, chance in cells for text in (each, f"{chance:.6f}")]
+            writer.writerow([name, *texts, ""])
+        return
     names, ids = text_column(scores.classes), text_column(scores.video_ids)
-    row_bytes = ids.itemsize + best.numbers.shape[1] * names.itemsize
-    step = max(1, _WRITTEN_BYTES // row_bytes)
+    step = max(1, _WRITTEN_BYTES // (ids.itemsize + best.numbers.shape[1] * names.itemsize))
     for first in range(0, len(ids), step):
         rows = slice(first, first + step)
         columns = [ids[rows]]
         for numbers, chances in zip(best.numbers[rows].T, best.chances[rows].T, strict=True):
             columns += [names[numbers], probability_column(chances)]
-        # Writing a million rows cell by cell would take longer than most heads do.
         writer.write_rows(rows_text([*columns, np.zeros(len(columns[0]), "S1")]))
