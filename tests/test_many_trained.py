@@ -30,7 +30,7 @@ from reelbank.data.store.records import Cost, DatasetDescription
 from reelbank.data.store.versions import current_versions
 from reelbank.data.store.videos import StoredVideos
 from reelbank.data.store.whole import write_whole
-from reelbank.data.text_files import SafeWriter
+from reelbank.data.text_files import SafeWriter, csv_field
 from reelbank.heads.training.material import open_rows
 from reelbank.heads.training.options import TrainOptions
 from reelbank.heads.training.planning.plan import plan_runs
@@ -240,6 +240,15 @@ def test_columns_are_written_like_cells(texts: list[str], data: st.DataObject) -
     column, empty = text_column(texts), np.zeros(len(texts), "S1")
     text = rows_text([column, probability_column(shares), column, empty])
     assert text == cells.getvalue()
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_a_text_column_among_plain_texts_holds_their_fields(text: str) -> None:
+    texts = ["a", text, "b-c"]
+    expected = [csv_field(each).encode() for each in texts]
+    assert text_column(texts).tolist() == expected
+    assert text_column(texts[1:]).tolist() == expected[1:]
+    assert text_column(texts[:2]).tolist() == expected[:2]
 
 
 @settings(deadline=None)
