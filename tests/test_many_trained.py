@@ -249,6 +249,7 @@ def test_a_text_column_among_plain_texts_holds_their_fields(text: str) -> None:
     assert text_column(texts).tolist() == expected
     assert text_column(texts[1:]).tolist() == expected[1:]
     assert text_column(texts[:2]).tolist() == expected[:2]
+    assert not len(text_column([]))
 
 
 @settings(deadline=None)
