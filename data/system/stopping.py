@@ -76,7 +76,8 @@ def _interrupt(number: int, listen: Callable[[], object]) -> NoReturn:
         # Sent at once, it would arrive here, where its exception is discarded too.
         again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), number))
         again.daemon = True
-        again.start()
+        with suppress(RuntimeError):  # Python is ending anyway, and starts no more threads
+            again.start()
 
     sys.unraisablehook = hook
     raise KeyboardInterrupt
