@@ -39,6 +39,8 @@ _REMEDIES = {
     errno.EROFS: "choose a folder that you may write to",
     errno.ENOENT: "choose another folder, in which files can be created",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EISDIR: "give the name of a file, because this is a folder",
+    errno.ENOTDIR: "choose another folder, because a part of the path is a file",
 }
 _swept: set[Path] = set()  # folders that this process has cleaned; it lists a folder only once
 
@@ -87,6 +89,12 @@ def new_folder(prefix: str, parent: Path | None = None) -> Path:
 def write_remedy(error: OSError) -> str:
     """What a user can do about an error of writing to a folder that was chosen for the output."""
     return _REMEDIES.get(error.errno or 0, "check the disk, or choose another folder")
+
+
+def disk_remedy(error: OSError) -> str:
+    """What a user can do about an error of writing a file whose folder was not chosen for it."""
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "free disk space" if is_full else "check its folder and the disk"
 
 
 def is_read_only(path: Path) -> bool:

@@ -105,7 +105,7 @@ def test_a_write_that_fails_leaves_what_was_stored_and_says_so(tmp_path, limit, 
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert re.search(
-        r"told: .*cannot be written \(File too large\).*are safe. Free disk space and run",
+        r"told: .*cannot be written \(File too large\).*are safe. Check its folder and the disk and run",
         ended.stdout,
     )
     with Store.open(path) as store:

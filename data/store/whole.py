@@ -1,7 +1,6 @@
 """Writes a finished store with one row for each video at once, without parts."""
 
 import contextlib
-import errno
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -11,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from reelbank.data.errors import InputError
-from reelbank.data.files import replacing, sync_folder
+from reelbank.data.files import disk_remedy, replacing, sync_folder
 from reelbank.data.store.file.about import About, VideoFacts, check_ids, written_now
 from reelbank.data.store.file.columns import CHUNK, item_hashes
 from reelbank.data.store.file.format import checksum, write
@@ -89,11 +88,9 @@ def _told_if_unwritable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        advice = "free disk space" if is_full else "check its folder and the disk"
         raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); {advice} and run the command "
-            "again"
+            f"{path}: cannot be written ({error.strerror or error}); {disk_remedy(error)} and run the "
+            "command again"
         ) from None
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import reelbank
 from reelbank.data.errors import BusyError, InputError
-from reelbank.data.files import is_read_only, replacing
+from reelbank.data.files import is_read_only, replacing, write_remedy
 from reelbank.data.system.locks import holder, lock
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def written_to(name: str, path: str | Path) -> Iterator[None]:
                 "exist; create it, or give another path"
             ) from None
         raise InputError(
-            f"{name}={path}: cannot be written ({error.strerror}); give a path in a writable folder"
+            f"{name}={path}: cannot be written ({error.strerror}); {write_remedy(error)}"
         ) from None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from reelbank.data.console import printable
 from reelbank.data.errors import InputError
-from reelbank.data.files import sync_folder
+from reelbank.data.files import disk_remedy, sync_folder
 from reelbank.data.store.catalog import Catalog, scan
 from reelbank.data.store.file.format import write
 from reelbank.data.store.file.index import Index
@@ -43,8 +43,8 @@ def commit(
     except OSError as error:
         held.check()  # the new owner of the lock may have removed the file
         raise InputError(
-            f"{path}: cannot be written ({error.strerror}); earlier commits are safe. Free "
-            "disk space and run the command again"
+            f"{path}: cannot be written ({error.strerror}); earlier commits are safe. "
+            f"{disk_remedy(error).capitalize()} and run the command again"
         ) from None
 
 
