@@ -1,6 +1,7 @@
 """The command `predict`, which computes class scores of video files, or of every video of a store,
 with trained runs."""
 
+import errno
 import os
 import re
 import sys
@@ -162,6 +163,8 @@ def _output_file(options: PredictOptions) -> str:
     if to:
         with written_to("TO", to):
             Path(to).parent.stat()
+            if Path(to).is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
     return to
 
 

@@ -365,6 +365,7 @@ def test_videos_of_one_name_do_not_collide(tmp_path: Path) -> None:
 
 def test_what_is_impossible_is_refused_before_work(made: Made, tmp_path: Path) -> None:
     file, run = str(made.videos / "left" / "clip_g00_c01.avi"), f"RUN={made.runs['rgb'].path}"
+    (tmp_path / "folder.csv").mkdir()
     for words, line in (
         ((file,), "RUN= is required"),
         ((file, run, "TOP=0"), "TOP=0: must be at least 1"),
@@ -373,6 +374,10 @@ def test_what_is_impossible_is_refused_before_work(made: Made, tmp_path: Path) -
         (
             (file, run, f"TO={tmp_path}/no/x.csv"),
             r"no/x.csv: cannot be written, because the folder .*no does not exist",
+        ),
+        (
+            (file, run, f"TO={tmp_path}/folder.csv"),
+            r"folder.csv: cannot be written \(Is a directory\); give the name of a file",
         ),
         ((file, "RUN=none"), "the run name 'none' must match exactly one finished run"),
         ((file, run, "HOW=mean"), "HOW=mean: choose from"),
