@@ -1,5 +1,5 @@
-"""Rows of a CSV file from columns of numpy, for files of millions of rows. This takes a half
-of the time of formatting the rows one by one."""
+"""Rows of a CSV file from columns of numpy, for files of millions of rows. This takes half of
+the time of formatting each row."""
 
 import string
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ def text_column(texts: Sequence[str]) -> np.ndarray:
 
 
 def probability_column(values: np.ndarray) -> np.ndarray:
-    """Finite numbers from 0 to 1, (n,), as bytes with six decimals, (n,). A number in the middle of
-    two of them may become either."""
+    """Finite numbers from 0 to 1, (n,), as bytes with six decimals, (n,). A number that is half-way
+    between two of these may be rounded up or down."""
     left = np.rint(values * 10**6).astype(np.int32)
     texts = np.empty((len(values), 8), np.uint8)
     texts[:, 1] = ord(".")

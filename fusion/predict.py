@@ -26,7 +26,7 @@ from reelbank.fusion.options import PredictOptions
 from reelbank.fusion.prediction.features import FileFeatures
 from reelbank.fusion.prediction.named_videos import NamedVideos, named_videos
 from reelbank.fusion.prediction.notes import backbone_notes, damage_notes, training_notes
-from reelbank.fusion.prediction.of_store import predict_store
+from reelbank.fusion.prediction.of_store import csv_cells, csv_heading, predict_store
 from reelbank.fusion.prediction.runs import (
     check_weights,
     members_of,
@@ -101,16 +101,10 @@ class Prediction:
             return
         likeliest = self.likeliest(k)
         count = max(map(len, likeliest.values()), default=0)
-        heading = ["video"]
-        for place in range(1, count + 1):
-            heading += [f"class{place}", f"probability{place}"]
         with csv_file(Path(path)) as writer:
-            writer.writerow([*heading, "error"])
+            writer.writerow(csv_heading(count))
             for name, text in self.shown.items():
-                cells: list[str] = []
-                for best in likeliest.get(name, []):
-                    cells += [best.name, f"{best.probability:.6f}"]
-                cells = cells or [""] * 2 * count
+                cells = csv_cells(likeliest.get(name, [])) or [""] * 2 * count
                 writer.writerow([text, *cells, self.failed.get(name, "")])
 
 

@@ -268,7 +268,7 @@ def test_the_likeliest_classes_have_the_highest_scores_and_their_probabilities(
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 500), st.floats(0.01, 30))
-def test_probabilities_of_the_likeliest_classes_have_seven_digits(
+def test_probabilities_of_the_likeliest_classes_have_six_digits(
     seed: int, classes: int, spread: float
 ) -> None:
     drawn = np.random.default_rng(seed).normal(scale=spread, size=(3, classes))

@@ -21,7 +21,7 @@ def best_classes(scores: np.ndarray, k: int) -> np.ndarray:
     best = np.empty((len(scores), k), np.int64)
     for place in range(k):
         best[:, place] = left.argmax(axis=1)
-        flat[firsts + best[:, place]] = -np.inf
+        flat[firsts + best[:, place]] = -np.inf  # faster than np.put_along_axis
     return best
 
 

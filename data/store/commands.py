@@ -171,7 +171,7 @@ def inspect(options: InspectOptions) -> int:
 
 
 def _print_cost(cost: Cost) -> None:
-    if not cost.seconds:  # of an imported store
+    if not cost.seconds:  # unknown, or 0 for an imported store
         return
     device = f" on {cost.device}" if cost.device else ""
     streams = f", in one pass over the videos for {cost.streams}" if " " in cost.streams else ""

@@ -18,8 +18,8 @@ def keep_freed_memory() -> bool:
 
     A network on the CPU allocates and frees the same large buffers for each batch. By default, glibc
     returns each of them to the system, which has to clear the pages for the next use: 0.1 to 0.6 s
-    per input of a video network, up to a quarter of the time. The process then keeps its largest
-    memory until it ends.
+    per input of a video network, up to a quarter of the time. `predict STORE=` does the same with the
+    pieces of a store. The process then keeps its largest memory until it ends.
     """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in _SET_BY_USER):
         return False

@@ -1,7 +1,7 @@
 """The command `predict STORE=` with one run. The videos are scored and written piece by piece, so a
 store of any size needs little memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -128,7 +128,7 @@ def _write(opened: Scorer, pieces: Iterator[_Piece], k: int, to: Path) -> None:
         with csv_file(to) as writer:
             for number, piece in enumerate(pieces):
                 if not number:
-                    writer.writerow(_heading(piece.best.numbers.shape[1]))
+                    writer.writerow(csv_heading(piece.best.numbers.shape[1]))
                 _write_rows(writer, piece)
         return
     labels: list[np.ndarray] = []
@@ -152,20 +152,25 @@ def _write(opened: Scorer, pieces: Iterator[_Piece], k: int, to: Path) -> None:
     )
 
 
-def _heading(count: int) -> Sequence[str]:
+def csv_heading(count: int) -> list[str]:
+    """The first row of a CSV file with the `count` most likely classes of each video."""
     cells = ["video"]
     for place in range(1, count + 1):
         cells += [f"class{place}", f"probability{place}"]
     return [*cells, "error"]
 
 
+def csv_cells(likeliest: Iterable[tuple[str, float]]) -> list[str]:
+    """The cells of a video's most likely classes, given as name and probability."""
+    return [cell for name, chance in likeliest for cell in (name, f"{chance:.6f}")]
+
+
 def _write_rows(writer: SafeWriter, piece: _Piece) -> None:
     best, scores = piece.best, piece.scores
     if not (fits_column(scores.classes) and fits_column(scores.video_ids)):
         for name, numbers, chances in zip(scores.video_ids, *best, strict=True):
-            cells = zip(map(scores.classes.__getitem__, numbers), chances, strict=True)
-            texts = [text for each, chance in cells for text in (each, f"{chance:.6f}")]
-            writer.writerow([name, *texts, ""])
+            classes = map(scores.classes.__getitem__, numbers)
+            writer.writerow([name, *csv_cells(zip(classes, chances, strict=True)), ""])
         return
     names, ids = text_column(scores.classes), text_column(scores.video_ids)
     step = max(1, _WRITTEN_BYTES // (ids.itemsize + best.numbers.shape[1] * names.itemsize))
